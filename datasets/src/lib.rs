@@ -1,0 +1,1 @@
+//! Data sets to try, prove and measure Beluga with: a generated ad population, and readers of public ones.

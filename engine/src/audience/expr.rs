@@ -1,0 +1,88 @@
+//! The tree of the audience language, as written.
+
+/// Where in its source an expression stands: bytes `start..end` of the text; for a tree form see the node's path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// Behind the last byte.
+    pub end: usize,
+}
+
+/// A literal as written; its type is settled against the tag it meets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// `'shoes'`, also for timestamps: `'2026-11-20'`.
+    Text(String),
+    /// `25`, `-3.50`: the digits as written, so that no precision is lost.
+    Number(String),
+    /// `TRUE`, `FALSE`.
+    Bool(bool),
+}
+
+/// Comparison operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum CompareOp {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    IsDistinctFrom,
+    IsNotDistinctFrom,
+}
+
+/// An expression of the audience language.
+///
+/// Places kept open: `did(…)` and `similar_to(…)` come as further variants of [`ExprKind`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expr {
+    /// What it says.
+    pub kind: ExprKind,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// See [`Expr`].
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each is the SQL construct of its name")]
+pub enum ExprKind {
+    Literal(bool),
+    /// A bare name: a flag tag.
+    Flag(String),
+    Compare {
+        tag: String,
+        op: CompareOp,
+        value: Literal,
+    },
+    Between {
+        tag: String,
+        low: Literal,
+        high: Literal,
+        negated: bool,
+    },
+    In {
+        tag: String,
+        values: Vec<Literal>,
+        negated: bool,
+    },
+    IsNull {
+        tag: String,
+        negated: bool,
+    },
+    UserIn {
+        ids: Vec<String>,
+        negated: bool,
+    },
+    InAudience(String),
+    AtLeast {
+        k: u32,
+        of: Vec<Expr>,
+    },
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Xor(Box<Expr>, Box<Expr>),
+    Not(Box<Expr>),
+}

@@ -1,0 +1,1 @@
+//! The same meaning on plain maps; the tests' oracle.

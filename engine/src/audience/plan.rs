@@ -1,0 +1,1 @@
+//! Predicate → one program per shard.

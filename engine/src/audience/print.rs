@@ -1,0 +1,1 @@
+//! [`super::expr::Expr`] → canonical text, which parses back to an equal tree (`impl Display for Expr`).

@@ -1,0 +1,76 @@
+//! An expression over layered leaves, as a graph whose shared nodes are evaluated once a chunk.
+
+use super::bsi::{NumberRange, NumberView};
+use super::view::BitmapView;
+
+/// Index of a node in its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u32);
+
+/// One layer of a leaf: the users it decides (`mask`, and always those of `value`), and which of them are in.
+#[derive(Clone, Debug)]
+pub struct Layer<'a> {
+    /// The users this layer decides besides those in `value`.
+    pub mask: Mask<'a>,
+    /// The users in the set, as far as this layer decides.
+    pub value: LayerValue<'a>,
+}
+
+/// The users a layer decides besides those in its value.
+#[derive(Clone, Debug)]
+pub enum Mask<'a> {
+    /// All that no newer layer decided: the bottom layer.
+    All,
+    /// The union of these bitmaps (often one or none).
+    Bitmaps(Vec<BitmapView<'a>>),
+}
+
+/// What a layer says.
+#[derive(Clone, Debug)]
+pub enum LayerValue<'a> {
+    /// Nobody.
+    Empty,
+    /// These users.
+    Bitmap(BitmapView<'a>),
+    /// The users whose number is in the range.
+    InRange(NumberView<'a>, NumberRange),
+}
+
+/// A node of a program.
+#[derive(Clone, Debug)]
+pub enum Node<'a> {
+    /// `result |= value & (mask | value) & open; open &= !(mask | value)`, walking layers newest first.
+    Leaf(Vec<Layer<'a>>),
+    /// Members of all; of at least one operand.
+    And(Vec<NodeId>),
+    /// Members of any; no operands: nobody.
+    Or(Vec<NodeId>),
+    /// Members of the first and not of the second.
+    AndNot(NodeId, NodeId),
+    /// Members of exactly one.
+    Xor(NodeId, NodeId),
+    /// Members of at least `k` of the operands; an operand may be listed twice and then counts twice.
+    AtLeast(u32, Vec<NodeId>),
+}
+
+/// A graph of nodes; operands come before the nodes that use them, the root is last.
+#[derive(Clone, Debug, Default)]
+pub struct Program<'a> {
+    nodes: Vec<Node<'a>>,
+}
+
+impl<'a> Program<'a> {
+    /// A program without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Adds a node; its operands must be there already. The node added last is the root.
+    pub fn push(&mut self, node: Node<'a>) -> NodeId {
+        self.nodes.push(node);
+        NodeId(self.nodes.len() as u32 - 1)
+    }
+    /// The nodes, operands first.
+    pub fn nodes(&self) -> &[Node<'a>] {
+        &self.nodes
+    }
+}

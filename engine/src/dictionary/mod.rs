@@ -1,0 +1,1 @@
+//! External user id ↔ slot, for one shard.

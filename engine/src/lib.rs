@@ -1,0 +1,28 @@
+//! Beluga's engine: who, right now, fits this?
+//!
+//! Every user is a small number (a *slot* of a *shard*), every tag value a compressed set of slots, every numeric
+//! tag a bit-sliced set of sets. An audience question is set algebra over them, evaluated 65,536 users at a time
+//! straight over memory-mapped files.
+//!
+//! The crate is pure and synchronous: it knows no async runtime, no Arrow, no HTTP, no JSON, no environment and no
+//! wall clock. Files come in through [`vfs`], time and randomness as arguments.
+//!
+//! In reading order:
+//!
+//! * [`ids`], [`catalog`], [`update`]: the nouns — shards, slots, tags, and what a writer says about a user.
+//! * [`bitmap`]: zero-copy Roaring views and the fused evaluator. Knows nothing of tags.
+//! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
+//! * [`segment`], [`dictionary`]: the two kinds of immutable file a shard is made of.
+//! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
+//! * [`audience`]: the audience language, its planner and the operators that answer questions on a snapshot.
+
+pub mod audience;
+pub mod bitmap;
+pub mod catalog;
+pub mod dictionary;
+pub mod error;
+pub mod ids;
+pub mod segment;
+pub mod store;
+pub mod update;
+pub mod vfs;

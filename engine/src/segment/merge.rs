@@ -1,0 +1,1 @@
+//! Makes one segment of several by the layering rule.

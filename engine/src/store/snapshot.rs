@@ -1,0 +1,89 @@
+//! An immutable, consistent view of all shards.
+
+use crate::catalog::Catalog;
+use crate::error::ReadError;
+use crate::ids::{Epoch, Slot};
+use crate::segment::Segment;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An immutable, consistent view of all shards; cheap to clone. Holding one keeps its files readable.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) epoch: Epoch,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) audiences: Arc<BTreeMap<String, Audience>>,
+    pub(super) shards: Arc<[ShardSnapshot]>,
+}
+
+/// A named audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// Who belongs to it.
+    pub definition: Definition,
+    /// For people.
+    pub description: String,
+    /// When it was defined, in microseconds since 1970.
+    pub changed_at: i64,
+}
+
+/// Who belongs to an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Definition {
+    /// Whoever fits this expression (canonical text) when asked.
+    Expression(String),
+    /// The users of an uploaded list: those with this value of [`crate::ids::TagId::UPLOADS`].
+    Uploaded {
+        /// The value; a new upload gets a new one, so that replacing a list is atomic.
+        list_id: String,
+        /// Ids in the list, known or not.
+        user_count: u64,
+    },
+}
+
+/// One shard of a snapshot.
+#[derive(Clone, Debug)]
+pub struct ShardSnapshot {
+    pub(super) layers: Arc<[Arc<Segment>]>,
+    pub(super) slot_count: u32,
+}
+
+impl Snapshot {
+    /// The number of this view.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+    /// The tags declared in this view.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+    /// The audiences defined in this view, by name.
+    pub fn audiences(&self) -> &BTreeMap<String, Audience> {
+        &self.audiences
+    }
+    /// The shards, by [`crate::ids::ShardId`].
+    pub fn shards(&self) -> &[ShardSnapshot] {
+        &self.shards
+    }
+}
+
+impl ShardSnapshot {
+    /// Segments, newest first. The last one covers all older data, so a leaf's bottom layer has mask `All`.
+    pub fn layers(&self) -> &[Arc<Segment>] {
+        &self.layers
+    }
+    /// Slots given so far; every bitmap is below it.
+    pub fn slot_count(&self) -> u32 {
+        self.slot_count
+    }
+    /// The slot of a user id; `None` if it was never seen before this snapshot.
+    pub fn slot_of(&self, user_id: &[u8]) -> Result<Option<Slot>, ReadError> {
+        let _ = user_id;
+        todo!()
+    }
+    /// Appends the user id of a slot to `out`; false if the slot was erased.
+    pub fn user_id(&self, slot: Slot, out: &mut Vec<u8>) -> Result<bool, ReadError> {
+        let _ = (slot, out);
+        todo!()
+    }
+}
