@@ -32,16 +32,16 @@ pub enum LayerValue<'a> {
     Empty,
     /// These users.
     Bitmap(BitmapView<'a>),
-    /// The users whose number is in the range.
+    /// The users whose number is in the range. Those with a number out of it are decided by this layer too.
     InRange(NumberView<'a>, NumberRange),
 }
 
 /// A node of a program.
 #[derive(Clone, Debug)]
 pub enum Node<'a> {
-    /// `result |= value & (mask | value) & open; open &= !(mask | value)`, walking layers newest first.
+    /// `result |= value & open; open &= !(mask | value)`, walking layers newest first.
     Leaf(Vec<Layer<'a>>),
-    /// Members of all; of at least one operand.
+    /// Members of all of at least one operand.
     And(Vec<NodeId>),
     /// Members of any; no operands: nobody.
     Or(Vec<NodeId>),
@@ -51,6 +51,17 @@ pub enum Node<'a> {
     Xor(NodeId, NodeId),
     /// Members of at least `k` of the operands; an operand may be listed twice and then counts twice.
     AtLeast(u32, Vec<NodeId>),
+}
+
+impl Node<'_> {
+    /// The operands, in order.
+    pub fn operands(&self) -> Vec<NodeId> {
+        match self {
+            Node::Leaf(_) => Vec::new(),
+            Node::And(of) | Node::Or(of) | Node::AtLeast(_, of) => of.clone(),
+            Node::AndNot(a, b) | Node::Xor(a, b) => vec![*a, *b],
+        }
+    }
 }
 
 /// A graph of nodes; operands come before the nodes that use them, the root is last.
@@ -64,11 +75,18 @@ impl<'a> Program<'a> {
     pub fn new() -> Self {
         Self::default()
     }
-    /// Adds a node; its operands must be there already. The node added last is the root.
+
+    /// Adds a node; the node added last is the root.
+    ///
+    /// # Panics
+    /// If an operand is not there yet.
     pub fn push(&mut self, node: Node<'a>) -> NodeId {
+        let id = NodeId(self.nodes.len() as u32);
+        assert!(node.operands().iter().all(|operand| *operand < id), "operands come before the nodes that use them");
         self.nodes.push(node);
-        NodeId(self.nodes.len() as u32 - 1)
+        id
     }
+
     /// The nodes, operands first.
     pub fn nodes(&self) -> &[Node<'a>] {
         &self.nodes

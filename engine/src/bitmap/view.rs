@@ -1,9 +1,55 @@
 //! A read-only face over bytes in the portable Roaring format.
+//!
+//! Nothing is copied and nothing is assumed of alignment: containers are slices of little-endian byte arrays, whose
+//! loads compile to plain ones. The whole bitmap is checked once by [`BitmapView::new`]; every later access is
+//! bounds-checked a container at a time, so bytes that change behind our back give wrong answers, never undefined
+//! behaviour.
+//!
+//! Source: the format's specification at <https://github.com/RoaringBitmap/RoaringFormatSpec>.
+
+use std::cmp::Ordering;
+
+/// A position within a chunk.
+pub type Le16 = [u8; 2];
+/// Sixty-four positions within a chunk.
+pub type Le64 = [u8; 8];
+/// A run of positions: the first, and how many follow it.
+pub type Run = [u8; 4];
+/// One bit a position of a chunk.
+pub type Words = [Le64; 1024];
+
+/// The most positions an array container holds; a container with more is a bit set.
+pub const ARRAY_LEN_MAX: usize = 4096;
+
+const COOKIE_WITHOUT_RUNS: u32 = 12_346;
+const COOKIE_WITH_RUNS: u16 = 12_347;
+/// With runs, the offset header is left out below this many containers.
+const OFFSETS_FROM_CONTAINERS: usize = 4;
+const WORDS_BYTES: usize = 8192;
 
 /// A validated bitmap over borrowed bytes; cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct BitmapView<'a> {
     bytes: &'a [u8],
+    /// Key and cardinality - 1 of each container.
+    descriptors: &'a [[u8; 4]],
+    /// Offset of each container; empty if the format left them out.
+    offsets: &'a [[u8; 4]],
+    /// A bit per container: is it a run container? Empty if none is.
+    run_flags: &'a [u8],
+    /// Where the containers begin.
+    containers_at: usize,
+}
+
+/// The positions of one chunk, as they stand in the file.
+#[derive(Clone, Copy, Debug)]
+pub enum Container<'a> {
+    /// Rising positions, at most [`ARRAY_LEN_MAX`].
+    Array(&'a [Le16]),
+    /// A bit a position.
+    Words(&'a Words),
+    /// Rising, disjoint runs.
+    Runs(&'a [Run]),
 }
 
 /// Why bytes are not a bitmap in the portable format.
@@ -16,45 +62,338 @@ pub struct FormatError {
     pub what: &'static str,
 }
 
+fn refuse<T>(offset_bytes: usize, what: &'static str) -> Result<T, FormatError> {
+    Err(FormatError { offset_bytes, what })
+}
+
+/// First position of a run.
+pub(super) fn run_start(run: Run) -> u32 {
+    u32::from(u16::from_le_bytes([run[0], run[1]]))
+}
+
+/// Last position of a run.
+pub(super) fn run_last(run: Run) -> u32 {
+    run_start(run) + u32::from(u16::from_le_bytes([run[2], run[3]]))
+}
+
 impl<'a> BitmapView<'a> {
     /// Checks every container (order, cardinality, bounds) and takes the bytes, which must be exactly one bitmap.
+    ///
+    /// # Errors
+    /// [`FormatError`] with the offset of the first thing that is wrong.
     pub fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let _ = bytes;
-        todo!()
+        let view = Self::header(bytes)?;
+        let mut at = view.containers_at;
+        let mut previous = None;
+        for index in 0..view.container_count() {
+            let key = view.key(index);
+            if previous >= Some(key) {
+                return refuse(at, "container keys do not rise");
+            }
+            previous = Some(key);
+            if !view.offsets.is_empty() && u32::from_le_bytes(view.offsets[index]) as usize != at {
+                return refuse(at, "container offset does not lead to the container");
+            }
+            at = view.check_container(index, at)?;
+        }
+        if at != bytes.len() {
+            return refuse(at, "bytes follow the last container");
+        }
+        Ok(view)
     }
+
     /// Takes bytes that [`BitmapView::new`] accepted before. Wrong bytes give wrong answers or a panic, never undefined
     /// behaviour.
+    ///
+    /// # Panics
+    /// If the header does not fit the bytes.
     pub fn trusted(bytes: &'a [u8]) -> Self {
-        BitmapView { bytes }
+        Self::header(bytes).expect("bytes were validated before")
     }
+
+    fn header(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let Some((cookie, rest)) = bytes.split_first_chunk::<4>() else { return refuse(0, "shorter than a cookie") };
+        let cookie = u32::from_le_bytes(*cookie);
+        let (count, run_flags, rest) = if cookie == COOKIE_WITHOUT_RUNS {
+            let Some((count, rest)) = rest.split_first_chunk::<4>() else { return refuse(4, "no container count") };
+            (u32::from_le_bytes(*count) as usize, &rest[..0], rest)
+        } else if cookie as u16 == COOKIE_WITH_RUNS {
+            let count = (cookie >> 16) as usize + 1;
+            let Some((flags, rest)) = rest.split_at_checked(count.div_ceil(8)) else {
+                return refuse(4, "run flags cut short");
+            };
+            (count, flags, rest)
+        } else {
+            return refuse(0, "unknown cookie");
+        };
+        if count > 1 << 16 {
+            return refuse(4, "more than 65,536 containers");
+        }
+        let position = |rest: &[u8]| bytes.len() - rest.len();
+        let Some((descriptors, rest)) = rest.split_at_checked(count * 4) else {
+            return refuse(position(rest), "container descriptors cut short");
+        };
+        let with_offsets = run_flags.is_empty() || count >= OFFSETS_FROM_CONTAINERS;
+        let Some((offsets, rest)) = rest.split_at_checked(if with_offsets { count * 4 } else { 0 }) else {
+            return refuse(position(rest), "container offsets cut short");
+        };
+        Ok(BitmapView {
+            bytes,
+            descriptors: descriptors.as_chunks().0,
+            offsets: offsets.as_chunks().0,
+            run_flags,
+            containers_at: position(rest),
+        })
+    }
+
+    /// Checks the container that begins at `at`; answers where the next one begins.
+    fn check_container(&self, index: usize, at: usize) -> Result<usize, FormatError> {
+        let len = self.cardinality(index) as usize;
+        let rest = &self.bytes[at.min(self.bytes.len())..];
+        if self.is_run(index) {
+            let Some((count, rest)) = rest.split_first_chunk::<2>() else { return refuse(at, "run count cut short") };
+            let size = usize::from(u16::from_le_bytes(*count)) * 4;
+            let Some(runs) = rest.get(..size) else { return refuse(at, "runs cut short") };
+            check_runs(runs.as_chunks().0, len).map_or_else(|what| refuse(at, what), |()| Ok(at + 2 + size))
+        } else if len > ARRAY_LEN_MAX {
+            let Some(words) = rest.get(..WORDS_BYTES) else { return refuse(at, "bit set cut short") };
+            let ones: u32 = words.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word).count_ones()).sum();
+            if ones as usize != len {
+                return refuse(at, "bit set has another cardinality than it states");
+            }
+            Ok(at + WORDS_BYTES)
+        } else {
+            let Some(array) = rest.get(..len * 2) else { return refuse(at, "array cut short") };
+            if !array.as_chunks::<2>().0.is_sorted_by(|a, b| u16::from_le_bytes(*a) < u16::from_le_bytes(*b)) {
+                return refuse(at, "array positions do not rise");
+            }
+            Ok(at + len * 2)
+        }
+    }
+
     /// The serialised bytes.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
+
     /// Number of slots in the set. O(containers).
     pub fn len(&self) -> u64 {
-        todo!()
+        (0..self.container_count()).map(|index| u64::from(self.cardinality(index))).sum()
     }
+
     /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.descriptors.is_empty()
     }
+
     /// Membership.
     pub fn contains(&self, slot: u32) -> bool {
-        let _ = slot;
-        todo!()
+        let (chunk, position) = ((slot >> 16) as u16, slot as u16);
+        self.find(chunk).is_some_and(|index| self.container(index).contains(position))
     }
+
     /// Ascending slots.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + 'a {
-        std::iter::empty()
+    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let view = *self;
+        (0..view.container_count()).flat_map(move |index| {
+            let high = u32::from(view.key(index)) << 16;
+            view.container(index).iter().map(move |position| high | u32::from(position))
+        })
     }
+
     /// Number of containers (chunks with at least one slot).
     pub fn container_count(&self) -> usize {
-        todo!()
+        self.descriptors.len()
     }
+
+    /// The chunk of a container.
+    pub fn key(&self, index: usize) -> u16 {
+        let descriptor = self.descriptors[index];
+        u16::from_le_bytes([descriptor[0], descriptor[1]])
+    }
+
+    /// Number of positions in a container, 1 to 65,536; does not touch the container.
+    pub fn cardinality(&self, index: usize) -> u32 {
+        let descriptor = self.descriptors[index];
+        u32::from(u16::from_le_bytes([descriptor[2], descriptor[3]])) + 1
+    }
+
+    /// The container of a chunk, by binary search.
+    pub fn find(&self, chunk: u16) -> Option<usize> {
+        self.descriptors.binary_search_by(|entry| u16::from_le_bytes([entry[0], entry[1]]).cmp(&chunk)).ok()
+    }
+
     /// Number of slots in this chunk, without touching the container.
     pub fn chunk_len(&self, chunk: u16) -> u32 {
-        let _ = chunk;
-        todo!()
+        self.find(chunk).map_or(0, |index| self.cardinality(index))
+    }
+
+    fn is_run(&self, index: usize) -> bool {
+        self.run_flags.get(index / 8).is_some_and(|flags| flags >> (index % 8) & 1 == 1)
+    }
+
+    /// A container by its index.
+    ///
+    /// # Panics
+    /// If `index` is not below [`BitmapView::container_count`].
+    pub fn container(&self, index: usize) -> Container<'a> {
+        let at = self.offset(index);
+        let len = self.cardinality(index) as usize;
+        if self.is_run(index) {
+            let count = usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]));
+            Container::Runs(self.bytes[at + 2..at + 2 + count * 4].as_chunks().0)
+        } else if len > ARRAY_LEN_MAX {
+            let words = self.bytes[at..at + WORDS_BYTES].as_chunks().0;
+            Container::Words(words.try_into().expect("8,192 bytes are 1,024 words"))
+        } else {
+            Container::Array(self.bytes[at..at + len * 2].as_chunks().0)
+        }
+    }
+
+    fn offset(&self, index: usize) -> usize {
+        match self.offsets.get(index) {
+            Some(offset) => u32::from_le_bytes(*offset) as usize,
+            None => (0..index).fold(self.containers_at, |at, index| at + self.size(index, at)),
+        }
+    }
+
+    /// Bytes of the container at `at`.
+    fn size(&self, index: usize, at: usize) -> usize {
+        match self.cardinality(index) as usize {
+            _ if self.is_run(index) => 2 + usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])) * 4,
+            len if len > ARRAY_LEN_MAX => WORDS_BYTES,
+            len => len * 2,
+        }
+    }
+}
+
+fn check_runs(runs: &[Run], len: usize) -> Result<(), &'static str> {
+    let mut total = 0;
+    let mut next = 0;
+    for (index, run) in runs.iter().enumerate() {
+        let (start, last) = (run_start(*run), run_last(*run));
+        if index > 0 && start < next {
+            return Err("runs overlap or do not rise");
+        }
+        if last > u32::from(u16::MAX) {
+            return Err("a run ends outside its chunk");
+        }
+        total += (last - start + 1) as usize;
+        next = last + 1;
+    }
+    if total == len { Ok(()) } else { Err("runs have another cardinality than they state") }
+}
+
+impl<'a> Container<'a> {
+    /// Membership of a position.
+    pub fn contains(&self, position: u16) -> bool {
+        match self {
+            Container::Array(array) => {
+                array.binary_search_by(|probe| u16::from_le_bytes(*probe).cmp(&position)).is_ok()
+            }
+            Container::Words(words) => {
+                u64::from_le_bytes(words[usize::from(position >> 6)]) >> (position & 63) & 1 == 1
+            }
+            Container::Runs(runs) => {
+                let position = u32::from(position);
+                let found = runs.binary_search_by(|run| match (run_start(*run), run_last(*run)) {
+                    (_, last) if last < position => Ordering::Less,
+                    (start, _) if start > position => Ordering::Greater,
+                    _ => Ordering::Equal,
+                });
+                found.is_ok()
+            }
+        }
+    }
+
+    /// Rising positions.
+    pub fn iter(self) -> impl Iterator<Item = u16> + use<'a> {
+        let (array, words, runs): (&[Le16], &[Le64], &[Run]) = match self {
+            Container::Array(array) => (array, &[], &[]),
+            Container::Words(words) => (&[], words, &[]),
+            Container::Runs(runs) => (&[], &[], runs),
+        };
+        let from_words = words.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = u64::from_le_bytes(*word);
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some((index as u32 * 64 + bit) as u16)
+            })
+        });
+        let from_runs = runs.iter().flat_map(|run| (run_start(*run)..=run_last(*run)).map(|position| position as u16));
+        array.iter().map(|position| u16::from_le_bytes(*position)).chain(from_words).chain(from_runs)
+    }
+
+    /// Bytes the container takes in the file.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Container::Array(array) => array.len() * 2,
+            Container::Words(_) => WORDS_BYTES,
+            Container::Runs(runs) => 2 + runs.len() * 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roaring::RoaringBitmap;
+
+    fn serialized(bitmap: &RoaringBitmap) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bitmap.serialize_into(&mut bytes).expect("memory");
+        bytes
+    }
+
+    fn shapes() -> Vec<RoaringBitmap> {
+        let mut shapes: Vec<RoaringBitmap> = [0u32, 1, 4095, 4096, 4097, 65_535, 65_536, 70_000, 300_000]
+            .iter()
+            .map(|count| (0..*count).map(|slot| slot * 3).collect())
+            .collect();
+        shapes.push((0..65_536).collect());
+        shapes.push((10..200_000).chain(900_000..900_004).collect());
+        shapes.push([0, 65_535, 65_536, u32::MAX].into_iter().collect());
+        for shape in shapes.clone() {
+            let mut optimized = shape;
+            optimized.optimize();
+            shapes.push(optimized);
+        }
+        shapes
+    }
+
+    #[test]
+    fn shows_what_was_serialized() {
+        for bitmap in shapes() {
+            let bytes = serialized(&bitmap);
+            let mut shifted = vec![7];
+            shifted.extend_from_slice(&bytes);
+            let view = BitmapView::new(&shifted[1..]).expect("valid");
+            assert_eq!(view.len(), bitmap.len());
+            assert!(view.iter().eq(bitmap.iter()));
+            for slot in [0, 1, 2, 3, 65_535, 65_536, 196_607, 899_999, 900_000, u32::MAX] {
+                assert_eq!(view.contains(slot), bitmap.contains(slot), "{slot}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_or_understands_any_damage() {
+        for bitmap in shapes() {
+            let good = serialized(&bitmap);
+            for cut in (0..good.len()).step_by(1 + good.len() / 300) {
+                assert!(BitmapView::new(&good[..cut]).is_err(), "cut at {cut}");
+            }
+            let mut longer = good.clone();
+            longer.push(0);
+            assert!(BitmapView::new(&longer).is_err());
+            for at in (0..good.len()).step_by(1 + good.len() / 300) {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << (at % 8);
+                if let Ok(view) = BitmapView::new(&bad) {
+                    assert_eq!(view.iter().count() as u64, view.len());
+                }
+            }
+        }
     }
 }
