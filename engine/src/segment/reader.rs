@@ -1,15 +1,28 @@
 //! Opens a segment.
 
+use super::format::{self, ENTRY_BYTES, NUMBER_BYTES, POSTING_ALIGN, TRAILER_BYTES};
 use super::{Key, Part};
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
 use crate::ids::TagId;
-use crate::vfs::Vfs;
+use crate::vfs::sealed::SealedFile;
+use crate::vfs::{FileBytes, Vfs};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// An open segment, from a mapped file or from memory.
 #[derive(Debug)]
-pub struct Segment {}
+pub struct Segment {
+    file: SealedFile,
+    keys: Range<usize>,
+    entries: Range<usize>,
+    numbers: Range<usize>,
+    index: Range<usize>,
+    /// A bit per posting whose containers were found valid.
+    valid: Vec<AtomicU64>,
+}
 
 /// A posting found in a segment; its container bytes are verified.
 #[derive(Clone, Copy, Debug)]
@@ -20,28 +33,326 @@ pub struct Posting<'a> {
     pub aux: i64,
 }
 
+/// A line of the key directory.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key_end: usize,
+    posting_at: u64,
+    posting_len: u64,
+    cardinality: u32,
+}
+
 impl Segment {
     /// Maps a file and checks its footer and key directory, not its postings.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be mapped or is damaged there.
     pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Self, ReadError> {
-        let _ = (vfs, path);
-        todo!()
+        Self::new(SealedFile::open(vfs, path, format::KIND, format::VERSION)?)
     }
+
+    /// A segment made by [`super::SegmentWriter::finish_in_memory`].
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the bytes are no segment.
+    pub fn from_memory(bytes: FileBytes) -> Result<Self, ReadError> {
+        Self::new(SealedFile::from_memory(bytes))
+    }
+
+    fn new(file: SealedFile) -> Result<Self, ReadError> {
+        let len = file.payload_len();
+        let Some(trailer_at) = len.checked_sub(TRAILER_BYTES as u64) else {
+            return Err(file.corrupt(0, "shorter than a segment's trailer"));
+        };
+        let trailer = file.payload(trailer_at..len)?;
+        let offset = |at: usize| u64::from_le_bytes(trailer[at..at + 8].try_into().expect("8 bytes")) as usize;
+        let [keys, entries, numbers, index] = [0, 8, 16, 24].map(offset);
+        let count = offset(32) as u32 as usize;
+        let end = trailer_at as usize;
+        let fits = keys <= entries
+            && entries.checked_add(count * ENTRY_BYTES) == Some(numbers)
+            && numbers <= index
+            && (index - numbers).is_multiple_of(NUMBER_BYTES)
+            && index.checked_add(format::index_len(count) * 4) == Some(end);
+        if !fits {
+            return Err(file.corrupt(trailer_at, "the key directory does not fit the file"));
+        }
+        file.payload(keys as u64..trailer_at)?;
+        let valid = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let segment = Segment {
+            keys: keys..entries,
+            entries: entries..numbers,
+            numbers: numbers..index,
+            index: index..end,
+            valid,
+            file,
+        };
+        segment.check_directory()?;
+        Ok(segment)
+    }
+
+    fn check_directory(&self) -> Result<(), ReadError> {
+        let damaged = |what: &str| Err(self.file.corrupt(self.entries.start as u64, what));
+        let mut begin = 0;
+        let mut previous: &[u8] = &[];
+        for number in 0..self.entry_count() {
+            let entry = self.entry(number);
+            let key = match self.key_bytes().get(begin..entry.key_end) {
+                Some(key) if key > previous => key,
+                _ => return damaged("keys do not rise"),
+            };
+            if format::decode_key(key).is_none() {
+                return damaged("a key of unknown form");
+            }
+            if entry.posting_at + entry.posting_len > self.keys.start as u64 {
+                return damaged("a posting lies outside the file");
+            }
+            (begin, previous) = (entry.key_end, key);
+        }
+        if begin != self.keys.len() {
+            return damaged("bytes follow the last key");
+        }
+        let slots = self.directory(&self.index).as_chunks::<4>().0;
+        if slots.iter().any(|slot| u32::from_le_bytes(*slot) as usize > self.entry_count()) {
+            return damaged("the hash index points outside the directory");
+        }
+        if !slots.iter().any(|slot| *slot == [0; 4]) {
+            return damaged("the hash index has no free place");
+        }
+        Ok(())
+    }
+
+    /// Bytes of the directory, which were verified when the segment was opened.
+    fn directory(&self, range: &Range<usize>) -> &[u8] {
+        self.file.payload(range.start as u64..range.end as u64).expect("verified when opened")
+    }
+
+    fn key_bytes(&self) -> &[u8] {
+        self.directory(&self.keys)
+    }
+
+    /// Number of postings.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len() / ENTRY_BYTES
+    }
+
+    fn entry(&self, number: usize) -> Entry {
+        let bytes = &self.directory(&self.entries)[number * ENTRY_BYTES..][..ENTRY_BYTES];
+        let field = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Entry {
+            key_end: field(0) as usize,
+            posting_at: u64::from(field(4)) * POSTING_ALIGN,
+            posting_len: field(8).into(),
+            cardinality: field(12),
+        }
+    }
+
+    fn key_of(&self, number: usize) -> &[u8] {
+        let begin = if number == 0 { 0 } else { self.entry(number - 1).key_end };
+        &self.key_bytes()[begin..self.entry(number).key_end]
+    }
+
+    fn decoded_key(&self, number: usize) -> Key<'_> {
+        format::decode_key(self.key_of(number)).expect("checked when opened")
+    }
+
+    fn find(&self, key: Key<'_>) -> Option<usize> {
+        let mut encoded = Vec::with_capacity(64);
+        format::encode_key(key, &mut encoded);
+        let slots = self.directory(&self.index).as_chunks::<4>().0;
+        let mut at = xxh3_64(&encoded) as usize & (slots.len() - 1);
+        loop {
+            let slot = u32::from_le_bytes(slots[at]) as usize;
+            if slot == 0 {
+                return None;
+            }
+            if self.key_of(slot - 1) == encoded {
+                return Some(slot - 1);
+            }
+            at = (at + 1) & (slots.len() - 1);
+        }
+    }
+
+    fn aux(&self, number: usize) -> i64 {
+        let numbers = self.directory(&self.numbers).as_chunks::<NUMBER_BYTES>().0;
+        let entry_of = |bytes: &[u8; NUMBER_BYTES]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        numbers.binary_search_by_key(&(number as u32), entry_of).map_or(0, |found| {
+            i64::from_le_bytes(numbers[found][4..].try_into().expect("8 bytes behind the entry"))
+        })
+    }
+
     /// The posting of a key. Its checksum and containers are verified at the first touch.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the posting is damaged; the other postings stay usable.
     pub fn posting(&self, key: Key<'_>) -> Result<Option<Posting<'_>>, ReadError> {
-        let _ = key;
-        todo!()
+        self.find(key).map(|number| self.posting_at(number)).transpose()
     }
+
+    /// A posting by its place in key order.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the posting is damaged.
+    pub fn posting_at(&self, number: usize) -> Result<Posting<'_>, ReadError> {
+        let entry = self.entry(number);
+        let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
+        let (word, bit) = (&self.valid[number / 64], 1 << (number % 64));
+        let bitmap = if word.load(Ordering::Relaxed) & bit != 0 {
+            BitmapView::trusted(bytes)
+        } else {
+            let bitmap = self.validate(&entry, bytes)?;
+            word.fetch_or(bit, Ordering::Relaxed);
+            bitmap
+        };
+        Ok(Posting { bitmap, aux: self.aux(number) })
+    }
+
+    fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {
+        let bitmap = BitmapView::new(bytes)
+            .map_err(|error| self.file.corrupt(entry.posting_at + error.offset_bytes as u64, error.what))?;
+        if bitmap.len() != u64::from(entry.cardinality) {
+            return Err(self.file.corrupt(entry.posting_at, "a posting has another cardinality than its entry states"));
+        }
+        Ok(bitmap)
+    }
+
+    /// The cardinality of a key's posting, without reading it.
+    pub fn cardinality(&self, key: Key<'_>) -> u64 {
+        self.find(key).map_or(0, |number| self.entry(number).cardinality.into())
+    }
+
+    /// The key at a place in key order.
+    pub fn key_at(&self, number: usize) -> Key<'_> {
+        self.decoded_key(number)
+    }
+
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.
     pub fn parts(&self, tag: TagId) -> impl Iterator<Item = (Part<'_>, u64)> {
-        let _ = tag;
-        std::iter::empty()
+        let prefix = tag.0.to_be_bytes();
+        let (mut low, mut high) = (0, self.entry_count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.key_of(middle)[..4] < prefix[..] { low = middle + 1 } else { high = middle }
+        }
+        (low..self.entry_count())
+            .map(|number| (self.decoded_key(number), u64::from(self.entry(number).cardinality)))
+            .take_while(move |(key, _)| key.tag == tag)
+            .map(|(key, cardinality)| (key.part, cardinality))
     }
+
     /// Verifies all of it: checksums, directory order, every container.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] at the first damage.
     pub fn verify(&self) -> Result<(), ReadError> {
-        todo!()
+        self.file.verify()?;
+        self.check_directory()?;
+        for number in 0..self.entry_count() {
+            let entry = self.entry(number);
+            let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
+            self.validate(&entry, bytes)?;
+            if self.find(self.decoded_key(number)) != Some(number) {
+                return Err(self.file.corrupt(self.index.start as u64, "the hash index misses a key"));
+            }
+        }
+        Ok(())
     }
+
     /// Bytes of the file or memory.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.file.size_bytes()
+    }
+
+    /// The file's path; empty for memory.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentWriter;
+    use crate::vfs::memory::MemoryVfs;
+    use roaring::RoaringBitmap;
+
+    fn value(number: u32) -> String {
+        format!("value-{number:05}")
+    }
+
+    fn postings(count: u32) -> Vec<(u32, RoaringBitmap)> {
+        (0..count).map(|number| (number, (number..number + 1 + number % 50).collect())).collect()
+    }
+
+    fn write(writer: &mut SegmentWriter, postings: &[(u32, RoaringBitmap)]) {
+        let tag = TagId(20);
+        let all: RoaringBitmap = (0..70_000).collect();
+        writer.add(Key { tag, part: Part::Touched }, 0, &all).expect("memory");
+        writer.add(Key { tag, part: Part::Exists }, -7, &all).expect("memory");
+        writer.add(Key { tag, part: Part::Slice(3) }, 0, &all).expect("memory");
+        for (number, bitmap) in postings {
+            writer.add(Key { tag, part: Part::Value(value(*number).as_bytes()) }, 0, bitmap).expect("memory");
+        }
+        writer.add(Key { tag: TagId(21), part: Part::Value(b"") }, 0, &all).expect("memory");
+    }
+
+    #[test]
+    fn finds_every_posting_and_no_other() {
+        let postings = postings(3_000);
+        let mut writer = SegmentWriter::in_memory();
+        write(&mut writer, &postings);
+        let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");
+        let tag = TagId(20);
+        for (number, bitmap) in &postings {
+            let name = value(*number);
+            let key = Key { tag, part: Part::Value(name.as_bytes()) };
+            let found = segment.posting(key).expect("good").expect("there").bitmap.iter().collect::<RoaringBitmap>();
+            assert_eq!(&found, bitmap);
+            assert_eq!(segment.cardinality(key), bitmap.len());
+        }
+        assert_eq!(segment.posting(Key { tag, part: Part::Exists }).expect("good").expect("there").aux, -7);
+        assert!(segment.posting(Key { tag, part: Part::Value(b"value-99999") }).expect("good").is_none());
+        assert!(segment.posting(Key { tag: TagId(19), part: Part::Exists }).expect("good").is_none());
+        assert_eq!(segment.parts(tag).count(), 3_003);
+        assert_eq!(segment.parts(TagId(21)).collect::<Vec<_>>(), [(Part::Value(&b""[..]), 70_000)]);
+        assert_eq!(segment.parts(TagId(22)).count(), 0);
+        segment.verify().expect("good");
+    }
+
+    #[test]
+    fn an_empty_segment_is_one() {
+        let segment = Segment::from_memory(SegmentWriter::in_memory().finish_in_memory()).expect("valid");
+        assert_eq!(segment.entry_count(), 0);
+        assert!(segment.posting(Key { tag: TagId(1), part: Part::Exists }).expect("good").is_none());
+    }
+
+    #[test]
+    fn names_any_damage_of_a_file() {
+        let (vfs, path) = (MemoryVfs::default(), Path::new("/s"));
+        let mut writer = SegmentWriter::create(&vfs, path).expect("create");
+        write(&mut writer, &postings(40));
+        let len = writer.finish().expect("finish") as usize;
+        Segment::open(&vfs, path).and_then(|segment| segment.verify()).expect("good");
+        for bit in (0..len * 8).step_by(97) {
+            vfs.flip_bit(path, bit);
+            let error = Segment::open(&vfs, path).and_then(|segment| segment.verify()).expect_err("damaged");
+            assert!(error.to_string().starts_with("/s: damaged at byte"), "{error}");
+            vfs.flip_bit(path, bit);
+        }
+    }
+
+    #[test]
+    fn no_bytes_in_memory_panic() {
+        let mut writer = SegmentWriter::in_memory();
+        write(&mut writer, &postings(20));
+        let good = writer.finish_in_memory().to_vec();
+        for at in (0..good.len()).step_by(3) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x41;
+            if let Ok(segment) = Segment::from_memory(FileBytes::new(bad)) {
+                let _ = segment.verify();
+                let _ = segment.posting(Key { tag: TagId(20), part: Part::Value(b"value-00007") });
+            }
+        }
     }
 }

@@ -1,24 +1,191 @@
 //! Writes a segment.
 
 use super::Key;
+use super::format::{self, POSTING_ALIGN};
 use crate::vfs::FileBytes;
+use crate::vfs::Vfs;
+use crate::vfs::sealed::SealedWriter;
+use roaring::RoaringBitmap;
 use std::io;
+use std::path::Path;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Takes postings in key order and makes a segment of them.
-pub struct SegmentWriter {}
+pub struct SegmentWriter {
+    sink: Sink,
+    keys: Vec<u8>,
+    entries: Vec<u8>,
+    numbers: Vec<u8>,
+    entry_count: u32,
+    /// The last key, to hold callers to the order.
+    last_key: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+enum Sink {
+    Memory(Vec<u8>),
+    File(SealedWriter),
+}
+
+impl Sink {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::Memory(memory) => {
+                memory.extend_from_slice(bytes);
+                Ok(())
+            }
+            Sink::File(file) => file.append(bytes),
+        }
+    }
+
+    fn position(&self) -> u64 {
+        match self {
+            Sink::Memory(memory) => memory.len() as u64,
+            Sink::File(file) => file.position(),
+        }
+    }
+}
 
 impl SegmentWriter {
     /// A segment in memory.
     pub fn in_memory() -> Self {
-        todo!()
+        Self::new(Sink::Memory(Vec::new()))
     }
-    /// Adds a posting; keys must rise; `bitmap` is in the portable Roaring format. Empty bitmaps are left out.
-    pub fn add(&mut self, key: Key<'_>, aux: i64, bitmap: &roaring::RoaringBitmap) -> io::Result<()> {
-        let _ = (key, aux, bitmap);
-        todo!()
+
+    /// A segment file; it is real when [`SegmentWriter::finish`] has returned and its folder is synced.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn create(vfs: &dyn Vfs, path: &Path) -> io::Result<Self> {
+        Ok(Self::new(Sink::File(SealedWriter::new(vfs.create(path)?, format::KIND, format::VERSION))))
     }
+
+    fn new(sink: Sink) -> Self {
+        SegmentWriter {
+            sink,
+            keys: Vec::new(),
+            entries: Vec::new(),
+            numbers: Vec::new(),
+            entry_count: 0,
+            last_key: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Adds a posting; keys must rise. An empty bitmap is left out, unless it carries a number.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn add(&mut self, key: Key<'_>, aux: i64, bitmap: &RoaringBitmap) -> io::Result<()> {
+        if bitmap.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bitmap.serialize_into(&mut bytes)?;
+        let added = self.add_serialized(key, aux, bitmap.len(), &bytes);
+        self.scratch = bytes;
+        added
+    }
+
+    /// Adds a posting as it stands in another segment.
+    ///
+    /// # Errors
+    /// What the disk says, or that the segment has grown past what its format can address.
+    ///
+    /// # Panics
+    /// If keys do not rise.
+    pub fn add_serialized(&mut self, key: Key<'_>, aux: i64, cardinality: u64, bitmap: &[u8]) -> io::Result<()> {
+        let mut encoded = std::mem::take(&mut self.last_key);
+        let before = encoded.len();
+        format::encode_key(key, &mut encoded);
+        assert!(self.entry_count == 0 || encoded[..before] < encoded[before..], "keys rise: {key:?}");
+        encoded.drain(..before);
+
+        let padding = self.sink.position().next_multiple_of(POSTING_ALIGN) - self.sink.position();
+        self.sink.append(&[0; POSTING_ALIGN as usize][..padding as usize])?;
+        let at = self.sink.position() / POSTING_ALIGN;
+        self.sink.append(bitmap)?;
+
+        let small = |number: u64| {
+            u32::try_from(number).map_err(|_| {
+                let message = "a segment has grown past 16 GiB; make the data directory with more shards";
+                io::Error::new(io::ErrorKind::FileTooLarge, message)
+            })
+        };
+        self.keys.extend_from_slice(&encoded);
+        for number in [self.keys.len() as u64, at, bitmap.len() as u64, cardinality] {
+            self.entries.extend_from_slice(&small(number)?.to_le_bytes());
+        }
+        if aux != 0 {
+            self.numbers.extend_from_slice(&self.entry_count.to_le_bytes());
+            self.numbers.extend_from_slice(&aux.to_le_bytes());
+        }
+        self.entry_count += 1;
+        self.last_key = encoded;
+        Ok(())
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.entry_count == 0
+    }
+
+    fn finish_payload(&mut self) -> io::Result<()> {
+        let keys_at = self.sink.position();
+        let entries_at = keys_at + self.keys.len() as u64;
+        let numbers_at = entries_at + self.entries.len() as u64;
+        let index_at = numbers_at + self.numbers.len() as u64;
+        let index = self.hash_index();
+        for part in [&self.keys, &self.entries, &self.numbers, &index] {
+            self.sink.append(part)?;
+        }
+        let mut trailer = Vec::with_capacity(format::TRAILER_BYTES);
+        for offset in [keys_at, entries_at, numbers_at, index_at] {
+            trailer.extend_from_slice(&offset.to_le_bytes());
+        }
+        trailer.extend_from_slice(&self.entry_count.to_le_bytes());
+        trailer.extend_from_slice(&[0; 4]);
+        self.sink.append(&trailer)
+    }
+
+    fn hash_index(&self) -> Vec<u8> {
+        let len = format::index_len(self.entry_count as usize);
+        let mut index = vec![0u32; len];
+        let mut begin = 0;
+        for (number, entry) in self.entries.chunks_exact(format::ENTRY_BYTES).enumerate() {
+            let end = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
+            let mut at = xxh3_64(&self.keys[begin..end]) as usize & (len - 1);
+            while index[at] != 0 {
+                at = (at + 1) & (len - 1);
+            }
+            index[at] = number as u32 + 1;
+            begin = end;
+        }
+        index.iter().flat_map(|entry| entry.to_le_bytes()).collect()
+    }
+
+    /// Ends a segment file and syncs it (not its folder). Answers its length.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn finish(mut self) -> io::Result<u64> {
+        self.finish_payload()?;
+        match self.sink {
+            Sink::Memory(memory) => Ok(memory.len() as u64),
+            Sink::File(file) => file.finish(),
+        }
+    }
+
     /// The finished bytes of an in-memory segment.
-    pub fn finish_in_memory(self) -> FileBytes {
-        todo!()
+    ///
+    /// # Panics
+    /// If the segment is a file.
+    pub fn finish_in_memory(mut self) -> FileBytes {
+        self.finish_payload().expect("memory does not fail");
+        match self.sink {
+            Sink::Memory(memory) => FileBytes::new(memory),
+            Sink::File(_) => panic!("begun by in_memory"),
+        }
     }
 }
