@@ -77,6 +77,23 @@ pub(super) fn run_last(run: Run) -> u32 {
 }
 
 impl<'a> BitmapView<'a> {
+    /// The empty set.
+    pub const EMPTY: BitmapView<'static> = BitmapView {
+        bytes: &[0x3a, 0x30, 0, 0, 0, 0, 0, 0],
+        descriptors: &[],
+        offsets: &[],
+        run_flags: &[],
+        containers_at: 8,
+    };
+
+    /// A copy that can be changed.
+    ///
+    /// # Panics
+    /// If the bytes have changed since they were validated.
+    pub fn to_bitmap(&self) -> roaring::RoaringBitmap {
+        roaring::RoaringBitmap::deserialize_unchecked_from(self.bytes).expect("bytes were validated before")
+    }
+
     /// Checks every container (order, cardinality, bounds) and takes the bytes, which must be exactly one bitmap.
     ///
     /// # Errors

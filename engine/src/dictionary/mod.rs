@@ -1,1 +1,306 @@
 //! External user id ↔ slot, for one shard.
+//!
+//! Slots are given in order of first sight. Ids already checkpointed stand in immutable, mapped [`part`]s that cover slot
+//! ranges without gaps; newer ones in a [`tail`] in memory. Both are a blob of id bytes, the ends of the ids in it,
+//! and a hash index of slots, so an id costs its bytes and some 15 more; opening reads none of them.
+//!
+//! An id can be erased: its slot stays, with no bytes and out of the index, and is never given again.
+
+pub mod part;
+mod tail;
+
+use crate::error::ReadError;
+use crate::ids::Slot;
+use crate::vfs::Vfs;
+use part::{Part, write_part};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tail::Tail;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The ids of one shard: many readers, one writer at a time.
+#[derive(Debug, Default)]
+pub struct Dictionary(RwLock<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By rising slot, without gaps, from slot 0.
+    parts: Vec<Arc<Part>>,
+    /// What follows the last part.
+    tail: Tail,
+}
+
+impl Inner {
+    fn find(&self, id: &[u8], hash: u64) -> Result<Option<Slot>, ReadError> {
+        if let Some(slot) = self.tail.find(id, hash) {
+            return Ok(Some(slot));
+        }
+        // The largest part is the oldest; most ids are there.
+        for part in &self.parts {
+            if let Some(slot) = part.find(id, hash)? {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Exclusive access for a batch of insertions.
+#[derive(Debug)]
+pub struct DictionaryWriter<'d>(RwLockWriteGuard<'d, Inner>);
+
+impl DictionaryWriter<'_> {
+    /// The slot of an id, given now if it is new.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a part is damaged.
+    ///
+    /// # Panics
+    /// If the shard would have more than 2^32 users.
+    pub fn get_or_insert(&mut self, id: &[u8]) -> Result<Slot, ReadError> {
+        let hash = xxh3_64(id);
+        match self.0.find(id, hash)? {
+            Some(slot) => Ok(slot),
+            None => Ok(self.0.tail.push(id, hash)),
+        }
+    }
+}
+
+impl Dictionary {
+    /// A dictionary of these parts, by rising slot.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the parts leave a gap.
+    pub fn open(parts: Vec<Arc<Part>>) -> Result<Self, ReadError> {
+        let mut next = 0;
+        for part in &parts {
+            if part.slots().start != next {
+                return Err(part.corrupt("the part before it is missing"));
+            }
+            next = part.slots().end;
+        }
+        Ok(Dictionary(RwLock::new(Inner { parts, tail: Tail::new(next) })))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Exclusive access; readers wait until it is dropped, so keep it for a batch, not longer.
+    pub fn writer(&self) -> DictionaryWriter<'_> {
+        DictionaryWriter(self.write())
+    }
+
+    /// The slot of a known id.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a part is damaged.
+    pub fn slot_of(&self, id: &[u8]) -> Result<Option<Slot>, ReadError> {
+        self.read().find(id, xxh3_64(id))
+    }
+
+    /// Appends the id of a slot to `out`; false if there is no such slot or its id was erased.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a part is damaged.
+    pub fn user_id(&self, slot: Slot, out: &mut Vec<u8>) -> Result<bool, ReadError> {
+        let inner = self.read();
+        let id = if slot >= inner.tail.slots().start {
+            inner.tail.id(slot)
+        } else {
+            let at = inner.parts.partition_point(|part| part.slots().end <= slot);
+            inner.parts[at].id(slot)?
+        };
+        out.extend_from_slice(id);
+        Ok(!id.is_empty())
+    }
+
+    /// Slots given so far.
+    pub fn slot_count(&self) -> u32 {
+        self.read().tail.slots().end
+    }
+
+    /// Slots that are only in memory.
+    pub fn unsealed(&self) -> Range<Slot> {
+        self.read().tail.slots()
+    }
+
+    /// Writes the in-memory ids below `end` as a part file and syncs it (not its folder). Writers go on meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn write_unsealed(&self, end: Slot, vfs: &dyn Vfs, path: &Path) -> std::io::Result<u64> {
+        let copy = self.read().tail.clone_until(end);
+        write_part(vfs, path, copy.slots().start, (copy.slots()).map(|slot| copy.id(slot)))
+    }
+
+    /// Takes a written part in and lets its ids out of memory.
+    pub fn adopt(&self, part: Arc<Part>) {
+        let mut inner = self.write();
+        inner.tail.drop_until(part.slots().end);
+        inner.parts.push(part);
+    }
+
+    /// The parts, by rising slot.
+    pub fn parts(&self) -> Vec<Arc<Part>> {
+        self.read().parts.clone()
+    }
+
+    /// A run of neighbouring parts worth merging: sizes are kept falling at least fourfold, so that there are
+    /// O(log n) parts and an id is rewritten O(log n) times.
+    pub fn merge_due(&self) -> Option<Range<usize>> {
+        let parts = self.parts();
+        let len = |index: usize| parts[index].slots().len();
+        let mut first = parts.len().checked_sub(1)?;
+        let mut total = len(first);
+        let mut due = None;
+        while first > 0 {
+            first -= 1;
+            if total * 4 > len(first) {
+                due = Some(first..parts.len());
+            }
+            total += len(first);
+        }
+        due
+    }
+
+    /// Writes neighbouring parts as one file and syncs it (not its folder).
+    ///
+    /// # Errors
+    /// A damaged part, or what the disk says.
+    pub fn write_merged(parts: &[Arc<Part>], vfs: &dyn Vfs, path: &Path) -> Result<u64, MergeError> {
+        let Some(first) = parts.first() else { return Ok(0) };
+        for part in parts {
+            part.verify()?;
+        }
+        let ids = parts.iter().flat_map(|part| part.slots().map(|slot| part.id(slot).expect("just verified")));
+        Ok(write_part(vfs, path, first.slots().start, ids)?)
+    }
+
+    /// Puts a merged part in the place of the parts it covers.
+    pub fn replace(&self, merged: Arc<Part>) {
+        let mut inner = self.write();
+        let covered =
+            |part: &Part| part.slots().start >= merged.slots().start && part.slots().end <= merged.slots().end;
+        let at = inner.parts.iter().position(|part| covered(part)).unwrap_or(inner.parts.len());
+        inner.parts.retain(|part| !covered(part));
+        inner.parts.insert(at, merged);
+    }
+
+    /// Bytes of memory (not of mapped files).
+    pub fn heap_bytes(&self) -> usize {
+        self.read().tail.heap_bytes()
+    }
+}
+
+/// Why parts could not be merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// A part is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new file could not be written.
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::memory::MemoryVfs;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::path::PathBuf;
+
+    fn path(number: usize) -> PathBuf {
+        PathBuf::from(format!("/d/{number}.ids"))
+    }
+
+    fn seal(dictionary: &Dictionary, vfs: &MemoryVfs, number: usize) {
+        let end = dictionary.slot_count();
+        if !dictionary.unsealed().is_empty() {
+            dictionary.write_unsealed(end, vfs, &path(number)).expect("write");
+            dictionary.adopt(Arc::new(Part::open(vfs, &path(number)).expect("open")));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        #[test]
+        fn gives_each_id_one_slot_for_good(
+            steps in proptest::collection::vec((proptest::collection::vec("[a-d]{1,3}|[0-9]{1,20}", 1..40), 0..4u8), 1..20),
+        ) {
+            let vfs = MemoryVfs::default();
+            let mut dictionary = Dictionary::default();
+            let mut model: HashMap<String, Slot> = HashMap::new();
+            for (number, (ids, then)) in steps.into_iter().enumerate() {
+                for id in ids {
+                    let next = model.len() as Slot;
+                    let slot = dictionary.writer().get_or_insert(id.as_bytes()).expect("good");
+                    prop_assert_eq!(slot, *model.entry(id).or_insert(next));
+                }
+                if then > 0 {
+                    seal(&dictionary, &vfs, number);
+                }
+                if then > 1 && let Some(due) = dictionary.merge_due() {
+                    let merged = PathBuf::from(format!("/d/merged-{number}.ids"));
+                    Dictionary::write_merged(&dictionary.parts()[due], &vfs, &merged).expect("merge");
+                    dictionary.replace(Arc::new(Part::open(&vfs, &merged).expect("open")));
+                }
+                if then > 2 {
+                    dictionary = Dictionary::open(dictionary.parts()).expect("no gap");
+                }
+                prop_assert_eq!(dictionary.slot_count() as usize, model.len());
+                for (id, slot) in &model {
+                    prop_assert_eq!(dictionary.slot_of(id.as_bytes()).expect("good"), Some(*slot));
+                    let mut found = Vec::new();
+                    prop_assert!(dictionary.user_id(*slot, &mut found).expect("good"));
+                    prop_assert_eq!(found, id.as_bytes());
+                }
+                prop_assert_eq!(dictionary.slot_of(b"nobody").expect("good"), None);
+                prop_assert!(!dictionary.user_id(dictionary.slot_count(), &mut Vec::new()).expect("good"));
+            }
+        }
+    }
+
+    #[test]
+    fn an_erased_id_leaves_its_slot() {
+        let vfs = MemoryVfs::default();
+        let ids: [&[u8]; 3] = [b"a", b"", b"c"];
+        write_part(&vfs, &path(0), 0, ids.into_iter()).expect("write");
+        let part = Arc::new(Part::open(&vfs, &path(0)).expect("open"));
+        part.verify().expect("good");
+        let dictionary = Dictionary::open(vec![part]).expect("no gap");
+        assert_eq!(dictionary.slot_of(b"").expect("good"), None);
+        assert!(!dictionary.user_id(1, &mut Vec::new()).expect("good"));
+        assert_eq!(dictionary.writer().get_or_insert(b"b").expect("good"), 3);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        let vfs = MemoryVfs::default();
+        let ids: Vec<String> = (0..5_000).map(|number| format!("user-{number}")).collect();
+        write_part(&vfs, &path(0), 0, ids.iter().map(String::as_bytes)).expect("write");
+        let len = vfs.files()[0].1;
+        for bit in (0..len * 8).step_by(len / 30) {
+            vfs.flip_bit(&path(0), bit);
+            let found = Part::open(&vfs, &path(0)).and_then(|part| part.verify());
+            assert!(found.is_err(), "bit {bit}");
+            if let Ok(part) = Part::open(&vfs, &path(0)) {
+                ids.iter().enumerate().for_each(|(slot, id)| {
+                    // A wrong answer is never given; an error or the right one is.
+                    if let Ok(found) = part.find(id.as_bytes(), xxh3_64(id.as_bytes())) {
+                        assert_eq!(found, Some(slot as Slot));
+                    }
+                });
+            }
+            vfs.flip_bit(&path(0), bit);
+        }
+    }
+}

@@ -176,9 +176,9 @@ impl Segment {
     fn aux(&self, number: usize) -> i64 {
         let numbers = self.directory(&self.numbers).as_chunks::<NUMBER_BYTES>().0;
         let entry_of = |bytes: &[u8; NUMBER_BYTES]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        numbers.binary_search_by_key(&(number as u32), entry_of).map_or(0, |found| {
-            i64::from_le_bytes(numbers[found][4..].try_into().expect("8 bytes behind the entry"))
-        })
+        numbers
+            .binary_search_by_key(&(number as u32), entry_of)
+            .map_or(0, |found| i64::from_le_bytes(numbers[found][4..].try_into().expect("8 bytes behind the entry")))
     }
 
     /// The posting of a key. Its checksum and containers are verified at the first touch.
