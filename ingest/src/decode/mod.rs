@@ -1,0 +1,25 @@
+//! Text to tag updates: the body of `POST /v1/tags`, and lists of user ids.
+//!
+//! A body comes in chunks; [`lines::LineSplitter`] cuts it into lines and skips an over-long one without keeping it;
+//! [`tags::TagDecoder`] turns a line into changes of one user, all of the line or nothing; [`body::BodyReader`] puts
+//! both together, counts, and keeps the first errors by line number.
+//!
+//! * [`lines`]: chunks to lines.
+//! * [`json`]: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
+//! * [`value`]: text to the 64 bits of a number tag, exactly.
+//! * [`error`]: why a line is refused.
+
+pub mod body;
+pub mod error;
+pub mod lines;
+pub mod tags;
+pub mod user_list;
+pub mod value;
+
+mod json;
+
+pub use body::{BodyReader, LineReport};
+pub use error::{LineError, LineErrorKind};
+pub use lines::{LINE_BYTES_MAX, LineSplitter};
+pub use tags::TagDecoder;
+pub use user_list::{UserListDecoder, UserListFormat};
