@@ -218,6 +218,17 @@ impl<'a> BitmapView<'a> {
         })
     }
 
+    /// The greatest slot.
+    pub fn last(&self) -> Option<u32> {
+        let index = self.container_count().checked_sub(1)?;
+        let position = match self.container(index) {
+            Container::Array(array) => array.last().map(|position| u16::from_le_bytes(*position).into()),
+            Container::Runs(runs) => runs.last().map(|run| run_last(*run)),
+            container => container.iter().last().map(u32::from),
+        };
+        position.map(|position| u32::from(self.key(index)) << 16 | position)
+    }
+
     /// Number of containers (chunks with at least one slot).
     pub fn container_count(&self) -> usize {
         self.descriptors.len()

@@ -75,24 +75,21 @@ fn tags_of(segment: &Segment) -> Vec<TagId> {
     tags
 }
 
-/// Users touched in each input, and in all that are newer.
+/// Users touched in inputs newer than each.
 struct Hidden {
-    touched: Vec<RoaringBitmap>,
-    /// Union of `touched` of the newer inputs; one longer, the last is the union of all.
+    /// One longer than the inputs: the last is the union of all.
     newer: Vec<RoaringBitmap>,
 }
 
 impl Hidden {
     fn new(inputs: &[Arc<Segment>], tag: TagId) -> Result<Hidden, ReadError> {
-        let mut touched = Vec::with_capacity(inputs.len());
         let mut newer = vec![RoaringBitmap::new()];
         for input in inputs {
             let here = load(input, Key { tag, part: Part::Touched })?;
             let union = newer.last().map(|union| union | &here).unwrap_or_default();
-            touched.push(here);
             newer.push(union);
         }
-        Ok(Hidden { touched, newer })
+        Ok(Hidden { newer })
     }
 
     fn all(&self) -> &RoaringBitmap {

@@ -1,20 +1,45 @@
 //! The state of everything, and how it steps forward.
 //!
-//! Writers append to the log ([`wal`]) and to in-memory tables ([`memtable`]); `publish` seals those into immutable
-//! layers and makes a new [`Snapshot`]; `checkpoint` writes the layers as segments and a [`manifest`]; `compact`
-//! merges segments. Readers hold a snapshot and never wait.
+//! Writers append to the log (`wal`) and to in-memory tables (`memtable`); [`Store::publish`] seals those into
+//! immutable layers and makes a new [`Snapshot`]; [`Store::checkpoint`] writes the layers as segments and a `manifest`;
+//! [`Store::compact`] merges segments. Readers hold a snapshot and never wait.
+//!
+//! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`. Nothing is written or synced
+//! under `layers`, and under `writer` only the log is.
 
-pub mod snapshot;
+mod check;
+mod checkpoint;
+mod compaction;
+mod manifest;
+mod memtable;
+mod once;
+mod publish;
+mod recovery;
+mod snapshot;
+mod wal;
 
+#[cfg(test)]
+mod proptests;
+
+pub use check::{CheckReport, check};
+pub use recovery::OpenError;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 
 use crate::catalog::Catalog;
+use crate::dictionary::Dictionary;
 use crate::error::{Class, ReadError};
-use crate::ids::{Epoch, Lsn};
+use crate::ids::{FileId, Lsn, TagId, shard_of};
+use crate::segment::Segment;
 use crate::update::UpdateBatch;
 use crate::vfs::Vfs;
-use std::path::Path;
-use std::sync::Arc;
+use manifest::{Encoder, Manifest};
+use memtable::{Memtable, Types};
+use once::{Known, OnceTable, Remembered};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use wal::{Kind, Log};
 
 /// How a store is laid out and paced.
 #[derive(Clone, Debug)]
@@ -32,8 +57,77 @@ impl Default for Options {
 }
 
 /// A data directory, open for writing; one process at a time.
+pub struct Store {
+    vfs: Arc<dyn Vfs>,
+    folder: PathBuf,
+    options: Options,
+    log: Log,
+    dictionaries: Vec<Arc<Dictionary>>,
+    writer: Mutex<Writer>,
+    layers: Mutex<Layers>,
+    checkpointing: Mutex<Checkpointed>,
+    compacting: Mutex<()>,
+    published: RwLock<Snapshot>,
+    next_file: AtomicU64,
+    /// Bytes in the layers that are only in memory.
+    layer_bytes: AtomicU64,
+    /// Held as long as the store is open.
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// What writers change, one at a time.
 #[derive(Debug)]
-pub struct Store {}
+struct Writer {
+    memtables: Vec<Memtable>,
+    memtable_bytes: usize,
+    types: Types,
+    catalog: Arc<Catalog>,
+    audiences: Arc<BTreeMap<String, Audience>>,
+    sources: BTreeMap<String, u64>,
+    once: OnceTable,
+    /// Something changed since the last publish.
+    dirty: bool,
+    /// Something changed since the last checkpoint.
+    unsaved: bool,
+}
+
+/// What the published snapshot is made of.
+#[derive(Debug)]
+struct Layers {
+    epoch: u64,
+    shards: Vec<ShardLayers>,
+}
+
+/// The layers of one shard.
+#[derive(Debug, Default)]
+struct ShardLayers {
+    /// Newest first.
+    memory: Vec<Arc<Segment>>,
+    /// The last so many of `memory` are being written by a checkpoint and stay as they are.
+    frozen: usize,
+    /// Newest first, older than all of `memory`.
+    disk: Vec<DiskSegment>,
+    slot_count: u32,
+}
+
+#[derive(Clone, Debug)]
+struct DiskSegment {
+    id: FileId,
+    segment: Arc<Segment>,
+}
+
+/// The newest manifest.
+#[derive(Debug)]
+struct Checkpointed {
+    number: u64,
+    manifest: Manifest,
+}
 
 /// A step that must happen once although its sender may send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +149,6 @@ pub struct Written {
     pub lsn: Lsn,
     /// The step was known already; nothing was changed.
     pub repeated: bool,
-}
-
-/// Why a directory cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("{}: in use by another process; stop it, or choose another --data directory", path.display())]
-    Locked {
-        /// The directory.
-        path: std::path::PathBuf,
-    },
-    /// See [`ReadError`].
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
 /// Why a write is not acknowledged.
@@ -110,79 +190,266 @@ pub struct StepReport {
     pub segments_removed: usize,
 }
 
-impl Store {
-    /// Opens or makes a data directory and replays what the log holds behind the newest manifest.
-    pub fn open(vfs: Arc<dyn Vfs>, folder: &Path, options: Options) -> Result<Store, OpenError> {
-        let _ = (vfs, folder, options);
-        todo!()
-    }
+/// Figures of an open store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// The newest published view.
+    pub epoch: u64,
+    /// Slots given: users ever seen, listed or known.
+    pub slots: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Bytes in segment files.
+    pub segment_bytes: u64,
+    /// Layers that are only in memory.
+    pub memory_layers: u64,
+    /// Memory of updates that are not in a checkpoint: tables, layers, new ids.
+    pub memory_bytes: u64,
+    /// Log records not covered by a checkpoint.
+    pub log_records: u64,
+}
 
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves the structures whole: each change is a single assignment or append.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
     /// The newest published view.
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The data directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Appends a batch to the log and applies it; visible after the next publish, durable after [`Store::sync`].
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was acknowledged.
     pub fn write(&self, batch: &UpdateBatch, once: Option<Once>) -> Result<Written, WriteError> {
-        let _ = (batch, once);
-        todo!()
+        self.make_room()?;
+        let mut writer = held(&self.writer);
+        let remembered = match once {
+            None => None,
+            Some(once) => match writer.once.look_up(&once) {
+                Known::Repeated => return Ok(Written { lsn: self.log.end(), repeated: true }),
+                Known::Different => return Err(WriteError::KeyReused),
+                Known::New => Some(Remembered {
+                    key: once.key,
+                    digest: once.digest,
+                    expires: once.now_seconds.saturating_add(once.remember_seconds),
+                }),
+            },
+        };
+        let lsn = self.log.append(Kind::Tags, &[&encode_once(remembered), batch.as_bytes()])?;
+        if let (Some(remembered), Some(once)) = (remembered, once) {
+            writer.once.remember(remembered, once.now_seconds);
+        }
+        self.apply(&mut writer, batch)?;
+        Ok(Written { lsn, repeated: false })
     }
 
     /// Applies a batch that its source can send again: it is not logged, and is durable with the next checkpoint,
     /// which records `offset` as where `source` goes on.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the source goes on at the last checkpointed offset after a restart.
     pub fn write_replayable(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<(), WriteError> {
-        let _ = (batch, source, offset);
-        todo!()
+        self.log.check()?;
+        self.make_room()?;
+        let mut writer = held(&self.writer);
+        self.apply(&mut writer, batch)?;
+        match writer.sources.get_mut(source) {
+            Some(known) => *known = offset,
+            None => {
+                writer.sources.insert(source.to_owned(), offset);
+            }
+        }
+        Ok(())
     }
 
-    /// Where `source` goes on, by the newest checkpoint.
+    /// Where `source` goes on, by what was applied.
     pub fn source_offset(&self, source: &str) -> Option<u64> {
-        let _ = source;
-        todo!()
+        held(&self.writer).sources.get(source).copied()
     }
 
     /// Forgets a finished source's offset (durable with the next checkpoint).
     pub fn forget_source(&self, source: &str) {
-        let _ = source;
-        todo!()
+        let mut writer = held(&self.writer);
+        writer.unsaved |= writer.sources.remove(source).is_some();
     }
 
     /// Returns when the log is durable up to `lsn`; many callers share one sync (group commit).
+    ///
+    /// # Errors
+    /// [`WriteError::ReadOnly`]; what was not durable is not acknowledged.
     pub fn sync(&self, lsn: Lsn) -> Result<(), WriteError> {
-        let _ = lsn;
-        todo!()
+        self.log.sync(lsn)
     }
 
     /// Replaces the catalog. Logged; durable when this returns, visible in the next snapshot.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the catalog is then unchanged.
     pub fn put_catalog(&self, catalog: Catalog) -> Result<(), WriteError> {
-        let _ = catalog;
-        todo!()
+        let mut encoded = Encoder::default();
+        manifest::encode_catalog(&catalog, &mut encoded);
+        let mut writer = held(&self.writer);
+        let lsn = self.log.append(Kind::Catalog, &[&encoded.0])?;
+        writer.put_catalog(catalog);
+        drop(writer);
+        self.log.sync(lsn)
     }
 
     /// Defines or redefines an audience. Logged; durable when this returns, visible in the next snapshot.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the audience is then unchanged.
     pub fn put_audience(&self, name: &str, audience: Audience) -> Result<(), WriteError> {
-        let _ = (name, audience);
-        todo!()
+        let mut encoded = Encoder::default();
+        manifest::encode_audience(name, &audience, &mut encoded);
+        let mut writer = held(&self.writer);
+        let lsn = self.log.append(Kind::PutAudience, &[&encoded.0])?;
+        writer.put_audience(name.to_owned(), audience);
+        drop(writer);
+        self.log.sync(lsn)
     }
 
     /// Forgets an audience; false if there was none.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the audience is then still there.
     pub fn delete_audience(&self, name: &str) -> Result<bool, WriteError> {
-        let _ = name;
-        todo!()
+        let mut writer = held(&self.writer);
+        if !writer.audiences.contains_key(name) {
+            return Ok(false);
+        }
+        let lsn = self.log.append(Kind::DeleteAudience, &[name.as_bytes()])?;
+        writer.delete_audience(name);
+        drop(writer);
+        self.log.sync(lsn)?;
+        Ok(true)
     }
 
-    /// Makes every write so far durable and visible. Answers the epoch that shows them.
-    pub fn publish(&self) -> Result<Epoch, WriteError> {
-        todo!()
+    /// Why the store takes no more writes, if it does not.
+    pub fn read_only(&self) -> Option<WriteError> {
+        self.log.check().err()
     }
 
-    /// Writes what changed since the last checkpoint as segments and a manifest, and cuts the log.
-    pub fn checkpoint(&self) -> Result<StepReport, WriteError> {
-        todo!()
+    /// Figures for operators.
+    pub fn statistics(&self) -> Statistics {
+        let position = held(&self.checkpointing).manifest.position;
+        let layers = held(&self.layers);
+        let segments = || layers.shards.iter().flat_map(|shard| &shard.disk);
+        let tables = held(&self.writer).memtable_bytes;
+        Statistics {
+            epoch: layers.epoch,
+            slots: layers.shards.iter().map(|shard| u64::from(shard.slot_count)).sum(),
+            segments: segments().count() as u64,
+            segment_bytes: segments().map(|disk| disk.segment.size_bytes()).sum(),
+            memory_layers: layers.shards.iter().map(|shard| shard.memory.len() as u64).sum(),
+            memory_bytes: tables as u64 + self.layer_bytes.load(Ordering::Relaxed) + self.dictionary_bytes() as u64,
+            log_records: self.log.end().0.saturating_sub(position),
+        }
     }
 
-    /// Does the most useful merge, if any is due; to be called until it answers `None`.
-    pub fn compact(&self) -> Result<Option<StepReport>, WriteError> {
-        todo!()
+    fn dictionary_bytes(&self) -> usize {
+        self.dictionaries.iter().map(|dictionary| dictionary.heap_bytes()).sum()
     }
+
+    /// Makes a checkpoint if the updates held in memory have reached their limit: backpressure.
+    fn make_room(&self) -> Result<(), WriteError> {
+        let tables = held(&self.writer).memtable_bytes;
+        let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
+        if tables + layers >= self.options.memory_bytes_max {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<(), ReadError> {
+        let shard_count = self.dictionaries.len() as u16;
+        let mut dictionaries: Vec<_> = self.dictionaries.iter().map(|_| None).collect();
+        for user in batch.users() {
+            let shard = usize::from(shard_of(user.user_id, shard_count).0);
+            let dictionary = dictionaries[shard].get_or_insert_with(|| self.dictionaries[shard].writer());
+            let slot = dictionary.get_or_insert(user.user_id)?;
+            let memtable = &mut writer.memtables[shard];
+            let before = memtable.heap_bytes();
+            let mut known = true;
+            for (tag, change) in user.changes() {
+                known = tag >= TagId::FIRST_DECLARED;
+                if let Some(tag_type) = writer.types.get(tag) {
+                    memtable.apply(slot, tag, tag_type, change);
+                }
+            }
+            if known {
+                memtable.know(slot);
+            }
+            writer.memtable_bytes += memtable.heap_bytes() - before;
+        }
+        writer.dirty |= !batch.is_empty();
+        writer.unsaved |= !batch.is_empty();
+        Ok(())
+    }
+
+    fn new_file(&self) -> FileId {
+        FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn shard_folder(&self, shard: usize) -> PathBuf {
+        shard_folder(&self.folder, shard)
+    }
+}
+
+impl Writer {
+    fn put_catalog(&mut self, catalog: Catalog) {
+        self.types = Types::of(&catalog);
+        self.catalog = Arc::new(catalog);
+        self.changed();
+    }
+
+    fn put_audience(&mut self, name: String, audience: Audience) {
+        Arc::make_mut(&mut self.audiences).insert(name, audience);
+        self.changed();
+    }
+
+    fn delete_audience(&mut self, name: &str) {
+        Arc::make_mut(&mut self.audiences).remove(name);
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.dirty = true;
+        self.unsaved = true;
+    }
+}
+
+fn shard_folder(folder: &Path, shard: usize) -> PathBuf {
+    folder.join("shards").join(format!("{shard:04}"))
+}
+
+fn segment_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
+    shard_folder(folder, shard).join(format!("{:020}.seg", id.0))
+}
+
+fn part_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
+    shard_folder(folder, shard).join(format!("{:020}.ids", id.0))
+}
+
+fn once_path(folder: &Path, id: FileId) -> PathBuf {
+    folder.join("once").join(format!("{:020}.once", id.0))
+}
+
+/// See [`Kind::Tags`].
+fn encode_once(once: Option<Remembered>) -> Vec<u8> {
+    let Some(once) = once else { return vec![0] };
+    let mut bytes = vec![1];
+    bytes.extend_from_slice(&once.key.to_le_bytes());
+    bytes.extend_from_slice(&once.digest.to_le_bytes());
+    bytes.extend_from_slice(&once.expires.to_le_bytes());
+    bytes
 }

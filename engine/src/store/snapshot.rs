@@ -1,6 +1,7 @@
 //! An immutable, consistent view of all shards.
 
 use crate::catalog::Catalog;
+use crate::dictionary::Dictionary;
 use crate::error::ReadError;
 use crate::ids::{Epoch, Slot};
 use crate::segment::Segment;
@@ -44,8 +45,9 @@ pub enum Definition {
 /// One shard of a snapshot.
 #[derive(Clone, Debug)]
 pub struct ShardSnapshot {
-    pub(super) layers: Arc<[Arc<Segment>]>,
-    pub(super) slot_count: u32,
+    layers: Arc<[Arc<Segment>]>,
+    dictionary: Arc<Dictionary>,
+    slot_count: u32,
 }
 
 impl Snapshot {
@@ -53,14 +55,17 @@ impl Snapshot {
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
+
     /// The tags declared in this view.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
+
     /// The audiences defined in this view, by name.
     pub fn audiences(&self) -> &BTreeMap<String, Audience> {
         &self.audiences
     }
+
     /// The shards, by [`crate::ids::ShardId`].
     pub fn shards(&self) -> &[ShardSnapshot] {
         &self.shards
@@ -68,22 +73,33 @@ impl Snapshot {
 }
 
 impl ShardSnapshot {
+    pub(super) fn new(layers: Arc<[Arc<Segment>]>, dictionary: Arc<Dictionary>, slot_count: u32) -> Self {
+        ShardSnapshot { layers, dictionary, slot_count }
+    }
+
     /// Segments, newest first. The last one covers all older data, so a leaf's bottom layer has mask `All`.
     pub fn layers(&self) -> &[Arc<Segment>] {
         &self.layers
     }
+
     /// Slots given so far; every bitmap is below it.
     pub fn slot_count(&self) -> u32 {
         self.slot_count
     }
+
     /// The slot of a user id; `None` if it was never seen before this snapshot.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the dictionary is damaged.
     pub fn slot_of(&self, user_id: &[u8]) -> Result<Option<Slot>, ReadError> {
-        let _ = user_id;
-        todo!()
+        Ok(self.dictionary.slot_of(user_id)?.filter(|slot| *slot < self.slot_count))
     }
+
     /// Appends the user id of a slot to `out`; false if the slot was erased.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the dictionary is damaged.
     pub fn user_id(&self, slot: Slot, out: &mut Vec<u8>) -> Result<bool, ReadError> {
-        let _ = (slot, out);
-        todo!()
+        self.dictionary.user_id(slot, out)
     }
 }

@@ -232,13 +232,13 @@ impl MemoryFile {
 }
 
 impl WriteFile for MemoryFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let (mut disk, file) = self.content()?;
         disk.files[file].bytes.extend_from_slice(bytes);
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let (mut disk, file) = self.content()?;
         let content = &mut disk.files[file];
         content.synced_len = content.bytes.len();
@@ -273,7 +273,7 @@ mod tests {
         vfs.create_folder(&folder).expect("again");
         assert_eq!(vfs.list(&root.join("nowhere")).expect("list"), Vec::<String>::new());
         let path = folder.join("one");
-        let mut file = vfs.create(&path).expect("create");
+        let file = vfs.create(&path).expect("create");
         assert_eq!(vfs.create(&path).err().expect("there already").kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(&*vfs.map(&path).expect("map an empty file"), b"");
         file.append(b"hello ").expect("append");
@@ -310,7 +310,7 @@ mod tests {
         for seed in 0..200 {
             let vfs = MemoryVfs::default();
             let (folder, path) = (Path::new("/d"), Path::new("/d/f"));
-            let mut file = vfs.create(path).expect("create");
+            let file = vfs.create(path).expect("create");
             file.append(b"synced").expect("append");
             file.sync().expect("sync");
             vfs.sync_folder(folder).expect("sync folder");
@@ -328,7 +328,7 @@ mod tests {
     fn the_chosen_call_fails() {
         let vfs = MemoryVfs::default();
         vfs.fail_at(2, false, io::ErrorKind::StorageFull);
-        let mut file = vfs.create(Path::new("/f")).expect("first call");
+        let file = vfs.create(Path::new("/f")).expect("first call");
         assert_eq!(file.append(b"x").expect_err("second call").kind(), io::ErrorKind::StorageFull);
         file.append(b"x").expect("third call");
     }

@@ -38,12 +38,12 @@ pub trait Vfs: Debug + Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
 
-/// A file being written.
+/// A file being written. One thread appends; others may sync meanwhile, which covers what was appended before.
 pub trait WriteFile: Send + Sync {
     /// Appends all of `bytes`.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything appended so far durable (data and length; the directory entry is the folder's affair).
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// Immutable bytes of a file or of memory, cheap to clone.
@@ -82,7 +82,7 @@ pub fn write_atomically(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = vfs.create(&temporary)?;
+    let file = vfs.create(&temporary)?;
     file.append(bytes)?;
     file.sync()?;
     drop(file);

@@ -1,0 +1,178 @@
+//! The step from one manifest to the next: writing what changed, so that the log behind it can go.
+//!
+//! 1. A cut: everything written so far is published, and the log goes on in a new file.
+//! 2. Per changed shard: its in-memory layers, merged, become one segment file; its new ids a dictionary part. Writers and
+//!    publishers go on meanwhile, above these layers.
+//! 3. Files are synced, then their folders, then the manifest is renamed into place: only that makes them real.
+//! 4. The files take the layers' place; log files and manifests that are no longer needed go.
+
+use super::compaction::merge_rules;
+use super::manifest::{self, OnceFile, ShardFiles};
+use super::publish::Cut;
+use super::{DiskSegment, StepReport, Store, WriteError, held, once, once_path, part_path, segment_path};
+use crate::dictionary::part::Part;
+use crate::ids::FileId;
+use crate::segment::merge::{MergeError, merge};
+use crate::segment::{Segment, SegmentWriter};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// What a shard gives to a checkpoint.
+struct Frozen {
+    shard: usize,
+    layers: Vec<Arc<Segment>>,
+    /// There is no older data, so masks are not needed.
+    bottom: bool,
+    slot_count: u32,
+}
+
+/// What was written for a shard.
+#[derive(Default)]
+struct Saved {
+    segment: Option<DiskSegment>,
+    part: Option<(FileId, Arc<Part>)>,
+    bytes: u64,
+}
+
+impl Store {
+    /// Writes what changed since the last checkpoint as segments and a manifest, and cuts the log.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the state on disk is then the last checkpoint and the log, and nothing is lost.
+    pub fn checkpoint(&self) -> Result<StepReport, WriteError> {
+        let mut checkpointed = held(&self.checkpointing);
+        self.log.check()?;
+        if !held(&self.writer).unsaved {
+            return Ok(StepReport::default());
+        }
+        let (cut, frozen) = self.freeze()?;
+        let rules = merge_rules(&cut.catalog, &cut.audiences, false);
+        let saved: Result<Vec<Saved>, MergeError> = frozen.par_iter().map(|frozen| self.save(frozen, &rules)).collect();
+        let saved = saved.map_err(|error| self.merge_failed("write a checkpoint", error))?;
+
+        let mut next = checkpointed.manifest.clone();
+        let mut report = StepReport::default();
+        self.save_once(&cut, &mut next, &mut report).map_err(|error| self.log.fail("write remembered keys", &error))?;
+        next.epoch = held(&self.layers).epoch;
+        next.position = cut.position.0;
+        next.catalog = cut.catalog;
+        next.audiences = cut.audiences;
+        next.sources = cut.sources;
+        for (files, (frozen, saved)) in next.shards.iter_mut().zip(frozen.iter().zip(&saved)) {
+            record(files, frozen, saved, &mut report);
+        }
+        self.commit(&mut checkpointed, next, &mut report)?;
+        self.exchange(&frozen, saved);
+        self.log.cut(cut.position);
+        Ok(report)
+    }
+
+    /// Publishes and marks the layers that will be written.
+    fn freeze(&self) -> Result<(Cut, Vec<Frozen>), WriteError> {
+        let (cut, mut layers) = self.cut()?;
+        let frozen = layers.shards.iter_mut().enumerate().map(|(number, shard)| {
+            shard.frozen = shard.memory.len();
+            Frozen {
+                shard: number,
+                layers: shard.memory.clone(),
+                bottom: shard.disk.is_empty(),
+                slot_count: shard.slot_count,
+            }
+        });
+        let frozen = frozen.collect();
+        Ok((cut, frozen))
+    }
+
+    fn save(&self, frozen: &Frozen, rules: &super::compaction::OwnedRules) -> Result<Saved, MergeError> {
+        let mut saved = Saved::default();
+        let vfs = &*self.vfs;
+        if !frozen.layers.is_empty() {
+            let id = self.new_file();
+            let path = segment_path(&self.folder, frozen.shard, id);
+            let mut writer = SegmentWriter::create(vfs, &path)?;
+            rules.with_bottom(frozen.bottom).apply(|rules| merge(&frozen.layers, rules, &mut writer))?;
+            saved.bytes += writer.finish()?;
+            saved.segment = Some(DiskSegment { id, segment: Arc::new(Segment::open(vfs, &path)?) });
+        }
+        let dictionary = &self.dictionaries[frozen.shard];
+        if dictionary.unsealed().start < frozen.slot_count {
+            let id = self.new_file();
+            let path = part_path(&self.folder, frozen.shard, id);
+            saved.bytes += dictionary.write_unsealed(frozen.slot_count, vfs, &path)?;
+            saved.part = Some((id, Arc::new(Part::open(vfs, &path)?)));
+        }
+        if saved.bytes > 0 {
+            vfs.sync_folder(&self.shard_folder(frozen.shard))?;
+        }
+        Ok(saved)
+    }
+
+    fn save_once(&self, cut: &Cut, next: &mut manifest::Manifest, report: &mut StepReport) -> std::io::Result<()> {
+        next.once_files.retain(|file| file.expires > cut.now);
+        let Some(expires) = cut.once.iter().map(|step| step.expires).max() else { return Ok(()) };
+        let id = self.new_file();
+        report.bytes_written += once::write(&*self.vfs, &once_path(&self.folder, id), &cut.once)?;
+        self.vfs.sync_folder(&self.folder.join("once"))?;
+        next.once_files.push(OnceFile { id, expires });
+        Ok(())
+    }
+
+    /// Makes `next` the state on disk.
+    pub(super) fn commit(
+        &self,
+        checkpointed: &mut super::Checkpointed,
+        mut next: manifest::Manifest,
+        report: &mut StepReport,
+    ) -> Result<(), WriteError> {
+        next.next_file = self.new_file().0;
+        let number = checkpointed.number + 1;
+        let folder = self.folder.join("manifest");
+        report.bytes_written += manifest::write(&*self.vfs, &folder, number, &next)
+            .map_err(|error| self.log.fail("write a manifest", &error))?;
+        let before = std::mem::replace(checkpointed, super::Checkpointed { number, manifest: next });
+        manifest::remove_before(&*self.vfs, &folder, number);
+        for old in before.manifest.once_files {
+            if !checkpointed.manifest.once_files.contains(&old) {
+                let _ = self.vfs.remove(&once_path(&self.folder, old.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the written files in the place of the layers they were made of.
+    fn exchange(&self, frozen: &[Frozen], saved: Vec<Saved>) {
+        let mut layers = held(&self.layers);
+        for (frozen, saved) in frozen.iter().zip(saved) {
+            let shard = &mut layers.shards[frozen.shard];
+            let kept = shard.memory.len() - frozen.layers.len();
+            shard.memory.truncate(kept);
+            shard.frozen = 0;
+            if let Some(segment) = saved.segment {
+                shard.disk.insert(0, segment);
+            }
+            if let Some((_, part)) = saved.part {
+                self.dictionaries[frozen.shard].adopt(part);
+            }
+        }
+        // The same view by other layers: no new epoch.
+        let shown = self.snapshot();
+        self.swap_in(&layers, shown.catalog.clone(), shown.audiences.clone());
+    }
+
+    pub(super) fn merge_failed(&self, verb: &str, error: MergeError) -> WriteError {
+        match error {
+            MergeError::Read(error) => WriteError::Read(error),
+            MergeError::Write(error) => self.log.fail(verb, &error),
+        }
+    }
+}
+
+fn record(files: &mut ShardFiles, frozen: &Frozen, saved: &Saved, report: &mut StepReport) {
+    files.slot_count = frozen.slot_count;
+    if let Some(segment) = &saved.segment {
+        files.segments.insert(0, (segment.id, segment.segment.size_bytes()));
+        report.segments_written += 1;
+    }
+    files.parts.extend(saved.part.as_ref().map(|(id, _)| *id));
+    report.bytes_written += saved.bytes;
+}

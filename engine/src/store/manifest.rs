@@ -1,0 +1,310 @@
+//! What the store is made of: numbered files, of which the newest is the state.
+//!
+//! `manifest/<number>.manifest`, a sealed file of kind `BELUGMAN`; all numbers little-endian, texts with their length in front:
+//!
+//! ```text
+//! shard count u16 | epoch u64 | log position u64 | next file u64
+//! next tag u32 | tags u32 | per tag: name | id u32 | type u8 | scale u8
+//! audiences u32 | per audience: see `encode_audience`
+//! sources u32 | per source: name | offset u64
+//! once files u32 | per file: id u64 | last expiry u64
+//! per shard: slots u32 | parts u32 | per part: id u64 | segments u32 | per segment, newest first: id u64 | length u64
+//! ```
+//!
+//! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
+//! crash's trace; it is refused by name rather than passed over, because an older one would silently lose what was
+//! acknowledged since.
+
+use super::{Audience, Definition};
+use crate::catalog::{Catalog, Tag, TagType, Unit};
+use crate::error::ReadError;
+use crate::ids::{Epoch, FileId, Lsn, TagId};
+use crate::vfs::Vfs;
+use crate::vfs::sealed::{SealedFile, SealedWriter};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const KIND: [u8; 8] = *b"BELUGMAN";
+const VERSION: u32 = 1;
+
+/// The durable state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Manifest {
+    pub(super) epoch: u64,
+    pub(super) position: u64,
+    pub(super) next_file: u64,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) audiences: Arc<BTreeMap<String, Audience>>,
+    pub(super) sources: BTreeMap<String, u64>,
+    pub(super) once_files: Vec<OnceFile>,
+    pub(super) shards: Vec<ShardFiles>,
+}
+
+/// A file of remembered steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnceFile {
+    pub(super) id: FileId,
+    /// Seconds since 1970 from which on nothing in it is remembered.
+    pub(super) expires: u64,
+}
+
+/// The files of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ShardFiles {
+    pub(super) slot_count: u32,
+    /// Dictionary parts, by rising slot.
+    pub(super) parts: Vec<FileId>,
+    /// Newest first, with their lengths.
+    pub(super) segments: Vec<(FileId, u64)>,
+}
+
+impl Manifest {
+    /// The state of a new directory.
+    pub(super) fn new(shard_count: u16) -> Manifest {
+        Manifest { next_file: 1, shards: vec![ShardFiles::default(); usize::from(shard_count)], ..Manifest::default() }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    pub(super) fn position(&self) -> Lsn {
+        Lsn(self.position)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::default();
+        out.u16(self.shards.len() as u16);
+        out.u64(self.epoch);
+        out.u64(self.position);
+        out.u64(self.next_file);
+        encode_catalog(&self.catalog, &mut out);
+        out.u32(self.audiences.len() as u32);
+        self.audiences.iter().for_each(|(name, audience)| encode_audience(name, audience, &mut out));
+        out.u32(self.sources.len() as u32);
+        for (name, offset) in &self.sources {
+            out.text(name);
+            out.u64(*offset);
+        }
+        out.u32(self.once_files.len() as u32);
+        for file in &self.once_files {
+            out.u64(file.id.0);
+            out.u64(file.expires);
+        }
+        for shard in &self.shards {
+            out.u32(shard.slot_count);
+            out.u32(shard.parts.len() as u32);
+            shard.parts.iter().for_each(|part| out.u64(part.0));
+            out.u32(shard.segments.len() as u32);
+            for (id, len) in &shard.segments {
+                out.u64(id.0);
+                out.u64(*len);
+            }
+        }
+        out.0
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Manifest> {
+        let mut bytes = Decoder(bytes);
+        let shard_count = bytes.u16()?;
+        let (epoch, position, next_file) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
+        let catalog = Arc::new(decode_catalog(&mut bytes)?);
+        let audiences = bytes.many(decode_audience)?;
+        let sources = bytes.many(|bytes| Some((bytes.text()?, bytes.u64()?)))?;
+        let once_files = bytes.many(|bytes| Some(OnceFile { id: FileId(bytes.u64()?), expires: bytes.u64()? }))?;
+        let mut shards = Vec::new();
+        for _ in 0..shard_count {
+            shards.push(ShardFiles {
+                slot_count: bytes.u32()?,
+                parts: bytes.many(|bytes| Some(FileId(bytes.u64()?)))?,
+                segments: bytes.many(|bytes| Some((FileId(bytes.u64()?), bytes.u64()?)))?,
+            });
+        }
+        let whole = bytes.0.is_empty() && shard_count.is_power_of_two();
+        whole.then(|| Manifest {
+            epoch,
+            position,
+            next_file,
+            catalog,
+            audiences: Arc::new(audiences.into_iter().collect()),
+            sources: sources.into_iter().collect(),
+            once_files,
+            shards,
+        })
+    }
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:020}.manifest"))
+}
+
+/// Numbers of the manifests in a folder, rising.
+pub(super) fn numbers(vfs: &dyn Vfs, folder: &Path) -> io::Result<Vec<u64>> {
+    let number = |name: &String| name.strip_suffix(".manifest")?.parse().ok();
+    let mut numbers: Vec<u64> = vfs.list(folder)?.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Writes a manifest; when this returns it is the state, whatever happens.
+pub(super) fn write(vfs: &dyn Vfs, folder: &Path, number: u64, manifest: &Manifest) -> io::Result<u64> {
+    let temporary = folder.join("next.tmp");
+    match vfs.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut writer = SealedWriter::new(vfs.create(&temporary)?, KIND, VERSION);
+    writer.append(&manifest.encode())?;
+    let len = writer.finish()?;
+    vfs.rename(&temporary, &path(folder, number))?;
+    vfs.sync_folder(folder)?;
+    Ok(len)
+}
+
+/// Reads a manifest.
+pub(super) fn read(vfs: &dyn Vfs, folder: &Path, number: u64) -> Result<Manifest, ReadError> {
+    let file = SealedFile::open(vfs, &path(folder, number), KIND, VERSION)?;
+    let payload = file.payload(0..file.payload_len())?;
+    Manifest::decode(payload).ok_or_else(|| file.corrupt(0, "not a manifest"))
+}
+
+/// Removes the manifests before `number`; what cannot be removed now goes next time.
+pub(super) fn remove_before(vfs: &dyn Vfs, folder: &Path, number: u64) {
+    for old in numbers(vfs, folder).unwrap_or_default().into_iter().filter(|old| *old < number) {
+        let _ = vfs.remove(&path(folder, old));
+    }
+}
+
+pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
+    out.u32(catalog.next_tag_id().0);
+    out.u32(catalog.tags().len() as u32);
+    for (name, tag) in catalog.tags() {
+        out.text(name);
+        out.u32(tag.id.0);
+        let (kind, scale) = match tag.tag_type {
+            TagType::Set => (0, 0),
+            TagType::Enum => (1, 0),
+            TagType::Flag => (2, 0),
+            TagType::Number(Unit::Integer) => (3, 0),
+            TagType::Number(Unit::Decimal { scale }) => (4, scale),
+            TagType::Number(Unit::Timestamp) => (5, 0),
+        };
+        out.0.extend_from_slice(&[kind, scale]);
+    }
+}
+
+pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
+    let next = TagId(bytes.u32()?);
+    let tags = bytes.many(|bytes| {
+        let name = bytes.text()?;
+        let id = TagId(bytes.u32()?);
+        let tag_type = match (bytes.u8()?, bytes.u8()?) {
+            (0, 0) => TagType::Set,
+            (1, 0) => TagType::Enum,
+            (2, 0) => TagType::Flag,
+            (3, 0) => TagType::Number(Unit::Integer),
+            (4, scale) => TagType::Number(Unit::Decimal { scale }),
+            (5, 0) => TagType::Number(Unit::Timestamp),
+            _ => return None,
+        };
+        (id < next && id >= TagId::FIRST_DECLARED).then_some((name, Tag { id, tag_type }))
+    })?;
+    Some(Catalog::from_parts(tags, next))
+}
+
+/// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64`.
+pub(super) fn encode_audience(name: &str, audience: &Audience, out: &mut Encoder) {
+    out.text(name);
+    out.text(&audience.description);
+    out.u64(audience.changed_at as u64);
+    match &audience.definition {
+        Definition::Expression(text) => {
+            out.0.push(0);
+            out.text(text);
+        }
+        Definition::Uploaded { list_id, user_count } => {
+            out.0.push(1);
+            out.text(list_id);
+            out.u64(*user_count);
+        }
+    }
+}
+
+pub(super) fn decode_audience(bytes: &mut Decoder<'_>) -> Option<(String, Audience)> {
+    let (name, description, changed_at) = (bytes.text()?, bytes.text()?, bytes.u64()? as i64);
+    let definition = match bytes.u8()? {
+        0 => Definition::Expression(bytes.text()?),
+        1 => Definition::Uploaded { list_id: bytes.text()?, user_count: bytes.u64()? },
+        _ => return None,
+    };
+    Some((name, Audience { definition, description, changed_at }))
+}
+
+/// Appends fixed-width numbers and texts.
+#[derive(Default)]
+pub(super) struct Encoder(pub(super) Vec<u8>);
+
+impl Encoder {
+    pub(super) fn u16(&mut self, number: u16) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn u32(&mut self, number: u32) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.u32(text.len() as u32);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Takes them off again; `None` when the bytes do not have them.
+pub(super) struct Decoder<'a>(pub(super) &'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn u128(&mut self) -> Option<u128> {
+        self.take().map(u128::from_le_bytes)
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        let len = self.u32()? as usize;
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    /// A count and that many items.
+    pub(super) fn many<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.u32()?;
+        (0..count).map(|_| item(self)).collect()
+    }
+}

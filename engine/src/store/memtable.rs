@@ -1,0 +1,258 @@
+//! Recent updates of one shard, as they came.
+//!
+//! Appending is the fastest thing to do, so a memtable is an operation log by tag. Sealing sorts it by slot (stably, so
+//! that the last writer wins), and makes the newest layer of the shard out of it: an in-memory segment.
+
+use crate::bitmap::bsi;
+use crate::catalog::{Catalog, TagType};
+use crate::ids::{Slot, TagId};
+use crate::segment::{Key, Part, Segment, SegmentWriter};
+use crate::update::Change;
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The types of the tags, by id: what a change must fit to be applied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Types(Vec<Option<TagType>>);
+
+impl Types {
+    pub(super) fn of(catalog: &Catalog) -> Types {
+        let mut types = vec![None; catalog.next_tag_id().0 as usize];
+        types[TagId::UPLOADS.0 as usize] = Some(TagType::Set);
+        catalog.tags().for_each(|(_, tag)| types[tag.id.0 as usize] = Some(tag.tag_type));
+        Types(types)
+    }
+
+    pub(super) fn get(&self, tag: TagId) -> Option<TagType> {
+        self.0.get(tag.0 as usize).copied().flatten()
+    }
+}
+
+/// Recent updates of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Memtable {
+    /// Users seen, some several times.
+    known: Vec<Slot>,
+    tags: BTreeMap<TagId, Changes>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Changes {
+    Set(Vec<(Slot, SetChange)>, Values),
+    /// `None`: unset.
+    Enum(Vec<(Slot, Option<u32>)>, Values),
+    Flag(Vec<(Slot, bool)>),
+    Number(Vec<(Slot, Option<i64>)>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SetChange {
+    Clear,
+    Add(u32),
+    Remove(u32),
+}
+
+/// Values seen, numbered in order of first sight.
+#[derive(Debug, Default)]
+struct Values {
+    numbers: HashMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
+}
+
+impl Values {
+    fn number(&mut self, value: &str) -> u32 {
+        if let Some(number) = self.numbers.get(value) {
+            return *number;
+        }
+        let (name, number): (Arc<str>, u32) = (value.into(), self.names.len() as u32);
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// Numbers in the order of the values' bytes.
+    fn sorted(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = (0..self.names.len() as u32).collect();
+        numbers.sort_unstable_by_key(|number| self.names[*number as usize].as_bytes());
+        numbers
+    }
+
+    fn bytes(&self, number: u32) -> &[u8] {
+        self.names[number as usize].as_bytes()
+    }
+}
+
+impl Memtable {
+    /// Notes that a user exists.
+    pub(super) fn know(&mut self, slot: Slot) {
+        if self.known.last() != Some(&slot) {
+            self.known.push(slot);
+            self.bytes += size_of::<Slot>();
+        }
+    }
+
+    /// Appends a change; one that does not fit the tag's type is ignored (the tag was dropped or declared anew since it was
+    /// decoded).
+    pub(super) fn apply(&mut self, slot: Slot, tag: TagId, tag_type: TagType, change: Change<'_>) {
+        let changes = self.tags.entry(tag).or_insert_with(|| match tag_type {
+            TagType::Set => Changes::Set(Vec::new(), Values::default()),
+            TagType::Enum => Changes::Enum(Vec::new(), Values::default()),
+            TagType::Flag => Changes::Flag(Vec::new()),
+            TagType::Number(_) => Changes::Number(Vec::new()),
+        });
+        match (changes, change) {
+            (Changes::Set(log, _), Change::Unset) => log.push((slot, SetChange::Clear)),
+            (Changes::Set(log, values), Change::Add(value)) => log.push((slot, SetChange::Add(values.number(value)))),
+            (Changes::Set(log, values), Change::Remove(value)) => {
+                log.push((slot, SetChange::Remove(values.number(value))));
+            }
+            (Changes::Enum(log, _), Change::Unset) => log.push((slot, None)),
+            (Changes::Enum(log, values), Change::Enum(value)) => log.push((slot, Some(values.number(value)))),
+            (Changes::Flag(log), Change::Unset) => log.push((slot, false)),
+            (Changes::Flag(log), Change::Flag(value)) => log.push((slot, value)),
+            (Changes::Number(log), Change::Unset) => log.push((slot, None)),
+            (Changes::Number(log), Change::Number(value)) => log.push((slot, Some(value))),
+            _ => return,
+        }
+        self.bytes += 20;
+    }
+
+    /// Memory held, roughly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing was applied.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.tags.is_empty()
+    }
+
+    /// Makes a layer of it; `None` if nothing was applied.
+    pub(super) fn seal(mut self) -> Option<Segment> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut out = Output(SegmentWriter::in_memory());
+        sort_by_slot(&mut self.known, |slot| *slot);
+        self.known.dedup();
+        out.put(TagId::UNIVERSE, Part::Exists, 0, &self.known);
+        for (tag, changes) in self.tags {
+            match changes {
+                Changes::Set(log, values) => seal_set(&mut out, tag, log, &values),
+                Changes::Enum(log, values) => seal_enum(&mut out, tag, log, &values),
+                Changes::Flag(log) => {
+                    let last = last_of_each(log);
+                    out.put(tag, Part::Touched, 0, &slots(&last, |_| true));
+                    out.put(tag, Part::Exists, 0, &slots(&last, |value| *value));
+                }
+                Changes::Number(log) => seal_number(&mut out, tag, log),
+            }
+        }
+        Some(Segment::from_memory(out.0.finish_in_memory()).expect("just written"))
+    }
+}
+
+struct Output(SegmentWriter);
+
+impl Output {
+    /// Adds a posting of rising slots.
+    fn put(&mut self, tag: TagId, part: Part<'_>, aux: i64, slots: &[Slot]) {
+        let bitmap = RoaringBitmap::from_sorted_iter(slots.iter().copied()).expect("slots rise");
+        self.put_bitmap(tag, part, aux, bitmap);
+    }
+
+    fn put_bitmap(&mut self, tag: TagId, part: Part<'_>, aux: i64, mut bitmap: RoaringBitmap) {
+        bitmap.optimize();
+        self.0.add(Key { tag, part }, aux, &bitmap).expect("memory does not fail, and layers are small");
+    }
+}
+
+/// Sorts stably; a log is often in order already, as slots are given in order of arrival.
+fn sort_by_slot<T>(log: &mut [T], slot: impl Fn(&T) -> Slot) {
+    if !log.is_sorted_by_key(&slot) {
+        log.sort_by_key(slot);
+    }
+}
+
+/// The last entry of each slot, by rising slot.
+fn last_of_each<T: Copy>(mut log: Vec<(Slot, T)>) -> Vec<(Slot, T)> {
+    sort_by_slot(&mut log, |(slot, _)| *slot);
+    let mut last: Vec<(Slot, T)> = Vec::with_capacity(log.len());
+    for entry in log {
+        match last.last_mut() {
+            Some(before) if before.0 == entry.0 => *before = entry,
+            _ => last.push(entry),
+        }
+    }
+    last
+}
+
+fn slots<T>(entries: &[(Slot, T)], wanted: impl Fn(&T) -> bool) -> Vec<Slot> {
+    entries.iter().filter(|(_, value)| wanted(value)).map(|(slot, _)| *slot).collect()
+}
+
+fn seal_enum(out: &mut Output, tag: TagId, log: Vec<(Slot, Option<u32>)>, values: &Values) {
+    let last = last_of_each(log);
+    out.put(tag, Part::Touched, 0, &slots(&last, |_| true));
+    out.put(tag, Part::Exists, 0, &slots(&last, Option::is_some));
+    let mut by_value: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
+    for (slot, value) in last {
+        if let Some(value) = value {
+            by_value[value as usize].push(slot);
+        }
+    }
+    for number in values.sorted() {
+        out.put(tag, Part::Value(values.bytes(number)), 0, &by_value[number as usize]);
+    }
+}
+
+fn seal_number(out: &mut Output, tag: TagId, log: Vec<(Slot, Option<i64>)>) {
+    let last = last_of_each(log);
+    out.put(tag, Part::Touched, 0, &slots(&last, |_| true));
+    let numbers: Vec<(Slot, i64)> = last.into_iter().filter_map(|(slot, number)| Some((slot, number?))).collect();
+    let encoded = bsi::encode(&numbers);
+    out.put_bitmap(tag, Part::Exists, encoded.base, encoded.exists);
+    for (bit, slice) in encoded.slices.into_iter().enumerate() {
+        out.put_bitmap(tag, Part::Slice(bit as u8), 0, slice);
+    }
+}
+
+fn seal_set(out: &mut Output, tag: TagId, mut log: Vec<(Slot, SetChange)>, values: &Values) {
+    sort_by_slot(&mut log, |(slot, _)| *slot);
+    let mut cleared: Vec<Slot> = Vec::new();
+    let mut added: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
+    let mut removed: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
+    // Value, and whether it was added last; of the user at hand.
+    let mut state: HashMap<u32, bool> = HashMap::new();
+    for of_user in log.chunk_by(|a, b| a.0 == b.0) {
+        let slot = of_user[0].0;
+        // What came before the last clearing does not count.
+        let from = of_user.iter().rposition(|(_, change)| matches!(change, SetChange::Clear));
+        if from.is_some() {
+            cleared.push(slot);
+        }
+        state.clear();
+        for (_, change) in &of_user[from.map_or(0, |at| at + 1)..] {
+            match change {
+                SetChange::Add(value) => state.insert(*value, true),
+                SetChange::Remove(value) => state.insert(*value, false),
+                SetChange::Clear => None,
+            };
+        }
+        for (value, is_added) in &state {
+            let lists = if *is_added { &mut added } else { &mut removed };
+            lists[*value as usize].push(slot);
+        }
+    }
+    out.put(tag, Part::Touched, 0, &cleared);
+    let sorted = values.sorted();
+    for number in &sorted {
+        out.put(tag, Part::Value(values.bytes(*number)), 0, &added[*number as usize]);
+    }
+    for number in &sorted {
+        out.put(tag, Part::Removed(values.bytes(*number)), 0, &removed[*number as usize]);
+    }
+}

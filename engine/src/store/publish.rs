@@ -1,0 +1,156 @@
+//! Making writes visible: memtables become the newest layers, and a new snapshot is swapped in.
+
+use super::compaction::merge_rules;
+use super::memtable::Memtable;
+use super::once::Remembered;
+use super::snapshot::{Audience, ShardSnapshot, Snapshot};
+use super::{Layers, ShardLayers, Store, WriteError, held};
+use crate::catalog::Catalog;
+use crate::ids::{Epoch, Lsn};
+use crate::segment::merge::merge;
+use crate::segment::{Segment, SegmentWriter};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// Layers kept only in memory fall in size at least by this factor, newest first, so that there are few of them and each update
+/// is merged in memory only a few times before it is written.
+const MEMORY_RATIO: u64 = 3;
+
+/// A consistent point in the stream of writes, and what has to be saved for it.
+pub(super) struct Cut {
+    pub(super) position: Lsn,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) audiences: Arc<BTreeMap<String, Audience>>,
+    pub(super) sources: BTreeMap<String, u64>,
+    pub(super) once: Vec<Remembered>,
+    pub(super) now: u64,
+}
+
+impl Store {
+    /// Makes every write so far durable and visible. Answers the epoch that shows them.
+    ///
+    /// # Errors
+    /// [`WriteError::ReadOnly`]; the snapshot stays as it was.
+    pub fn publish(&self) -> Result<Epoch, WriteError> {
+        let mut layers = held(&self.layers);
+        let mut writer = held(&self.writer);
+        if !writer.dirty {
+            return Ok(Epoch(layers.epoch));
+        }
+        writer.dirty = false;
+        let tables = self.take_tables(&mut writer);
+        let (catalog, audiences, end) = (writer.catalog.clone(), writer.audiences.clone(), self.log.end());
+        drop(writer);
+        self.log.sync(end)?;
+        self.show(&mut layers, tables, catalog, audiences)
+    }
+
+    /// Publishes, and answers the point up to which everything is in the layers, which are returned still held.
+    pub(super) fn cut(&self) -> Result<(Cut, MutexGuard<'_, Layers>), WriteError> {
+        let mut layers = held(&self.layers);
+        let mut writer = held(&self.writer);
+        let position = self.log.rotate()?;
+        let cut = Cut {
+            position,
+            catalog: writer.catalog.clone(),
+            audiences: writer.audiences.clone(),
+            sources: writer.sources.clone(),
+            once: writer.once.take_fresh(),
+            now: writer.once.now(),
+        };
+        let tables = self.take_tables(&mut writer);
+        let dirty = std::mem::take(&mut writer.dirty);
+        writer.unsaved = false;
+        drop(writer);
+        self.log.sync(position)?;
+        if dirty {
+            self.show(&mut layers, tables, cut.catalog.clone(), cut.audiences.clone())?;
+        }
+        Ok((cut, layers))
+    }
+
+    fn take_tables(&self, writer: &mut super::Writer) -> Vec<(Memtable, u32)> {
+        writer.memtable_bytes = 0;
+        let tables = writer.memtables.iter_mut().map(std::mem::take);
+        tables.zip(&self.dictionaries).map(|(table, dictionary)| (table, dictionary.slot_count())).collect()
+    }
+
+    /// Puts sealed tables on the stacks and swaps the new snapshot in.
+    fn show(
+        &self,
+        layers: &mut Layers,
+        tables: Vec<(Memtable, u32)>,
+        catalog: Arc<Catalog>,
+        audiences: Arc<BTreeMap<String, Audience>>,
+    ) -> Result<Epoch, WriteError> {
+        let rules = merge_rules(&catalog, &audiences, false);
+        let shards: Vec<_> = layers.shards.iter_mut().zip(tables).collect();
+        shards.into_par_iter().try_for_each(|(shard, (table, slot_count))| {
+            shard.slot_count = slot_count;
+            if let Some(layer) = table.seal() {
+                shard.memory.insert(0, Arc::new(layer));
+                shard.merge_memory(&rules)?;
+            }
+            Ok::<(), WriteError>(())
+        })?;
+        layers.epoch += 1;
+        self.swap_in(layers, catalog, audiences);
+        Ok(Epoch(layers.epoch))
+    }
+
+    /// Makes the layers the published snapshot.
+    pub(super) fn swap_in(&self, layers: &Layers, catalog: Arc<Catalog>, audiences: Arc<BTreeMap<String, Audience>>) {
+        let bytes = layers.shards.iter().flat_map(|shard| &shard.memory).map(|layer| layer.size_bytes()).sum();
+        self.layer_bytes.store(bytes, Ordering::Relaxed);
+        let snapshot = self.snapshot_of(layers, catalog, audiences);
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    fn snapshot_of(
+        &self,
+        layers: &Layers,
+        catalog: Arc<Catalog>,
+        audiences: Arc<BTreeMap<String, Audience>>,
+    ) -> Snapshot {
+        let shards = layers.shards.iter().zip(&self.dictionaries);
+        Snapshot {
+            epoch: Epoch(layers.epoch),
+            catalog,
+            audiences,
+            shards: shards
+                .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
+                .collect(),
+        }
+    }
+}
+
+impl ShardLayers {
+    /// All layers, newest first.
+    pub(super) fn stack(&self) -> Arc<[Arc<Segment>]> {
+        self.memory.iter().chain(self.disk.iter().map(|disk| &disk.segment)).cloned().collect()
+    }
+
+    /// Merges the newest layers while they are not much smaller than the next one.
+    fn merge_memory(&mut self, rules: &super::compaction::OwnedRules) -> Result<(), WriteError> {
+        let free = self.memory.len() - self.frozen;
+        let mut run = 1;
+        let mut bytes = self.memory[0].size_bytes();
+        while run < free && bytes * MEMORY_RATIO >= self.memory[run].size_bytes() {
+            bytes += self.memory[run].size_bytes();
+            run += 1;
+        }
+        if run == 1 {
+            return Ok(());
+        }
+        let mut writer = SegmentWriter::in_memory();
+        rules.apply(|rules| merge(&self.memory[..run], rules, &mut writer)).map_err(|error| match error {
+            crate::segment::merge::MergeError::Read(error) => WriteError::Read(error),
+            crate::segment::merge::MergeError::Write(error) => WriteError::ReadOnly { cause: error.to_string() },
+        })?;
+        let merged = Segment::from_memory(writer.finish_in_memory())?;
+        self.memory.splice(..run, [Arc::new(merged)]);
+        Ok(())
+    }
+}
