@@ -1,7 +1,7 @@
 //! A whole body: chunks in, batches out, errors by line.
 
-use super::error::LineError;
-use super::lines::LineSplitter;
+use super::error::{LineError, LineErrorKind};
+use super::lines::{Line, LineSplitter};
 use super::tags::TagDecoder;
 use super::user_list::UserListDecoder;
 use engine::update::UpdateBatch;
@@ -33,11 +33,27 @@ pub enum LineDecoder {
     UserList(UserListDecoder),
 }
 
-/// Decodes a body that arrives in chunks. Empty lines are skipped.
-#[derive(Debug)]
+impl LineDecoder {
+    /// True if the line was a record; a header is none.
+    fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<bool, LineError> {
+        match self {
+            LineDecoder::Tags(decoder) => decoder.decode(line, batch).map(|()| true),
+            LineDecoder::UserList(decoder) => decoder.decode(line, batch),
+        }
+    }
+}
+
+/// Decodes a body that arrives in chunks. Empty lines are skipped, but counted in line numbers; so is a byte order
+/// mark.
+#[derive(Clone, Debug)]
 pub struct BodyReader {
     decoder: LineDecoder,
     splitter: LineSplitter,
+    lines: LineCounter,
+}
+
+#[derive(Clone, Debug, Default)]
+struct LineCounter {
     report: LineReport,
     line_number: u64,
 }
@@ -45,20 +61,111 @@ pub struct BodyReader {
 impl BodyReader {
     /// A reader of one body.
     pub fn new(decoder: LineDecoder, line_bytes_max: usize) -> Self {
-        let splitter = LineSplitter::new(line_bytes_max);
-        BodyReader { decoder, splitter, report: LineReport::default(), line_number: 0 }
+        BodyReader { decoder, splitter: LineSplitter::new(line_bytes_max), lines: LineCounter::default() }
     }
 
     /// Decodes lines from the begin of `chunk` into `batch` and moves `chunk` behind them. True when the batch is
     /// full: take it, clear it, and call again with the rest of the chunk. False when the chunk is used up.
     pub fn feed(&mut self, chunk: &mut &[u8], batch: &mut UpdateBatch) -> bool {
-        let _ = (chunk, batch);
-        todo!()
+        let line_bytes_max = self.splitter.line_bytes_max();
+        while let Some(line) = self.splitter.next_line(chunk) {
+            self.lines.take(line, line_bytes_max, &mut self.decoder, batch);
+            if batch.as_bytes().len() >= BATCH_BYTES {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What became of the lines so far.
+    pub fn report(&self) -> &LineReport {
+        &self.lines.report
     }
 
     /// Decodes the last line, if the body does not end with a line feed, and answers what became of all lines.
-    pub fn finish(self, batch: &mut UpdateBatch) -> LineReport {
-        let _ = batch;
-        todo!()
+    pub fn finish(mut self, batch: &mut UpdateBatch) -> LineReport {
+        let line_bytes_max = self.splitter.line_bytes_max();
+        if let Some(line) = self.splitter.finish() {
+            self.lines.take(line, line_bytes_max, &mut self.decoder, batch);
+        }
+        self.lines.report
+    }
+}
+
+impl LineCounter {
+    fn take(&mut self, line: Line<'_>, line_bytes_max: usize, decoder: &mut LineDecoder, batch: &mut UpdateBatch) {
+        self.line_number += 1;
+        let decoded = match line {
+            Line::Whole(bytes) => {
+                let bytes =
+                    if self.line_number == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
+                if bytes.trim_ascii().is_empty() {
+                    return;
+                }
+                decoder.decode(bytes, batch)
+            }
+            Line::TooLong => {
+                let message = format!("the line is longer than {line_bytes_max} bytes");
+                Err(LineError::new(LineErrorKind::TooLong, message).suggest("split it: lines of one user add up"))
+            }
+        };
+        match decoded {
+            Ok(is_record) => self.report.accepted += u64::from(is_record),
+            Err(error) => {
+                self.report.rejected += 1;
+                if self.report.errors.len() < ERRORS_KEPT_MAX {
+                    self.report.errors.push((self.line_number, error));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::catalog::{Catalog, TagType};
+
+    fn reader(line_bytes_max: usize) -> BodyReader {
+        let mut catalog = Catalog::default();
+        catalog.declare("gender", TagType::Enum).expect("good name");
+        BodyReader::new(LineDecoder::Tags(TagDecoder::new(&catalog)), line_bytes_max)
+    }
+
+    #[test]
+    fn errors_carry_line_numbers() {
+        let body = b"\xef\xbb\xbf{\"user_id\":\"a\"}\n\n{\"user_id\":1,\"set\":{\"gender\":\"fffffffffffffffff\"}}\r\n{\"user_id\":}\n{\"user_id\":\"d\"}";
+        for chunk_len in 1..body.len() {
+            let mut reader = reader(40);
+            let mut batch = UpdateBatch::new();
+            for mut chunk in body.chunks(chunk_len) {
+                assert!(!reader.feed(&mut chunk, &mut batch));
+            }
+            let report = reader.finish(&mut batch);
+            assert_eq!((report.accepted, report.rejected, batch.user_count()), (2, 2, 2));
+            let errors: Vec<_> = report.errors.iter().map(|(line, error)| (*line, error.kind)).collect();
+            assert_eq!(errors, [(3, LineErrorKind::TooLong), (4, LineErrorKind::Syntax)]);
+        }
+    }
+
+    #[test]
+    fn batches_end_at_the_same_lines_for_any_chunks() {
+        let body: Vec<u8> = (0..40_000)
+            .flat_map(|user| format!("{{\"user_id\":\"user-with-a-long-id-{user:060}\"}}\n").into_bytes())
+            .collect();
+        let cut = |chunk_len: usize| {
+            let (mut reader, mut batch, mut batches) = (reader(1 << 20), UpdateBatch::new(), Vec::new());
+            for mut chunk in body.chunks(chunk_len) {
+                while reader.feed(&mut chunk, &mut batch) {
+                    batches.push(std::mem::take(&mut batch).as_bytes().to_vec());
+                }
+            }
+            assert_eq!(reader.finish(&mut batch).accepted, 40_000);
+            batches.push(batch.as_bytes().to_vec());
+            batches
+        };
+        let whole = cut(body.len());
+        assert!(whole.len() > 3);
+        assert!(cut(1000) == whole && cut(77_777) == whole);
     }
 }

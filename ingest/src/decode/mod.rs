@@ -5,7 +5,7 @@
 //! both together, counts, and keeps the first errors by line number.
 //!
 //! * [`lines`]: chunks to lines.
-//! * [`json`]: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
+//! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
 //! * [`value`]: text to the 64 bits of a number tag, exactly.
 //! * [`error`]: why a line is refused.
 
@@ -17,9 +17,10 @@ pub mod user_list;
 pub mod value;
 
 mod json;
+mod names;
 
-pub use body::{BodyReader, LineReport};
+pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};
-pub use lines::{LINE_BYTES_MAX, LineSplitter};
+pub use lines::{LINE_BYTES_MAX, Line, LineSplitter};
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};
