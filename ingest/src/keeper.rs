@@ -1,8 +1,13 @@
-//! The thread that keeps a store fresh while it serves: publishes, checkpoints, compacts.
+//! The threads that keep a store fresh while it serves.
+//!
+//! One publishes, so that a write is visible soon after it is acknowledged; the other makes checkpoints and merges,
+//! which take longer. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
+//! turn; a store that became read-only stays so, and readers go on.
 
-use engine::store::Store;
-use std::sync::Arc;
-use std::time::Duration;
+use engine::store::{StepReport, Store, WriteError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How often a store is tended.
 #[derive(Clone, Debug)]
@@ -11,8 +16,11 @@ pub struct KeeperOptions {
     pub publish_interval: Duration,
     /// How long a write may stay out of a checkpoint (and so in the log to replay); default 60 s.
     pub checkpoint_interval: Duration,
-    /// Bytes in the log at which a checkpoint is made earlier; default 256 MiB.
-    pub checkpoint_log_bytes: u64,
+    /// Memory of updates outside a checkpoint at which one is made earlier; default 256 MiB. Choose it below the store's
+    /// `memory_bytes_max`, at which writers wait.
+    pub checkpoint_memory_bytes: u64,
+    /// How often is looked whether a checkpoint or a merge is due; default 500 ms.
+    pub look_interval: Duration,
 }
 
 impl Default for KeeperOptions {
@@ -20,15 +28,16 @@ impl Default for KeeperOptions {
         KeeperOptions {
             publish_interval: Duration::from_millis(100),
             checkpoint_interval: Duration::from_secs(60),
-            checkpoint_log_bytes: 256 << 20,
+            checkpoint_memory_bytes: 256 << 20,
+            look_interval: Duration::from_millis(500),
         }
     }
 }
 
 /// What the keeper did so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeeperStatus {
-    /// Checkpoints made.
+    /// Checkpoints that had something to write.
     pub checkpoint_count: u64,
     /// Bytes that checkpoints wrote.
     pub checkpoint_bytes: u64,
@@ -36,30 +45,235 @@ pub struct KeeperStatus {
     pub compaction_count: u64,
     /// Bytes that merges wrote.
     pub compaction_bytes: u64,
-    /// The newest failure, as text, until a later step of the same kind succeeds.
+    /// What failed last, and why; none when that step has succeeded since.
     pub last_error: Option<String>,
 }
 
 /// Tends one store until stopped.
 #[derive(Debug)]
-pub struct Keeper {}
+pub struct Keeper {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<Store>,
+    options: KeeperOptions,
+    state: Mutex<State>,
+    /// Wakes sleeping threads when `stopping` becomes true.
+    stopped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stopping: bool,
+    status: KeeperStatus,
+    /// The step behind `status.last_error`.
+    failed_step: Option<&'static str>,
+}
 
 impl Keeper {
     /// Starts tending `store`.
-    pub fn start(store: Arc<Store>, options: KeeperOptions) -> Keeper {
-        let _ = (store, options);
-        todo!()
+    ///
+    /// # Errors
+    /// The operating system's, if it gives no thread.
+    pub fn start(store: Arc<Store>, options: KeeperOptions) -> std::io::Result<Keeper> {
+        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stopped: Condvar::new() });
+        let mut keeper = Keeper { shared, threads: Vec::new() };
+        keeper.spawn("publisher", Shared::keep_publishing)?;
+        keeper.spawn("checkpointer", Shared::keep_saving)?;
+        Ok(keeper)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Shared)) -> std::io::Result<()> {
+        let shared = self.shared.clone();
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared))?);
+        Ok(())
     }
 
     /// What was done so far.
     pub fn status(&self) -> KeeperStatus {
-        todo!()
+        self.shared.state().status.clone()
     }
 
-    /// Publishes what is left, makes a last checkpoint if asked, and ends the threads. Dropping a keeper stops it
-    /// without a checkpoint.
-    pub fn stop(self, checkpoint: bool) -> KeeperStatus {
-        let _ = checkpoint;
-        todo!()
+    /// Ends the threads, publishes what is left, and makes a last checkpoint if asked, so that the next start replays
+    /// nothing. Dropping a keeper only ends the threads.
+    pub fn stop(mut self, checkpoint: bool) -> KeeperStatus {
+        self.end_threads();
+        self.shared.publish();
+        if checkpoint {
+            self.shared.checkpoint();
+        }
+        self.status()
+    }
+
+    fn end_threads(&mut self) {
+        self.shared.state().stopping = true;
+        self.shared.stopped.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end_threads();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is a single assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps, or returns false when it is time to stop.
+    fn sleep(&self, how_long: Duration) -> bool {
+        let until = self.stopped.wait_timeout_while(self.state(), how_long, |state| !state.stopping);
+        !until.unwrap_or_else(PoisonError::into_inner).0.stopping
+    }
+
+    fn keep_publishing(&self) {
+        while self.sleep(self.options.publish_interval) {
+            self.publish();
+        }
+    }
+
+    fn keep_saving(&self) {
+        let mut saved_at = Instant::now();
+        while self.sleep(self.options.look_interval) {
+            let is_full = self.store.statistics().memory_bytes >= self.options.checkpoint_memory_bytes;
+            if is_full || saved_at.elapsed() >= self.options.checkpoint_interval {
+                self.checkpoint();
+                saved_at = Instant::now();
+            }
+            while !self.state().stopping && self.compact() {}
+        }
+    }
+
+    fn publish(&self) {
+        let published = self.store.publish();
+        self.note("publish", published.map(drop));
+    }
+
+    fn checkpoint(&self) {
+        let made = self.store.checkpoint().map(|report| {
+            if report != StepReport::default() {
+                tracing::debug!(?report, "checkpoint");
+                let mut state = self.state();
+                state.status.checkpoint_count += 1;
+                state.status.checkpoint_bytes += report.bytes_written;
+            }
+        });
+        self.note("checkpoint", made);
+    }
+
+    /// Does one merge; false if none is due or it failed.
+    fn compact(&self) -> bool {
+        let merged = self.store.compact();
+        let went_on = matches!(merged, Ok(Some(_)));
+        let noted = merged.map(|report| {
+            if let Some(report) = report {
+                tracing::debug!(?report, "compaction");
+                let mut state = self.state();
+                state.status.compaction_count += 1;
+                state.status.compaction_bytes += report.bytes_written;
+            }
+        });
+        self.note("compact", noted);
+        went_on
+    }
+
+    /// Keeps the newest failure, and logs each one once however often it comes again.
+    fn note(&self, step: &'static str, outcome: Result<(), WriteError>) {
+        let mut state = self.state();
+        match outcome {
+            Ok(()) if state.failed_step == Some(step) => {
+                tracing::info!(step, "succeeded again");
+                state.failed_step = None;
+                state.status.last_error = None;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let text = format!("{step}: {error}");
+                if state.status.last_error.as_ref() != Some(&text) {
+                    tracing::error!(step, %error, "the store could not be tended");
+                }
+                state.failed_step = Some(step);
+                state.status.last_error = Some(text);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::store::Options;
+    use engine::update::UpdateBatch;
+    use engine::vfs::memory::MemoryVfs;
+    use std::path::Path;
+
+    fn store(vfs: &Arc<MemoryVfs>) -> Arc<Store> {
+        let options = Options { shard_count: 2, ..Options::default() };
+        Arc::new(Store::open(vfs.clone(), Path::new("/data"), options).expect("opens"))
+    }
+
+    fn eager() -> KeeperOptions {
+        let soon = Duration::from_millis(2);
+        KeeperOptions { publish_interval: soon, checkpoint_interval: soon, look_interval: soon, ..Default::default() }
+    }
+
+    fn one_user(id: &str) -> UpdateBatch {
+        let mut batch = UpdateBatch::new();
+        batch.begin_user(id.as_bytes());
+        batch
+    }
+
+    #[track_caller]
+    fn wait_for(what: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !what() {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it never happened");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn writes_become_visible_and_saved() {
+        let vfs = Arc::new(MemoryVfs::default());
+        let store = store(&vfs);
+        let keeper = Keeper::start(store.clone(), eager()).expect("threads");
+        store.write(&one_user("a"), None).expect("written");
+        wait_for(|| store.snapshot().shards().iter().map(|shard| shard.slot_count()).sum::<u32>() == 1);
+        wait_for(|| keeper.status().checkpoint_count > 0 && store.statistics().log_records == 0);
+        assert_eq!(keeper.stop(true).last_error, None);
+    }
+
+    #[test]
+    fn stopping_saves_what_is_left() {
+        let vfs = Arc::new(MemoryVfs::default());
+        let store = store(&vfs);
+        let never = Duration::from_secs(3600);
+        let options = KeeperOptions { publish_interval: never, look_interval: never, ..Default::default() };
+        let keeper = Keeper::start(store.clone(), options).expect("threads");
+        store.write(&one_user("a"), None).expect("written");
+        assert_eq!(keeper.stop(true).checkpoint_count, 1);
+        assert_eq!(store.statistics().log_records, 0);
+    }
+
+    #[test]
+    fn a_failure_is_shown() {
+        let vfs = Arc::new(MemoryVfs::default());
+        let store = store(&vfs);
+        let keeper = Keeper::start(store.clone(), eager()).expect("threads");
+        vfs.fail_at(1, true, std::io::ErrorKind::StorageFull);
+        // Either the write itself or the publish behind it meets the full disk.
+        let _ = store.write(&one_user("a"), None);
+        wait_for(|| keeper.status().last_error.is_some());
+        assert!(store.read_only().is_some());
     }
 }
