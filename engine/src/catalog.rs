@@ -40,7 +40,7 @@ pub enum Unit {
 }
 
 /// A declared tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// Its number; the key of its postings.
     pub id: TagId,

@@ -1,6 +1,6 @@
 //! The tree of the audience language, as written.
 
-/// Where in its source an expression stands: bytes `start..end` of the text; for a tree form see the node's path.
+/// Where in its source an expression stands: bytes `start..end` of the text; a tree form has no places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// First byte.
@@ -10,7 +10,7 @@ pub struct Span {
 }
 
 /// A literal as written; its type is settled against the tag it meets.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Literal {
     /// `'shoes'`, also for timestamps: `'2026-11-20'`.
     Text(String),
@@ -34,10 +34,10 @@ pub enum CompareOp {
     IsNotDistinctFrom,
 }
 
-/// An expression of the audience language.
+/// An expression of the audience language. Two are equal if they say the same in the same words, wherever they stand.
 ///
 /// Places kept open: `did(…)` and `similar_to(…)` come as further variants of [`ExprKind`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Expr {
     /// What it says.
     pub kind: ExprKind,
@@ -45,8 +45,22 @@ pub struct Expr {
     pub span: Span,
 }
 
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl Eq for Expr {}
+
+impl From<ExprKind> for Expr {
+    fn from(kind: ExprKind) -> Self {
+        Expr { kind, span: Span::default() }
+    }
+}
+
 /// See [`Expr`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the SQL construct of its name")]
 pub enum ExprKind {
     Literal(bool),

@@ -1,17 +1,24 @@
 //! The audience language and its planner: text → tree → predicate → program → answer.
 //!
-//! * [`expr`]: the tree of the language, as written; [`parse`] makes it of text, [`print`] writes it canonically.
-//! * [`bind`]: checks names and types against the catalog and gives a [`predicate::Predicate`].
+//! * [`expr`]: the tree of the language, as written; [`parse`](mod@parse) makes it of text, `print` writes it canonically.
+//! * [`bind`](mod@bind): checks names and types against the catalog and gives a [`predicate::Predicate`].
 //! * [`predicate`]: two-valued logic over known tags, in canonical form.
 //! * [`plan`]: predicate → one [`crate::bitmap::program::Program`] per shard.
 //! * [`ops`]: count, members, profile, overlap, sample, top-k, export, explain.
 //! * [`naive`]: the same meaning on plain maps; the tests' oracle.
 
 pub mod bind;
+pub mod error;
 pub mod expr;
+pub mod literal;
 pub mod naive;
 pub mod ops;
 pub mod parse;
 pub mod plan;
 pub mod predicate;
-pub mod print;
+mod print;
+pub mod suggest;
+
+pub use bind::bind;
+pub use error::{ExprError, ExprErrorKind};
+pub use parse::parse;
