@@ -140,8 +140,59 @@ impl Catalog {
     }
 }
 
-/// Names the engine keeps for itself because they mean something else in the audience language.
-const RESERVED: [&str; 7] = ["user_id", "at_least", "in_audience", "upload", "did", "similar_to", "ts"];
+/// Names that mean something else in the audience language, or in SQL.
+const RESERVED: [&str; 45] = [
+    "all",
+    "and",
+    "any",
+    "as",
+    "asc",
+    "at_least",
+    "between",
+    "by",
+    "case",
+    "cast",
+    "desc",
+    "did",
+    "distinct",
+    "else",
+    "end",
+    "exists",
+    "false",
+    "from",
+    "group",
+    "having",
+    "in",
+    "in_audience",
+    "interval",
+    "is",
+    "join",
+    "like",
+    "limit",
+    "not",
+    "null",
+    "on",
+    "or",
+    "order",
+    "select",
+    "similar_to",
+    "table",
+    "then",
+    "true",
+    "ts",
+    "union",
+    "upload",
+    "user_id",
+    "users",
+    "when",
+    "where",
+    "xor",
+];
+
+/// Whether a tag can have this name: it stands in an expression as it is, without quotes.
+pub fn is_name(name: &str) -> bool {
+    check_name(name).is_ok()
+}
 
 fn check_name(name: &str) -> Result<(), CatalogError> {
     let refuse = |why: &str| Err(CatalogError::Name { name: name.to_owned(), why: why.to_owned() });

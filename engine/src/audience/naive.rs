@@ -237,7 +237,7 @@ impl Random {
         if depth == 0 || self.one_in(5) {
             return self.leaf();
         }
-        let mut several = |random: &mut Random| -> Vec<Expr> {
+        let several = |random: &mut Random| -> Vec<Expr> {
             (0..2 + random.below(3)).map(|_| random.expression(depth - 1)).collect()
         };
         match self.below(9) {

@@ -5,6 +5,7 @@
 
 use super::error::{ExprError, ExprErrorKind};
 use super::expr::{CompareOp, Expr, ExprKind, Literal, Span};
+use crate::catalog;
 use sqlparser::ast::{self, BinaryOperator, Spanned, UnaryOperator};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
@@ -441,18 +442,23 @@ impl Converter<'_> {
     }
 
     fn tag(&self, expr: &ast::Expr) -> Converted<String> {
-        match expr {
-            ast::Expr::Nested(inner) => self.tag(inner),
+        let name = match expr {
+            ast::Expr::Nested(inner) => return self.tag(inner),
             // Unquoted names are lower-case in SQL; quoted ones are as written.
-            ast::Expr::Identifier(name) if name.quote_style.is_some() => Ok(name.value.clone()),
-            ast::Expr::Identifier(name) => Ok(name.value.to_ascii_lowercase()),
+            ast::Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
+            ast::Expr::Identifier(name) => name.value.to_ascii_lowercase(),
             ast::Expr::CompoundIdentifier(parts)
                 if parts.len() == 2 && parts[0].value.eq_ignore_ascii_case("users") =>
             {
-                Ok(parts[1].value.to_ascii_lowercase())
+                parts[1].value.to_ascii_lowercase()
             }
-            _ => self.refuse(expr, format!("expected the name of a tag, found `{expr}`"), ""),
+            _ => return self.refuse(expr, format!("expected the name of a tag, found `{expr}`"), ""),
+        };
+        if name != "user_id" && !catalog::is_name(&name) {
+            let message = format!("`{name}` cannot be the name of a tag");
+            return Err(ExprError::new(ExprErrorKind::UnknownTag, message).at(self.span(expr)));
         }
+        Ok(name)
     }
 
     fn literal(&self, expr: &ast::Expr) -> Converted<Literal> {

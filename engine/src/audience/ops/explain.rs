@@ -1,0 +1,152 @@
+//! How a predicate is answered: the program as a tree, with estimates, and with what each node did.
+
+use super::{QueryContext, QueryError};
+use crate::audience::plan::{Plan, describe, estimate};
+use crate::audience::predicate::Predicate;
+use crate::bitmap::evaluate::{Evaluator, NodeRecord};
+use crate::bitmap::program::Node;
+use crate::store::Snapshot;
+use std::fmt;
+
+/// A node of an explained plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanNode {
+    /// The operator: `and`, `or`, `and-not`, `xor`, `at-least`, `bitmap`, `range`.
+    pub operator: String,
+    /// What it is of, in the language's words: `gender = 'f'`.
+    pub detail: String,
+    /// At most so many members, by the key directories.
+    pub estimate: u64,
+    /// What a run found; `None` without `analyze`.
+    pub actual: Option<NodeStats>,
+    /// Operands, by rising estimate: the order they are evaluated in, chunk by chunk by their true size there.
+    pub inputs: Vec<PlanNode>,
+}
+
+/// What a node did in a run, summed over shards. A node that several others use did it once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Members found; of a node that was only asked about the candidates left by others, those among them.
+    pub members: u64,
+    /// Chunks evaluated.
+    pub chunks_visited: u64,
+    /// Chunks not read because another operand ruled them out, or because the node has nothing there.
+    pub chunks_skipped: u64,
+    /// Container bytes read or probed.
+    pub bytes_touched: u64,
+    /// Time in the node and its operands, by the `clock` given.
+    pub nanoseconds: u64,
+}
+
+/// The plan of a predicate; with `analyze`, a monotonic clock in nanoseconds, it is run (on one thread) and measured.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn explain(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    analyze: Option<fn() -> u64>,
+    context: &QueryContext,
+) -> Result<PlanNode, QueryError> {
+    let plan = Plan::new(snapshot, predicate)?;
+    let mut records: Vec<NodeRecord> = Vec::new();
+    let mut chunks = 0;
+    if let Some(clock) = analyze {
+        for shard in 0..snapshot.shards().len() {
+            let program = plan.program(shard)?;
+            let mut evaluator = Evaluator::new(&program);
+            evaluator.record(clock);
+            for chunk in evaluator.chunks() {
+                context.check()?;
+                evaluator.count(chunk);
+                chunks += 1;
+            }
+            records.resize(program.nodes().len(), NodeRecord::default());
+            for (sum, record) in records.iter_mut().zip(evaluator.records()) {
+                sum.members += record.members;
+                sum.chunks_visited += record.chunks_visited;
+                sum.bytes_touched += record.bytes_touched;
+                sum.nanoseconds += record.nanoseconds;
+            }
+        }
+    }
+    let (program, meaning) = plan.explained_program(0)?;
+    let tree = Tree { snapshot, nodes: program.nodes(), meaning: &meaning, records: &records, chunks };
+    Ok(tree.node(program.nodes().len() - 1))
+}
+
+struct Tree<'t> {
+    snapshot: &'t Snapshot,
+    nodes: &'t [Node<'t>],
+    meaning: &'t [Predicate],
+    records: &'t [NodeRecord],
+    chunks: u64,
+}
+
+impl Tree<'_> {
+    fn node(&self, index: usize) -> PlanNode {
+        let meaning = &self.meaning[index];
+        let operator = match &self.nodes[index] {
+            Node::Leaf(_) if matches!(meaning, Predicate::InRange(_, _)) => "range",
+            Node::Leaf(_) => "bitmap",
+            Node::And(_) => "and",
+            Node::Or(_) => "or",
+            Node::AndNot(_, _) => "and-not",
+            Node::Xor(_, _) => "xor",
+            Node::AtLeast(_, _) => "at-least",
+        };
+        let detail = match (&self.nodes[index], meaning) {
+            (Node::Leaf(_), Predicate::All) => "everybody".to_owned(),
+            (Node::Leaf(_), leaf) => describe(leaf, self.snapshot.catalog()),
+            (_, Predicate::AtLeast(k, _)) => format!("{k} of {}", self.nodes[index].operands().len()),
+            _ => String::new(),
+        };
+        let mut inputs: Vec<PlanNode> =
+            self.nodes[index].operands().iter().map(|operand| self.node(operand.0 as usize)).collect();
+        if matches!(self.nodes[index], Node::And(_)) {
+            inputs.sort_by_key(|input| input.estimate);
+        }
+        PlanNode {
+            operator: operator.to_owned(),
+            detail,
+            estimate: estimate(self.snapshot.shards(), self.snapshot.catalog(), meaning),
+            actual: self.records.get(index).map(|record| NodeStats {
+                members: record.members,
+                chunks_visited: record.chunks_visited,
+                chunks_skipped: self.chunks.saturating_sub(record.chunks_visited),
+                bytes_touched: record.bytes_touched,
+                nanoseconds: record.nanoseconds,
+            }),
+            inputs,
+        }
+    }
+}
+
+impl fmt::Display for PlanNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, 0)
+    }
+}
+
+impl PlanNode {
+    fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
+        write!(f, "{:indent$}{}", "", self.operator, indent = depth * 2)?;
+        if !self.detail.is_empty() {
+            write!(f, " {}", self.detail)?;
+        }
+        write!(f, "  (estimate {}", self.estimate)?;
+        if let Some(actual) = &self.actual {
+            write!(
+                f,
+                "; members {}, chunks {} visited, {} skipped, {} bytes, {} µs",
+                actual.members,
+                actual.chunks_visited,
+                actual.chunks_skipped,
+                actual.bytes_touched,
+                actual.nanoseconds / 1_000
+            )?;
+        }
+        writeln!(f, ")")?;
+        self.inputs.iter().try_for_each(|input| input.write(f, depth + 1))
+    }
+}

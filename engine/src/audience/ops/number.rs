@@ -1,0 +1,186 @@
+//! Numbers of an audience by order: ranks, quantiles, the top k.
+//!
+//! Everything is counted by bit slices; no user's number is spread out, but for the `k` that are shown. The number at a rank
+//! is searched for: each round counts the members up to a few thresholds per rank, all in one pass, and narrows the
+//! interval each rank must lie in.
+
+use super::members::user_id;
+use super::run::run;
+use super::{QueryContext, QueryError};
+use crate::audience::plan::{number_layers, range_of};
+use crate::audience::predicate::Predicate;
+use crate::bitmap::bsi::{NumberRange, NumberReader, Sum};
+use crate::bitmap::count_each::CountEach;
+use crate::ids::TagId;
+use crate::store::Snapshot;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Thresholds per rank and round.
+const SPLITS: i128 = 7;
+
+/// How many members of the predicate have a number, and their sum.
+pub(super) fn sum(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    tag: TagId,
+    context: &QueryContext,
+) -> Result<Sum, QueryError> {
+    let parts = run(snapshot, &[predicate], context, |task| {
+        let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
+        let reader = NumberReader::new(&number_layers(snapshot.shards()[task.shard].layers(), tag)?);
+        let mut total = Sum::default();
+        for chunk in &task.chunks {
+            context.check()?;
+            let members = evaluator.members(*chunk);
+            if !members.is_empty() {
+                reader.sum(*chunk, members, &mut total);
+            }
+        }
+        Ok(total)
+    })?;
+    let add = |a: Sum, b: Sum| Sum { count: a.count + b.count, sum: a.sum + b.sum };
+    Ok(parts.into_iter().fold(Sum::default(), add))
+}
+
+/// Per range, the members of the predicate whose number is in it.
+pub(super) fn range_counts(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    tag: TagId,
+    ranges: &[NumberRange],
+    context: &QueryContext,
+) -> Result<Vec<u64>, QueryError> {
+    let parts = run(snapshot, &[predicate], context, |task| {
+        let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
+        let numbers = number_layers(snapshot.shards()[task.shard].layers(), tag)?;
+        let targets: Vec<_> = ranges.iter().map(|range| range_of(&numbers, *range)).collect();
+        let mut each = CountEach::new(targets.iter().map(Vec::as_slice));
+        let mut counts = vec![0; ranges.len()];
+        for chunk in &task.chunks {
+            context.check()?;
+            each.add(*chunk, evaluator.members(*chunk), &mut counts);
+        }
+        Ok(counts)
+    })?;
+    let mut total = vec![0; ranges.len()];
+    parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(sum, count)| *sum += count));
+    Ok(total)
+}
+
+/// The numbers at these ranks (1 is the least) among the members that have one; `ranks` are within their count.
+pub(super) fn at_ranks(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    tag: TagId,
+    ranks: &BTreeSet<u64>,
+    context: &QueryContext,
+) -> Result<BTreeMap<u64, i64>, QueryError> {
+    let (low, high) = bounds(snapshot, tag)?;
+    // Per rank, the interval its number lies in.
+    let mut open: BTreeMap<u64, (i64, i64)> = ranks.iter().map(|rank| (*rank, (low, high))).collect();
+    loop {
+        let thresholds: BTreeSet<i64> =
+            open.values().filter(|(low, high)| low < high).flat_map(|(low, high)| splits(*low, *high)).collect();
+        if thresholds.is_empty() {
+            return Ok(open.into_iter().map(|(rank, (low, _))| (rank, low)).collect());
+        }
+        let ranges: Vec<NumberRange> = thresholds.iter().map(|max| NumberRange { min: i64::MIN, max: *max }).collect();
+        let counts = range_counts(snapshot, predicate, tag, &ranges, context)?;
+        for (rank, (low, high)) in &mut open {
+            for (threshold, count) in thresholds.iter().zip(&counts) {
+                if count >= rank {
+                    *high = (*high).min(*threshold);
+                } else {
+                    *low = (*low).max(threshold.saturating_add(1));
+                }
+            }
+        }
+    }
+}
+
+/// Thresholds that cut an interval into about equal parts, all below its end.
+fn splits(low: i64, high: i64) -> impl Iterator<Item = i64> {
+    let width = i128::from(high) - i128::from(low);
+    (1..=SPLITS).map(move |step| (i128::from(low) + width * step / (SPLITS + 1)) as i64).filter(move |at| *at < high)
+}
+
+/// Between what numbers all of a tag's lie, by the layers' bases and widths.
+fn bounds(snapshot: &Snapshot, tag: TagId) -> Result<(i64, i64), QueryError> {
+    let (mut low, mut high) = (i64::MAX, i64::MIN);
+    for shard in snapshot.shards() {
+        for layer in number_layers(shard.layers(), tag)? {
+            if let Some(numbers) = layer.numbers {
+                let width = if numbers.slices.len() >= 64 { u64::MAX } else { (1 << numbers.slices.len()) - 1 };
+                low = low.min(numbers.base);
+                high = high.max(numbers.base.saturating_add_unsigned(width));
+            }
+        }
+    }
+    Ok(if low > high { (0, 0) } else { (low, high) })
+}
+
+/// The `k` members with the greatest (or least) number of a tag, best first; ties by (shard, slot). Members without a
+/// number are left out.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn top_k(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    by: TagId,
+    k: usize,
+    descending: bool,
+    context: &QueryContext,
+) -> Result<Vec<(String, i64)>, QueryError> {
+    let total = range_counts(snapshot, predicate, by, &[NumberRange::ALL], context)?[0];
+    let k = (k as u64).min(total);
+    if k == 0 {
+        return Ok(Vec::new());
+    }
+    let rank = if descending { total - k + 1 } else { k };
+    let cut = at_ranks(snapshot, predicate, by, &BTreeSet::from([rank]), context)?[&rank];
+    let range = match descending {
+        true => NumberRange { min: cut, max: i64::MAX },
+        false => NumberRange { min: i64::MIN, max: cut },
+    };
+    let within = Predicate::And(vec![predicate.clone(), Predicate::InRange(by, range)]).canonical();
+    let mut best = numbers_of(snapshot, &within, by, cut, k as usize, context)?;
+    // Stable: ties stay in order of shard and slot.
+    best.sort_by(|a, b| if descending { b.2.cmp(&a.2) } else { a.2.cmp(&b.2) });
+    best.truncate(k as usize);
+    let named = best
+        .into_iter()
+        .map(|(shard, slot, number)| Ok(user_id(&snapshot.shards()[shard], slot)?.map(|id| (id, number))));
+    named.filter_map(Result::transpose).collect()
+}
+
+/// Shard, slot and number of the members, in order; of those at the cut no more than `k`.
+fn numbers_of(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    tag: TagId,
+    cut: i64,
+    k: usize,
+    context: &QueryContext,
+) -> Result<Vec<(usize, u32, i64)>, QueryError> {
+    let parts = run(snapshot, &[predicate], context, |task| {
+        let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
+        let reader = NumberReader::new(&number_layers(snapshot.shards()[task.shard].layers(), tag)?);
+        let mut found = Vec::new();
+        let mut at_cut = 0;
+        for chunk in &task.chunks {
+            context.check()?;
+            let positions: Vec<[u8; 2]> = evaluator.members(*chunk).iter().map(u16::to_le_bytes).collect();
+            for (position, number) in positions.iter().zip(reader.numbers(*chunk, &positions)) {
+                let Some(number) = number else { continue };
+                at_cut += usize::from(number == cut);
+                if number != cut || at_cut <= k {
+                    let slot = u32::from(*chunk) << 16 | u32::from(u16::from_le_bytes(*position));
+                    found.push((task.shard, slot, number));
+                }
+            }
+        }
+        Ok(found)
+    })?;
+    Ok(parts.into_iter().flatten().collect())
+}

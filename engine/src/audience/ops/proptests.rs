@@ -1,0 +1,340 @@
+//! Every operator against plain users: random populations written in several steps (so that there are layers), random
+//! expressions.
+
+use super::*;
+use crate::audience::naive::{Random, User, Value, fits, sample_catalog};
+use crate::audience::predicate::Predicate;
+use crate::audience::{bind, parse};
+use crate::catalog::Catalog;
+use crate::ids::TagId;
+use crate::store::{Audience, Definition, Options, Snapshot, Store};
+use crate::update::{Change, UpdateBatch};
+use crate::vfs::memory::MemoryVfs;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A store and the users that are in it.
+struct World {
+    store: Store,
+    users: BTreeMap<String, User>,
+    catalog: Catalog,
+    audiences: BTreeMap<String, Audience>,
+}
+
+fn audiences() -> BTreeMap<String, Audience> {
+    let audience = |text: &str| Audience {
+        definition: Definition::Expression(text.to_owned()),
+        description: String::new(),
+        changed_at: 0,
+    };
+    [("kept", "age > 20 OR gender <> 'f'"), ("nested", "NOT in_audience('kept') AND member")]
+        .map(|(name, text)| (name.to_owned(), audience(text)))
+        .into()
+}
+
+/// Sets every tag of the user to what it is now.
+fn push(batch: &mut UpdateBatch, catalog: &Catalog, user: &User) {
+    batch.begin_user(user.id.as_bytes());
+    for (name, tag) in catalog.tags() {
+        match user.tags.get(name) {
+            None => batch.push(tag.id, Change::Unset),
+            Some(Value::Enum(value)) => batch.push(tag.id, Change::Enum(value)),
+            Some(Value::Flag(value)) => batch.push(tag.id, Change::Flag(*value)),
+            Some(Value::Number(value)) => batch.push(tag.id, Change::Number(*value)),
+            Some(Value::Set(values)) => {
+                batch.push(tag.id, Change::Unset);
+                values.iter().for_each(|value| batch.push(tag.id, Change::Add(value)));
+            }
+        }
+    }
+    user.lists.iter().for_each(|list| batch.push(TagId::UPLOADS, Change::Add(list)));
+}
+
+impl World {
+    fn new(random: &mut Random, shard_count: u16) -> World {
+        let options = Options { shard_count, ..Options::default() };
+        let store = Store::open(std::sync::Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
+        let catalog = sample_catalog();
+        store.put_catalog(catalog.clone()).expect("catalog");
+        let mut users = BTreeMap::new();
+        for _ in 0..1 + random.below(5) {
+            let mut batch = UpdateBatch::new();
+            for _ in 0..random.below(40) {
+                let user = random.user();
+                push(&mut batch, &catalog, &user);
+                users.insert(user.id.clone(), user);
+            }
+            store.write(&batch, None).expect("write");
+            match random.below(4) {
+                0 => drop(store.checkpoint().expect("checkpoint")),
+                1 => drop(store.compact().expect("compact")),
+                _ => drop(store.publish().expect("publish")),
+            }
+        }
+        store.publish().expect("publish");
+        World { store, users, catalog, audiences: audiences() }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    fn predicate(&self, random: &mut Random) -> Predicate {
+        bind(&random.expression(3), &self.catalog, &self.audiences).expect("binds")
+    }
+
+    fn who(&self, predicate: &Predicate) -> BTreeSet<&str> {
+        let fitting = self.users.values().filter(|user| fits(predicate, user, &self.catalog));
+        fitting.map(|user| user.id.as_str()).collect()
+    }
+
+    fn numbers(&self, predicate: &Predicate, tag: &str) -> Vec<i64> {
+        let mut numbers: Vec<i64> = self
+            .who(predicate)
+            .iter()
+            .filter_map(|id| match self.users[*id].tags.get(tag) {
+                Some(Value::Number(number)) => Some(*number),
+                _ => None,
+            })
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+fn context() -> QueryContext {
+    QueryContext::default()
+}
+
+fn id(catalog: &Catalog, name: &str) -> TagId {
+    catalog.tag(name).expect("declared").id
+}
+
+fn check_members(world: &World, predicate: &Predicate, page_size: usize) {
+    let snapshot = world.snapshot();
+    let expected = world.who(predicate);
+    assert_eq!(count(&snapshot, predicate, &context()).expect("count"), expected.len() as u64);
+    let (mut found, mut from) = (Vec::new(), None);
+    loop {
+        let page = members(&snapshot, predicate, from, page_size, &context()).expect("members");
+        assert!(page.users.len() == page_size || page.next.is_none());
+        found.extend(page.users);
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let distinct: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(distinct.len(), found.len(), "pages do not overlap");
+    assert_eq!(distinct, expected);
+    let slots = bitmaps(&snapshot, predicate, &context()).expect("bitmaps");
+    let total: u64 = slots.iter().map(|bytes| crate::bitmap::view::BitmapView::new(bytes).expect("valid").len()).sum();
+    assert_eq!(total, expected.len() as u64);
+    let plan = explain(&snapshot, predicate, Some(|| 0), &context()).expect("explain");
+    assert_eq!(plan.actual.expect("analyzed").members, expected.len() as u64, "{plan}");
+    assert!(plan.estimate >= expected.len() as u64, "{plan}");
+}
+
+fn check_sample(world: &World, predicate: &Predicate, size: usize, seed: u64) {
+    let snapshot = world.snapshot();
+    let expected = world.who(predicate);
+    let chosen = sample(&snapshot, predicate, size, seed, &context()).expect("sample");
+    assert_eq!(chosen, sample(&snapshot, predicate, size, seed, &context()).expect("sample"), "same seed, same sample");
+    let distinct: BTreeSet<&str> = chosen.iter().map(String::as_str).collect();
+    assert_eq!(distinct.len(), size.min(expected.len()));
+    assert!(distinct.is_subset(&expected));
+}
+
+fn check_top(world: &World, predicate: &Predicate, tag: &str, k: usize) {
+    let mut expected = world.numbers(predicate, tag);
+    for descending in [false, true] {
+        let by = id(&world.catalog, tag);
+        let found = top_k(&world.snapshot(), predicate, by, k, descending, &context()).expect("top k");
+        let numbers: Vec<i64> = found.iter().map(|(_, number)| *number).collect();
+        assert_eq!(numbers, expected[..k.min(expected.len())]);
+        for (user, number) in &found {
+            assert_eq!(world.users[user].tags[tag], Value::Number(*number));
+        }
+        expected.reverse();
+    }
+}
+
+fn check_overlap(world: &World, predicates: &[Predicate]) {
+    let sets: Vec<BTreeSet<&str>> = predicates.iter().map(|predicate| world.who(predicate)).collect();
+    let matrix = overlap(&world.snapshot(), predicates, &context()).expect("overlap");
+    for (row, a) in sets.iter().enumerate() {
+        for (column, b) in sets.iter().enumerate() {
+            assert_eq!(matrix[row][column], a.intersection(b).count() as u64);
+        }
+    }
+}
+
+fn check_profile(world: &World, predicate: &Predicate, against: &Predicate) {
+    let tags: Vec<(&str, TagId)> = world.catalog.tags().map(|(name, tag)| (name, tag.id)).collect();
+    let by: Vec<TagId> = tags.iter().map(|(_, tag)| *tag).collect();
+    let told = profile(&world.snapshot(), predicate, &by, against, &context()).expect("profile");
+    let (own, base) = (world.who(predicate), world.who(against));
+    assert_eq!((told.count, told.baseline_count), (own.len() as u64, base.len() as u64));
+    for ((name, _), (_, told)) in tags.iter().zip(&told.tags) {
+        let with = |ids: &BTreeSet<&str>, fits: &dyn Fn(Option<&Value>) -> bool| {
+            ids.iter().filter(|id| fits(world.users[**id].tags.get(*name))).count() as u64
+        };
+        match told {
+            TagProfile::Values { values, unknown, baseline_unknown } => {
+                for cell in values {
+                    let fits = |value: Option<&Value>| match value {
+                        Some(Value::Set(values)) => values.contains(&cell.value),
+                        Some(Value::Enum(value)) => *value == cell.value,
+                        Some(Value::Flag(value)) => value.to_string() == cell.value,
+                        _ => false,
+                    };
+                    let expected = (with(&own, &fits), with(&base, &fits));
+                    assert_eq!((cell.count, cell.baseline_count), expected, "{name} = {}", cell.value);
+                }
+                let none = |value: Option<&Value>| match value {
+                    Some(Value::Set(values)) => values.is_empty(),
+                    Some(_) => false,
+                    None => true,
+                };
+                assert_eq!((*unknown, *baseline_unknown), (with(&own, &none), with(&base, &none)), "{name}");
+                assert!(values.is_sorted_by(|a, b| a.count >= b.count));
+            }
+            TagProfile::Number(told) => check_number(world, predicate, against, name, told),
+        }
+    }
+}
+
+fn check_number(world: &World, predicate: &Predicate, against: &Predicate, name: &str, told: &NumberProfile) {
+    let (own, base) = (world.numbers(predicate, name), world.numbers(against, name));
+    assert_eq!((told.count, told.baseline_count), (own.len() as u64, base.len() as u64), "{name}");
+    let total = |numbers: &[i64]| numbers.iter().map(|number| i128::from(*number)).sum::<i128>();
+    assert_eq!((told.sum, told.baseline_sum), (total(&own), total(&base)), "{name}");
+    assert_eq!((told.min, told.max), (own.first().copied(), own.last().copied()), "{name}");
+    for (q, number) in &told.quantiles {
+        let rank = ((q * own.len() as f64).ceil() as usize).clamp(1, own.len());
+        assert_eq!(*number, own[rank - 1], "{name} at {q}");
+    }
+    let within =
+        |numbers: &[i64], from: i64, to: i64| numbers.iter().filter(|n| (from..=to).contains(n)).count() as u64;
+    for (from, to, count, baseline) in &told.histogram {
+        assert_eq!((*count, *baseline), (within(&own, *from, *to), within(&base, *from, *to)), "{name} {from}..={to}");
+    }
+    assert_eq!(told.histogram.iter().map(|bin| bin.2).sum::<u64>(), told.count);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn operators_answer_what_plain_users_say(seed in any::<u64>(), shards in 0..3u32, page_size in 1..9usize) {
+        let mut random = Random::new(seed);
+        let world = World::new(&mut random, 1 << (2 * shards));
+        for _ in 0..6 {
+            let predicate = world.predicate(&mut random);
+            check_members(&world, &predicate, page_size);
+            check_sample(&world, &predicate, page_size, seed);
+            check_top(&world, &predicate, "age", page_size);
+            check_top(&world, &predicate, "seen_at", page_size);
+        }
+        let predicates: Vec<Predicate> = (0..4).map(|_| world.predicate(&mut random)).collect();
+        check_overlap(&world, &predicates);
+        check_profile(&world, &predicates[0], &Predicate::All);
+        check_profile(&world, &predicates[1], &predicates[2]);
+        for user in world.users.values().take(5) {
+            let told = user_tags(&world.snapshot(), &user.id).expect("look up").expect("known");
+            let expected: BTreeMap<TagId, Value> = user.tags.iter().map(|(name, value)| (id(&world.catalog, name), value.clone())).collect();
+            let told: BTreeMap<TagId, Value> = told.into_iter().map(|(tag, value)| (tag, match value {
+                UserValue::Set(values) => Value::Set(values.into_iter().collect()),
+                UserValue::Enum(value) => Value::Enum(value),
+                UserValue::Flag(value) => Value::Flag(value),
+                UserValue::Number(value) => Value::Number(value),
+            })).collect();
+            let expected: BTreeMap<TagId, Value> = expected.into_iter().filter(|(_, value)| *value != Value::Set(BTreeSet::new())).collect();
+            prop_assert_eq!(told, expected);
+        }
+        prop_assert_eq!(user_tags(&world.snapshot(), "nobody").expect("look up"), None);
+    }
+}
+
+/// Many users in one shard, so that there are several chunks and threads.
+fn crowd(users: u32) -> (Store, Catalog) {
+    let options = Options { shard_count: 1, ..Options::default() };
+    let store = Store::open(std::sync::Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
+    let catalog = sample_catalog();
+    store.put_catalog(catalog.clone()).expect("catalog");
+    let mut batch = UpdateBatch::new();
+    for user in 0..users {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        batch.push(id(&catalog, "age"), Change::Number(i64::from(user % 100)));
+        if user % 3 == 0 {
+            batch.push(id(&catalog, "member"), Change::Flag(true));
+        }
+    }
+    store.write(&batch, None).expect("write");
+    store.checkpoint().expect("checkpoint");
+    (store, catalog)
+}
+
+#[test]
+fn counts_go_across_chunk_borders() {
+    let users = 200_000;
+    let (store, catalog) = crowd(users);
+    let ask = |text: &str| {
+        let predicate = bind(&parse(text).expect("parses"), &catalog, &BTreeMap::new()).expect("binds");
+        count(&store.snapshot(), &predicate, &context()).expect("count")
+    };
+    let expected = |fits: &dyn Fn(u32) -> bool| (0..users).filter(|user| fits(*user)).count() as u64;
+    assert_eq!(ask("TRUE"), u64::from(users));
+    assert_eq!(ask("age < 30 AND member"), expected(&|user| user % 100 < 30 && user % 3 == 0));
+    assert_eq!(
+        ask("NOT member AND age BETWEEN 90 AND 95"),
+        expected(&|user| user % 3 != 0 && (90..96).contains(&(user % 100)))
+    );
+    assert_eq!(
+        ask("at_least(2, member, age > 50, age < 80)"),
+        expected(&|user| { u32::from(user % 3 == 0) + u32::from(user % 100 > 50) + u32::from(user % 100 < 80) >= 2 })
+    );
+    assert_eq!(ask("(member) XOR (age = 7)"), expected(&|user| (user % 3 == 0) != (user % 100 == 7)));
+}
+
+#[test]
+fn a_cancelled_query_ends() {
+    let (store, _) = crowd(1_000);
+    let cancelled = context();
+    cancelled.cancelled.store(true, Ordering::Relaxed);
+    let snapshot = store.snapshot();
+    assert!(matches!(count(&snapshot, &Predicate::All, &cancelled), Err(QueryError::Cancelled)));
+    assert!(matches!(members(&snapshot, &Predicate::All, None, 10, &cancelled), Err(QueryError::Cancelled)));
+    assert!(matches!(
+        profile(&snapshot, &Predicate::All, &[], &Predicate::All, &cancelled),
+        Err(QueryError::Cancelled)
+    ));
+}
+
+#[test]
+fn being_listed_does_not_make_a_user_countable() {
+    let (store, _) = crowd(10);
+    let mut batch = UpdateBatch::new();
+    for user in ["user-1", "user-2", "stranger"] {
+        batch.begin_user(user.as_bytes());
+        batch.push(TagId::UPLOADS, Change::Add("list"));
+    }
+    store.write(&batch, None).expect("write");
+    store.publish().expect("publish");
+    let snapshot = store.snapshot();
+    assert_eq!(count(&snapshot, &Predicate::Listed("list".into()), &context()).expect("count"), 2);
+    let strangers = Predicate::Users(vec!["stranger".into(), "user-3".into()]);
+    assert_eq!(count(&snapshot, &strangers, &context()).expect("count"), 1);
+    assert_eq!(count(&snapshot, &strangers.negate(), &context()).expect("count"), 9);
+    assert_eq!(user_lists(&snapshot, "user-1", &["list", "other"]).expect("look up"), ["list"]);
+}
+
+#[test]
+fn significance_is_that_of_a_known_table() {
+    // 45 of 100 against 60 of 150, pooled z = 0.7838, p = 0.433.
+    let p = significance(45, 100, 60, 150).expect("not empty");
+    assert!((p - 0.4331).abs() < 0.001, "{p}");
+    assert!(significance(90, 100, 10, 100).expect("not empty") < 1e-6);
+    assert_eq!(significance(0, 0, 1, 2), None);
+}
