@@ -51,6 +51,11 @@ impl Inner {
 pub struct DictionaryWriter<'d>(RwLockWriteGuard<'d, Inner>);
 
 impl DictionaryWriter<'_> {
+    /// Slots given so far.
+    pub fn slot_count(&self) -> u32 {
+        self.0.tail.slots().end
+    }
+
     /// The slot of an id, given now if it is new.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Verifying a data directory: every checksum, every container, and what must hold between them.
 
 use super::manifest::ShardFiles;
-use super::recovery::{Record, newest, open_dictionary, open_segment};
+use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_record};
 use super::{part_path, wal};
 use crate::dictionary::part::Part;
 use crate::error::ReadError;
@@ -29,7 +29,7 @@ pub struct CheckReport {
 /// of it. The directory must not be open.
 pub fn check(vfs: &dyn Vfs, folder: &Path, mut progress: impl FnMut(u64)) -> CheckReport {
     let mut report = CheckReport::default();
-    let (manifest, position) = match newest(vfs, folder) {
+    let (_, manifest) = match newest(vfs, folder) {
         Ok(Some(found)) => found,
         Ok(None) => {
             report.problems.push(format!("{}: no manifest: not a Beluga directory", folder.display()));
@@ -45,13 +45,9 @@ pub fn check(vfs: &dyn Vfs, folder: &Path, mut progress: impl FnMut(u64)) -> Che
         check_shard(vfs, folder, shard, shard_count, files, &mut report, &mut progress);
     }
     let mut records = 0;
-    let replayed = wal::replay(vfs, &folder.join("wal"), position, |kind, lsn, payload| {
+    let replayed = wal::replay(vfs, &folder.join("wal"), manifest.position(), |kind, lsn, payload| {
         records += 1;
-        Record::decode(kind, payload).map(|_| ()).ok_or_else(|| ReadError::Corrupt {
-            path: folder.join("wal"),
-            offset_bytes: lsn.0,
-            what: format!("log record {lsn} is of unknown form"),
-        })
+        Record::decode(kind, payload).map(|_| ()).ok_or_else(|| unknown_record(&folder.join("wal"), lsn))
     });
     report.log_records = records;
     report.problems.extend(replayed.err().map(|error| error.to_string()));

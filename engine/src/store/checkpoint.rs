@@ -6,16 +6,17 @@
 //! 3. Files are synced, then their folders, then the manifest is renamed into place: only that makes them real.
 //! 4. The files take the layers' place; log files and manifests that are no longer needed go.
 
-use super::compaction::merge_rules;
+use super::compaction::OwnedRules;
 use super::manifest::{self, OnceFile, ShardFiles};
 use super::publish::Cut;
-use super::{DiskSegment, StepReport, Store, WriteError, held, once, once_path, part_path, segment_path};
+use super::{Checkpointed, DiskSegment, StepReport, Store, WriteError, held, once, once_path, part_path, segment_path};
 use crate::dictionary::part::Part;
 use crate::ids::FileId;
 use crate::segment::merge::{MergeError, merge};
 use crate::segment::{Segment, SegmentWriter};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 /// What a shard gives to a checkpoint.
 struct Frozen {
@@ -40,20 +41,28 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the state on disk is then the last checkpoint and the log, and nothing is lost.
     pub fn checkpoint(&self) -> Result<StepReport, WriteError> {
-        let mut checkpointed = held(&self.checkpointing);
+        self.checkpoint_held(held(&self.checkpointing))
+    }
+
+    /// The same, by one who has the lock.
+    pub(super) fn checkpoint_held(
+        &self,
+        mut checkpointed: MutexGuard<'_, Checkpointed>,
+    ) -> Result<StepReport, WriteError> {
         self.log.check()?;
         if !held(&self.writer).unsaved {
             return Ok(StepReport::default());
         }
         let (cut, frozen) = self.freeze()?;
-        let rules = merge_rules(&cut.catalog, &cut.audiences, false);
-        let saved: Result<Vec<Saved>, MergeError> = frozen.par_iter().map(|frozen| self.save(frozen, &rules)).collect();
-        let saved = saved.map_err(|error| self.merge_failed("write a checkpoint", error))?;
+        let saved: Result<Vec<Saved>, MergeError> =
+            frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect();
+        // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
+        let saved = saved.map_err(|error| self.log.fail("write a checkpoint", &error))?;
 
         let mut next = checkpointed.manifest.clone();
         let mut report = StepReport::default();
         self.save_once(&cut, &mut next, &mut report).map_err(|error| self.log.fail("write remembered keys", &error))?;
-        next.epoch = held(&self.layers).epoch;
+        next.epoch = cut.epoch;
         next.position = cut.position.0;
         next.catalog = cut.catalog;
         next.audiences = cut.audiences;
@@ -62,6 +71,7 @@ impl Store {
             record(files, frozen, saved, &mut report);
         }
         self.commit(&mut checkpointed, next, &mut report)?;
+        self.position.store(cut.position.0, Ordering::Relaxed);
         self.exchange(&frozen, saved);
         self.log.cut(cut.position);
         Ok(report)
@@ -83,7 +93,7 @@ impl Store {
         Ok((cut, frozen))
     }
 
-    fn save(&self, frozen: &Frozen, rules: &super::compaction::OwnedRules) -> Result<Saved, MergeError> {
+    fn save(&self, frozen: &Frozen, rules: &OwnedRules) -> Result<Saved, MergeError> {
         let mut saved = Saved::default();
         let vfs = &*self.vfs;
         if !frozen.layers.is_empty() {
@@ -117,10 +127,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes `next` the state on disk.
+    /// Makes `next` the state on disk. If it fails it may be the state or not, so nothing is cleaned up.
     pub(super) fn commit(
         &self,
-        checkpointed: &mut super::Checkpointed,
+        checkpointed: &mut Checkpointed,
         mut next: manifest::Manifest,
         report: &mut StepReport,
     ) -> Result<(), WriteError> {
@@ -129,7 +139,7 @@ impl Store {
         let folder = self.folder.join("manifest");
         report.bytes_written += manifest::write(&*self.vfs, &folder, number, &next)
             .map_err(|error| self.log.fail("write a manifest", &error))?;
-        let before = std::mem::replace(checkpointed, super::Checkpointed { number, manifest: next });
+        let before = std::mem::replace(checkpointed, Checkpointed { number, manifest: next });
         manifest::remove_before(&*self.vfs, &folder, number);
         for old in before.manifest.once_files {
             if !checkpointed.manifest.once_files.contains(&old) {
@@ -157,13 +167,6 @@ impl Store {
         // The same view by other layers: no new epoch.
         let shown = self.snapshot();
         self.swap_in(&layers, shown.catalog.clone(), shown.audiences.clone());
-    }
-
-    pub(super) fn merge_failed(&self, verb: &str, error: MergeError) -> WriteError {
-        match error {
-            MergeError::Read(error) => WriteError::Read(error),
-            MergeError::Write(error) => self.log.fail(verb, &error),
-        }
     }
 }
 

@@ -8,8 +8,7 @@
 //! Merging reads and writes beside everything else; only the exchange of the files takes the checkpoint's lock.
 
 use super::manifest::Manifest;
-use super::snapshot::{Audience, Definition};
-use super::{DiskSegment, StepReport, Store, WriteError, held, part_path, segment_path};
+use super::{Compacting, DiskSegment, StepReport, Store, WriteError, held, part_path, segment_path};
 use crate::catalog::{Catalog, TagType};
 use crate::dictionary::part::Part;
 use crate::dictionary::{self, Dictionary};
@@ -18,6 +17,7 @@ use crate::segment::merge::{MergeError, MergeKind, MergeRules, merge};
 use crate::segment::{Segment, SegmentWriter};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A run is due when the newer segments have at least one in so many bytes of the older one.
@@ -28,36 +28,35 @@ const SEGMENTS_MAX: usize = 8;
 /// The rules of a merge, owning what they look at.
 #[derive(Clone)]
 pub(super) struct OwnedRules {
-    catalog: Arc<Catalog>,
+    kinds: Arc<BTreeMap<TagId, MergeKind>>,
+    /// The uploaded lists that are still wanted.
     lists: Arc<HashSet<Vec<u8>>>,
     bottom: bool,
 }
 
-/// The rules by this catalog and these audiences.
-pub(super) fn merge_rules(catalog: &Arc<Catalog>, audiences: &BTreeMap<String, Audience>, bottom: bool) -> OwnedRules {
-    let lists = audiences.values().filter_map(|audience| match &audience.definition {
-        Definition::Uploaded { list_id, .. } => Some(list_id.clone().into_bytes()),
-        Definition::Expression(_) => None,
-    });
-    OwnedRules { catalog: catalog.clone(), lists: Arc::new(lists.collect()), bottom }
-}
-
 impl OwnedRules {
+    /// Rules that are not yet for the bottom; `lists` are kept there, and no others.
+    pub(super) fn new<'l>(catalog: &Catalog, lists: impl Iterator<Item = &'l str>) -> OwnedRules {
+        let kinds = catalog.tags().map(|(_, tag)| (tag.id, kind_of(tag.tag_type)));
+        OwnedRules {
+            kinds: Arc::new(kinds.collect()),
+            lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
+            bottom: false,
+        }
+    }
+
     pub(super) fn with_bottom(&self, bottom: bool) -> OwnedRules {
         OwnedRules { bottom, ..self.clone() }
     }
 
     pub(super) fn apply<T>(&self, merge: impl FnOnce(&MergeRules<'_>) -> T) -> T {
-        let kinds: BTreeMap<TagId, MergeKind> =
-            self.catalog.tags().map(|(_, tag)| (tag.id, kind_of(tag.tag_type))).collect();
         let kind = |tag: TagId| match tag {
             TagId::UNIVERSE => Some(MergeKind::Exclusive),
             TagId::UPLOADS => Some(MergeKind::Set),
             // A tag declared after this catalog was read is newer than the merge; one dropped before it is gone.
-            tag => kinds.get(&tag).copied(),
+            tag => self.kinds.get(&tag).copied(),
         };
-        // A list that is being uploaded has no audience yet; only a merge of everything may leave lists out, since an
-        // upload in progress stands in newer layers.
+        // Above the bottom a list cannot be left out: its removals hide what is below.
         let wanted = |tag: TagId, value: &[u8]| tag != TagId::UPLOADS || !self.bottom || self.lists.contains(value);
         merge(&MergeRules { bottom: self.bottom, kind: &kind, wanted: &wanted })
     }
@@ -93,22 +92,25 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the files stay as they were.
     pub fn compact(&self) -> Result<Option<StepReport>, WriteError> {
-        let _one = held(&self.compacting);
+        let mut compacting = held(&self.compacting);
         self.log.check()?;
-        if let Some(report) = self.compact_segments()? {
+        if let Some(report) = self.compact_segments(&mut compacting)? {
             return Ok(Some(report));
         }
-        self.compact_dictionary()
+        self.compact_dictionary(&mut compacting)
     }
 
-    fn compact_segments(&self) -> Result<Option<StepReport>, WriteError> {
-        let Some((shard, run, bottom)) = self.segments_due() else { return Ok(None) };
-        let shown = self.snapshot();
-        let rules = merge_rules(&shown.catalog, &shown.audiences, bottom);
-        let merged = self.merge_segments(shard, &run, &rules);
-        let merged = merged.map_err(|error| self.merge_failed("write a merged segment", error))?;
+    fn compact_segments(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {
+        let Some(due) = self.segments_due(compacting) else { return Ok(None) };
+        let (shard, run) = (due.shard, due.run);
+        let rules = held(&self.writer).merge_rules(Some(&self.snapshot()));
+        let id = self.new_file();
+        let path = segment_path(&self.folder, shard, id);
+        let merged = self.merge_segments(&path, &run, &rules.with_bottom(due.bottom));
+        let segment = Arc::new(merged.map_err(|error| self.step_failed(compacting, shard, &path, error))?);
         let mut report =
-            StepReport { bytes_written: merged.segment.size_bytes(), segments_written: 1, segments_removed: run.len() };
+            StepReport { bytes_written: segment.size_bytes(), segments_written: 1, segments_removed: run.len() };
+        let merged = DiskSegment { id, segment };
         let ids: Vec<FileId> = run.iter().map(|disk| disk.id).collect();
         self.commit_files(&mut report, |manifest| {
             let files = &mut manifest.shards[shard].segments;
@@ -125,26 +127,37 @@ impl Store {
         Ok(Some(report))
     }
 
-    /// The largest run that is due: its shard, its segments, whether it reaches the bottom.
-    fn segments_due(&self) -> Option<(usize, Vec<DiskSegment>, bool)> {
+    /// The longest run that is due.
+    fn segments_due(&self, compacting: &Compacting) -> Option<Due> {
         let layers = held(&self.layers);
-        let runs = layers.shards.iter().enumerate().filter_map(|(number, shard)| {
+        let sound = layers.shards.iter().enumerate().filter(|(number, _)| !compacting.damaged.contains(number));
+        let runs = sound.filter_map(|(number, shard)| {
             let sizes: Vec<u64> = shard.disk.iter().map(|disk| disk.segment.size_bytes()).collect();
             let run = due(&sizes)?;
-            Some((number, shard.disk[run.clone()].to_vec(), run.end == sizes.len()))
+            Some(Due { shard: number, bottom: run.end == sizes.len(), run: shard.disk[run].to_vec() })
         });
-        runs.max_by_key(|(_, run, _)| run.len())
+        runs.max_by_key(|due| due.run.len())
     }
 
-    fn merge_segments(&self, shard: usize, run: &[DiskSegment], rules: &OwnedRules) -> Result<DiskSegment, MergeError> {
-        let id = self.new_file();
-        let path = segment_path(&self.folder, shard, id);
+    /// What a failed merge leaves behind: nothing. Damage concerns its shard; a disk that cannot be written, the store.
+    fn step_failed(&self, compacting: &mut Compacting, shard: usize, path: &Path, error: MergeError) -> WriteError {
+        let _ = self.vfs.remove(path);
+        match error {
+            MergeError::Read(error) => {
+                compacting.damaged.insert(shard);
+                WriteError::Read(error)
+            }
+            MergeError::Write(error) => self.log.fail("merge files", &error),
+        }
+    }
+
+    fn merge_segments(&self, path: &Path, run: &[DiskSegment], rules: &OwnedRules) -> Result<Segment, MergeError> {
         let inputs: Vec<Arc<Segment>> = run.iter().map(|disk| disk.segment.clone()).collect();
-        let mut writer = SegmentWriter::create(&*self.vfs, &path)?;
+        let mut writer = SegmentWriter::create(&*self.vfs, path)?;
         rules.apply(|rules| merge(&inputs, rules, &mut writer))?;
         writer.finish()?;
-        self.vfs.sync_folder(&self.shard_folder(shard))?;
-        Ok(DiskSegment { id, segment: Arc::new(Segment::open(&*self.vfs, &path)?) })
+        self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(Segment::open(&*self.vfs, path)?)
     }
 
     /// Makes a change of files, and nothing else, the state on disk.
@@ -155,22 +168,18 @@ impl Store {
         self.commit(&mut checkpointed, next, report)
     }
 
-    fn compact_dictionary(&self) -> Result<Option<StepReport>, WriteError> {
-        let due = self.dictionaries.iter().enumerate().find_map(|(shard, dictionary)| {
+    fn compact_dictionary(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {
+        let sound = self.dictionaries.iter().enumerate().filter(|(shard, _)| !compacting.damaged.contains(shard));
+        let due = { sound }.find_map(|(shard, dictionary)| {
             let due = dictionary.merge_due()?;
             Some((shard, dictionary.parts()[due].to_vec()))
         });
         let Some((shard, parts)) = due else { return Ok(None) };
         let id = self.new_file();
         let path = part_path(&self.folder, shard, id);
-        let written = Dictionary::write_merged(&parts, &*self.vfs, &path).map_err(|error| match error {
-            dictionary::MergeError::Read(error) => WriteError::Read(error),
-            dictionary::MergeError::Write(error) => self.log.fail("write merged user ids", &error),
-        })?;
-        self.vfs
-            .sync_folder(&self.shard_folder(shard))
-            .map_err(|error| self.log.fail("write merged user ids", &error))?;
-        let merged = Arc::new(Part::open(&*self.vfs, &path)?);
+        let merged = self.merge_parts(&path, &parts);
+        let merged = Arc::new(merged.map_err(|error| self.step_failed(compacting, shard, &path, error))?);
+        let written = merged.size_bytes();
         let covered = merged.slots();
         let mut report = StepReport { bytes_written: written, ..StepReport::default() };
         let old: Vec<_> = parts.iter().map(|part| part.path().to_owned()).collect();
@@ -188,6 +197,23 @@ impl Store {
         });
         Ok(Some(report))
     }
+
+    fn merge_parts(&self, path: &Path, parts: &[Arc<Part>]) -> Result<Part, MergeError> {
+        Dictionary::write_merged(parts, &*self.vfs, path).map_err(|error| match error {
+            dictionary::MergeError::Read(error) => MergeError::Read(error),
+            dictionary::MergeError::Write(error) => MergeError::Write(error),
+        })?;
+        self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(Part::open(&*self.vfs, path)?)
+    }
+}
+
+/// A run of segments to merge.
+struct Due {
+    shard: usize,
+    run: Vec<DiskSegment>,
+    /// It reaches the oldest one.
+    bottom: bool,
 }
 
 /// Puts `merged` in the place of the items with these ids, which are neighbours.

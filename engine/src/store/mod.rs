@@ -4,8 +4,8 @@
 //! immutable layers and makes a new [`Snapshot`]; [`Store::checkpoint`] writes the layers as segments and a `manifest`;
 //! [`Store::compact`] merges segments. Readers hold a snapshot and never wait.
 //!
-//! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`. Nothing is written or synced
-//! under `layers`, and under `writer` only the log is.
+//! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`. Under `writer` only the log is written, and
+//! synced only when it goes on in a new file; under `layers` it is synced too, which readers do not notice.
 
 mod check;
 mod checkpoint;
@@ -22,20 +22,21 @@ mod wal;
 mod proptests;
 
 pub use check::{CheckReport, check};
-pub use recovery::OpenError;
+pub use recovery::{OpenError, SHARDS_MAX};
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 
 use crate::catalog::Catalog;
 use crate::dictionary::Dictionary;
 use crate::error::{Class, ReadError};
-use crate::ids::{FileId, Lsn, TagId, shard_of};
+use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of};
 use crate::segment::Segment;
-use crate::update::UpdateBatch;
+use crate::update::{Change, UpdateBatch};
 use crate::vfs::Vfs;
+use compaction::OwnedRules;
 use manifest::{Encoder, Manifest};
 use memtable::{Memtable, Types};
 use once::{Known, OnceTable, Remembered};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -46,7 +47,7 @@ use wal::{Kind, Log};
 pub struct Options {
     /// Shards of a new data directory: a power of two, fixed for good; an existing directory keeps its own.
     pub shard_count: u16,
-    /// Memory of not yet checkpointed updates at which a write waits for a checkpoint.
+    /// Memory of not yet checkpointed updates, in bytes, at which a write waits for a checkpoint.
     pub memory_bytes_max: usize,
 }
 
@@ -66,11 +67,13 @@ pub struct Store {
     writer: Mutex<Writer>,
     layers: Mutex<Layers>,
     checkpointing: Mutex<Checkpointed>,
-    compacting: Mutex<()>,
+    compacting: Mutex<Compacting>,
     published: RwLock<Snapshot>,
     next_file: AtomicU64,
     /// Bytes in the layers that are only in memory.
     layer_bytes: AtomicU64,
+    /// LSN before which the newest manifest has everything.
+    position: AtomicU64,
     /// Held as long as the store is open.
     _lock: Box<dyn Send + Sync>,
 }
@@ -91,6 +94,11 @@ struct Writer {
     audiences: Arc<BTreeMap<String, Audience>>,
     sources: BTreeMap<String, u64>,
     once: OnceTable,
+    /// Uploaded lists that were written to since the store was opened and that no audience has had since: they may be on
+    /// their way, so no merge leaves them out. One whose upload a crash ended is left out after the next start.
+    pending_lists: HashSet<String>,
+    /// Memory of ids that are not in a checkpoint, roughly.
+    id_bytes: usize,
     /// Something changed since the last publish.
     dirty: bool,
     /// Something changed since the last checkpoint.
@@ -120,6 +128,13 @@ struct ShardLayers {
 struct DiskSegment {
     id: FileId,
     segment: Arc<Segment>,
+}
+
+/// What compaction remembers.
+#[derive(Debug, Default)]
+struct Compacting {
+    /// Shards with damage, which are left alone until the store is opened again.
+    damaged: BTreeSet<usize>,
 }
 
 /// The newest manifest.
@@ -160,6 +175,12 @@ pub enum WriteError {
         /// The first failure.
         cause: String,
     },
+    /// The batch is larger than a log record can be.
+    #[error("a batch of {size_bytes} bytes; write it in batches of at most {}", wal::PAYLOAD_BYTES_MAX)]
+    TooLarge {
+        /// Its size.
+        size_bytes: usize,
+    },
     /// The key came before with other content.
     #[error("this idempotency key was used with a different body; use a new key")]
     KeyReused,
@@ -173,7 +194,7 @@ impl WriteError {
     pub fn class(&self) -> Class {
         match self {
             WriteError::ReadOnly { .. } => Class::Unavailable,
-            WriteError::KeyReused => Class::Invalid,
+            WriteError::KeyReused | WriteError::TooLarge { .. } => Class::Invalid,
             WriteError::Read(error) => error.class(),
         }
     }
@@ -197,6 +218,8 @@ pub struct Statistics {
     pub epoch: u64,
     /// Slots given: users ever seen, listed or known.
     pub slots: u64,
+    /// Shards.
+    pub shards: u64,
     /// Segment files.
     pub segments: u64,
     /// Bytes in segment files.
@@ -205,8 +228,14 @@ pub struct Statistics {
     pub memory_layers: u64,
     /// Memory of updates that are not in a checkpoint: tables, layers, new ids.
     pub memory_bytes: u64,
+    /// The most layers, in memory and on disk, that a question meets in one shard.
+    pub layers_max: u64,
     /// Log records not covered by a checkpoint.
     pub log_records: u64,
+    /// Bytes in log files.
+    pub log_bytes: u64,
+    /// LSN before which the newest manifest has everything.
+    pub checkpoint_lsn: u64,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -232,6 +261,7 @@ impl Store {
     pub fn write(&self, batch: &UpdateBatch, once: Option<Once>) -> Result<Written, WriteError> {
         self.make_room()?;
         let mut writer = held(&self.writer);
+        self.log.check()?;
         let remembered = match once {
             None => None,
             Some(once) => match writer.once.look_up(&once) {
@@ -244,11 +274,13 @@ impl Store {
                 }),
             },
         };
+        // What can fail without harm comes before the log, so that what is logged is applied.
+        let places = self.places(&mut writer, batch)?;
         let lsn = self.log.append(Kind::Tags, &[&encode_once(remembered), batch.as_bytes()])?;
         if let (Some(remembered), Some(once)) = (remembered, once) {
             writer.once.remember(remembered, once.now_seconds);
         }
-        self.apply(&mut writer, batch)?;
+        writer.apply(batch, &places);
         Ok(Written { lsn, repeated: false })
     }
 
@@ -261,7 +293,9 @@ impl Store {
         self.log.check()?;
         self.make_room()?;
         let mut writer = held(&self.writer);
-        self.apply(&mut writer, batch)?;
+        let places = self.places(&mut writer, batch)?;
+        writer.apply(batch, &places);
+        writer.unsaved = true;
         match writer.sources.get_mut(source) {
             Some(known) => *known = offset,
             None => {
@@ -339,20 +373,29 @@ impl Store {
         self.log.check().err()
     }
 
-    /// Figures for operators.
+    /// Figures for operators. Waits for a publish that is going on, not for checkpoints and merges.
     pub fn statistics(&self) -> Statistics {
-        let position = held(&self.checkpointing).manifest.position;
+        let position = self.position.load(Ordering::Relaxed);
         let layers = held(&self.layers);
         let segments = || layers.shards.iter().flat_map(|shard| &shard.disk);
         let tables = held(&self.writer).memtable_bytes;
         Statistics {
             epoch: layers.epoch,
+            shards: layers.shards.len() as u64,
             slots: layers.shards.iter().map(|shard| u64::from(shard.slot_count)).sum(),
             segments: segments().count() as u64,
             segment_bytes: segments().map(|disk| disk.segment.size_bytes()).sum(),
             memory_layers: layers.shards.iter().map(|shard| shard.memory.len() as u64).sum(),
             memory_bytes: tables as u64 + self.layer_bytes.load(Ordering::Relaxed) + self.dictionary_bytes() as u64,
+            layers_max: layers
+                .shards
+                .iter()
+                .map(|shard| (shard.memory.len() + shard.disk.len()) as u64)
+                .max()
+                .unwrap_or(0),
             log_records: self.log.end().0.saturating_sub(position),
+            log_bytes: self.log.size_bytes(),
+            checkpoint_lsn: position,
         }
     }
 
@@ -362,38 +405,40 @@ impl Store {
 
     /// Makes a checkpoint if the updates held in memory have reached their limit: backpressure.
     fn make_room(&self) -> Result<(), WriteError> {
-        let tables = held(&self.writer).memtable_bytes;
-        let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
-        if tables + layers >= self.options.memory_bytes_max {
-            self.checkpoint()?;
+        if !self.is_full() {
+            return Ok(());
+        }
+        let checkpointed = held(&self.checkpointing);
+        // Many writers may have waited for one checkpoint.
+        if self.is_full() {
+            self.checkpoint_held(checkpointed)?;
         }
         Ok(())
     }
 
-    fn apply(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<(), ReadError> {
+    fn is_full(&self) -> bool {
+        let writer = held(&self.writer);
+        let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
+        writer.memtable_bytes + writer.id_bytes + layers >= self.options.memory_bytes_max
+    }
+
+    /// The shard and slot of each user of a batch; new ids get theirs now.
+    fn places(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<Vec<Place>, ReadError> {
         let shard_count = self.dictionaries.len() as u16;
         let mut dictionaries: Vec<_> = self.dictionaries.iter().map(|_| None).collect();
+        let mut places = Vec::with_capacity(batch.user_count());
         for user in batch.users() {
-            let shard = usize::from(shard_of(user.user_id, shard_count).0);
-            let dictionary = dictionaries[shard].get_or_insert_with(|| self.dictionaries[shard].writer());
+            let shard = shard_of(user.user_id, shard_count);
+            let open = || self.dictionaries[usize::from(shard.0)].writer();
+            let dictionary = dictionaries[usize::from(shard.0)].get_or_insert_with(open);
+            let slots = dictionary.slot_count();
             let slot = dictionary.get_or_insert(user.user_id)?;
-            let memtable = &mut writer.memtables[shard];
-            let before = memtable.heap_bytes();
-            let mut known = true;
-            for (tag, change) in user.changes() {
-                known = tag >= TagId::FIRST_DECLARED;
-                if let Some(tag_type) = writer.types.get(tag) {
-                    memtable.apply(slot, tag, tag_type, change);
-                }
+            if slot >= slots {
+                writer.id_bytes += user.user_id.len() + ID_BYTES_MORE;
             }
-            if known {
-                memtable.know(slot);
-            }
-            writer.memtable_bytes += memtable.heap_bytes() - before;
+            places.push((shard, slot));
         }
-        writer.dirty |= !batch.is_empty();
-        writer.unsaved |= !batch.is_empty();
-        Ok(())
+        Ok(places)
     }
 
     fn new_file(&self) -> FileId {
@@ -406,6 +451,41 @@ impl Store {
 }
 
 impl Writer {
+    /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by uploaded lists.
+    fn apply(&mut self, batch: &UpdateBatch, places: &[Place]) {
+        for (user, (shard, slot)) in batch.users().zip(places) {
+            let memtable = &mut self.memtables[usize::from(shard.0)];
+            let before = memtable.heap_bytes();
+            let (mut known, mut listed) = (false, false);
+            for (tag, change) in user.changes() {
+                if tag >= TagId::FIRST_DECLARED {
+                    known = true;
+                } else {
+                    listed = true;
+                    note_list(&mut self.pending_lists, &self.audiences, change);
+                }
+                if let Some(tag_type) = self.types.get(tag) {
+                    memtable.apply(*slot, tag, tag_type, change);
+                }
+            }
+            if known || !listed {
+                memtable.know(*slot);
+            }
+            self.memtable_bytes += memtable.heap_bytes() - before;
+        }
+        if !batch.is_empty() {
+            self.changed();
+        }
+    }
+
+    /// The rules by which files are merged now. `shown` is the published view, if something newer than it is not durable yet.
+    fn merge_rules(&self, shown: Option<&Snapshot>) -> OwnedRules {
+        let catalog = shown.map_or(&self.catalog, |shown| &shown.catalog);
+        let audiences = self.audiences.values().chain(shown.iter().flat_map(|shown| shown.audiences.values()));
+        let lists = audiences.filter_map(Audience::list_id).chain(self.pending_lists.iter().map(String::as_str));
+        OwnedRules::new(catalog, lists)
+    }
+
     fn put_catalog(&mut self, catalog: Catalog) {
         self.types = Types::of(&catalog);
         self.catalog = Arc::new(catalog);
@@ -413,6 +493,9 @@ impl Writer {
     }
 
     fn put_audience(&mut self, name: String, audience: Audience) {
+        if let Some(list) = audience.list_id() {
+            self.pending_lists.remove(list);
+        }
         Arc::make_mut(&mut self.audiences).insert(name, audience);
         self.changed();
     }
@@ -427,6 +510,20 @@ impl Writer {
         self.unsaved = true;
     }
 }
+
+/// Notes a list that no audience has yet.
+fn note_list(pending: &mut HashSet<String>, audiences: &BTreeMap<String, Audience>, change: Change<'_>) {
+    let Change::Add(list) = change else { return };
+    if !pending.contains(list) && !audiences.values().any(|audience| audience.list_id() == Some(list)) {
+        pending.insert(list.to_owned());
+    }
+}
+
+/// Where a user is.
+type Place = (ShardId, Slot);
+
+/// What an id in memory costs besides its bytes: its end, its place in the hash table.
+const ID_BYTES_MORE: usize = 16;
 
 fn shard_folder(folder: &Path, shard: usize) -> PathBuf {
     folder.join("shards").join(format!("{shard:04}"))

@@ -1,9 +1,10 @@
 //! Making writes visible: memtables become the newest layers, and a new snapshot is swapped in.
 
-use super::compaction::merge_rules;
+use super::compaction::OwnedRules;
 use super::memtable::Memtable;
 use super::once::Remembered;
 use super::snapshot::{Audience, ShardSnapshot, Snapshot};
+use super::wal::Kind;
 use super::{Layers, ShardLayers, Store, WriteError, held};
 use crate::catalog::Catalog;
 use crate::ids::{Epoch, Lsn};
@@ -21,6 +22,9 @@ const MEMORY_RATIO: u64 = 3;
 /// A consistent point in the stream of writes, and what has to be saved for it.
 pub(super) struct Cut {
     pub(super) position: Lsn,
+    /// The number of the view that shows it.
+    pub(super) epoch: u64,
+    pub(super) rules: OwnedRules,
     pub(super) catalog: Arc<Catalog>,
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
@@ -36,43 +40,69 @@ impl Store {
     pub fn publish(&self) -> Result<Epoch, WriteError> {
         let mut layers = held(&self.layers);
         let mut writer = held(&self.writer);
+        self.log.check()?;
         if !writer.dirty {
             return Ok(Epoch(layers.epoch));
         }
-        writer.dirty = false;
+        let end = self.log_next_epoch(&layers)?;
         let tables = self.take_tables(&mut writer);
-        let (catalog, audiences, end) = (writer.catalog.clone(), writer.audiences.clone(), self.log.end());
+        let (catalog, audiences) = (writer.catalog.clone(), writer.audiences.clone());
         drop(writer);
         self.log.sync(end)?;
-        self.show(&mut layers, tables, catalog, audiences)
+        self.show(&mut layers, tables, catalog, audiences);
+        Ok(Epoch(layers.epoch))
+    }
+
+    /// A number that was shown is never given to another view, also after a crash: so it is logged before it is shown.
+    fn log_next_epoch(&self, layers: &Layers) -> Result<Lsn, WriteError> {
+        self.log.append(Kind::Published, &[&(layers.epoch + 1).to_le_bytes()])
+    }
+
+    /// Shows what was replayed, without writing anything.
+    pub(super) fn show_replayed(&self) {
+        let mut layers = held(&self.layers);
+        let mut writer = held(&self.writer);
+        if writer.dirty {
+            let tables = self.take_tables(&mut writer);
+            let (catalog, audiences) = (writer.catalog.clone(), writer.audiences.clone());
+            drop(writer);
+            self.show(&mut layers, tables, catalog, audiences);
+        }
     }
 
     /// Publishes, and answers the point up to which everything is in the layers, which are returned still held.
     pub(super) fn cut(&self) -> Result<(Cut, MutexGuard<'_, Layers>), WriteError> {
         let mut layers = held(&self.layers);
         let mut writer = held(&self.writer);
+        if writer.dirty {
+            self.log_next_epoch(&layers)?;
+        }
         let position = self.log.rotate()?;
         let cut = Cut {
             position,
+            epoch: layers.epoch + u64::from(writer.dirty),
+            rules: writer.merge_rules(None),
             catalog: writer.catalog.clone(),
             audiences: writer.audiences.clone(),
             sources: writer.sources.clone(),
             once: writer.once.take_fresh(),
             now: writer.once.now(),
         };
+        let dirty = writer.dirty;
         let tables = self.take_tables(&mut writer);
-        let dirty = std::mem::take(&mut writer.dirty);
         writer.unsaved = false;
+        writer.id_bytes = 0;
         drop(writer);
         self.log.sync(position)?;
         if dirty {
-            self.show(&mut layers, tables, cut.catalog.clone(), cut.audiences.clone())?;
+            self.show(&mut layers, tables, cut.catalog.clone(), cut.audiences.clone());
         }
         Ok((cut, layers))
     }
 
     fn take_tables(&self, writer: &mut super::Writer) -> Vec<(Memtable, u32)> {
         writer.memtable_bytes = 0;
+        writer.dirty = false;
         let tables = writer.memtables.iter_mut().map(std::mem::take);
         tables.zip(&self.dictionaries).map(|(table, dictionary)| (table, dictionary.slot_count())).collect()
     }
@@ -84,20 +114,18 @@ impl Store {
         tables: Vec<(Memtable, u32)>,
         catalog: Arc<Catalog>,
         audiences: Arc<BTreeMap<String, Audience>>,
-    ) -> Result<Epoch, WriteError> {
-        let rules = merge_rules(&catalog, &audiences, false);
+    ) {
+        let rules = OwnedRules::new(&catalog, std::iter::empty());
         let shards: Vec<_> = layers.shards.iter_mut().zip(tables).collect();
-        shards.into_par_iter().try_for_each(|(shard, (table, slot_count))| {
+        shards.into_par_iter().for_each(|(shard, (table, slot_count))| {
             shard.slot_count = slot_count;
             if let Some(layer) = table.seal() {
                 shard.memory.insert(0, Arc::new(layer));
-                shard.merge_memory(&rules)?;
+                shard.merge_memory(&rules);
             }
-            Ok::<(), WriteError>(())
-        })?;
+        });
         layers.epoch += 1;
         self.swap_in(layers, catalog, audiences);
-        Ok(Epoch(layers.epoch))
     }
 
     /// Makes the layers the published snapshot.
@@ -133,7 +161,7 @@ impl ShardLayers {
     }
 
     /// Merges the newest layers while they are not much smaller than the next one.
-    fn merge_memory(&mut self, rules: &super::compaction::OwnedRules) -> Result<(), WriteError> {
+    fn merge_memory(&mut self, rules: &OwnedRules) {
         let free = self.memory.len() - self.frozen;
         let mut run = 1;
         let mut bytes = self.memory[0].size_bytes();
@@ -142,15 +170,15 @@ impl ShardLayers {
             run += 1;
         }
         if run == 1 {
-            return Ok(());
+            return;
         }
         let mut writer = SegmentWriter::in_memory();
-        rules.apply(|rules| merge(&self.memory[..run], rules, &mut writer)).map_err(|error| match error {
-            crate::segment::merge::MergeError::Read(error) => WriteError::Read(error),
-            crate::segment::merge::MergeError::Write(error) => WriteError::ReadOnly { cause: error.to_string() },
-        })?;
-        let merged = Segment::from_memory(writer.finish_in_memory())?;
-        self.memory.splice(..run, [Arc::new(merged)]);
-        Ok(())
+        let merged = rules.apply(|rules| merge(&self.memory[..run], rules, &mut writer));
+        // Only a layer that would grow past what the format can address is left as several.
+        if merged.is_ok()
+            && let Ok(merged) = Segment::from_memory(writer.finish_in_memory())
+        {
+            self.memory.splice(..run, [Arc::new(merged)]);
+        }
     }
 }

@@ -9,8 +9,8 @@ use super::once::{OnceTable, Remembered};
 use super::snapshot::{ShardSnapshot, Snapshot};
 use super::wal::{self, Kind, Log};
 use super::{
-    Checkpointed, DiskSegment, Layers, Options, ShardLayers, Store, WriteError, Writer, once_path, part_path,
-    segment_path, shard_folder,
+    Checkpointed, Compacting, DiskSegment, Layers, Options, ShardLayers, Store, WriteError, Writer, held, once_path,
+    part_path, segment_path, shard_folder,
 };
 use crate::dictionary::Dictionary;
 use crate::dictionary::part::Part;
@@ -24,6 +24,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+
+/// The most shards a directory can have.
+pub const SHARDS_MAX: u16 = 4096;
 
 /// Why a directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +55,8 @@ pub enum OpenError {
         /// What is missing.
         what: &'static str,
     },
-    /// The shard count is not a power of two from 1 to 4,096.
-    #[error("shard count {0}: must be a power of two from 1 to 4096")]
+    /// The shard count is not a power of two from 1 to [`SHARDS_MAX`].
+    #[error("shard count {0}: must be a power of two from 1 to {SHARDS_MAX}")]
     ShardCount(u16),
     /// A file is damaged or cannot be read.
     #[error(transparent)]
@@ -86,75 +89,74 @@ impl Store {
     /// [`OpenError`]; nothing was changed but the removal of orphans.
     pub fn open(vfs: Arc<dyn Vfs>, folder: &Path, options: Options) -> Result<Store, OpenError> {
         let shards = options.shard_count;
-        if !shards.is_power_of_two() || shards > 4096 {
+        if !shards.is_power_of_two() || shards > SHARDS_MAX {
             return Err(OpenError::ShardCount(shards));
         }
         let failed = |verb| move |source| OpenError::Directory { path: folder.to_owned(), verb, source };
         vfs.create_folder(folder).map_err(failed("make the directory"))?;
-        let lock = vfs.lock(&folder.join("LOCK")).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked { path: folder.to_owned() },
-            _ => failed("lock the directory")(error),
-        })?;
-        let checkpointed = newest_manifest(&*vfs, folder, shards).map_err(|error| match error {
-            NewestError::Open(error) => error,
-            NewestError::Io(error) => failed("make a manifest")(error),
-        })?;
+        let lock = lock(&*vfs, folder)?;
+        let checkpointed = match newest_manifest(&*vfs, folder)? {
+            Some(found) => found,
+            None => first_manifest(&*vfs, folder, shards).map_err(failed("make a manifest"))?,
+        };
+        // The manifest may have been renamed by a process that was killed before it was sure; from here on it is the state.
+        vfs.sync_folder(&folder.join("manifest")).map_err(failed("sync the manifests"))?;
         remove_orphans(&*vfs, folder, &checkpointed.manifest).map_err(failed("remove orphans"))?;
-        let loaded = Loaded::load(&*vfs, folder, &checkpointed.manifest)?;
-        Self::start(vfs, folder, options, lock, checkpointed, loaded, failed("begin a log file"))
+        let (mut store, end) = Self::load(vfs.clone(), folder, options, lock, checkpointed)?;
+        store.log = Log::begin(vfs, folder.join("wal"), end).map_err(failed("begin a log file"))?;
+        store.publish()?;
+        Ok(store)
     }
 
-    fn start(
+    /// Opens an existing directory to ask it, not to write: every write answers [`WriteError::ReadOnly`], and no file is changed.
+    ///
+    /// # Errors
+    /// [`OpenError`]; [`OpenError::Locked`] while a server has the directory.
+    pub fn open_read_only(vfs: Arc<dyn Vfs>, folder: &Path) -> Result<Store, OpenError> {
+        let what = "there is no manifest";
+        let missing = || OpenError::Incomplete { path: folder.to_owned(), what };
+        // Looked for first, so that a mistyped path does not get a lock file.
+        newest_manifest(&*vfs, folder)?.ok_or_else(missing)?;
+        let lock = lock(&*vfs, folder)?;
+        let checkpointed = newest_manifest(&*vfs, folder)?.ok_or_else(missing)?;
+        let (store, _) = Self::load(vfs, folder, Options::default(), lock, checkpointed)?;
+        store.show_replayed();
+        Ok(store)
+    }
+
+    /// What the files and the log say; answers where the log goes on.
+    fn load(
         vfs: Arc<dyn Vfs>,
         folder: &Path,
         options: Options,
         lock: Box<dyn Send + Sync>,
         checkpointed: Checkpointed,
-        loaded: Loaded,
-        log_failed: impl Fn(io::Error) -> OpenError,
-    ) -> Result<Store, OpenError> {
+    ) -> Result<(Store, Lsn), OpenError> {
         let manifest = &checkpointed.manifest;
-        let mut replayed = Vec::new();
-        let wal_folder = folder.join("wal");
-        let end = wal::replay(&*vfs, &wal_folder, manifest.position(), |kind, lsn, payload| {
-            replayed.push(Record::decode(kind, payload).ok_or_else(|| ReadError::Corrupt {
-                path: wal_folder.clone(),
-                offset_bytes: lsn.0,
-                what: format!("log record {lsn} is of unknown form"),
-            })?);
-            Ok::<(), ReadError>(())
-        })?;
-        let log = Log::begin(vfs.clone(), wal_folder, end).map_err(log_failed)?;
-        let shard_count = manifest.shards.len();
-        let shown = Snapshot {
-            epoch: manifest.epoch(),
-            catalog: manifest.catalog.clone(),
-            audiences: manifest.audiences.clone(),
-            shards: (0..shard_count)
-                .map(|shard| {
-                    let layers = &loaded.layers[shard];
-                    ShardSnapshot::new(layers.stack(), loaded.dictionaries[shard].clone(), layers.slot_count)
-                })
-                .collect(),
-        };
+        let loaded = Loaded::load(&*vfs, folder, manifest)?;
+        let (wal_folder, position) = (folder.join("wal"), manifest.position());
+        let memtables = manifest.shards.iter().map(|_| Memtable::default());
         let store = Store {
-            log,
+            log: Log::closed(vfs.clone(), wal_folder.clone(), position, "it was opened only to be read"),
             writer: Mutex::new(Writer {
-                memtables: (0..shard_count).map(|_| Memtable::default()).collect(),
+                memtables: memtables.collect(),
                 memtable_bytes: 0,
                 types: Types::of(&manifest.catalog),
                 catalog: manifest.catalog.clone(),
                 audiences: manifest.audiences.clone(),
                 sources: manifest.sources.clone(),
                 once: loaded.once,
+                pending_lists: HashSet::new(),
+                id_bytes: 0,
                 dirty: false,
                 unsaved: false,
             }),
+            published: RwLock::new(shown(manifest, &loaded.layers, &loaded.dictionaries)),
             layers: Mutex::new(Layers { epoch: manifest.epoch, shards: loaded.layers }),
             next_file: AtomicU64::new(manifest.next_file),
+            position: AtomicU64::new(position.0),
             checkpointing: Mutex::new(checkpointed),
-            compacting: Mutex::new(()),
-            published: RwLock::new(shown),
+            compacting: Mutex::new(Compacting::default()),
             layer_bytes: AtomicU64::new(0),
             dictionaries: loaded.dictionaries,
             folder: folder.to_owned(),
@@ -162,27 +164,62 @@ impl Store {
             vfs,
             _lock: lock,
         };
-        for record in replayed {
-            store.redo(record)?;
-        }
-        store.publish()?;
-        Ok(store)
+        let end = wal::replay(&*store.vfs, &wal_folder, position, |kind, lsn, payload| {
+            store.redo(Record::decode(kind, payload).ok_or_else(|| unknown_record(&wal_folder, lsn))?)
+        })?;
+        Ok((store, end))
     }
 
-    fn redo(&self, record: Record) -> Result<(), OpenError> {
-        let mut writer = super::held(&self.writer);
+    fn redo(&self, record: Record) -> Result<(), ReadError> {
+        let mut layers = held(&self.layers);
+        let mut writer = held(&self.writer);
         match record {
             Record::Tags(once, batch) => {
                 if let Some(once) = once {
                     writer.once.remember(once, 0);
                 }
-                self.apply(&mut writer, &batch)?;
+                let places = self.places(&mut writer, &batch)?;
+                writer.apply(&batch, &places);
             }
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
             Record::DeleteAudience(name) => writer.delete_audience(&name),
+            Record::Published(epoch) => {
+                // That view may have shown what a source has to send again, so what is shown now needs a new number.
+                layers.epoch = layers.epoch.max(epoch);
+                writer.dirty = true;
+            }
         }
         Ok(())
+    }
+}
+
+/// The view of a manifest.
+fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictionary>]) -> Snapshot {
+    let shards = layers.iter().zip(dictionaries);
+    Snapshot {
+        epoch: manifest.epoch(),
+        catalog: manifest.catalog.clone(),
+        audiences: manifest.audiences.clone(),
+        shards: shards
+            .map(|(layers, dictionary)| ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count))
+            .collect(),
+    }
+}
+
+fn lock(vfs: &dyn Vfs, folder: &Path) -> Result<Box<dyn Send + Sync>, OpenError> {
+    let path = || folder.to_owned();
+    vfs.lock(&folder.join("LOCK")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { path: path() },
+        _ => OpenError::Directory { path: path(), verb: "lock the directory", source: error },
+    })
+}
+
+pub(super) fn unknown_record(wal_folder: &Path, lsn: Lsn) -> ReadError {
+    ReadError::Corrupt {
+        path: wal_folder.to_owned(),
+        offset_bytes: 0,
+        what: format!("log record {lsn} is of unknown form"),
     }
 }
 
@@ -192,6 +229,7 @@ pub(super) enum Record {
     Catalog(crate::catalog::Catalog),
     PutAudience(String, super::Audience),
     DeleteAudience(String),
+    Published(u64),
 }
 
 impl Record {
@@ -212,35 +250,31 @@ impl Record {
                 Record::PutAudience(name, audience)
             }
             Kind::DeleteAudience => Record::DeleteAudience(String::from_utf8(payload.to_vec()).ok()?),
+            Kind::Published => Record::Published(bytes.u64()?),
         })
     }
 }
 
-enum NewestError {
-    Open(OpenError),
-    Io(io::Error),
-}
-
-fn newest_manifest(vfs: &dyn Vfs, folder: &Path, shard_count: u16) -> Result<Checkpointed, NewestError> {
-    let manifests = folder.join("manifest");
-    let newest = manifest::numbers(vfs, &manifests).map_err(NewestError::Io)?.pop();
-    if let Some(number) = newest {
-        let manifest = manifest::read(vfs, &manifests, number).map_err(|error| NewestError::Open(error.into()))?;
-        return Ok(Checkpointed { number, manifest });
+/// The newest manifest, if the directory was ever used.
+fn newest_manifest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<Checkpointed>, OpenError> {
+    if let Some((number, manifest)) = newest(vfs, folder)? {
+        return Ok(Some(Checkpointed { number, manifest }));
     }
     // The log begins only after the first manifest, so log without one is a directory that has lost its state.
-    if !vfs.list(&folder.join("wal")).map_err(NewestError::Io)?.is_empty() {
-        let what = "there is a log but no manifest";
-        return Err(NewestError::Open(OpenError::Incomplete { path: folder.to_owned(), what }));
+    let failed = |source| OpenError::Directory { path: folder.to_owned(), verb: "list the log", source };
+    if !vfs.list(&folder.join("wal")).map_err(failed)?.is_empty() {
+        return Err(OpenError::Incomplete { path: folder.to_owned(), what: "there is a log but no manifest" });
     }
+    Ok(None)
+}
+
+fn first_manifest(vfs: &dyn Vfs, folder: &Path, shard_count: u16) -> io::Result<Checkpointed> {
     let manifest = Manifest::new(shard_count);
-    let make = || {
-        vfs.create_folder(&manifests)?;
-        vfs.create_folder(&folder.join("once"))?;
-        (0..manifest.shards.len()).try_for_each(|shard| vfs.create_folder(&shard_folder(folder, shard)))?;
-        manifest::write(vfs, &manifests, 1, &manifest)
-    };
-    make().map_err(NewestError::Io)?;
+    let manifests = folder.join("manifest");
+    vfs.create_folder(&manifests)?;
+    vfs.create_folder(&folder.join("once"))?;
+    (0..manifest.shards.len()).try_for_each(|shard| vfs.create_folder(&shard_folder(folder, shard)))?;
+    manifest::write(vfs, &manifests, 1, &manifest)?;
     Ok(Checkpointed { number: 1, manifest })
 }
 
@@ -329,8 +363,8 @@ pub(super) fn open_dictionary(
     Ok(dictionary)
 }
 
-/// The position of the newest manifest and what it says, for `check`.
-pub(super) fn newest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<(Manifest, Lsn)>, ReadError> {
+/// The newest manifest and its number.
+pub(super) fn newest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<(u64, Manifest)>, ReadError> {
     let manifests = folder.join("manifest");
     let numbers = manifest::numbers(vfs, &manifests).map_err(|error| ReadError::Io {
         path: manifests.clone(),
@@ -338,7 +372,5 @@ pub(super) fn newest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<(Manifest, L
         source: Arc::new(error),
     })?;
     let Some(number) = numbers.last() else { return Ok(None) };
-    let manifest = manifest::read(vfs, &manifests, *number)?;
-    let position = manifest.position();
-    Ok(Some((manifest, position)))
+    Ok(Some((*number, manifest::read(vfs, &manifests, *number)?)))
 }

@@ -50,6 +50,16 @@ pub struct ShardSnapshot {
     slot_count: u32,
 }
 
+impl Audience {
+    /// The uploaded list its users are in, if it is one.
+    pub fn list_id(&self) -> Option<&str> {
+        match &self.definition {
+            Definition::Uploaded { list_id, .. } => Some(list_id),
+            Definition::Expression(_) => None,
+        }
+    }
+}
+
 impl Snapshot {
     /// The number of this view.
     pub fn epoch(&self) -> Epoch {

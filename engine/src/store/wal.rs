@@ -3,14 +3,18 @@
 //! Numbered files `wal/<first lsn>.log` of records, all numbers little-endian:
 //!
 //! ```text
-//! record = length of the payload u32 | kind u8 | [0; 3] | lsn u64 | xxh3 of all that and the payload u64 | payload
+//! record = length of the payload u32 | kind u8 | [0; 3] | lsn u64 | durable u64 | xxh3 of all that and the payload u64 | payload
 //! ```
+//!
+//! `durable` is the LSN before which all was durable when the record was written.
 //!
 //! Appending assigns the LSN; [`Log::sync`] makes everything up to one durable, one caller for all who wait (group commit). A
 //! failed append or sync poisons the log: nothing is acknowledged any more and nothing is retried, because the operating
 //! system may have dropped the very pages that could not be written.
 //!
-//! A crash leaves a damaged tail in the newest file: replay ends there. Damage anywhere else is corruption.
+//! A power cut may leave any part of what was not synced, in any order. So replay ends at a damaged record if no later one
+//! says that it was durable: nobody was told of it. Damage before a record that says so is corruption, and is named. Opening
+//! syncs what it replays before anything is built on it, and a file is followed by another only when it is durable.
 
 use super::WriteError;
 use crate::error::ReadError;
@@ -21,7 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
-const HEADER_BYTES: usize = 24;
+const HEADER_BYTES: usize = 32;
+/// The largest payload: lengths have 32 bits, and a record is written in one piece.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 /// A file that has grown past this is followed by a new one.
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -36,9 +42,11 @@ pub(super) enum Kind {
     PutAudience,
     /// The name of an audience that is gone.
     DeleteAudience,
+    /// The number u64 of a view that is shown once this record is durable.
+    Published,
 }
 
-const KINDS: [Kind; 4] = [Kind::Tags, Kind::Catalog, Kind::PutAudience, Kind::DeleteAudience];
+const KINDS: [Kind; 5] = [Kind::Tags, Kind::Catalog, Kind::PutAudience, Kind::DeleteAudience, Kind::Published];
 
 /// The log being written.
 pub(super) struct Log {
@@ -52,9 +60,14 @@ pub(super) struct Log {
 }
 
 struct Current {
-    file: Arc<dyn WriteFile>,
+    /// `None` in a log that is not written.
+    file: Option<Arc<dyn WriteFile>>,
     file_bytes: u64,
+    /// Where the file begins.
+    first: Lsn,
     next: Lsn,
+    /// The files before it that are still there: where they begin, and their lengths.
+    older: Vec<(Lsn, u64)>,
     buffer: Vec<u8>,
 }
 
@@ -92,31 +105,67 @@ fn create(vfs: &dyn Vfs, folder: &Path, first: Lsn) -> io::Result<Arc<dyn WriteF
 }
 
 impl Log {
-    /// Begins a new file at `next`; all before it is durable already.
+    /// Makes what was replayed durable, and begins a new file behind it, at `next`.
     pub(super) fn begin(vfs: Arc<dyn Vfs>, folder: PathBuf, next: Lsn) -> io::Result<Log> {
         vfs.create_folder(&folder)?;
+        // What a killed process wrote is with the operating system, and may not be on the disk.
+        let mut older = Vec::new();
+        for first in files(&*vfs, &folder)? {
+            let path = file_path(&folder, first);
+            vfs.sync_file(&path)?;
+            if first != next {
+                older.push((first, vfs.map(&path)?.len() as u64));
+            }
+        }
         let file = create(&*vfs, &folder, next)?;
-        Ok(Log {
+        let log = Log::new(vfs, folder, next, Some(file));
+        held(&log.current).older = older;
+        Ok(log)
+    }
+
+    /// A log that takes nothing, for the reason `cause`.
+    pub(super) fn closed(vfs: Arc<dyn Vfs>, folder: PathBuf, next: Lsn, cause: &str) -> Log {
+        let log = Log::new(vfs, folder, next, None);
+        log.fail_for(|| cause.to_owned());
+        log
+    }
+
+    fn new(vfs: Arc<dyn Vfs>, folder: PathBuf, next: Lsn, file: Option<Arc<dyn WriteFile>>) -> Log {
+        Log {
             vfs,
             folder,
-            current: Mutex::new(Current { file, file_bytes: 0, next, buffer: Vec::new() }),
+            current: Mutex::new(Current {
+                file,
+                file_bytes: 0,
+                first: next,
+                next,
+                older: Vec::new(),
+                buffer: Vec::new(),
+            }),
             synced: Mutex::new(Synced { until: next, busy: false }),
             changed: Condvar::new(),
             failure: OnceLock::new(),
-        })
+        }
     }
 
     /// Appends a record; answers the position behind it.
     pub(super) fn append(&self, kind: Kind, payload: &[&[u8]]) -> Result<Lsn, WriteError> {
         self.check()?;
+        let len: usize = payload.iter().map(|part| part.len()).sum();
+        if len > PAYLOAD_BYTES_MAX {
+            return Err(WriteError::TooLarge { size_bytes: len });
+        }
         let mut current = held(&self.current);
         if current.file_bytes > FILE_BYTES {
             self.rotate_file(&mut current)?;
         }
-        let Current { file, file_bytes, next, buffer } = &mut *current;
-        encode_record(buffer, kind, *next, payload);
+        let durable = held(&self.synced).until;
+        let Current { file, file_bytes, next, buffer, .. } = &mut *current;
+        let Some(file) = file else { return Err(self.unwritten()) };
+        encode_record(buffer, kind, *next, durable, payload);
         file.append(buffer).map_err(|error| self.fail("append to the log", &error))?;
         *file_bytes += buffer.len() as u64;
+        buffer.clear();
         buffer.shrink_to(1 << 20);
         next.0 += 1;
         Ok(*next)
@@ -133,10 +182,14 @@ impl Log {
     }
 
     fn rotate_file(&self, current: &mut Current) -> Result<(), WriteError> {
-        current.file.sync().map_err(|error| self.fail("sync the log", &error))?;
+        let Some(file) = &current.file else { return Err(self.unwritten()) };
+        file.sync().map_err(|error| self.fail("sync the log", &error))?;
         self.synced_until(current.next);
-        current.file =
-            create(&*self.vfs, &self.folder, current.next).map_err(|error| self.fail("begin a log file", &error))?;
+        let file = create(&*self.vfs, &self.folder, current.next);
+        current.file = Some(file.map_err(|error| self.fail("begin a log file", &error))?);
+        let old = (current.first, current.file_bytes);
+        current.older.push(old);
+        current.first = current.next;
         current.file_bytes = 0;
         Ok(())
     }
@@ -163,7 +216,7 @@ impl Log {
                 let current = held(&self.current);
                 (current.file.clone(), current.next)
             };
-            let result = file.sync();
+            let result = file.map_or(Ok(()), |file| file.sync());
             synced = held(&self.synced);
             synced.busy = false;
             match result {
@@ -177,6 +230,12 @@ impl Log {
             self.changed.notify_all();
         }
         Ok(())
+    }
+
+    /// Bytes in the log's files.
+    pub(super) fn size_bytes(&self) -> u64 {
+        let current = held(&self.current);
+        current.file_bytes + current.older.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
     /// Position behind the last record.
@@ -193,28 +252,41 @@ impl Log {
     }
 
     /// Poisons the log; the first cause is kept.
-    pub(super) fn fail(&self, verb: &str, error: &io::Error) -> WriteError {
-        let cause = self.failure.get_or_init(|| format!("{verb}: {error}"));
-        WriteError::ReadOnly { cause: cause.clone() }
+    pub(super) fn fail(&self, verb: &str, error: &dyn std::error::Error) -> WriteError {
+        self.fail_for(|| format!("{verb}: {error}"))
+    }
+
+    fn fail_for(&self, cause: impl FnOnce() -> String) -> WriteError {
+        WriteError::ReadOnly { cause: self.failure.get_or_init(cause).clone() }
+    }
+
+    fn unwritten(&self) -> WriteError {
+        self.fail_for(|| "the log is not open for writing".to_owned())
     }
 
     /// Removes the files whose records are all before `lsn`. What cannot be removed now goes with the next checkpoint.
     pub(super) fn cut(&self, lsn: Lsn) {
-        let Ok(files) = files(&*self.vfs, &self.folder) else { return };
-        for pair in files.windows(2) {
-            if pair[1] <= lsn {
-                let _ = self.vfs.remove(&file_path(&self.folder, pair[0]));
+        let old: Vec<Lsn> = {
+            let current = held(&self.current);
+            let ends = current.older.iter().skip(1).map(|(first, _)| *first).chain([current.first]);
+            let files = current.older.iter().map(|(first, _)| *first).zip(ends);
+            files.filter(|(_, end)| *end <= lsn).map(|(first, _)| first).collect()
+        };
+        for first in old {
+            if self.vfs.remove(&file_path(&self.folder, first)).is_ok() {
+                held(&self.current).older.retain(|(kept, _)| *kept != first);
             }
         }
     }
 }
 
-fn encode_record(buffer: &mut Vec<u8>, kind: Kind, lsn: Lsn, payload: &[&[u8]]) {
+fn encode_record(buffer: &mut Vec<u8>, kind: Kind, lsn: Lsn, durable: Lsn, payload: &[&[u8]]) {
     let len: usize = payload.iter().map(|part| part.len()).sum();
     buffer.clear();
     buffer.extend_from_slice(&(len as u32).to_le_bytes());
     buffer.extend_from_slice(&[KINDS.iter().position(|known| *known == kind).unwrap_or(0) as u8, 0, 0, 0]);
     buffer.extend_from_slice(&lsn.0.to_le_bytes());
+    buffer.extend_from_slice(&durable.0.to_le_bytes());
     let mut hash = Xxh3::new();
     hash.update(buffer);
     payload.iter().for_each(|part| hash.update(part));
@@ -259,13 +331,13 @@ pub(super) fn replay<E: From<ReadError>>(
         let mut lsn = *first;
         let mut at = 0;
         while at < bytes.len() {
-            let Some((kind, payload)) = read_record(&bytes[at..], lsn) else {
+            let Some((kind, _, payload)) = read_record(&bytes[at..], lsn) else {
                 // Only what was being written when the power went may be damaged: the end of the newest file, or of one
                 // behind which the next start went on.
-                if follower.is_none_or(|follower| *follower == lsn) && !good_record_follows(&bytes[at..], lsn) {
+                if follower.is_none_or(|follower| *follower == lsn) && !was_durable(&bytes[at..], lsn) {
                     break;
                 }
-                return Err(corrupt(at, "a log record is damaged and good ones follow it").into());
+                return Err(corrupt(at, "a log record is damaged that was durable").into());
             };
             if lsn >= next {
                 apply(kind, lsn, payload)?;
@@ -278,25 +350,28 @@ pub(super) fn replay<E: From<ReadError>>(
     Ok(next)
 }
 
-fn read_record(bytes: &[u8], lsn: Lsn) -> Option<(Kind, &[u8])> {
+fn read_record(bytes: &[u8], lsn: Lsn) -> Option<(Kind, Lsn, &[u8])> {
     let header = bytes.get(..HEADER_BYTES)?;
     let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
     let len = u32::from_le_bytes(header[..4].try_into().expect("4 bytes")) as usize;
     let payload = bytes[HEADER_BYTES..].get(..len)?;
     let mut hash = Xxh3::new();
-    hash.update(&header[..16]);
+    if number(8) != lsn.0 || header[5..8] != [0; 3] {
+        return None;
+    }
+    hash.update(&header[..24]);
     hash.update(payload);
-    let good = number(16) == hash.digest() && number(8) == lsn.0 && header[5..8] == [0; 3];
     let kind = KINDS.get(usize::from(header[4]))?;
-    good.then_some((*kind, payload))
+    (number(24) == hash.digest()).then_some((*kind, Lsn(number(16)), payload))
 }
 
-/// Looks behind a damaged record for a good one with a later LSN, at any offset.
-fn good_record_follows(bytes: &[u8], damaged: Lsn) -> bool {
+/// Looks behind a damaged record, at any offset, for a good one that was written when the damaged one was durable.
+fn was_durable(bytes: &[u8], damaged: Lsn) -> bool {
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
     (1..bytes.len().saturating_sub(HEADER_BYTES - 1)).any(|at| {
-        let lsn = u64::from_le_bytes(bytes[at + 8..at + 16].try_into().expect("8 bytes"));
-        // Cheap tests first: a later LSN, not absurdly later, is rare in random bytes.
-        let near = lsn > damaged.0 && lsn - damaged.0 <= bytes.len() as u64;
+        // Cheap tests first: in a record, both numbers are a little greater than the damaged one's.
+        let (lsn, durable) = (number(at + 8), number(at + 16));
+        let near = damaged.0 < durable && durable <= lsn && lsn - damaged.0 <= bytes.len() as u64;
         near && read_record(&bytes[at..], Lsn(lsn)).is_some()
     })
 }
@@ -341,19 +416,21 @@ mod tests {
     fn a_damaged_tail_ends_the_log_and_damage_before_good_records_is_named() {
         let vfs = MemoryVfs::default();
         let first = log(&vfs, 0);
-        for word in ["one", "two", "three"] {
-            first.append(Kind::Tags, &[word.as_bytes()]).expect("append");
+        for (word, synced) in [("one", true), ("two", false), ("three", false)] {
+            let end = first.append(Kind::Tags, &[word.as_bytes()]).expect("append");
+            if synced {
+                first.sync(end).expect("sync");
+            }
         }
         let (path, len) = vfs.files().remove(0);
         let record = HEADER_BYTES + 3;
         for bit in 0..len * 8 {
             vfs.flip_bit(&path, bit);
             let found = payloads(&vfs, 0);
-            if bit / 8 < 2 * record {
-                let error = found.expect_err("good records follow").to_string();
-                assert!(error.contains("good ones follow"), "{error}");
-            } else {
-                assert_eq!(found.expect("a damaged tail"), ["0:one", "1:two"]);
+            match bit / 8 / record {
+                0 => assert!(found.expect_err("it was durable").to_string().contains("that was durable")),
+                1 => assert_eq!(found.expect("nobody was told of the second"), ["0:one"]),
+                _ => assert_eq!(found.expect("a damaged tail"), ["0:one", "1:two"]),
             }
             vfs.flip_bit(&path, bit);
         }

@@ -129,10 +129,11 @@ impl MemoryVfs {
                 _ => random(unsynced + 1),
             };
             file.bytes.truncate(file.synced_len + kept);
-            if kept > 0 && random(4) == 0 {
-                // A torn sector: the tail was allocated but never written.
-                let from = file.bytes.len() - random(kept.min(512)) - 1;
-                file.bytes[from..].fill(0);
+            if kept > 0 && random(3) == 0 {
+                // Sectors are written in any order: some were allocated but never written.
+                let from = file.synced_len + random(kept);
+                let to = (from + 1 + random(512)).min(file.bytes.len());
+                file.bytes[from..to].fill(0);
             }
             file.synced_len = file.bytes.len();
         }
@@ -192,6 +193,15 @@ impl Vfs for MemoryVfs {
 
     fn create_folder(&self, _folder: &Path) -> io::Result<()> {
         self.disk().step()
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.step()?;
+        let file = *disk.entries.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let content = &mut disk.files[file];
+        content.synced_len = content.bytes.len();
+        Ok(())
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
@@ -279,6 +289,8 @@ mod tests {
         file.append(b"hello ").expect("append");
         file.append(b"world").expect("append");
         file.sync().expect("sync");
+        vfs.sync_file(&path).expect("sync by name");
+        assert_eq!(vfs.sync_file(&folder.join("none")).expect_err("no such file").kind(), io::ErrorKind::NotFound);
         vfs.sync_folder(&folder).expect("sync folder");
         let bytes = vfs.map(&path).expect("map");
         assert_eq!(&*bytes, b"hello world");

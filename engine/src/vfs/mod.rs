@@ -32,6 +32,8 @@ pub trait Vfs: Debug + Send + Sync {
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Makes a folder and its parents, each durable in its parent.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
+    /// Makes the content of a file durable that somebody else may have written.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
     /// Makes the folder's entries (creations, renames, removals) durable.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
     /// Takes the exclusive lock at `path`, held until the guard is dropped; `WouldBlock` if another process has it.

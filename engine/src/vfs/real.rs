@@ -57,6 +57,10 @@ impl Vfs for RealVfs {
         self.sync_folder(parent_of(folder))
     }
 
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }

@@ -1,0 +1,470 @@
+//! A random history of one data directory: lives of a store, each ended by a restart, a crash or a failing disk.
+//!
+//! Users whose id begins with `l` come by logged writes, those with `r` by a source that can send again; so what must be there
+//! after a crash is a prefix of each of the two streams: of the logged steps at least those acknowledged (synced, published, or
+//! shown when the store was opened), of the source exactly those before the offset that the store tells.
+
+use crate::model::{State, read};
+use engine::catalog::{Catalog, TagType, Unit};
+use engine::ids::{Lsn, TagId};
+use engine::store::{Audience, Definition, Once, Options, Snapshot, Store, WriteError, check};
+use engine::update::{Change, UpdateBatch};
+use engine::vfs::memory::MemoryVfs;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const FOLDER: &str = "/data/beluga";
+const SOURCE: &str = "job";
+const SET: TagId = TagId(16);
+const CHOICE: TagId = TagId(17);
+const FLAG: TagId = TagId(18);
+const NUMBER: TagId = TagId(19);
+/// Tells one state from the next: each logged batch sets it to its own number.
+const CLOCK: TagId = TagId(20);
+const VALUES: [&str; 4] = ["", "a", "b", "a value that is longer than the others"];
+
+/// What may happen to the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trouble {
+    pub(crate) kills: bool,
+    pub(crate) power_cuts: bool,
+    /// Random calls fail.
+    pub(crate) faults: bool,
+    /// Calls may fail, at random or by choice.
+    pub(crate) may_fail: bool,
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.below(one_in) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+pub(crate) struct History {
+    random: Random,
+    trouble: Trouble,
+    vfs: MemoryVfs,
+    options: Options,
+    /// The logged stream: the state after each step; those up to `durable` were acknowledged.
+    logged: Vec<State>,
+    durable: usize,
+    /// Those up to here were written by a process that was killed, and the power was not cut since.
+    present: usize,
+    /// The replayable stream: the state after each batch; a checkpoint covered those up to `saved`.
+    sent: Vec<State>,
+    saved: usize,
+    /// Where each logged step ends in the log; `None` for one made by an earlier life.
+    ends: Vec<Option<Lsn>>,
+    /// Steps with a key, and which logged step they were.
+    once: Vec<(Once, UpdateBatch, usize)>,
+    /// What each published number showed.
+    shown: BTreeMap<u64, State>,
+    /// A snapshot taken some time ago and what it showed then.
+    kept: Option<(Snapshot, State)>,
+    /// Counts the extra tags.
+    names: u64,
+    /// Counts the uploaded lists; the last one is being uploaded. One begun in an earlier life is never finished.
+    lists: u64,
+}
+
+fn base_catalog() -> Catalog {
+    let mut catalog = Catalog::default();
+    let declare = |catalog: &mut Catalog, name, tag_type| catalog.declare(name, tag_type).expect("a good name");
+    assert_eq!(declare(&mut catalog, "interest", TagType::Set), SET);
+    assert_eq!(declare(&mut catalog, "city", TagType::Enum), CHOICE);
+    assert_eq!(declare(&mut catalog, "member", TagType::Flag), FLAG);
+    assert_eq!(declare(&mut catalog, "spend", TagType::Number(Unit::Decimal { scale: 2 })), NUMBER);
+    assert_eq!(declare(&mut catalog, "clock", TagType::Number(Unit::Integer)), CLOCK);
+    catalog
+}
+
+impl History {
+    pub(crate) fn new(seed: u64, trouble: Trouble) -> History {
+        let mut random = Random(seed);
+        let options = Options {
+            shard_count: random.pick(&[1, 2, 4]),
+            // Sometimes so little that writes have to wait for checkpoints.
+            memory_bytes_max: random.pick(&[2_000, 1 << 30]),
+        };
+        History {
+            random,
+            trouble,
+            vfs: MemoryVfs::default(),
+            options,
+            logged: vec![State::default()],
+            durable: 0,
+            present: 0,
+            sent: vec![State::default()],
+            saved: 0,
+            ends: vec![None],
+            once: Vec::new(),
+            shown: BTreeMap::new(),
+            kept: None,
+            names: 0,
+            lists: 0,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        for _ in 0..2 + self.random.below(4) {
+            self.live();
+        }
+        self.vfs.repair();
+        let store = self.open().expect("opens at last");
+        self.judge(&store);
+        drop(store);
+        let report = check(&self.vfs, Path::new(FOLDER), |_| {});
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
+
+    /// A history in which one chosen call fails, the process is started again, and later the power goes. False if there
+    /// are fewer calls than that.
+    pub(crate) fn run_failing_at(mut self, call: u64, lasting: bool) -> bool {
+        self.vfs.fail_at(call, lasting, std::io::ErrorKind::StorageFull);
+        let before = self.vfs.calls();
+        self.live_for(40);
+        let reached = self.vfs.calls() - before >= call;
+        self.vfs.repair();
+        self.live_for(3);
+        self.vfs.power_cut(call);
+        self.present = 0;
+        let store = self.open().expect("opens at last");
+        self.judge(&store);
+        reached
+    }
+
+    /// From opening to a crash.
+    fn live(&mut self) {
+        if self.trouble.faults && self.random.chance(3) {
+            self.break_disk(30);
+        }
+        let steps = self.random.below(50);
+        let failed = self.live_for(steps);
+        self.crash(failed);
+    }
+
+    /// From opening to the end of the process; whether the disk failed.
+    fn live_for(&mut self, steps: u64) -> bool {
+        let Ok(store) = self.open() else { return true };
+        self.judge(&store);
+        self.next_list();
+        if self.trouble.faults && self.random.chance(2) {
+            self.break_disk(200);
+        }
+        let mut failed = false;
+        for _ in 0..steps {
+            if let Err(error) = self.step(&store) {
+                assert!(self.trouble.may_fail, "nothing fails here: {error}");
+                self.expect_read_only(&store, &error);
+                failed = true;
+                break;
+            }
+        }
+        if let Some((snapshot, state)) = self.kept.take() {
+            let now = read(&snapshot).expect("good");
+            assert!(now == state, "a snapshot has changed:\n{}", state.difference(&now));
+        }
+        failed
+    }
+
+    fn break_disk(&mut self, within_calls: u64) {
+        let kind = self.random.pick(&[std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other]);
+        let (call, lasting) = (1 + self.random.below(within_calls), self.random.chance(2));
+        self.vfs.fail_at(call, lasting, kind);
+    }
+
+    fn crash(&mut self, failed: bool) {
+        self.vfs.repair();
+        let cut = self.trouble.power_cuts && (!self.trouble.kills || self.random.chance(2));
+        if cut {
+            self.vfs.power_cut(self.random.next());
+            self.present = 0;
+        } else if !failed {
+            // What a killed process wrote is with the operating system, until the power goes.
+            self.present = self.logged.len() - 1;
+        }
+    }
+
+    fn open(&self) -> Result<Store, engine::store::OpenError> {
+        Store::open(Arc::new(self.vfs.clone()), Path::new(FOLDER), self.options.clone())
+    }
+
+    /// Finds out what survived; it becomes the history.
+    fn judge(&mut self, store: &Store) {
+        let found = read(&store.snapshot()).expect("good");
+        let offset = store.source_offset(SOURCE).unwrap_or(0) as usize;
+        assert!((self.saved..self.sent.len()).contains(&offset), "offset {offset}, {} were saved", self.saved);
+        let logged = found.of_users(b"l");
+        let kept =
+            (self.durable.max(self.present)..self.logged.len()).find(|kept| self.logged[*kept].visible() == logged);
+        let kept = kept.unwrap_or_else(|| {
+            let acknowledged = self.logged[self.durable].visible().difference(&logged);
+            let last = self.last().visible().difference(&logged);
+            panic!("found, against what was acknowledged:\n{acknowledged}\nagainst the last step:\n{last}")
+        });
+        let sent = found.of_users(b"r");
+        assert_eq!((&sent.known, &sent.values), (&self.sent[offset].known, &self.sent[offset].values));
+        self.logged.truncate(kept + 1);
+        self.ends = vec![None; kept + 1];
+        self.once.retain(|(_, _, step)| *step <= kept);
+        self.sent.truncate(offset + 1);
+        // What was shown once is never taken back.
+        (self.durable, self.saved) = (kept, offset);
+        self.observe(store);
+    }
+
+    /// The published view is that of all steps so far, and its number belongs to it alone.
+    fn observe(&mut self, store: &Store) {
+        let snapshot = store.snapshot();
+        let found = read(&snapshot).expect("good");
+        let mut expected = self.last().visible();
+        let sent = self.sent.last().expect("begins with one");
+        expected.known.extend(sent.known.iter().cloned());
+        expected.values.extend(sent.values.iter().map(|(key, value)| (key.clone(), value.clone())));
+        assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
+        let number = snapshot.epoch().0;
+        let before = self.shown.entry(number).or_insert_with(|| found.clone());
+        assert!(*before == found, "epoch {number} showed something else:\n{}", before.difference(&found));
+        let newest = self.shown.last_key_value().map(|(number, _)| *number);
+        assert_eq!(newest, Some(number), "epochs rise");
+        if self.random.chance(10) {
+            self.kept = Some((snapshot, found));
+        }
+    }
+
+    fn last(&self) -> &State {
+        self.logged.last().expect("begins with one")
+    }
+
+    fn step(&mut self, store: &Store) -> Result<(), WriteError> {
+        if self.last().catalog.tags().len() == 0 {
+            return self.put_catalog(store, base_catalog());
+        }
+        match self.random.below(24) {
+            0..8 => self.write(store),
+            8..10 => self.write_replayable(store),
+            10..12 => self.sync(store),
+            12..15 => {
+                store.publish()?;
+                self.durable = self.logged.len() - 1;
+                self.observe(store);
+                Ok(())
+            }
+            15..18 => {
+                store.checkpoint()?;
+                (self.durable, self.saved) = (self.logged.len() - 1, self.sent.len() - 1);
+                self.observe(store);
+                Ok(())
+            }
+            18..20 => {
+                while store.compact()?.is_some() {}
+                Ok(())
+            }
+            20 => self.change_catalog(store),
+            21..23 => self.change_audiences(store),
+            _ => self.repeat(store),
+        }
+    }
+
+    /// Appends a step to the logged stream before it is tried: if it fails it may have happened all the same.
+    fn begin(&mut self, state: State) {
+        self.logged.push(state);
+        self.ends.push(None);
+    }
+
+    fn write(&mut self, store: &Store) -> Result<(), WriteError> {
+        let mut batch = self.batch('l');
+        batch.begin_user(b"l-clock");
+        batch.push(CLOCK, Change::Number(self.logged.len() as i64));
+        let once = self.random.chance(3).then(|| Once {
+            key: u128::from(self.random.next()),
+            digest: u128::from(self.random.next()),
+            now_seconds: 1_000,
+            remember_seconds: 1_000,
+        });
+        let mut state = self.last().clone();
+        state.apply(&batch);
+        self.begin(state);
+        let written = store.write(&batch, once)?;
+        assert!(!written.repeated);
+        *self.ends.last_mut().expect("just begun") = Some(written.lsn);
+        self.once.extend(once.map(|once| (once, batch, self.logged.len() - 1)));
+        Ok(())
+    }
+
+    fn repeat(&mut self, store: &Store) -> Result<(), WriteError> {
+        let Some((once, batch, step)) = self.once.last().cloned() else { return Ok(()) };
+        let other = Once { digest: once.digest ^ 1, ..once };
+        match store.write(&batch, Some(other)) {
+            Err(WriteError::KeyReused) => {}
+            // Making room comes first, and may fail.
+            Err(error) => return Err(error),
+            Ok(written) => panic!("a reused key was taken: {written:?}"),
+        }
+        let written = store.write(&batch, Some(once))?;
+        assert!(written.repeated, "step {step} happened already");
+        store.sync(written.lsn)?;
+        self.durable = self.durable.max(step);
+        Ok(())
+    }
+
+    fn write_replayable(&mut self, store: &Store) -> Result<(), WriteError> {
+        let batch = self.batch('r');
+        let mut state = self.sent.last().expect("begins with one").clone();
+        state.catalog = self.last().catalog.clone();
+        state.apply(&batch);
+        let offset = self.sent.len() as u64;
+        store.write_replayable(&batch, SOURCE, offset)?;
+        self.sent.push(state);
+        Ok(())
+    }
+
+    fn sync(&mut self, store: &Store) -> Result<(), WriteError> {
+        let step = self.random.below(self.logged.len() as u64) as usize;
+        if let Some(end) = self.ends[step] {
+            store.sync(end)?;
+            self.durable = self.durable.max(step);
+        }
+        Ok(())
+    }
+
+    fn put_catalog(&mut self, store: &Store, catalog: Catalog) -> Result<(), WriteError> {
+        let mut state = self.last().clone();
+        state.put_catalog(catalog.clone());
+        self.begin(state);
+        store.put_catalog(catalog)?;
+        self.durable = self.logged.len() - 1;
+        Ok(())
+    }
+
+    /// Declares or drops a tag beside the five.
+    fn change_catalog(&mut self, store: &Store) -> Result<(), WriteError> {
+        let mut catalog = self.last().catalog.clone();
+        let extra = catalog.tags().map(|(name, _)| name.to_owned()).find(|name| name.starts_with("extra"));
+        match extra {
+            Some(name) if self.random.chance(2) => drop(catalog.drop_tag(&name)),
+            _ => {
+                self.names += 1;
+                let types = [TagType::Set, TagType::Enum, TagType::Flag, TagType::Number(Unit::Timestamp)];
+                let name = format!("extra_{}", self.names);
+                catalog.declare(&name, self.random.pick(&types)).expect("a good name");
+            }
+        }
+        self.put_catalog(store, catalog)
+    }
+
+    fn change_audiences(&mut self, store: &Store) -> Result<(), WriteError> {
+        let name = self.random.pick(&["one", "two"]);
+        let mut state = self.last().clone();
+        if self.random.chance(3) {
+            if state.audiences.remove(name).is_none() {
+                assert!(!store.delete_audience(name)?);
+                return Ok(());
+            }
+            self.begin(state);
+            assert!(store.delete_audience(name)?);
+        } else {
+            let definition = if self.random.chance(2) {
+                Definition::Expression("member".to_owned())
+            } else {
+                let list_id = self.list();
+                self.next_list();
+                Definition::Uploaded { list_id, user_count: 3 }
+            };
+            let changed_at = self.logged.len() as i64;
+            let audience = Audience { definition, description: "é".to_owned(), changed_at };
+            state.audiences.insert(name.to_owned(), audience.clone());
+            self.begin(state);
+            store.put_audience(name, audience)?;
+        }
+        self.durable = self.logged.len() - 1;
+        Ok(())
+    }
+
+    fn list(&self) -> String {
+        format!("list-{}", self.lists)
+    }
+
+    fn next_list(&mut self) {
+        self.lists += 1;
+    }
+
+    /// Changes of a few users whose ids begin with `stream`.
+    fn batch(&mut self, stream: char) -> UpdateBatch {
+        let mut batch = UpdateBatch::new();
+        for _ in 0..1 + self.random.below(6) {
+            let id = format!("{stream}-{}", self.random.below(40));
+            batch.begin_user(id.as_bytes());
+            for _ in 0..self.random.below(5) {
+                self.push_change(&mut batch, stream);
+            }
+        }
+        batch
+    }
+
+    fn push_change(&mut self, batch: &mut UpdateBatch, stream: char) {
+        let value = self.random.pick(&VALUES);
+        let number = self.random.pick(&[i64::MIN, -7, 0, 1, 250, i64::MAX]);
+        let change = match self.random.below(8) {
+            0 => Change::Unset,
+            1 | 2 => Change::Add(value),
+            3 => Change::Remove(value),
+            4 => Change::Enum(value),
+            5 => Change::Flag(self.random.chance(2)),
+            _ => Change::Number(number),
+        };
+        let fitting = match change {
+            Change::Unset => self.random.pick(&[SET, CHOICE, FLAG, NUMBER]),
+            Change::Add(_) | Change::Remove(_) => SET,
+            Change::Enum(_) => CHOICE,
+            Change::Flag(_) => FLAG,
+            Change::Number(_) => NUMBER,
+        };
+        if stream == 'l' && self.random.chance(5) {
+            // A tag that comes and goes, may have another type, or was never declared.
+            let extras = self.last().catalog.next_tag_id().0;
+            batch.push(TagId(CLOCK.0 + self.random.below(u64::from(extras + 2 - CLOCK.0)) as u32), change);
+        } else if stream == 'l' && self.random.chance(5) {
+            let list = self.list();
+            let listed = if self.random.chance(5) { Change::Remove(&list) } else { Change::Add(&list) };
+            batch.push(TagId::UPLOADS, listed);
+        } else {
+            batch.push(fitting, change);
+        }
+    }
+
+    /// Writes are over, and reading is not.
+    fn expect_read_only(&mut self, store: &Store, error: &WriteError) {
+        assert!(matches!(error, WriteError::ReadOnly { .. }), "{error}");
+        assert!(store.read_only().is_some());
+        self.vfs.repair();
+        let mut batch = UpdateBatch::new();
+        batch.begin_user(b"l-late");
+        assert!(store.write(&batch, None).is_err());
+        assert!(store.write_replayable(&batch, SOURCE, u64::MAX).is_err());
+        assert!(store.put_catalog(Catalog::default()).is_err());
+        assert!(store.publish().is_err());
+        assert!(store.checkpoint().is_err());
+        assert!(store.compact().is_err());
+        read(&store.snapshot()).expect("queries go on");
+    }
+}

@@ -1,0 +1,253 @@
+//! Users and tags as plain maps, and a snapshot read back into them by the layering rule, bitmap by bitmap.
+
+use engine::bitmap::bsi;
+use engine::catalog::{Catalog, TagType};
+use engine::error::ReadError;
+use engine::ids::TagId;
+use engine::segment::merge::number_view;
+use engine::segment::{Key, Part, Segment};
+use engine::store::{Audience, ShardSnapshot, Snapshot};
+use engine::update::{Change, UpdateBatch};
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Set(BTreeSet<String>),
+    Enum(String),
+    Flag,
+    Number(i64),
+}
+
+/// Everything a question could be answered from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) catalog: Catalog,
+    pub(crate) audiences: BTreeMap<String, Audience>,
+    pub(crate) known: BTreeSet<Vec<u8>>,
+    /// Values by user and tag; absent where a user has none.
+    pub(crate) values: BTreeMap<(Vec<u8>, TagId), Value>,
+}
+
+impl State {
+    pub(crate) fn apply(&mut self, batch: &UpdateBatch) {
+        for user in batch.users() {
+            let mut named = false;
+            let mut changes = 0;
+            for (tag, change) in user.changes() {
+                changes += 1;
+                named |= tag >= TagId::FIRST_DECLARED;
+                if let Some(tag_type) = self.tag_type(tag) {
+                    self.change((user.user_id.to_vec(), tag), tag_type, change);
+                }
+            }
+            if named || changes == 0 {
+                self.known.insert(user.user_id.to_vec());
+            }
+        }
+    }
+
+    fn tag_type(&self, tag: TagId) -> Option<TagType> {
+        if tag == TagId::UPLOADS {
+            return Some(TagType::Set);
+        }
+        self.catalog.tags().find(|(_, known)| known.id == tag).map(|(_, known)| known.tag_type)
+    }
+
+    fn change(&mut self, key: (Vec<u8>, TagId), tag_type: TagType, change: Change<'_>) {
+        match (tag_type, change) {
+            (TagType::Set, Change::Add(value)) => {
+                let entry = self.values.entry(key).or_insert_with(|| Value::Set(BTreeSet::new()));
+                if let Value::Set(values) = entry {
+                    values.insert(value.to_owned());
+                }
+            }
+            (TagType::Set, Change::Remove(value)) => {
+                if let Some(Value::Set(values)) = self.values.get_mut(&key) {
+                    values.remove(value);
+                    if values.is_empty() {
+                        self.values.remove(&key);
+                    }
+                }
+            }
+            (TagType::Enum, Change::Enum(value)) => {
+                self.values.insert(key, Value::Enum(value.to_owned()));
+            }
+            (TagType::Flag, Change::Flag(true)) => {
+                self.values.insert(key, Value::Flag);
+            }
+            (TagType::Number(_), Change::Number(value)) => {
+                self.values.insert(key, Value::Number(value));
+            }
+            (_, Change::Unset) | (TagType::Flag, Change::Flag(false)) => {
+                self.values.remove(&key);
+            }
+            // A change that does not fit its tag is ignored.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn put_catalog(&mut self, catalog: Catalog) {
+        let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).collect();
+        self.values.retain(|(_, tag), _| *tag == TagId::UPLOADS || live.contains(tag));
+        self.catalog = catalog;
+    }
+
+    /// The values of uploaded lists that an audience has, and no others: nobody can ask for the rest.
+    fn forget_unlisted(&mut self) {
+        let listed: BTreeSet<String> = self.audiences.values().filter_map(list_id).collect();
+        self.values.retain(|(_, tag), value| {
+            let Value::Set(values) = value else { return true };
+            if *tag == TagId::UPLOADS {
+                values.retain(|value| listed.contains(value));
+            }
+            !values.is_empty()
+        });
+    }
+
+    /// What can be asked of this state.
+    pub(crate) fn visible(&self) -> State {
+        let mut visible = self.clone();
+        visible.forget_unlisted();
+        visible
+    }
+
+    /// Where another state differs, for people.
+    pub(crate) fn difference(&self, other: &State) -> String {
+        let lines = |state: &State| -> BTreeSet<String> {
+            let tags = state.catalog.tags().map(|(name, tag)| format!("tag {name}: {tag:?}"));
+            let audiences = state.audiences.iter().map(|(name, audience)| format!("audience {name}: {audience:?}"));
+            let known = state.known.iter().map(|id| format!("known {}", id.escape_ascii()));
+            let values = state.values.iter();
+            let values = values.map(|((id, tag), value)| format!("user {} tag {tag}: {value:?}", id.escape_ascii()));
+            tags.chain(audiences).chain(known).chain(values).collect()
+        };
+        let (here, there) = (lines(self), lines(other));
+        let only_here = here.difference(&there).map(|line| format!("- {line}\n"));
+        only_here.chain(there.difference(&here).map(|line| format!("+ {line}\n"))).collect()
+    }
+
+    /// The part about users whose id begins so.
+    pub(crate) fn of_users(&self, prefix: &[u8]) -> State {
+        let mut part = self.clone();
+        part.known.retain(|id| id.starts_with(prefix));
+        part.values.retain(|(id, _), _| id.starts_with(prefix));
+        part
+    }
+}
+
+fn list_id(audience: &Audience) -> Option<String> {
+    match &audience.definition {
+        engine::store::Definition::Uploaded { list_id, .. } => Some(list_id.clone()),
+        engine::store::Definition::Expression(_) => None,
+    }
+}
+
+/// Reads all of a snapshot, and checks on the way that ids and slots agree.
+pub(crate) fn read(snapshot: &Snapshot) -> Result<State, ReadError> {
+    let mut state =
+        State { catalog: snapshot.catalog().clone(), audiences: snapshot.audiences().clone(), ..State::default() };
+    let tags = snapshot.catalog().tags().map(|(_, tag)| (tag.id, tag.tag_type));
+    let tags: Vec<_> = tags.chain([(TagId::UPLOADS, TagType::Set)]).collect();
+    for shard in snapshot.shards() {
+        let ids = ids(shard)?;
+        let universe = layered(shard.layers(), TagId::UNIVERSE, Part::Exists)?;
+        state.known.extend(universe.iter().map(|slot| ids[slot as usize].clone()));
+        for (tag, tag_type) in &tags {
+            for (slot, value) in values(shard, *tag, *tag_type)? {
+                state.values.insert((ids[slot as usize].clone(), *tag), value);
+            }
+        }
+    }
+    state.forget_unlisted();
+    Ok(state)
+}
+
+fn ids(shard: &ShardSnapshot) -> Result<Vec<Vec<u8>>, ReadError> {
+    let mut ids = Vec::new();
+    for slot in 0..shard.slot_count() {
+        let mut id = Vec::new();
+        assert!(shard.user_id(slot, &mut id)?, "slot {slot} has an id");
+        assert_eq!(shard.slot_of(&id)?, Some(slot), "the slot of {id:?}");
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn load(layer: &Segment, tag: TagId, part: Part<'_>) -> Result<RoaringBitmap, ReadError> {
+    Ok(layer.posting(Key { tag, part })?.map(|posting| posting.bitmap.iter().collect()).unwrap_or_default())
+}
+
+/// The layering rule as the design words it: `result |= value & open; open -= mask`.
+fn layered(layers: &[std::sync::Arc<Segment>], tag: TagId, part: Part<'_>) -> Result<RoaringBitmap, ReadError> {
+    let (mut result, mut closed) = (RoaringBitmap::new(), RoaringBitmap::new());
+    for layer in layers {
+        let here = load(layer, tag, part)?;
+        result |= &here - &closed;
+        closed |= here;
+        closed |= load(layer, tag, Part::Touched)?;
+        if let Part::Value(value) = part {
+            closed |= load(layer, tag, Part::Removed(value))?;
+        }
+    }
+    Ok(result)
+}
+
+fn values(shard: &ShardSnapshot, tag: TagId, tag_type: TagType) -> Result<Vec<(u32, Value)>, ReadError> {
+    match tag_type {
+        TagType::Number(_) => numbers(shard, tag),
+        TagType::Flag => {
+            let users = layered(shard.layers(), tag, Part::Exists)?;
+            Ok(users.iter().map(|slot| (slot, Value::Flag)).collect())
+        }
+        TagType::Set => {
+            let mut sets: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+            for (name, users) in named(shard, tag)? {
+                users.iter().for_each(|slot| {
+                    sets.entry(slot).or_default().insert(name.clone());
+                });
+            }
+            Ok(sets.into_iter().map(|(slot, values)| (slot, Value::Set(values))).collect())
+        }
+        TagType::Enum => {
+            let mut chosen = RoaringBitmap::new();
+            let mut found = Vec::new();
+            for (name, users) in named(shard, tag)? {
+                assert!(chosen.is_disjoint(&users), "one value at a time");
+                chosen |= &users;
+                found.extend(users.iter().map(|slot| (slot, Value::Enum(name.clone()))));
+            }
+            assert_eq!(layered(shard.layers(), tag, Part::Exists)?, chosen, "`Exists` is the union of the values");
+            Ok(found)
+        }
+    }
+}
+
+fn named(shard: &ShardSnapshot, tag: TagId) -> Result<Vec<(String, RoaringBitmap)>, ReadError> {
+    let mut names = BTreeSet::new();
+    for layer in shard.layers() {
+        names.extend(layer.parts(tag).filter_map(|(part, _)| match part {
+            Part::Value(value) => Some(value.to_vec()),
+            _ => None,
+        }));
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let users = layered(shard.layers(), tag, Part::Value(&name))?;
+        found.push((String::from_utf8(name).expect("values are text"), users));
+    }
+    Ok(found)
+}
+
+fn numbers(shard: &ShardSnapshot, tag: TagId) -> Result<Vec<(u32, Value)>, ReadError> {
+    let (mut found, mut closed) = (Vec::new(), RoaringBitmap::new());
+    for layer in shard.layers() {
+        if let Some(view) = number_view(layer, tag)? {
+            let open = bsi::decode(&view).into_iter().filter(|(slot, _)| !closed.contains(*slot));
+            found.extend(open.map(|(slot, number)| (slot, Value::Number(number))));
+        }
+        closed |= load(layer, tag, Part::Exists)?;
+        closed |= load(layer, tag, Part::Touched)?;
+    }
+    Ok(found)
+}
