@@ -4,22 +4,26 @@
 //! module's writers.
 //!
 //! * [`view`]: a validated, read-only face over bytes in the portable Roaring format.
-//! * [`kernels`]: the inner loops over containers, compiled for what the processor offers.
 //! * [`program`]: an expression over layered leaves, as a graph.
-//! * [`evaluate`]: runs a program a chunk (65,536 slots) at a time to a count or a set; [`count_each`]: one set against
-//!   many leaves.
-//! * [`bsi`]: bit-sliced numbers: encoding, comparisons, sums, values.
+//! * [`evaluate`]: runs a program a chunk (65,536 slots) at a time to a count or a set ([`ChunkSet`]); [`count_each`]: one
+//!   set against many leaves.
+//! * [`bsi`]: bit-sliced numbers: encoding and ranges; [`numbers`]: sums, extremes and counts below thresholds of a number
+//!   tag under a filter.
 
 pub mod bsi;
-pub mod count_each;
+mod chunk_set;
 pub mod evaluate;
-pub mod kernels;
+mod kernels;
+pub mod numbers;
 pub mod program;
-mod scratch;
-mod stack;
 pub mod view;
 
 #[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod vectors;
 
-pub use scratch::ChunkSet;
+pub use chunk_set::ChunkSet;
+pub use evaluate::count_each;

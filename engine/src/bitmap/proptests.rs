@@ -1,84 +1,176 @@
-//! Random programs over random layers against plain sets.
+//! Random layers, programs and numbers against the plainest possible evaluation over `BTreeSet`s and maps.
 
-use super::bsi::{self, Encoded, NumberLayer, NumberRange, NumberReader, NumberView, Sum};
+use super::bsi::{self, NumberRange, NumberView};
+use super::chunk_set::ChunkSet;
 use super::count_each::CountEach;
 use super::evaluate::Evaluator;
+use super::numbers::{NumberLayer, NumberReader, NumberSummary, Sum};
 use super::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
-use super::scratch::ChunkSet;
-use super::view::BitmapView;
+use super::shapes::{bytes, run_bytes};
+use super::view::{BitmapView, Container};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Slots reach over three chunks and their borders.
-const SLOT_MAX: u32 = 3 * 65_536;
+type Set = BTreeSet<u32>;
 
-type Slots = BTreeSet<u32>;
+/// A few chunks, so that operands meet.
+const CHUNKS: u32 = 3;
+const SLOTS: u32 = CHUNKS << 16;
 
-/// A set with all kinds of containers in it: single slots, runs, dense regions.
-fn slots() -> impl Strategy<Value = Slots> {
-    let single = proptest::collection::btree_set(0..SLOT_MAX, 0..60);
-    let run = (0..SLOT_MAX, 0..70_000u32).prop_map(|(from, len)| (from..(from + len).min(SLOT_MAX)).collect::<Slots>());
-    let dense = (0..3u32, 2..9u32, 0..7u32).prop_map(|(chunk, step, shift)| {
-        (chunk * 65_536 + shift..(chunk + 1) * 65_536).step_by(step as usize).collect::<Slots>()
-    });
-    proptest::collection::vec(prop_oneof![4 => single, 1 => run, 2 => dense], 0..3)
-        .prop_map(|parts| parts.into_iter().flatten().collect())
+/// Members of one chunk: a shape that serialises to any container kind.
+#[derive(Clone, Debug)]
+enum Part {
+    Few(Vec<u16>),
+    Runs(Vec<(u16, u16)>),
+    Dense { seed: u64, keep_of_256: u8 },
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        3 => vec(any::<u16>(), 1..60).prop_map(Part::Few),
+        // Close together, so that two of them have common members.
+        3 => vec(0..300_u16, 1..60).prop_map(Part::Few),
+        2 => vec((any::<u16>(), 0..9_000_u16), 1..6).prop_map(Part::Runs),
+        1 => Just(Part::Runs(vec![(0, u16::MAX)])),
+        3 => (any::<u64>(), prop_oneof![Just(1_u8), Just(12), Just(20), Just(128), Just(250)])
+            .prop_map(|(seed, keep_of_256)| Part::Dense { seed, keep_of_256 }),
+    ]
+}
+
+fn hash(x: u64) -> u64 {
+    let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ x >> 31
+}
+
+impl Part {
+    fn slots(&self, chunk: u32) -> Vec<u32> {
+        let positions: Vec<u16> = match self {
+            Part::Few(positions) => positions.clone(),
+            Part::Runs(runs) => runs.iter().flat_map(|(first, more)| *first..=first.saturating_add(*more)).collect(),
+            Part::Dense { seed, keep_of_256 } => {
+                let kept = |position: &u16| hash(seed.wrapping_add(u64::from(*position))) as u8 <= *keep_of_256;
+                (0..=u16::MAX).filter(kept).collect()
+            }
+        };
+        positions.into_iter().map(|position| chunk << 16 | u32::from(position)).collect()
+    }
+}
+
+fn set() -> impl Strategy<Value = Set> {
+    vec(proptest::option::weighted(0.7, part()), CHUNKS as usize).prop_map(|parts| {
+        let parts = parts.into_iter().zip(0..).filter_map(|(part, chunk)| Some(part?.slots(chunk)));
+        parts.flatten().collect()
+    })
+}
+
+/// A set, and whether it is stored with runs.
+type Stored = (Set, bool);
+
+fn stored() -> impl Strategy<Value = Stored> {
+    (set(), any::<bool>())
 }
 
 #[derive(Clone, Debug)]
-enum Content {
-    Set(Slots),
-    Numbers(BTreeMap<u32, i64>, NumberRange),
+enum ModelValue {
+    Empty,
+    Bitmap(Stored),
+    InRange(Box<ModelNumbers>, NumberRange),
 }
 
-/// Newest first; the mask is `None` at the bottom.
+/// Numbers given by a seed to a set of users.
 #[derive(Clone, Debug)]
-struct LayerModel {
-    mask: Option<Vec<Slots>>,
-    content: Content,
+struct ModelNumbers {
+    users: Stored,
+    seed: u64,
+    origin: i64,
+    span: u64,
+    /// How far the base is below the smallest number.
+    slack: u64,
 }
 
-fn numbers() -> impl Strategy<Value = BTreeMap<u32, i64>> {
-    let number = prop_oneof![-20..20i64, Just(i64::MIN), Just(i64::MAX), any::<i64>()];
-    let small = (slots(), proptest::collection::vec(-20..20i64, 1..40));
-    let any_number = (proptest::collection::btree_set(0..SLOT_MAX, 0..80), proptest::collection::vec(number, 1..40));
-    prop_oneof![small, any_number.prop_map(|(slots, values)| (slots, values))].prop_map(|(slots, values)| {
-        slots.into_iter().enumerate().map(|(index, slot)| (slot, values[index % values.len()])).collect()
+impl ModelNumbers {
+    fn of(&self, slot: u32) -> i64 {
+        let offset = hash(self.seed ^ u64::from(slot)) % self.span.max(1);
+        self.origin.saturating_add_unsigned(offset)
+    }
+    fn pairs(&self) -> Vec<(u32, i64)> {
+        self.users.0.iter().map(|slot| (*slot, self.of(*slot))).collect()
+    }
+}
+
+fn numbers() -> impl Strategy<Value = ModelNumbers> {
+    let span = prop_oneof![Just(1_u64), Just(2), Just(7), Just(64), Just(1_000_003), Just(u64::MAX)];
+    let origin = prop_oneof![Just(0_i64), Just(-20), Just(18), Just(i64::MIN), Just(i64::MAX - 3)];
+    (stored(), any::<u64>(), origin, span, 0..3_u64).prop_map(|(users, seed, origin, span, slack)| ModelNumbers {
+        users,
+        seed,
+        origin,
+        span,
+        slack,
     })
 }
 
 fn range() -> impl Strategy<Value = NumberRange> {
-    prop_oneof![
-        (-25..25i64, -25..25i64).prop_map(|(min, max)| NumberRange { min, max }),
-        (-25..25i64).prop_map(|min| NumberRange { min, max: i64::MAX }),
-        (-25..25i64).prop_map(|max| NumberRange { min: i64::MIN, max }),
-        any::<(i64, i64)>().prop_map(|(min, max)| NumberRange { min, max }),
-        Just(NumberRange::ALL),
-    ]
-}
-
-fn leaf() -> impl Strategy<Value = Vec<LayerModel>> {
-    let layer = |numeric: bool| {
-        let content = if numeric {
-            (numbers(), range()).prop_map(|(numbers, range)| Content::Numbers(numbers, range)).boxed()
-        } else {
-            slots().prop_map(Content::Set).boxed()
-        };
-        (proptest::collection::vec(slots(), 0..2), content)
-    };
-    any::<bool>().prop_flat_map(move |numeric| {
-        proptest::collection::vec(layer(numeric), 1..4).prop_map(|layers| {
-            let bottom = layers.len() - 1;
-            let make = |(index, (mask, content))| LayerModel { mask: (index != bottom).then_some(mask), content };
-            layers.into_iter().enumerate().map(make).collect()
-        })
-    })
+    let near = -30..80_i64;
+    let any_bound = prop_oneof![near.clone(), near, any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
+    (any_bound.clone(), any_bound).prop_map(|(min, max)| NumberRange { min, max })
 }
 
 #[derive(Clone, Debug)]
-enum NodeModel {
-    Leaf(Vec<LayerModel>),
+struct ModelLayer {
+    mask: Option<Vec<Stored>>,
+    value: ModelValue,
+}
+
+fn layer() -> impl Strategy<Value = ModelLayer> {
+    let value = prop_oneof![
+        1 => Just(ModelValue::Empty),
+        4 => stored().prop_map(ModelValue::Bitmap),
+        2 => (numbers(), range()).prop_map(|(numbers, range)| ModelValue::InRange(Box::new(numbers), range)),
+    ];
+    let mask = prop_oneof![1 => Just(None), 3 => vec(stored(), 0..3).prop_map(Some)];
+    (mask, value).prop_map(|(mask, value)| ModelLayer { mask, value })
+}
+
+fn leaf() -> impl Strategy<Value = Vec<ModelLayer>> {
+    prop_oneof![
+        3 => stored().prop_map(|stored| vec![ModelLayer { mask: None, value: ModelValue::Bitmap(stored) }]),
+        1 => (numbers(), range()).prop_map(|(numbers, range)| {
+            vec![ModelLayer { mask: None, value: ModelValue::InRange(Box::new(numbers), range) }]
+        }),
+        2 => vec(layer(), 0..4),
+    ]
+}
+
+/// The layering rule, word for word.
+fn leaf_members(layers: &[ModelLayer]) -> Set {
+    let mut open: Set = (0..SLOTS).collect();
+    let mut members = Set::new();
+    for layer in layers {
+        let (value, mut decided) = match &layer.value {
+            ModelValue::Empty => (Set::new(), Set::new()),
+            ModelValue::Bitmap((set, _)) => (set.clone(), set.clone()),
+            ModelValue::InRange(numbers, range) => {
+                let fits = |slot: &&u32| (range.min..=range.max).contains(&numbers.of(**slot));
+                (numbers.users.0.iter().filter(fits).copied().collect(), numbers.users.0.clone())
+            }
+        };
+        match &layer.mask {
+            None => decided = open.clone(),
+            Some(masks) => decided.extend(masks.iter().flat_map(|mask| &mask.0)),
+        }
+        members.extend(value.intersection(&open));
+        open = open.difference(&decided).copied().collect();
+    }
+    members
+}
+
+/// A way to combine the nodes there are; operands are picked by index modulo their number.
+#[derive(Clone, Debug)]
+enum Combine {
     And(Vec<usize>),
     Or(Vec<usize>),
     AndNot(usize, usize),
@@ -86,256 +178,297 @@ enum NodeModel {
     AtLeast(u32, Vec<usize>),
 }
 
-fn graph() -> impl Strategy<Value = Vec<NodeModel>> {
-    let leaves = proptest::collection::vec(leaf().prop_map(NodeModel::Leaf), 2..6);
-    let inner = proptest::collection::vec((0..5u8, proptest::collection::vec(any::<u16>(), 2..6), 1..4u32), 1..6);
-    (leaves, inner).prop_map(|(mut nodes, inner)| {
-        for (kind, operands, k) in inner {
-            let of: Vec<usize> = operands.iter().map(|pick| usize::from(*pick) % nodes.len()).collect();
-            nodes.push(match kind {
-                0 => NodeModel::And(of),
-                1 => NodeModel::Or(of),
-                2 => NodeModel::AndNot(of[0], of[1]),
-                3 => NodeModel::Xor(of[0], of[1]),
-                _ => NodeModel::AtLeast(k, of),
-            });
-        }
-        nodes
-    })
+fn combine() -> impl Strategy<Value = Combine> {
+    let any_operand = any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
+    let some = vec(any_operand.clone(), 1..5);
+    prop_oneof![
+        3 => some.clone().prop_map(Combine::And),
+        3 => vec(any_operand.clone(), 0..5).prop_map(Combine::Or),
+        3 => (any_operand.clone(), any_operand.clone()).prop_map(|(a, b)| Combine::AndNot(a, b)),
+        1 => (any_operand.clone(), any_operand).prop_map(|(a, b)| Combine::Xor(a, b)),
+        2 => (1..5_u32, some).prop_map(|(k, operands)| Combine::AtLeast(k, operands)),
+    ]
 }
 
-fn naive_leaf(layers: &[LayerModel]) -> Slots {
-    let mut result = Slots::new();
-    let mut decided = Slots::new();
-    for layer in layers {
-        let (value, mut mask): (Slots, Slots) = match &layer.content {
-            Content::Set(slots) => (slots.clone(), slots.clone()),
-            Content::Numbers(numbers, range) => (
-                numbers.iter().filter(|(_, n)| range.contains(**n)).map(|(slot, _)| *slot).collect(),
-                numbers.keys().copied().collect(),
-            ),
-        };
-        result.extend(value.difference(&decided));
-        mask.extend(layer.mask.iter().flatten().flatten());
-        decided.extend(mask);
-    }
-    result
-}
+/// Owns the bytes that views borrow.
+struct Arena(Vec<Box<[u8]>>);
 
-fn naive(nodes: &[NodeModel]) -> Slots {
-    let mut results: Vec<Slots> = Vec::new();
-    for node in nodes {
-        let at_least = |k: u32, of: &[usize]| {
-            let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
-            of.iter().flat_map(|id| &results[*id]).for_each(|slot| *counts.entry(*slot).or_default() += 1);
-            counts.into_iter().filter(|(_, count)| *count >= k).map(|(slot, _)| slot).collect::<Slots>()
-        };
-        let result = match node {
-            NodeModel::Leaf(layers) => naive_leaf(layers),
-            NodeModel::And(of) => at_least(of.len() as u32, of),
-            NodeModel::Or(of) => at_least(1, of),
-            NodeModel::AndNot(a, b) => results[*a].difference(&results[*b]).copied().collect(),
-            NodeModel::Xor(a, b) => results[*a].symmetric_difference(&results[*b]).copied().collect(),
-            NodeModel::AtLeast(k, of) => at_least(*k, of),
-        };
-        results.push(result);
-    }
-    results.pop().expect("a root")
-}
-
-/// Serialised bitmaps, kept alive for the program that borrows them.
-#[derive(Default)]
-struct Bytes(Vec<Vec<u8>>);
-
-impl Bytes {
-    fn add(&mut self, bitmap: RoaringBitmap) -> usize {
-        let mut bitmap = bitmap;
-        bitmap.optimize();
-        let mut bytes = Vec::new();
-        bitmap.serialize_into(&mut bytes).expect("memory");
-        self.0.push(bytes);
+impl Arena {
+    fn bitmap(&mut self, set: impl IntoIterator<Item = u32>, runs: bool) -> usize {
+        let bitmap = RoaringBitmap::from_iter(set);
+        self.0.push(if runs { run_bytes(&bitmap) } else { bytes(&bitmap) }.into());
         self.0.len() - 1
     }
-
-    fn add_slots(&mut self, slots: &Slots) -> usize {
-        self.add(RoaringBitmap::from_sorted_iter(slots.iter().copied()).expect("sorted"))
+    fn stored(&mut self, (set, runs): &Stored) -> usize {
+        self.bitmap(set.iter().copied(), *runs)
     }
-
+    fn numbers(&mut self, numbers: &ModelNumbers) -> (usize, i64, Vec<usize>) {
+        let mut encoded = bsi::encode(&numbers.pairs());
+        // A base below the smallest number, as a merge of layers may keep it.
+        if let Some(base) = encoded.base.checked_sub_unsigned(numbers.slack) {
+            let moved: Vec<(u32, i64)> = numbers.pairs();
+            let mut with_lowest = moved.clone();
+            if numbers.slack > 0 {
+                with_lowest.push((SLOTS, base));
+                encoded = bsi::encode(&with_lowest);
+                encoded.exists.remove(SLOTS);
+            }
+        }
+        let exists = self.bitmap(&encoded.exists, numbers.users.1);
+        let slices = encoded.slices.iter().map(|slice| self.bitmap(slice, numbers.users.1)).collect();
+        (exists, encoded.base, slices)
+    }
     fn view(&self, index: usize) -> BitmapView<'_> {
-        BitmapView::new(&self.0[index]).expect("valid")
+        BitmapView::new(&self.0[index]).expect("what roaring writes is accepted")
+    }
+    fn number_view(&self, (exists, base, slices): &(usize, i64, Vec<usize>)) -> NumberView<'_> {
+        let slices = slices.iter().map(|slice| self.view(*slice)).collect();
+        NumberView { exists: self.view(*exists), base: *base, slices }
     }
 }
 
-struct StoredNumbers {
-    exists: usize,
-    base: i64,
-    slices: Vec<usize>,
+enum StoredValue {
+    Empty,
+    Bitmap(usize),
+    InRange((usize, i64, Vec<usize>), NumberRange),
 }
 
-fn store_numbers(bytes: &mut Bytes, numbers: &BTreeMap<u32, i64>) -> StoredNumbers {
-    let pairs: Vec<(u32, i64)> = numbers.iter().map(|(slot, number)| (*slot, *number)).collect();
-    let Encoded { base, exists, slices } = bsi::encode(&pairs);
-    let exists = bytes.add(exists);
-    StoredNumbers { exists, base, slices: slices.into_iter().map(|slice| bytes.add(slice)).collect() }
-}
-
-fn view_numbers<'a>(bytes: &'a Bytes, stored: &StoredNumbers) -> NumberView<'a> {
-    NumberView {
-        exists: bytes.view(stored.exists),
-        base: stored.base,
-        slices: stored.slices.iter().map(|slice| bytes.view(*slice)).collect(),
-    }
-}
-
-enum StoredContent {
-    Set(usize),
-    Numbers(StoredNumbers, NumberRange),
-}
-
-type StoredLayer = (Option<Vec<usize>>, StoredContent);
-
-fn store_leaf(bytes: &mut Bytes, layers: &[LayerModel]) -> Vec<StoredLayer> {
-    let store = |layer: &LayerModel| {
-        let mask = layer.mask.as_ref().map(|mask| mask.iter().map(|slots| bytes.add_slots(slots)).collect());
-        let content = match &layer.content {
-            Content::Set(slots) => StoredContent::Set(bytes.add_slots(slots)),
-            Content::Numbers(numbers, range) => StoredContent::Numbers(store_numbers(bytes, numbers), *range),
+/// Stores the leaf's bitmaps; the answer is turned into layers once the arena is complete.
+fn store_leaf(arena: &mut Arena, layers: &[ModelLayer]) -> Vec<(Option<Vec<usize>>, StoredValue)> {
+    let mut stored = vec![];
+    for layer in layers {
+        let mask = layer.mask.as_ref().map(|masks| masks.iter().map(|mask| arena.stored(mask)).collect());
+        let value = match &layer.value {
+            ModelValue::Empty => StoredValue::Empty,
+            ModelValue::Bitmap(set) => StoredValue::Bitmap(arena.stored(set)),
+            ModelValue::InRange(numbers, range) => StoredValue::InRange(arena.numbers(numbers), *range),
         };
-        (mask, content)
-    };
-    layers.iter().map(store).collect()
+        stored.push((mask, value));
+    }
+    stored
 }
 
-fn view_mask<'a>(bytes: &'a Bytes, mask: &Option<Vec<usize>>) -> Mask<'a> {
-    mask.as_ref().map_or(Mask::All, |mask| Mask::Bitmaps(mask.iter().map(|id| bytes.view(*id)).collect()))
-}
-
-fn view_leaf<'a>(bytes: &'a Bytes, layers: &[StoredLayer]) -> Vec<Layer<'a>> {
-    let view = |(mask, content): &StoredLayer| Layer {
-        mask: view_mask(bytes, mask),
-        value: match content {
-            StoredContent::Set(id) => LayerValue::Bitmap(bytes.view(*id)),
-            StoredContent::Numbers(numbers, range) => LayerValue::InRange(view_numbers(bytes, numbers), *range),
+fn layers<'a>(arena: &'a Arena, stored: &[(Option<Vec<usize>>, StoredValue)]) -> Vec<Layer<'a>> {
+    let layer = |(mask, value): &(Option<Vec<usize>>, StoredValue)| Layer {
+        mask: match mask {
+            None => Mask::All,
+            Some(masks) => Mask::Bitmaps(masks.iter().map(|mask| arena.view(*mask)).collect()),
+        },
+        value: match value {
+            StoredValue::Empty => LayerValue::Empty,
+            StoredValue::Bitmap(index) => LayerValue::Bitmap(arena.view(*index)),
+            StoredValue::InRange(numbers, range) => LayerValue::InRange(arena.number_view(numbers), *range),
         },
     };
-    layers.iter().map(view).collect()
+    stored.iter().map(layer).collect()
 }
 
-fn program<'a>(bytes: &'a Bytes, nodes: &[NodeModel], leaves: &[Option<Vec<StoredLayer>>]) -> Program<'a> {
-    let ids = |of: &[usize]| of.iter().map(|id| NodeId(*id as u32)).collect::<Vec<_>>();
+/// Builds the program and the members its root must have.
+fn build<'a>(leaves: Vec<(Vec<Layer<'a>>, Set)>, combines: &[Combine]) -> (Program<'a>, Set) {
     let mut program = Program::new();
-    for (node, leaf) in nodes.iter().zip(leaves) {
-        program.push(match node {
-            NodeModel::Leaf(_) => Node::Leaf(view_leaf(bytes, leaf.as_ref().expect("stored"))),
-            NodeModel::And(of) => Node::And(ids(of)),
-            NodeModel::Or(of) => Node::Or(ids(of)),
-            NodeModel::AndNot(a, b) => Node::AndNot(NodeId(*a as u32), NodeId(*b as u32)),
-            NodeModel::Xor(a, b) => Node::Xor(NodeId(*a as u32), NodeId(*b as u32)),
-            NodeModel::AtLeast(k, of) => Node::AtLeast(*k, ids(of)),
-        });
+    let mut members: Vec<Set> = vec![];
+    for (layers, set) in leaves {
+        program.push(Node::Leaf(layers));
+        members.push(set);
     }
-    program
+    for combine in combines {
+        let count = members.len();
+        let id = |index: &usize| NodeId((index % count) as u32);
+        let of = |index: &usize| &members[index % count];
+        let (node, set) = match combine {
+            Combine::And(operands) => {
+                let all = operands[1..].iter().fold(of(&operands[0]).clone(), |all, operand| &all & of(operand));
+                (Node::And(operands.iter().map(id).collect()), all)
+            }
+            Combine::Or(operands) => {
+                let any = operands.iter().flat_map(of).copied().collect();
+                (Node::Or(operands.iter().map(id).collect()), any)
+            }
+            Combine::AndNot(a, b) => (Node::AndNot(id(a), id(b)), of(a) - of(b)),
+            Combine::Xor(a, b) => (Node::Xor(id(a), id(b)), of(a) ^ of(b)),
+            Combine::AtLeast(k, operands) => {
+                let mut times: BTreeMap<u32, u32> = BTreeMap::new();
+                operands.iter().flat_map(of).for_each(|slot| *times.entry(*slot).or_default() += 1);
+                let reached = times.into_iter().filter(|(_, times)| times >= k).map(|(slot, _)| slot).collect();
+                (Node::AtLeast(*k, operands.iter().map(id).collect()), reached)
+            }
+        };
+        program.push(node);
+        members.push(set);
+    }
+    (program, members.pop().expect("there is a leaf"))
 }
 
-fn store(bytes: &mut Bytes, nodes: &[NodeModel]) -> Vec<Option<Vec<StoredLayer>>> {
-    let store = |node: &NodeModel| match node {
-        NodeModel::Leaf(layers) => Some(store_leaf(bytes, layers)),
-        _ => None,
-    };
-    nodes.iter().map(store).collect()
-}
-
-fn all_members(evaluator: &mut Evaluator<'_, '_>) -> Slots {
-    let mut found = Slots::new();
-    for chunk in evaluator.chunks() {
-        found.extend(evaluator.members(chunk).iter().map(|position| u32::from(chunk) << 16 | u32::from(position)));
+fn collect(evaluator: &mut Evaluator<'_, '_>, chunks: &[u16]) -> Set {
+    let mut found = Set::new();
+    for &chunk in chunks {
+        let members = evaluator.members(chunk);
+        assert_eq!(members.iter().count() as u32, members.len());
+        found.extend(members.iter().map(|position| u32::from(chunk) << 16 | u32::from(position)));
     }
     found
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn programs_compute_what_plain_sets_do(nodes in graph()) {
-        let mut bytes = Bytes::default();
-        let leaves = store(&mut bytes, &nodes);
-        let program = program(&bytes, &nodes, &leaves);
-        let expected = naive(&nodes);
+    fn programs_have_the_members_of_plain_set_algebra(
+        leaves in vec(leaf(), 1..7),
+        combines in vec(combine(), 0..7),
+    ) {
+        let mut arena = Arena(vec![]);
+        let stored: Vec<_> = leaves.iter().map(|leaf| store_leaf(&mut arena, leaf)).collect();
+        let leaves = stored.iter().zip(&leaves).map(|(stored, leaf)| (layers(&arena, stored), leaf_members(leaf)));
+        let (program, expected) = build(leaves.collect(), &combines);
+
         let mut evaluator = Evaluator::new(&program);
-        prop_assert_eq!(evaluator.count_all(), expected.len() as u64);
-        let counted: u64 = evaluator.chunks().into_iter().map(|chunk| u64::from(evaluator.count(chunk))).sum();
+        let chunks = evaluator.chunks();
+        prop_assert!(chunks.is_sorted_by(|a, b| a < b));
+        prop_assert_eq!(&collect(&mut evaluator, &chunks), &expected);
+        let everywhere: Vec<u16> = (0..CHUNKS as u16).rev().collect();
+        prop_assert_eq!(&collect(&mut evaluator, &everywhere), &expected);
+        let counted: u64 = chunks.iter().map(|chunk| u64::from(evaluator.count(*chunk))).sum();
         prop_assert_eq!(counted, expected.len() as u64);
-        evaluator.record(|| 0);
-        prop_assert!(all_members(&mut evaluator) == expected);
-        let root = evaluator.records().last().expect("a root");
+        prop_assert_eq!(evaluator.count_all(), expected.len() as u64);
+
+        evaluator.record(|| 7);
+        prop_assert_eq!(evaluator.count_all(), expected.len() as u64);
+        let root = *evaluator.records().last().expect("one a node");
         prop_assert_eq!(root.members, expected.len() as u64);
+        prop_assert_eq!(root.chunks_visited + root.chunks_skipped, chunks.len() as u64);
     }
 
     #[test]
-    fn many_counts_under_one_filter(filter in slots(), targets in proptest::collection::vec(leaf(), 1..5)) {
-        let mut bytes = Bytes::default();
-        let filter_id = bytes.add_slots(&filter);
-        let stored: Vec<_> = targets.iter().map(|target| store_leaf(&mut bytes, target)).collect();
-        let layers: Vec<_> = stored.iter().map(|target| view_leaf(&bytes, target)).collect();
-        let mut program = Program::new();
-        program.push(Node::Leaf(vec![Layer { mask: Mask::All, value: LayerValue::Bitmap(bytes.view(filter_id)) }]));
-        let mut evaluator = Evaluator::new(&program);
-        let mut each = CountEach::new(layers.iter().map(Vec::as_slice));
+    fn count_each_counts_every_target(filter in set(), targets in vec(leaf(), 1..6)) {
+        let mut arena = Arena(vec![]);
+        let stored: Vec<_> = targets.iter().map(|leaf| store_leaf(&mut arena, leaf)).collect();
+        let targets_layers: Vec<_> = stored.iter().map(|stored| layers(&arena, stored)).collect();
+        let mut each = CountEach::new(targets_layers.iter().map(Vec::as_slice));
         let mut counts = vec![0; targets.len()];
-        for chunk in evaluator.chunks() {
-            each.add(chunk, evaluator.members(chunk), &mut counts);
+        for chunk in 0..CHUNKS {
+            let positions = positions(&filter, chunk);
+            each.add(chunk as u16, chunk_set(&positions, &mut [[0; 8]; 1024]), &mut counts);
         }
-        let expected: Vec<u64> =
-            targets.iter().map(|target| naive_leaf(target).intersection(&filter).count() as u64).collect();
-        prop_assert_eq!(counts, expected);
+        for (target, count) in targets.iter().zip(counts) {
+            prop_assert_eq!(count, leaf_members(target).intersection(&filter).count() as u64);
+        }
     }
 
     #[test]
-    fn numbers_add_up_and_read_back(filter in slots(), layers in proptest::collection::vec((numbers(), slots()), 1..4)) {
-        let mut bytes = Bytes::default();
-        let bottom = layers.len() - 1;
-        let stored: Vec<_> = layers
-            .iter()
-            .enumerate()
-            .map(|(index, (numbers, mask))| {
-                let mask = (index != bottom).then(|| vec![bytes.add_slots(mask)]);
-                (mask, store_numbers(&mut bytes, numbers))
-            })
-            .collect();
-        let mut model: BTreeMap<u32, Option<i64>> = BTreeMap::new();
-        for (index, (numbers, mask)) in layers.iter().enumerate() {
-            numbers.iter().for_each(|(slot, number)| { model.entry(*slot).or_insert(Some(*number)); });
-            if index != bottom {
-                mask.iter().for_each(|slot| { model.entry(*slot).or_insert(None); });
+    fn numbers_add_up(
+        filter in set(),
+        layers in vec((proptest::option::of(numbers()), proptest::option::weighted(0.8, vec(stored(), 0..2))), 1..4),
+        mut thresholds in vec(prop_oneof![-30..80_i64, any::<i64>()], 0..12),
+    ) {
+        let mut expected: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut open = filter.clone();
+        for (numbers, mask) in &layers {
+            if let Some(numbers) = numbers {
+                for slot in &numbers.users.0 {
+                    if open.remove(slot) {
+                        expected.insert(*slot, numbers.of(*slot));
+                    }
+                }
+            }
+            match mask {
+                None => open.clear(),
+                Some(masks) => masks.iter().flat_map(|mask| &mask.0).for_each(|slot| { open.remove(slot); }),
             }
         }
-        let views: Vec<_> = stored
-            .iter()
-            .map(|(mask, numbers)| NumberLayer { mask: view_mask(&bytes, mask), numbers: Some(view_numbers(&bytes, numbers)) })
-            .collect();
-        let reader = NumberReader::new(&views);
+        let mut arena = Arena(vec![]);
+        let stored: Vec<_> = layers.iter().map(|(numbers, masks)| {
+            let numbers = numbers.as_ref().map(|numbers| arena.numbers(numbers));
+            (numbers, masks.as_ref().map(|masks| masks.iter().map(|mask| arena.stored(mask)).collect::<Vec<_>>()))
+        }).collect();
+        let layers: Vec<_> = stored.iter().map(|(numbers, masks)| NumberLayer {
+            numbers: numbers.as_ref().map(|numbers| arena.number_view(numbers)),
+            mask: match masks {
+                None => Mask::All,
+                Some(masks) => Mask::Bitmaps(masks.iter().map(|mask| arena.view(*mask)).collect()),
+            },
+        }).collect();
+        let numbers = NumberReader::new(&layers);
+
+        thresholds.sort_unstable();
+        let mut summary = NumberSummary::default();
         let mut total = Sum::default();
-        for chunk in 0..3u16 {
-            let positions: Vec<[u8; 2]> = filter.iter().filter(|slot| **slot >> 16 == u32::from(chunk)).map(|slot| (*slot as u16).to_le_bytes()).collect();
-            let found = reader.numbers(chunk, &positions);
-            for (position, number) in positions.iter().zip(found) {
+        let mut counts = vec![0; thresholds.len()];
+        let mut decoded = BTreeMap::new();
+        for chunk in 0..CHUNKS {
+            let positions = positions(&filter, chunk);
+            let mut words = [[0; 8]; 1024];
+            let set = chunk_set(&positions, &mut words);
+            let chunk = chunk as u16;
+            numbers.summarize(chunk, set, &mut summary);
+            numbers.sum(chunk, set, &mut total);
+            for (position, number) in positions.iter().zip(numbers.numbers(chunk, &positions)) {
                 let slot = u32::from(chunk) << 16 | u32::from(u16::from_le_bytes(*position));
-                prop_assert_eq!(number, model.get(&slot).copied().flatten(), "slot {}", slot);
+                prop_assert_eq!(number, expected.get(&slot).copied());
             }
-            if !positions.is_empty() {
-                reader.sum(chunk, ChunkSet::Some(super::view::Container::Array(&positions)), &mut total);
-            }
+            numbers.count_at_most(chunk, set, &thresholds, &mut counts);
+            numbers.for_each(chunk, set, |position, number| {
+                decoded.insert(u32::from(chunk) << 16 | u32::from(position), number);
+            });
         }
-        let expected: Vec<i128> = filter.iter().filter_map(|slot| model.get(slot).copied().flatten()).map(i128::from).collect();
-        prop_assert_eq!(total, Sum { count: expected.len() as u64, sum: expected.iter().sum() });
+        prop_assert_eq!(&decoded, &expected);
+        prop_assert_eq!(summary, NumberSummary {
+            count: expected.len() as u64,
+            sum: expected.values().map(|number| i128::from(*number)).sum(),
+            min: expected.values().min().copied(),
+            max: expected.values().max().copied(),
+        });
+        prop_assert_eq!(total, Sum { count: summary.count, sum: summary.sum });
+        for (threshold, count) in thresholds.iter().zip(counts) {
+            prop_assert_eq!(count, expected.values().filter(|number| *number <= threshold).count() as u64);
+        }
     }
 
     #[test]
-    fn encoding_reads_back(numbers in numbers()) {
-        let mut bytes = Bytes::default();
-        let stored = store_numbers(&mut bytes, &numbers);
-        let decoded: BTreeMap<u32, i64> = bsi::decode(&view_numbers(&bytes, &stored)).into_iter().collect();
-        prop_assert_eq!(decoded, numbers);
+    fn numbers_survive_slicing(numbers in numbers()) {
+        let mut arena = Arena(vec![]);
+        let stored = arena.numbers(&numbers);
+        let view = arena.number_view(&stored);
+        let pairs = numbers.pairs();
+        prop_assert_eq!(&bsi::decode(&view), &pairs);
+        for (slot, number) in pairs.iter().step_by(1_009) {
+            prop_assert_eq!(view.get(*slot), Some(*number));
+        }
+        prop_assert_eq!(view.get(SLOTS + 1), None);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_a_set(set in stored(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let bitmap = RoaringBitmap::from_iter(set.0);
+        let mut bytes = if set.1 { run_bytes(&bitmap) } else { bytes(&bitmap) };
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(view) = BitmapView::new(&bytes) {
+            let slots: Vec<u32> = view.iter().collect();
+            prop_assert!(slots.is_sorted_by(|a, b| a < b));
+            prop_assert_eq!(slots.len() as u64, view.len());
+            let read = RoaringBitmap::deserialize_from(&bytes[..]).expect("ours is stricter");
+            prop_assert!(read.iter().eq(slots));
+        }
+    }
+}
+
+fn positions(filter: &Set, chunk: u32) -> Vec<[u8; 2]> {
+    filter.range(chunk << 16..(chunk + 1) << 16).map(|slot| (*slot as u16).to_le_bytes()).collect()
+}
+
+/// Few as an array, many as words.
+fn chunk_set<'s>(positions: &'s [[u8; 2]], words: &'s mut [[u8; 8]; 1024]) -> ChunkSet<'s> {
+    match positions.len() {
+        0 => ChunkSet::Empty,
+        1..=4_096 => ChunkSet::Some(Container::Array(positions)),
+        65_536 => ChunkSet::Full,
+        _ => {
+            for position in positions {
+                let position = u16::from_le_bytes(*position);
+                words[usize::from(position >> 6)][usize::from(position >> 3 & 7)] |= 1 << (position & 7);
+            }
+            ChunkSet::Some(Container::Words(words))
+        }
     }
 }

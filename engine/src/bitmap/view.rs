@@ -141,7 +141,7 @@ impl<'a> BitmapView<'a> {
             };
             (count, flags, rest)
         } else {
-            return refuse(0, "unknown cookie");
+            return refuse(0, "the cookie is neither 12346 nor 12347");
         };
         if count > 1 << 16 {
             return refuse(4, "more than 65,536 containers");
@@ -248,7 +248,12 @@ impl<'a> BitmapView<'a> {
 
     /// The container of a chunk, by binary search.
     pub fn find(&self, chunk: u16) -> Option<usize> {
-        self.descriptors.binary_search_by(|entry| u16::from_le_bytes([entry[0], entry[1]]).cmp(&chunk)).ok()
+        self.search(chunk).ok()
+    }
+
+    /// The container of a chunk, or where it would be, by binary search.
+    pub(super) fn search(&self, chunk: u16) -> Result<usize, usize> {
+        self.descriptors.binary_search_by(|entry| u16::from_le_bytes([entry[0], entry[1]]).cmp(&chunk))
     }
 
     /// Number of slots in this chunk, without touching the container.

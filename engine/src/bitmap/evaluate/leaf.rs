@@ -1,0 +1,274 @@
+//! Layered leaves, chunk by chunk.
+//!
+//! The layering rule walks newest to oldest; what is run here is the same rule oldest to newest: each layer removes
+//! whom it decides and then adds whom it has. So the big bottom layer is loaded once and the small newer ones touch only
+//! their own members, and in the usual chunk, where one layer alone has containers, its container is the answer as it lies.
+
+use super::cursor::{Counted, Cursor};
+use super::range::{Fits, RangeLeaf};
+use super::scratch::Scratch;
+use crate::bitmap::chunk_set::CHUNK_LEN;
+use crate::bitmap::kernels::{self, Level};
+use crate::bitmap::program::{Layer, LayerValue, Mask};
+use crate::bitmap::view::{BitmapView, Container, Le16, Words};
+
+/// A leaf prepared for evaluation, and what it is in the current chunk.
+#[derive(Debug)]
+pub(crate) struct Leaf<'a> {
+    /// Oldest first.
+    layers: Vec<LeafLayer<'a>>,
+    /// The current chunk's steps, oldest first.
+    steps: Vec<Step<'a>>,
+    upper: u32,
+    guess: u32,
+}
+
+#[derive(Debug)]
+struct LeafLayer<'a> {
+    mask: Vec<Cursor<'a>>,
+    value: LeafValue<'a>,
+}
+
+#[derive(Debug)]
+enum LeafValue<'a> {
+    Empty,
+    Bitmap(Cursor<'a>),
+    Range(RangeLeaf<'a>),
+}
+
+/// What a layer does to the members found so far.
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Remove(Container<'a>),
+    Add(Counted<'a>),
+    /// Adds who is in the range of the layer with this index; with its users.
+    AddRange(usize, Counted<'a>),
+}
+
+/// What a leaf is in the current chunk.
+pub(crate) enum Now<'a> {
+    /// Nobody.
+    Empty,
+    /// One container as it lies.
+    Container(Counted<'a>),
+    /// More than that.
+    Composed,
+}
+
+impl<'a> Leaf<'a> {
+    pub(crate) fn new(layers: &[Layer<'a>]) -> Self {
+        // What lies below a layer that decides everybody is never seen.
+        let seen = layers.iter().position(|layer| matches!(layer.mask, Mask::All)).map_or(layers.len(), |all| all + 1);
+        let layers = layers[..seen].iter().rev().map(LeafLayer::new).collect();
+        Leaf { layers, steps: Vec::new(), upper: 0, guess: 0 }
+    }
+
+    /// The bitmap this leaf is in every chunk, if it is one.
+    pub(crate) fn as_bitmap(&self) -> Option<BitmapView<'a>> {
+        match self.layers.as_slice() {
+            [LeafLayer { value: LeafValue::Bitmap(cursor), .. }] => Some(cursor.view()),
+            _ => None,
+        }
+    }
+
+    /// Rising chunks outside of which there are no members.
+    pub(crate) fn chunks(&self) -> Vec<u16> {
+        let mut chunks = vec![];
+        for layer in &self.layers {
+            match &layer.value {
+                LeafValue::Empty => {}
+                LeafValue::Bitmap(cursor) => chunks.extend(cursor.chunks()),
+                LeafValue::Range(range) => chunks.extend(Cursor::new(range.exists()).chunks()),
+            }
+        }
+        if self.layers.len() > 1 {
+            chunks.sort_unstable();
+            chunks.dedup();
+        }
+        chunks
+    }
+
+    /// Turns to a chunk; reads heads only.
+    pub(crate) fn turn_to(&mut self, chunk: u16) {
+        self.steps.clear();
+        (self.upper, self.guess) = (0, 0);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            if !self.steps.is_empty() {
+                let removed = layer.mask.iter().filter_map(|mask| mask.container(chunk));
+                self.steps.extend(removed.map(|removed| Step::Remove(removed.container)));
+            }
+            let found = match &mut layer.value {
+                LeafValue::Empty => None,
+                LeafValue::Bitmap(cursor) => cursor.container(chunk).map(|found| (found, Step::Add(found), found.len)),
+                LeafValue::Range(range) => range.container(chunk).and_then(|exists| {
+                    if !self.steps.is_empty() {
+                        self.steps.push(Step::Remove(exists.container));
+                    }
+                    match range.turn_to(chunk, exists.len) {
+                        Fits::Nobody => None,
+                        Fits::Everybody => Some((exists, Step::Add(exists), exists.len)),
+                        Fits::Some(guess) => Some((exists, Step::AddRange(index, exists), guess)),
+                    }
+                }),
+            };
+            if let Some((found, step, guess)) = found {
+                self.steps.push(step);
+                self.upper += found.len;
+                self.guess += guess;
+            }
+        }
+        self.upper = self.upper.min(CHUNK_LEN);
+        self.guess = self.guess.min(CHUNK_LEN);
+    }
+
+    /// At most this many members in the current chunk.
+    pub(crate) fn upper(&self) -> u32 {
+        self.upper
+    }
+
+    /// Expected members in the current chunk.
+    pub(crate) fn guess(&self) -> u32 {
+        self.guess
+    }
+
+    fn range(&self, index: usize) -> &RangeLeaf<'a> {
+        match &self.layers[index].value {
+            LeafValue::Range(range) => range,
+            _ => unreachable!("a range step comes from a range layer"),
+        }
+    }
+
+    /// Container bytes of the current chunk.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let sizes = self.steps.iter().map(|step| match step {
+            Step::Remove(container) => container.size_bytes() as u64,
+            Step::Add(added) => added.container.size_bytes() as u64,
+            Step::AddRange(index, exists) => exists.container.size_bytes() as u64 + self.range(*index).slice_bytes(),
+        });
+        sizes.sum()
+    }
+
+    /// How many passes over a bit set the members take, roughly.
+    pub(crate) fn passes(&self) -> usize {
+        let passes = self.steps.iter().map(|step| match step {
+            Step::Remove(_) | Step::Add(_) => 1,
+            Step::AddRange(index, _) => 1 + self.range(*index).slice_count(),
+        });
+        passes.sum()
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Now<'a> {
+        match self.steps.as_slice() {
+            [] => Now::Empty,
+            [Step::Add(container)] => Now::Container(*container),
+            _ => Now::Composed,
+        }
+    }
+
+    /// Writes the members of the current chunk; answers how many.
+    pub(crate) fn load(&self, target: &mut Words, scratch: &mut Scratch) -> u32 {
+        let mut len = None;
+        let mut is_loaded = false;
+        for step in &self.steps {
+            len = None;
+            match *step {
+                Step::AddRange(index, exists) if !is_loaded => {
+                    len = Some(self.range(index).load(target, exists.container, scratch));
+                }
+                Step::AddRange(index, exists) => {
+                    let mut own = scratch.take_words();
+                    self.range(index).load(&mut own, exists.container, scratch);
+                    kernels::or_assign(scratch.level, target, &own);
+                    scratch.give_words(own);
+                }
+                Step::Add(added) if !is_loaded => load(added.container, target),
+                Step::Add(added) => add(scratch.level, target, added.container),
+                Step::Remove(container) => remove(scratch.level, target, container),
+            }
+            is_loaded = true;
+        }
+        if !is_loaded {
+            target.fill([0; 8]);
+        }
+        len.unwrap_or_else(|| kernels::count(scratch.level, target))
+    }
+
+    /// Writes which of the candidates are members: a bit each. `mask` is as long as they need and is overwritten.
+    pub(crate) fn probe(&self, candidates: &[Le16], mask: &mut [u64], scratch: &mut Scratch) {
+        mask.fill(0);
+        for step in &self.steps {
+            match *step {
+                Step::Add(added) => kernels::probe(scratch.level, candidates, added.container, mask),
+                Step::Remove(container) => {
+                    let mut removed = scratch.take_mask();
+                    let removed_bits = &mut removed[..mask.len()];
+                    removed_bits.fill(0);
+                    kernels::probe(scratch.level, candidates, container, removed_bits);
+                    mask.iter_mut().zip(removed_bits).for_each(|(mask, removed)| *mask &= !*removed);
+                    scratch.give_mask(removed);
+                }
+                Step::AddRange(index, exists) => {
+                    self.range(index).probe(candidates, mask, exists.container, scratch);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> LeafLayer<'a> {
+    fn new(layer: &Layer<'a>) -> Self {
+        let mut mask: Vec<Cursor<'a>> = match &layer.mask {
+            Mask::All => Vec::new(),
+            Mask::Bitmaps(views) => views.iter().map(|view| Cursor::new(*view)).collect(),
+        };
+        let value = match &layer.value {
+            LayerValue::Empty => LeafValue::Empty,
+            LayerValue::Bitmap(view) => LeafValue::Bitmap(Cursor::new(*view)),
+            LayerValue::InRange(number, range) => match RangeLeaf::new(number, *range) {
+                Fits::Nobody => {
+                    mask.push(Cursor::new(number.exists));
+                    LeafValue::Empty
+                }
+                Fits::Everybody => LeafValue::Bitmap(Cursor::new(number.exists)),
+                Fits::Some(range) => LeafValue::Range(range),
+            },
+        };
+        LeafLayer { mask, value }
+    }
+}
+
+/// `target` = the container.
+pub(crate) fn load(container: Container<'_>, target: &mut Words) {
+    match container {
+        Container::Words(words) => target.copy_from_slice(words),
+        Container::Array(array) => {
+            target.fill([0; 8]);
+            kernels::add_array(target, array);
+        }
+        Container::Runs(runs) => {
+            target.fill([0; 8]);
+            kernels::add_runs(target, runs);
+        }
+    }
+}
+
+/// `target |= container`.
+pub(crate) fn add(level: Level, target: &mut Words, container: Container<'_>) {
+    match container {
+        Container::Words(words) => kernels::or_assign(level, target, words),
+        Container::Array(array) => kernels::add_array(target, array),
+        Container::Runs(runs) => kernels::add_runs(target, runs),
+    }
+}
+
+/// `target &= !container`.
+pub(crate) fn remove(level: Level, target: &mut Words, container: Container<'_>) {
+    match container {
+        Container::Words(words) => {
+            kernels::and_not_assign(level, target, words);
+        }
+        Container::Array(array) => kernels::remove_array(target, array),
+        Container::Runs(runs) => kernels::remove_runs(target, runs),
+    }
+}

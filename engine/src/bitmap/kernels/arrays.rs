@@ -1,0 +1,198 @@
+//! Loops over sorted arrays of positions.
+
+use super::{ARRAY_ROOM, Level, has_bit, position, run_bounds};
+use crate::bitmap::view::{Container, Le16, Words};
+
+/// Galloping through the longer of two arrays pays when it is this many times longer.
+const SKEW: usize = 64;
+
+/// Positions in both arrays.
+#[inline]
+pub(crate) fn intersect_count(level: Level, a: &[Le16], b: &[Le16]) -> u32 {
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    if short.len() * SKEW < long.len() {
+        let mut count = 0;
+        gallop_common(short, long, |_| count += 1);
+        return count;
+    }
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level is only made by asking the processor for its features.
+        Level::Avx512Intersect => unsafe { super::x86::intersect_count_vp2(a, b) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; every processor with AVX2 has SSE4.2.
+        Level::Avx2 | Level::Avx512 => unsafe { super::x86::intersect_count_sse(a, b) },
+        _ => {
+            let mut count = 0;
+            merge_common(a, b, |_| count += 1);
+            count
+        }
+    }
+}
+
+/// Positions in both arrays, rising; answers how many. Panics if they do not fit.
+pub(crate) fn intersect(level: Level, a: &[Le16], b: &[Le16], out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut len = 0;
+    let mut push = |half| {
+        out[len] = half;
+        len += 1;
+    };
+    if short.len() * SKEW < long.len() {
+        gallop_common(short, long, &mut push);
+        return len;
+    }
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level is only made by asking the processor for its features.
+        Level::Avx512Intersect => unsafe { super::x86::intersect_vp2(a, b, out) },
+        _ => {
+            merge_common(a, b, &mut push);
+            len
+        }
+    }
+}
+
+/// Positions of the array whose bit is set.
+#[inline]
+pub(crate) fn array_words_count(array: &[Le16], words: &Words) -> u32 {
+    array.iter().map(|half| u32::from(has_bit(words, position(half)))).sum()
+}
+
+#[inline(always)]
+pub(super) fn merge_common(a: &[Le16], b: &[Le16], mut call: impl FnMut(Le16)) {
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        let (x, y) = (position(&a[i]), position(&b[j]));
+        if x == y {
+            call(a[i]);
+        }
+        i += usize::from(x <= y);
+        j += usize::from(y <= x);
+    }
+}
+
+#[inline(always)]
+fn gallop_common(short: &[Le16], long: &[Le16], mut call: impl FnMut(Le16)) {
+    let mut from = 0;
+    for half in short {
+        from = gallop(long, from, position(half));
+        match long.get(from) {
+            None => return,
+            Some(found) if found == half => call(*half),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Index of the first element from `from` on that is at least `wanted`.
+#[inline(always)]
+pub(super) fn gallop(array: &[Le16], from: usize, wanted: u16) -> usize {
+    let mut step = 1;
+    let mut low = from;
+    while low + step < array.len() && position(&array[low + step]) < wanted {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step + 1).min(array.len());
+    low + array[low..high].partition_point(|half| position(half) < wanted)
+}
+
+/// Calls with the index of each candidate and whether it is in the container. Candidates rise.
+#[inline(always)]
+pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, mut call: impl FnMut(usize, bool)) {
+    match container {
+        Container::Words(words) => {
+            for (index, half) in candidates.iter().enumerate() {
+                call(index, has_bit(words, position(half)));
+            }
+        }
+        Container::Array(array) => {
+            let skewed = candidates.len() * SKEW / 4 < array.len();
+            let mut from = 0;
+            for (index, half) in candidates.iter().enumerate() {
+                let wanted = position(half);
+                if skewed && from < array.len() {
+                    from = gallop(array, from, wanted);
+                }
+                while from < array.len() && position(&array[from]) < wanted {
+                    from += 1;
+                }
+                call(index, from < array.len() && array[from] == *half);
+            }
+        }
+        Container::Runs(runs) => {
+            let mut from = 0;
+            for (index, half) in candidates.iter().enumerate() {
+                let position = position(half);
+                while from < runs.len() && run_bounds(&runs[from]).1 < position {
+                    from += 1;
+                }
+                call(index, from < runs.len() && run_bounds(&runs[from]).0 <= position);
+            }
+        }
+    }
+}
+
+/// Adds to `mask` a bit for each candidate in the container. `mask` has room for as many bits.
+pub(crate) fn probe(level: Level, candidates: &[Le16], container: Container<'_>, mask: &mut [u64]) {
+    match (level, container) {
+        (_, Container::Words(words)) => {
+            for (candidates, mask) in candidates.chunks(64).zip(mask) {
+                let bits = candidates.iter().enumerate();
+                *mask |= bits.map(|(index, half)| u64::from(has_bit(words, position(half))) << index).sum::<u64>();
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512Intersect, Container::Array(array)) if candidates.len() * SKEW / 4 >= array.len() => {
+            // SAFETY: a level is only made by asking the processor for its features.
+            unsafe { super::x86::probe_vp2(candidates, array, mask) };
+        }
+        _ => for_each_candidate(candidates, container, |index, is_in| {
+            mask[index / 64] |= u64::from(is_in) << (index % 64);
+        }),
+    }
+}
+
+/// Keeps in `array` what is (`keep`) or is not in the container, in place; answers the new length.
+pub(crate) fn retain(array: &mut [Le16], container: Container<'_>, keep: bool) -> usize {
+    let mut len = 0;
+    match container {
+        Container::Words(words) => {
+            for index in 0..array.len() {
+                let half = array[index];
+                array[len] = half;
+                len += usize::from(has_bit(words, position(&half)) == keep);
+            }
+        }
+        Container::Array(other) => {
+            let skewed = array.len() * SKEW / 4 < other.len();
+            let mut from = 0;
+            for index in 0..array.len() {
+                let half = array[index];
+                let wanted = position(&half);
+                if skewed && from < other.len() {
+                    from = gallop(other, from, wanted);
+                }
+                while from < other.len() && position(&other[from]) < wanted {
+                    from += 1;
+                }
+                array[len] = half;
+                len += usize::from((from < other.len() && other[from] == half) == keep);
+            }
+        }
+        Container::Runs(runs) => {
+            let mut from = 0;
+            for index in 0..array.len() {
+                let half = array[index];
+                let wanted = position(&half);
+                while from < runs.len() && run_bounds(&runs[from]).1 < wanted {
+                    from += 1;
+                }
+                array[len] = half;
+                len += usize::from((from < runs.len() && run_bounds(&runs[from]).0 <= wanted) == keep);
+            }
+        }
+    }
+    len
+}

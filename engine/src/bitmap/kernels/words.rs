@@ -1,0 +1,282 @@
+//! Loops over bit sets of 1,024 words.
+//!
+//! Bit-sliced comparison: D. Rinfret, P. O'Neil and E. O'Neil, "Bit-sliced index arithmetic" (2001). Counting operands in
+//! bit-sliced counters: O. Kaser and D. Lemire, "Threshold and symmetric functions over bitmaps" (2014).
+
+use super::{ARRAY_ROOM, Level, levels, position, run_bounds};
+use crate::bitmap::view::{Le16, Words};
+
+#[inline(always)]
+fn load(word: &[u8; 8]) -> u64 {
+    u64::from_le_bytes(*word)
+}
+
+levels! {
+    /// Ones.
+    fn count(a: &Words) -> u32 {
+        a.iter().map(|a| u64::from(load(a).count_ones())).sum::<u64>() as u32
+    }
+
+    /// Ones in both.
+    fn and_count(a: &Words, b: &Words) -> u32 {
+        a.iter().zip(b).map(|(a, b)| u64::from((load(a) & load(b)).count_ones())).sum::<u64>() as u32
+    }
+
+    /// `out = a & b`; answers its ones.
+    fn and(out: &mut Words, a: &Words, b: &Words) -> u32 {
+        let mut ones = 0;
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            let word = load(a) & load(b);
+            ones += u64::from(word.count_ones());
+            *out = word.to_le_bytes();
+        }
+        ones as u32
+    }
+
+    /// `out = a & !b`; answers its ones.
+    fn and_not(out: &mut Words, a: &Words, b: &Words) -> u32 {
+        let mut ones = 0;
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            let word = load(a) & !load(b);
+            ones += u64::from(word.count_ones());
+            *out = word.to_le_bytes();
+        }
+        ones as u32
+    }
+
+    /// `a &= b`; answers the ones left.
+    fn and_assign(a: &mut Words, b: &Words) -> u32 {
+        let mut ones = 0;
+        for (a, b) in a.iter_mut().zip(b) {
+            let word = load(a) & load(b);
+            ones += u64::from(word.count_ones());
+            *a = word.to_le_bytes();
+        }
+        ones as u32
+    }
+
+    /// `a &= !b`; answers the ones left.
+    fn and_not_assign(a: &mut Words, b: &Words) -> u32 {
+        let mut ones = 0;
+        for (a, b) in a.iter_mut().zip(b) {
+            let word = load(a) & !load(b);
+            ones += u64::from(word.count_ones());
+            *a = word.to_le_bytes();
+        }
+        ones as u32
+    }
+
+    /// `a |= b`.
+    fn or_assign(a: &mut Words, b: &Words) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = (load(a) | load(b)).to_le_bytes();
+        }
+    }
+
+    /// `a ^= b`.
+    fn xor_assign(a: &mut Words, b: &Words) {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = (load(a) ^ load(b)).to_le_bytes();
+        }
+    }
+
+    /// `out` = positions in at least `k` of the operands; answers its ones. `k` is at least 1.
+    fn at_least(out: &mut Words, k: u32, operands: &[&Words]) -> u32 {
+        // Counters need only tell numbers below a power of two above `k`: what carries beyond is enough for good.
+        match u32::BITS - k.leading_zeros() {
+            1 => at_least_planes::<1>(out, k, operands),
+            2 => at_least_planes::<2>(out, k, operands),
+            3 => at_least_planes::<3>(out, k, operands),
+            4 => at_least_planes::<4>(out, k, operands),
+            _ => at_least_planes::<32>(out, k, operands),
+        }
+    }
+
+    /// `out` = users whose number is in the range; answers its ones.
+    fn range(out: &mut Words, scan: &RangeScan<'_>) -> u32 {
+        let mut ones = 0;
+        for first in (0..out.len()).step_by(SCAN) {
+            let mut found: Lanes<SCAN> = lanes(scan.exists, first);
+            if let Some(low) = scan.low {
+                let reached = compare::<true>(scan.slices, low, first);
+                found.iter_mut().zip(reached).for_each(|(found, reached)| *found &= reached);
+            }
+            if let Some(high) = scan.high {
+                let reached = compare::<false>(scan.slices, high, first);
+                found.iter_mut().zip(reached).for_each(|(found, reached)| *found &= reached);
+            }
+            for (out, found) in out[first..first + SCAN].iter_mut().zip(found) {
+                *out = found.to_le_bytes();
+                ones += u64::from(found.count_ones());
+            }
+        }
+        ones as u32
+    }
+
+    /// Positions of the ones, rising; answers how many. Stops when the room is full.
+    fn extract_plain(words: &Words, out: &mut [Le16; ARRAY_ROOM]) -> usize {
+        let mut len = 0;
+        for (index, word) in words.iter().enumerate() {
+            let mut left = load(word);
+            while left != 0 {
+                if len == ARRAY_ROOM {
+                    return len;
+                }
+                out[len] = ((index as u32 * 64 + left.trailing_zeros()) as u16).to_le_bytes();
+                len += 1;
+                left &= left - 1;
+            }
+        }
+        len
+    }
+}
+
+/// Positions of the ones, rising; answers how many. Stops when the room is full.
+pub(crate) fn extract(level: Level, words: &Words, out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level is only made by asking the processor for its features.
+        Level::Avx512 | Level::Avx512Intersect => unsafe { super::x86::extract(words, out) },
+        level => extract_plain(level, words, out),
+    }
+}
+
+/// A few neighbouring words, kept in registers.
+type Lanes<const N: usize> = [u64; N];
+/// Words a comparison works on at once: few enough that results stay in registers across all slices.
+const SCAN: usize = 32;
+/// Words counted at once.
+const COUNT: usize = 16;
+
+#[inline(always)]
+fn lanes<const N: usize>(words: &Words, first: usize) -> Lanes<N> {
+    let words: &[[u8; 8]; N] = words[first..].first_chunk().expect("blocks divide the words");
+    words.map(u64::from_le_bytes)
+}
+
+/// A comparison of bit-sliced numbers with a range, for one chunk.
+pub(crate) struct RangeScan<'s> {
+    /// Users with a number.
+    pub(crate) exists: &'s Words,
+    /// The slices that differ among these users, least significant first.
+    pub(crate) slices: &'s [&'s Words],
+    /// Least bits in the range; `None`: no such bound. Not 0.
+    pub(crate) low: Option<u64>,
+    /// Greatest bits in the range; `None`: no such bound. Not all ones.
+    pub(crate) high: Option<u64>,
+}
+
+/// `bits >= bound` (or `<=`), from the least significant slice up: a slice decides where it differs from the bound's bit,
+/// and leaves the decision where it is equal.
+#[inline(always)]
+fn compare<const AT_LEAST: bool>(slices: &[&Words], bound: u64, first: usize) -> Lanes<SCAN> {
+    // Below the lowest bit that can fail, everything passes.
+    let passing = if AT_LEAST { bound.trailing_zeros() } else { bound.trailing_ones() } as usize;
+    let mut reached = [!0; SCAN];
+    for (index, slice) in slices.iter().enumerate().skip(passing) {
+        let bits: Lanes<SCAN> = lanes(slice, first);
+        let each = reached.iter_mut().zip(bits);
+        match (AT_LEAST, bound >> index & 1 == 1) {
+            (true, true) => each.for_each(|(reached, bit)| *reached &= bit),
+            (true, false) => each.for_each(|(reached, bit)| *reached |= bit),
+            (false, true) => each.for_each(|(reached, bit)| *reached |= !bit),
+            (false, false) => each.for_each(|(reached, bit)| *reached &= !bit),
+        }
+    }
+    reached
+}
+
+#[inline(always)]
+fn at_least_planes<const PLANES: usize>(out: &mut Words, k: u32, operands: &[&Words]) -> u32 {
+    let mut ones = 0;
+    for first in (0..out.len()).step_by(COUNT) {
+        let mut counter = [[0; COUNT]; PLANES];
+        let mut enough = [0; COUNT];
+        for operand in operands {
+            let mut carry: Lanes<COUNT> = lanes(operand, first);
+            for plane in &mut counter {
+                for (plane, carry) in plane.iter_mut().zip(&mut carry) {
+                    (*plane, *carry) = (*plane ^ *carry, *plane & *carry);
+                }
+            }
+            enough.iter_mut().zip(carry).for_each(|(enough, carry)| *enough |= carry);
+        }
+        let mut reached = [!0; COUNT];
+        for (index, plane) in counter.iter().enumerate() {
+            let each = reached.iter_mut().zip(plane);
+            match k >> index & 1 {
+                1 => each.for_each(|(reached, plane)| *reached &= plane),
+                _ => each.for_each(|(reached, plane)| *reached |= plane),
+            }
+        }
+        for (lane, out) in out[first..first + COUNT].iter_mut().enumerate() {
+            let word = reached[lane] | enough[lane];
+            *out = word.to_le_bytes();
+            ones += u64::from(word.count_ones());
+        }
+    }
+    ones as u32
+}
+
+#[inline(always)]
+fn for_each_bit(target: &mut Words, array: &[Le16], change: impl Fn(u64, u64) -> u64) {
+    for half in array {
+        let position = position(half);
+        let word = &mut target[usize::from(position >> 6)];
+        *word = change(load(word), 1 << (position & 63)).to_le_bytes();
+    }
+}
+
+/// Sets the positions of an array.
+pub(crate) fn add_array(target: &mut Words, array: &[Le16]) {
+    for_each_bit(target, array, |word, bit| word | bit);
+}
+
+/// Clears the positions of an array.
+pub(crate) fn remove_array(target: &mut Words, array: &[Le16]) {
+    for_each_bit(target, array, |word, bit| word & !bit);
+}
+
+/// Flips the positions of an array.
+pub(crate) fn flip_array(target: &mut Words, array: &[Le16]) {
+    for_each_bit(target, array, |word, bit| word ^ bit);
+}
+
+#[inline(always)]
+fn for_each_run(target: &mut Words, runs: &[[u8; 4]], change: impl Fn(u64, u64) -> u64) {
+    for run in runs {
+        let (first, last) = run_bounds(run);
+        for_each_word(first, last, |index, bits| target[index] = change(load(&target[index]), bits).to_le_bytes());
+    }
+}
+
+/// Sets the positions of runs.
+pub(crate) fn add_runs(target: &mut Words, runs: &[[u8; 4]]) {
+    for_each_run(target, runs, |word, bits| word | bits);
+}
+
+/// Clears the positions of runs.
+pub(crate) fn remove_runs(target: &mut Words, runs: &[[u8; 4]]) {
+    for_each_run(target, runs, |word, bits| word & !bits);
+}
+
+/// Flips the positions of runs.
+pub(crate) fn flip_runs(target: &mut Words, runs: &[[u8; 4]]) {
+    for_each_run(target, runs, |word, bits| word ^ bits);
+}
+
+/// Calls with each word that `first..=last` touches and the bits in it.
+#[inline(always)]
+pub(super) fn for_each_word(first: u16, last: u16, mut call: impl FnMut(usize, u64)) {
+    let (from, to) = (usize::from(first >> 6), usize::from(last >> 6));
+    let head = !0_u64 << (first & 63);
+    let tail = !0_u64 >> (63 - (last & 63));
+    if from == to {
+        return call(from, head & tail);
+    }
+    call(from, head);
+    for index in from + 1..to {
+        call(index, !0);
+    }
+    call(to, tail);
+}

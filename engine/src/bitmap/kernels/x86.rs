@@ -1,0 +1,165 @@
+//! Vector loops for x86-64.
+//!
+//! Intersection by string comparison: B. Schlegel, T. Willhalm and W. Lehner, "Fast sorted-set intersection using SIMD
+//! instructions" (2011), as in D. Lemire, L. Boytsov and N. Kurz, "SIMD compression and the intersection of sorted
+//! integers" (2016). With VP2INTERSECT one instruction compares all pairs of 16 by 16 elements; tails are padded with
+//! values that no position has, so there is no scalar rest.
+
+use super::arrays::merge_common;
+use super::{ARRAY_ROOM, position};
+use crate::bitmap::view::{Le16, Words};
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// Positions in both arrays, eight by eight.
+#[target_feature(enable = "sse4.2,popcnt")]
+pub(super) fn intersect_count_sse(a: &[Le16], b: &[Le16]) -> u32 {
+    const EQUAL_ANY: i32 = _SIDD_UWORD_OPS | _SIDD_CMP_EQUAL_ANY | _SIDD_BIT_MASK;
+    let (mut i, mut j, mut count) = (0, 0, 0);
+    while i + 8 <= a.len() && j + 8 <= b.len() {
+        // SAFETY: eight elements are left in both, and the load needs no alignment.
+        let (x, y) = unsafe { (_mm_loadu_si128(a[i..].as_ptr().cast()), _mm_loadu_si128(b[j..].as_ptr().cast())) };
+        // Lengths are told, because a position may be zero.
+        let hits = _mm_cmpestrm::<EQUAL_ANY>(y, 8, x, 8);
+        count += (_mm_cvtsi128_si32(hits) as u32).count_ones();
+        let (x_last, y_last) = (position(&a[i + 7]), position(&b[j + 7]));
+        i += usize::from(x_last <= y_last) * 8;
+        j += usize::from(y_last <= x_last) * 8;
+    }
+    merge_common(&a[i..], &b[j..], |_| count += 1);
+    count
+}
+
+/// Which of the 16 elements of `a` are among those of `b`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn among(a: __m512i, b: __m512i) -> u16 {
+    let hits: u16;
+    // SAFETY: the instruction only writes the two mask registers named, and callers run on processors that have it.
+    unsafe {
+        asm!("vp2intersectd k2, {a}, {b}", a = in(zmm_reg) a, b = in(zmm_reg) b, out("k2") hits, out("k3") _,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    hits
+}
+
+/// Up to 16 elements from `at` on as 32-bit lanes, the rest of the lanes filled with `padding`; also the last element's
+/// value.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn block(array: &[Le16], at: usize, padding: i32) -> (__m512i, u16) {
+    let rest = &array[at..];
+    if rest.len() >= 16 {
+        // SAFETY: 16 elements are left; the load needs no alignment.
+        let halves = unsafe { _mm256_loadu_si256(rest.as_ptr().cast()) };
+        return (_mm512_cvtepu16_epi32(halves), position(&rest[15]));
+    }
+    let mask = (1_u16 << rest.len()) - 1;
+    // SAFETY: lanes past the array's end are masked off and not read.
+    let halves = unsafe { _mm256_maskz_loadu_epi16(mask, rest.as_ptr().cast()) };
+    (_mm512_mask_cvtepu16_epi32(_mm512_set1_epi32(padding), mask, halves), position(&rest[rest.len() - 1]))
+}
+
+/// Calls with each block index of `a`, that block's elements and which of them a block of `b` has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn for_each_block(a: &[Le16], b: &[Le16], mut call: impl FnMut(usize, u16)) {
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    let (mut i, mut j) = (0, 0);
+    let (mut x, mut x_last) = block(a, 0, 1 << 16);
+    let (mut y, mut y_last) = block(b, 0, 1 << 17);
+    loop {
+        call(i, among(x, y));
+        let (next_a, next_b) = (x_last <= y_last, y_last <= x_last);
+        if next_a {
+            i += 16;
+            if i >= a.len() {
+                return;
+            }
+            (x, x_last) = block(a, i, 1 << 16);
+        }
+        if next_b {
+            j += 16;
+            if j >= b.len() {
+                return;
+            }
+            (y, y_last) = block(b, j, 1 << 17);
+        }
+    }
+}
+
+/// Positions in both arrays.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+pub(super) fn intersect_count_vp2(a: &[Le16], b: &[Le16]) -> u32 {
+    let (mut i, mut j, mut count) = (0, 0, 0);
+    // Whole blocks without a branch; the few left over with their ends padded.
+    while i + 16 <= a.len() && j + 16 <= b.len() {
+        let ((x, x_last), (y, y_last)) = (block(a, i, 0), block(b, j, 0));
+        count += among(x, y).count_ones();
+        i += usize::from(x_last <= y_last) * 16;
+        j += usize::from(y_last <= x_last) * 16;
+    }
+    for_each_block(&a[i..], &b[j..], |_, hits| count += hits.count_ones());
+    count
+}
+
+/// Positions in both arrays, rising; answers how many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
+pub(super) fn intersect_vp2(a: &[Le16], b: &[Le16], out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let mut len = 0;
+    for_each_block(a, b, |i, hits| {
+        let rest = &a[i..];
+        let mask = if rest.len() >= 16 { u16::MAX } else { (1 << rest.len()) - 1 };
+        assert!(len + 16 <= ARRAY_ROOM, "arrays have at most 4,096 elements");
+        // SAFETY: lanes past the array's end are masked off; 16 elements fit behind `len`, as just checked.
+        unsafe {
+            let halves = _mm256_maskz_loadu_epi16(mask, rest.as_ptr().cast());
+            _mm256_storeu_si256(out.as_mut_ptr().add(len).cast(), _mm256_maskz_compress_epi16(hits, halves));
+        }
+        len += hits.count_ones() as usize;
+    });
+    len
+}
+
+/// Adds to `mask` a bit for each candidate in the array.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+pub(super) fn probe_vp2(candidates: &[Le16], array: &[Le16], mask: &mut [u64]) {
+    for_each_block(candidates, array, |i, hits| mask[i / 64] |= u64::from(hits) << (i % 64));
+}
+
+/// Positions of the ones, rising; answers how many. Stops when the room is full.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi1")]
+pub(super) fn extract(words: &Words, out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let ascending: [u8; 64] = std::array::from_fn(|index| index as u8);
+    // SAFETY: the array is 64 bytes.
+    let ascending = unsafe { _mm512_loadu_si512(ascending.as_ptr().cast()) };
+    let mut len = 0;
+    for (group, eight) in words.as_chunks::<8>().0.iter().enumerate() {
+        // SAFETY: eight words are 64 bytes; the load needs no alignment.
+        let mut some =
+            unsafe { _mm512_test_epi64_mask(_mm512_loadu_si512(eight.as_ptr().cast()), _mm512_set1_epi64(-1)) };
+        while some != 0 {
+            let index = some.trailing_zeros();
+            some &= some - 1;
+            let word = u64::from_le_bytes(eight[index as usize]);
+            if len + 64 > ARRAY_ROOM {
+                return len;
+            }
+            let bits = _mm512_maskz_compress_epi8(word, ascending);
+            let base = _mm512_set1_epi16((group as u32 * 512 + index * 64) as i16);
+            let low = _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(bits)), base);
+            let high = _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(bits)), base);
+            // SAFETY: 64 elements fit behind `len`, as just checked.
+            unsafe {
+                _mm512_storeu_si512(out.as_mut_ptr().add(len).cast(), low);
+                if word.count_ones() > 32 {
+                    _mm512_storeu_si512(out.as_mut_ptr().add(len + 32).cast(), high);
+                }
+            }
+            len += word.count_ones() as usize;
+        }
+    }
+    len
+}
