@@ -1,1 +1,13 @@
-//! placeholder
+//! Beluga's doors: REST, the command line and the server.
+//!
+//! * [`rest`]: the HTTP door; [`rest::v1`] holds the resources.
+//! * [`cli`]: the command line, a file per command.
+//! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
+//! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
+
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod rest;
+pub mod server;
+pub mod state;

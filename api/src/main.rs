@@ -1,1 +1,7 @@
-fn main() {}
+//! `beluga`: see [`api::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    api::cli::run()
+}

@@ -6,8 +6,8 @@ use super::tags::TagDecoder;
 use super::user_list::UserListDecoder;
 use engine::update::UpdateBatch;
 
-/// Bytes at which a batch counts as full. Full batches end at the same lines however a body is cut into chunks, so
-/// the n-th batch of a body sent again is the same.
+/// Bytes of the body at which a batch counts as full. Full batches end at the same lines however a body is cut into chunks
+/// and whatever the catalog has become, so the n-th batch of a body sent again is the same.
 pub const BATCH_BYTES: usize = 1 << 20;
 
 /// How many refused lines of a body are kept with their reason; the others are only counted.
@@ -50,6 +50,8 @@ pub struct BodyReader {
     decoder: LineDecoder,
     splitter: LineSplitter,
     lines: LineCounter,
+    /// Bytes of the body since the last full batch.
+    batch_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,19 +63,29 @@ struct LineCounter {
 impl BodyReader {
     /// A reader of one body.
     pub fn new(decoder: LineDecoder, line_bytes_max: usize) -> Self {
-        BodyReader { decoder, splitter: LineSplitter::new(line_bytes_max), lines: LineCounter::default() }
+        BodyReader {
+            decoder,
+            splitter: LineSplitter::new(line_bytes_max),
+            lines: LineCounter::default(),
+            batch_bytes: 0,
+        }
     }
 
     /// Decodes lines from the begin of `chunk` into `batch` and moves `chunk` behind them. True when the batch is
     /// full: take it, clear it, and call again with the rest of the chunk. False when the chunk is used up.
     pub fn feed(&mut self, chunk: &mut &[u8], batch: &mut UpdateBatch) -> bool {
         let line_bytes_max = self.splitter.line_bytes_max();
+        let mut bytes_left = chunk.len();
         while let Some(line) = self.splitter.next_line(chunk) {
             self.lines.take(line, line_bytes_max, &mut self.decoder, batch);
-            if batch.as_bytes().len() >= BATCH_BYTES {
+            self.batch_bytes += bytes_left - chunk.len();
+            bytes_left = chunk.len();
+            if self.batch_bytes >= BATCH_BYTES {
+                self.batch_bytes = 0;
                 return true;
             }
         }
+        self.batch_bytes += bytes_left - chunk.len();
         false
     }
 

@@ -16,7 +16,8 @@ pub mod tags;
 pub mod user_list;
 pub mod value;
 
-pub(crate) mod json;
+mod json;
+mod names;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};

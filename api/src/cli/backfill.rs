@@ -1,0 +1,197 @@
+//! `beluga backfill -f job.yaml --data DIR`.
+
+use super::Exit;
+use super::apply::read_yaml;
+use super::output::grouped;
+use super::target::open_existing;
+use crate::error::{Failure, Kind};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ingest::backfill::{
+    self, BackfillError, BackfillJob, BackfillReport, ColumnMapping, FileFormat, NullMeaning, Progress,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How often a log, which is no terminal, is told how far the job is.
+const PLAIN_PROGRESS: Duration = Duration::from_secs(10);
+/// Refused rows that are printed.
+const ERRORS_SHOWN: usize = 10;
+
+/// Loads files into tags. A job that was killed goes on where it stopped when it is run again.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nAlso: name, format (parquet, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nThe tags must be declared (beluga apply), and no server may have the directory open.\n\nExample:\n  beluga backfill -f job.yaml --data ./beluga-data"
+)]
+pub(super) struct Arguments {
+    /// The job, YAML or JSON
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Begin again, even if an earlier run of this job stopped in its middle
+    #[arg(long)]
+    restart: bool,
+}
+
+/// A job as its file says it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFile {
+    name: Option<String>,
+    files: Vec<String>,
+    format: Option<FormatName>,
+    user_id: Option<String>,
+    #[serde(default)]
+    columns: BTreeMap<String, ColumnFile>,
+    #[serde(default)]
+    nulls: NullsName,
+    delimiter: Option<String>,
+    errors_max: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FormatName {
+    Parquet,
+    Csv,
+    Ndjson,
+    Tags,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NullsName {
+    #[default]
+    Keep,
+    Unset,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum ColumnFile {
+    Tag(String),
+    Mapping(MappingFile),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MappingFile {
+    tag: String,
+    separator: Option<String>,
+    #[serde(default)]
+    add: bool,
+}
+
+impl JobFile {
+    fn into_job(self, path: &Path, restart: bool) -> Result<BackfillJob, Exit> {
+        let name = self.name.or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
+        let columns = self.columns.into_iter().map(|(column, what)| match what {
+            ColumnFile::Tag(tag) => ColumnMapping { column, tag, separator: None, add: false },
+            ColumnFile::Mapping(MappingFile { tag, separator, add }) => ColumnMapping { column, tag, separator, add },
+        });
+        let csv_delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
+            None => b',',
+            Some([byte]) => *byte,
+            Some(_) => return Err(Exit::Usage(format!("{}: delimiter: expected one character", path.display()))),
+        };
+        Ok(BackfillJob {
+            format: self.format.map(|format| match format {
+                FormatName::Parquet => FileFormat::Parquet,
+                FormatName::Csv => FileFormat::Csv,
+                FormatName::Ndjson => FileFormat::Ndjson,
+                FormatName::Tags => FileFormat::Tags,
+            }),
+            columns: columns.collect(),
+            nulls: match self.nulls {
+                NullsName::Keep => NullMeaning::Keep,
+                NullsName::Unset => NullMeaning::Unset,
+            },
+            csv_delimiter,
+            errors_max: self.errors_max,
+            restart,
+            ..BackfillJob::new(
+                name.unwrap_or_else(|| "backfill".to_owned()),
+                self.files,
+                self.user_id.unwrap_or_else(|| "user_id".to_owned()),
+            )
+        })
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let file: JobFile = read_yaml(&arguments.file)?;
+    let job = file.into_job(&arguments.file, arguments.restart)?;
+    let store = open_existing(&arguments.data)?;
+    let mut shown = Shown::new();
+    let started = Instant::now();
+    let report = backfill::run(&store, &job, &AtomicBool::new(false), &mut |progress| shown.update(progress));
+    shown.bar.finish_and_clear();
+    let report = report.map_err(failure)?;
+    tell(&report, started.elapsed());
+    Ok(())
+}
+
+fn failure(error: BackfillError) -> Exit {
+    let kind = match &error {
+        BackfillError::Write(error) => return Failure::from(error.clone()).into(),
+        BackfillError::Job { .. } => Kind::InvalidField,
+        _ => Kind::LocalFile,
+    };
+    Failure::new(kind, error.to_string()).into()
+}
+
+fn tell(report: &BackfillReport, took: Duration) {
+    let progress = &report.progress;
+    for row in report.errors.iter().take(ERRORS_SHOWN) {
+        eprintln!("refused: {}, row {}: {}", row.file.display(), row.row, row.error);
+    }
+    if report.resumed_at_row > 0 {
+        println!("went on behind row {} of an earlier run", grouped(report.resumed_at_row));
+    }
+    println!(
+        "{} rows, {} tag values, {} rows refused, {} files in {:.1} s",
+        grouped(progress.rows_done - report.resumed_at_row.min(progress.rows_done)),
+        grouped(progress.values),
+        grouped(progress.rejected),
+        progress.files_total,
+        took.as_secs_f64()
+    );
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Shown {
+    bar: ProgressBar,
+    is_terminal: bool,
+    told: Instant,
+}
+
+impl Shown {
+    fn new() -> Shown {
+        let is_terminal = std::io::stderr().is_terminal();
+        let bar = ProgressBar::hidden();
+        if is_terminal {
+            let template = "{bar:40} {percent}% {bytes}/{total_bytes} {msg} {eta} left";
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+        }
+        Shown { bar, is_terminal, told: Instant::now() }
+    }
+
+    fn update(&mut self, progress: &Progress) {
+        let rows = grouped(progress.rows_done);
+        if self.is_terminal {
+            self.bar.set_length(progress.bytes_total);
+            self.bar.set_position(progress.bytes_done);
+            self.bar.set_message(format!("{rows} rows"));
+        } else if self.told.elapsed() >= PLAIN_PROGRESS {
+            self.told = Instant::now();
+            let percent = 100 * progress.bytes_done / progress.bytes_total.max(1);
+            eprintln!("{percent} %, {rows} rows, {} refused", grouped(progress.rejected));
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `beluga overlap NAME=EXPR…`.
+
+use super::Exit;
+use super::output::{self, Cell, Output, Table};
+use super::target::{Target, about, expression};
+use crate::error::escape_pointer;
+use crate::rest::v1::overlap::{Named, OverlapAnswer, OverlapRequest};
+
+/// Compares audiences pair by pair.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  beluga overlap \"women=gender = 'f'\" \"yoga=interest = 'yoga'\"")]
+pub(super) struct Arguments {
+    /// A name and an expression for each audience
+    #[arg(value_name = "NAME=EXPR", required = true)]
+    audiences: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+    /// How to write the answer
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let mut named = Vec::new();
+    for argument in &arguments.audiences {
+        let Some((name, text)) = argument.split_once('=').filter(|(name, _)| is_name(name)) else {
+            return Err(Exit::Usage(format!("`{argument}`: expected NAME=EXPR, as in \"women=gender = 'f'\"")));
+        };
+        named.push((name.trim().to_owned(), expression(text.trim())?));
+    }
+    let audiences = Named(named.iter().map(|(name, (_, r#where))| (name.clone(), r#where.clone())).collect());
+    let result = arguments.target.asker()?.overlap(&OverlapRequest { audiences, timeout_ms: None });
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(failure) => {
+            let meant =
+                |name: &str| failure.pointer.as_deref() == Some(&*format!("/audiences/{}", escape_pointer(name)));
+            let text = named.iter().find(|(name, _)| meant(name)).map(|(_, (text, _))| text.clone());
+            about(&text.unwrap_or_default(), Err(failure))?
+        }
+    };
+    let footer = format!("epoch {}, {}", answer.epoch, output::duration(answer.elapsed_us));
+    output::print(arguments.output, &answer, table, &footer)
+}
+
+fn is_name(name: &str) -> bool {
+    let name = name.trim();
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
+}
+
+fn table(answer: &OverlapAnswer) -> Table {
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for (i, a) in answer.audiences.iter().enumerate() {
+        for (j, b) in answer.audiences.iter().enumerate().skip(i) {
+            let (count, jaccard) = (answer.counts[i][j], answer.jaccard[i][j]);
+            rows.push(vec![a.as_str().into(), b.as_str().into(), count.into(), jaccard.into()]);
+        }
+    }
+    Table { columns: vec!["a", "b", "users_in_both", "jaccard"], rows }
+}

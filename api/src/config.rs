@@ -1,0 +1,332 @@
+//! What can be set, and where from: flags, then the environment (`BELUGA_…`), then the file, then the defaults.
+//!
+//! [`SETTINGS`] is the one list of settings; the file's keys, the names in the environment and `--help` come from it.
+//! A key that is not in it is an error with a suggestion, so that a misspelt setting never goes unnoticed. (Names in
+//! the environment cannot be refused: other programs share the prefix.)
+
+use crate::error::nearest;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a server runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Shards of a new data directory.
+    pub shard_count: u16,
+    /// Memory of not yet checkpointed updates at which writes wait.
+    pub memory_bytes_max: usize,
+    /// How long a write may stay invisible.
+    pub publish_interval: Duration,
+    /// How long a write may stay out of a checkpoint.
+    pub checkpoint_interval: Duration,
+    /// Memory of updates outside a checkpoint at which one is made earlier.
+    pub checkpoint_memory_bytes: u64,
+    /// The time of a query that names no `timeout_ms`.
+    pub query_timeout: Duration,
+    /// The longest `timeout_ms`.
+    pub query_timeout_max: Duration,
+    /// Queries that run at a time.
+    pub concurrent_queries: usize,
+    /// Queries that may wait for their turn; more are refused with 429.
+    pub queued_queries: usize,
+    /// Bodies of updates read at a time; more are refused with 429.
+    pub concurrent_uploads: usize,
+    /// The largest body of a question.
+    pub body_bytes_max: usize,
+    /// The longest line of a body of updates.
+    pub line_bytes_max: usize,
+    /// Snapshots held for cursors.
+    pub cursors_max: usize,
+    /// How long an unused cursor is kept.
+    pub cursor_idle: Duration,
+    /// How long an idempotency key is remembered.
+    pub idempotency: Duration,
+    /// How long a stop waits for requests in flight.
+    pub drain: Duration,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log: String,
+    /// `text` or `json`.
+    pub log_format: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let engine = engine::store::Options::default();
+        let keeper = ingest::keeper::KeeperOptions::default();
+        Config {
+            data: PathBuf::from("./beluga-data"),
+            http: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            shard_count: engine.shard_count,
+            memory_bytes_max: engine.memory_bytes_max,
+            publish_interval: keeper.publish_interval,
+            checkpoint_interval: keeper.checkpoint_interval,
+            checkpoint_memory_bytes: keeper.checkpoint_memory_bytes,
+            query_timeout: Duration::from_secs(30),
+            query_timeout_max: Duration::from_secs(600),
+            concurrent_queries: cores * 2,
+            queued_queries: 256,
+            concurrent_uploads: 64,
+            body_bytes_max: 4 << 20,
+            line_bytes_max: ingest::decode::LINE_BYTES_MAX,
+            cursors_max: 256,
+            cursor_idle: Duration::from_secs(300),
+            idempotency: Duration::from_secs(24 * 3600),
+            drain: Duration::from_secs(10),
+            log: "info".to_owned(),
+            log_format: "text".to_owned(),
+        }
+    }
+}
+
+/// One thing that can be set.
+pub struct Setting {
+    /// Its key in the file; in the environment `BELUGA_` and the same in capitals.
+    pub name: &'static str,
+    /// For people.
+    pub help: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+    show: fn(&Config) -> String,
+}
+
+macro_rules! settings {
+    ($($name:literal, $help:literal, $field:ident, $read:expr, $show:expr;)*) => {
+        /// Every setting, in the order of `--help`.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            help: $help,
+            set: |config, text| {
+                config.$field = $read(text)?;
+                Ok(())
+            },
+            show: |config| $show(&config.$field),
+        },)*];
+    };
+}
+
+settings! {
+    "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
+    "http", "address of REST, docs and metrics", http, address, ToString::to_string;
+    "shard_count", "shards of a new data directory, a power of two", shard_count, shards, ToString::to_string;
+    "memory_bytes_max", "memory of updates before a checkpoint at which writes wait", memory_bytes_max, positive, ToString::to_string;
+    "publish_interval_ms", "how long a write may stay invisible", publish_interval, millis, show_millis;
+    "checkpoint_interval_ms", "how long a write may stay out of a checkpoint", checkpoint_interval, millis, show_millis;
+    "checkpoint_memory_bytes", "memory of updates at which a checkpoint is made earlier", checkpoint_memory_bytes, positive_u64, ToString::to_string;
+    "query_timeout_ms", "time of a query that names none", query_timeout, millis, show_millis;
+    "query_timeout_max_ms", "the longest time a query may ask for", query_timeout_max, millis, show_millis;
+    "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;
+    "queued_queries", "queries that may wait; more are refused with 429", queued_queries, whole, ToString::to_string;
+    "concurrent_uploads", "bodies of updates read at a time; more are refused with 429", concurrent_uploads, positive, ToString::to_string;
+    "body_bytes_max", "the largest body of a question", body_bytes_max, positive, ToString::to_string;
+    "line_bytes_max", "the longest line of a body of updates", line_bytes_max, positive, ToString::to_string;
+    "cursors_max", "snapshots held for cursors", cursors_max, positive, ToString::to_string;
+    "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
+    "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
+    "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
+    "log", "what is logged: error, warn, info, debug, or a filter such as info,engine=debug", log, text, Clone::clone;
+    "log_format", "text or json", log_format, log_format, Clone::clone;
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No such setting.
+    #[error("{}: unknown setting `{key}`{}", path.display(), suggestion.as_ref().map_or(String::new(), |name| format!("; did you mean `{name}`?")))]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The setting that may be meant.
+        suggestion: Option<String>,
+    },
+    /// A value that cannot be.
+    #[error("{source_name}: `{value}`: {why}")]
+    Value {
+        /// The flag, the variable or the file and key.
+        source_name: String,
+        /// As written.
+        value: String,
+        /// What is expected.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Puts a configuration together; later sources win: defaults, `file`, `environment`, `flags` (setting → text).
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the source of the bad value.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        if let Some(path) = file {
+            config.read_file(path)?;
+        }
+        for setting in SETTINGS {
+            let variable = setting.variable();
+            if let Some(value) = environment(&variable) {
+                setting.apply(&mut config, &value, || variable)?;
+            }
+        }
+        for setting in SETTINGS {
+            if let Some(value) = flags.get(setting.name) {
+                setting.apply(&mut config, value, || format!("--{}", setting.name.replace('_', "-")))?;
+            }
+        }
+        Ok(config)
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let fail = |why: String| ConfigError::File { path: path.to_owned(), why };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(format!("read: {error}")))?;
+        let values: Option<BTreeMap<String, serde_yaml_ng::Value>> =
+            serde_yaml_ng::from_str(&text).map_err(|error| fail(error.to_string()))?;
+        for (key, value) in values.unwrap_or_default() {
+            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key) else {
+                let suggestion = nearest(&key, SETTINGS.iter().map(|setting| setting.name)).map(str::to_owned);
+                return Err(ConfigError::UnknownKey { path: path.to_owned(), key, suggestion });
+            };
+            let value = match value {
+                serde_yaml_ng::Value::String(text) => text,
+                serde_yaml_ng::Value::Number(number) => number.to_string(),
+                other => return Err(fail(format!("`{key}`: expected text or a number, found {other:?}"))),
+            };
+            setting.apply(self, &value, || format!("{}: {key}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// All settings as the text of a file.
+    pub fn to_text(&self) -> String {
+        SETTINGS.iter().map(|setting| format!("{}: {}\n", setting.name, (setting.show)(self))).collect()
+    }
+}
+
+impl Setting {
+    /// Its name in the environment.
+    pub fn variable(&self) -> String {
+        format!("BELUGA_{}", self.name.to_uppercase())
+    }
+
+    fn apply(&self, config: &mut Config, value: &str, source: impl FnOnce() -> String) -> Result<(), ConfigError> {
+        (self.set)(config, value).map_err(|why| ConfigError::Value {
+            source_name: source(),
+            value: value.to_owned(),
+            why,
+        })
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a folder".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replace("localhost:", "127.0.0.1:");
+    text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:7700".to_owned())
+}
+
+fn positive_u64(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number above 0".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    positive_u64(text).map(|number| number as usize)
+}
+
+fn whole(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "expected a whole number".to_owned())
+}
+
+fn shards(text: &str) -> Result<u16, String> {
+    match text.parse::<u16>() {
+        Ok(count) if count.is_power_of_two() => Ok(count),
+        _ => Err("expected a power of two, such as 16".to_owned()),
+    }
+}
+
+fn millis(text: &str) -> Result<Duration, String> {
+    positive_u64(text)
+        .map(Duration::from_millis)
+        .map_err(|_| "expected milliseconds, a whole number above 0".to_owned())
+}
+
+fn show_millis(duration: &Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+fn log_format(text: &str) -> Result<String, String> {
+    match text {
+        "text" | "json" => Ok(text.to_owned()),
+        _ => Err("expected text or json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("beluga.yaml");
+        std::fs::write(&path, file).expect("write");
+        let variable =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let flags = flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Config::load(Some(&path), variable, &flags)
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
+        let config = load(
+            "queued_queries: 1\nconcurrent_queries: 1\ncursors_max: 1\n",
+            &[("BELUGA_CONCURRENT_QUERIES", "2"), ("BELUGA_CURSORS_MAX", "2")],
+            &[("cursors_max", "3")],
+        )
+        .expect("valid");
+        assert_eq!((config.queued_queries, config.concurrent_queries, config.cursors_max), (1, 2, 3));
+        assert_eq!(config.http.to_string(), "127.0.0.1:7700");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_source() {
+        let message = |result: Result<Config, ConfigError>| result.expect_err("refused").to_string();
+        assert!(message(load("htp: x", &[], &[])).contains("did you mean `http`?"));
+        assert!(message(load("", &[("BELUGA_HTTP", "7700")], &[])).starts_with("BELUGA_HTTP: `7700`"));
+        assert!(message(load("", &[], &[("shard_count", "3")])).starts_with("--shard-count: `3`"));
+        assert!(message(load("http: [1]", &[], &[])).contains("expected text or a number"));
+        assert!(message(load("- a", &[], &[])).contains("invalid type"));
+    }
+
+    #[test]
+    fn all_settings_read_back() {
+        let config = Config { cursors_max: 7, log: "warn".into(), ..Config::default() };
+        assert_eq!(load(&config.to_text(), &[], &[]).expect("valid"), config);
+        assert_eq!(load("", &[], &[]).expect("an empty file is valid"), Config::default());
+    }
+}

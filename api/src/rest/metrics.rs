@@ -1,0 +1,160 @@
+//! What is counted, and `GET /metrics` in the Prometheus text format.
+//!
+//! Each server has a recorder of its own, so that several in one process (as in tests) do not mix. Routes are
+//! labelled by their pattern, never by the path asked for: the number of series is bounded.
+
+use crate::error::Failure;
+use crate::rest::limits;
+use crate::state::{AppState, Phase, lock};
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use engine::ids::Epoch;
+use engine::store::Snapshot;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Bounds of latency buckets in seconds, from 100 µs to a long export.
+const SECONDS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// One server's metrics.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    started: Instant,
+    /// The oldest write that was not visible when last looked at: the epoch then, and when it was accepted.
+    invisible: Mutex<Option<(Epoch, Instant)>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// A recorder with nothing counted yet.
+    pub fn new() -> Metrics {
+        let recorder =
+            PrometheusBuilder::new().set_buckets(&SECONDS).expect("the list of buckets is not empty").build_recorder();
+        with_local_recorder(&recorder, describe);
+        Metrics { recorder, started: Instant::now(), invisible: Mutex::new(None) }
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+            counter!("beluga_http_requests_total", &labels).increment(1);
+            histogram!("beluga_http_request_seconds", &labels[..2]).record(took);
+        });
+    }
+
+    /// Counts lines of a body of updates.
+    pub fn updates(&self, accepted: u64, rejected: u64) {
+        with_local_recorder(&self.recorder, || {
+            counter!("beluga_updates_accepted_total").increment(accepted);
+            counter!("beluga_updates_rejected_total").increment(rejected);
+        });
+    }
+
+    /// Counts a wait for the log to be on disk.
+    pub fn log_synced(&self, took: Duration) {
+        with_local_recorder(&self.recorder, || histogram!("beluga_log_sync_seconds").record(took));
+    }
+
+    /// Notes that a write was accepted while `epoch` was what queries see.
+    pub fn wrote(&self, epoch: Epoch) {
+        let mut invisible = lock(&self.invisible);
+        match *invisible {
+            Some((at, _)) if at == epoch => {}
+            _ => *invisible = Some((epoch, Instant::now())),
+        }
+    }
+
+    /// How long the oldest invisible write has been waiting; zero if all are visible.
+    fn freshness(&self, now: Epoch) -> Duration {
+        match *lock(&self.invisible) {
+            Some((epoch, since)) if epoch == now => since.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!("beluga_http_requests_total", "Answered HTTP requests");
+    describe_histogram!("beluga_http_request_seconds", "Time to the first byte of an answer");
+    describe_counter!("beluga_updates_accepted_total", "Lines of updates that were acknowledged");
+    describe_counter!("beluga_updates_rejected_total", "Lines of updates that were refused");
+    describe_histogram!("beluga_log_sync_seconds", "Wait for the log to be on disk before an acknowledgement");
+    describe_gauge!("beluga_ready", "1 when requests are answered");
+    describe_gauge!("beluga_uptime_seconds", "Time since the start");
+    describe_gauge!("beluga_epoch", "Number of the view that queries see");
+    describe_gauge!("beluga_freshness_seconds", "Age of the oldest acknowledged write that queries do not see yet");
+    describe_gauge!("beluga_slots", "Users ever seen, with those known only from lists");
+    describe_gauge!("beluga_tags", "Declared tags");
+    describe_gauge!("beluga_audiences", "Defined audiences");
+    describe_gauge!("beluga_segments", "Segments that queries read");
+    describe_gauge!("beluga_data_bytes", "Size of the files in the data directory");
+    describe_gauge!("beluga_queries_running", "Queries running");
+    describe_gauge!("beluga_queries_waiting", "Queries waiting for their turn");
+    describe_gauge!("beluga_cursors_held", "Snapshots held for cursors");
+    describe_counter!("beluga_checkpoints_total", "Checkpoints made");
+    describe_counter!("beluga_checkpoint_bytes_total", "Bytes that checkpoints wrote");
+    describe_counter!("beluga_compactions_total", "Merges made");
+    describe_counter!("beluga_compaction_bytes_total", "Bytes that merges wrote");
+}
+
+/// Metrics in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
+pub(super) async fn get(State(state): State<AppState>) -> Result<Response, Failure> {
+    let data = state.config.data.clone();
+    let bytes = limits::blocking(move || Ok(folder_bytes(&data))).await?;
+    let snapshot = state.snapshot().ok();
+    with_local_recorder(&state.metrics.recorder, || measure(&state, snapshot.as_ref(), bytes));
+    let handle = state.metrics.recorder.handle();
+    handle.run_upkeep();
+    let mut response = handle.render().into_response();
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    Ok(response)
+}
+
+fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
+    gauge!("beluga_ready").set(if state.phase() == Phase::Ready { 1.0 } else { 0.0 });
+    gauge!("beluga_uptime_seconds").set(state.metrics.started.elapsed().as_secs_f64());
+    gauge!("beluga_queries_running").set(state.queries.running() as f64);
+    gauge!("beluga_queries_waiting").set(state.queries.waiting() as f64);
+    gauge!("beluga_cursors_held").set(state.cursors.len() as f64);
+    gauge!("beluga_data_bytes").set(data_bytes as f64);
+    if let Some(snapshot) = snapshot {
+        let slots: u64 = snapshot.shards().iter().map(|shard| u64::from(shard.slot_count())).sum();
+        let segments: usize = snapshot.shards().iter().map(|shard| shard.layers().len()).sum();
+        gauge!("beluga_epoch").set(snapshot.epoch().0 as f64);
+        gauge!("beluga_freshness_seconds").set(state.metrics.freshness(snapshot.epoch()).as_secs_f64());
+        gauge!("beluga_slots").set(slots as f64);
+        gauge!("beluga_segments").set(segments as f64);
+        gauge!("beluga_tags").set(snapshot.catalog().tags().len() as f64);
+        gauge!("beluga_audiences").set(snapshot.audiences().len() as f64);
+    }
+    if let Some(keeper) = state.keeper_status() {
+        counter!("beluga_checkpoints_total").absolute(keeper.checkpoint_count);
+        counter!("beluga_checkpoint_bytes_total").absolute(keeper.checkpoint_bytes);
+        counter!("beluga_compactions_total").absolute(keeper.compaction_count);
+        counter!("beluga_compaction_bytes_total").absolute(keeper.compaction_bytes);
+    }
+}
+
+/// Bytes of all files under a folder; what cannot be read counts as nothing.
+fn folder_bytes(folder: &std::path::Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}

@@ -1,0 +1,19 @@
+//! The REST door.
+//!
+//! * [`router`]: all routes and the layers around them.
+//! * [`v1`]: the resources, one file each: what goes over the wire, how it is answered, the handler.
+//! * [`problem`], [`body`], [`negotiate`]: errors out, JSON in, formats out.
+//! * [`limits`], [`cursors`]: what bounds the work of queries; snapshots held between pages.
+//! * [`health`], [`metrics`], [`openapi`]: for operators and for programs that read the API's description.
+
+pub mod body;
+pub mod cursors;
+pub mod health;
+pub mod limits;
+pub mod metrics;
+pub mod negotiate;
+pub mod observe;
+pub mod openapi;
+pub mod problem;
+pub mod router;
+pub mod v1;

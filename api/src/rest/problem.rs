@@ -1,0 +1,77 @@
+//! Failures as RFC 9457 `application/problem+json`, whoever made them: a handler, a layer, or a panic.
+
+use crate::error::{Failure, Kind};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+
+/// The media type of a problem.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> axum::response::Response {
+        let body = serde_json::to_vec(&self.to_problem()).expect("a problem is plain text and numbers");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.kind.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Rewrites errors that a layer answered in its own words.
+pub async fn unify(request: Request, next: Next) -> axum::response::Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || content_type.is_some_and(|value| value == PROBLEM_JSON) {
+        return response;
+    }
+    let failure = match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Failure::new(
+            Kind::UnsupportedMedia,
+            "the body's Content-Encoding is not understood; send it as it is, or with gzip",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
+            let detail = format!("{path} takes {}", allowed.unwrap_or("other methods"));
+            Failure::new(Kind::MethodNotAllowed, detail)
+        }
+        _ => Failure::new(Kind::from_status(status), status.canonical_reason().unwrap_or("the request failed")),
+    };
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut rewritten = failure.into_response();
+    *rewritten.status_mut() = status;
+    if let Some(allow) = allow {
+        rewritten.headers_mut().insert(header::ALLOW, allow);
+    }
+    rewritten
+}
+
+/// The answer when a handler panicked: the server lives on, the log has the message.
+pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Failure::internal(format!("a handler panicked: {text}")).into_response()
+}
+
+/// Calls that come with later versions.
+const LATER: [&str; 7] =
+    ["/v1/facts", "/v1/spaces", "/v1/funnel", "/v1/retention", "/v1/lookalike", "/v1/sql", "/v1/jobs"];
+
+/// The answer for a path that no route has.
+pub async fn no_route(request: Request) -> Failure {
+    let path = request.uri().path();
+    let later = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match LATER.into_iter().find(|prefix| later(prefix)) {
+        Some(prefix) => Failure::new(Kind::NotAvailable, format!("{prefix} is not available yet in this version")),
+        None => Failure::new(Kind::NoRoute, format!("there is no {path}; see /docs for all calls")),
+    }
+}

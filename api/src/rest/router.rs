@@ -1,0 +1,69 @@
+//! All routes, and the layers around them.
+
+use crate::error::Failure;
+use crate::rest::{body, health, metrics, observe, openapi, problem, v1};
+use crate::state::AppState;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use tower_http::decompression::RequestDecompressionLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// Answers below this size are not worth compressing.
+const COMPRESS_BYTES_MIN: u64 = 1024;
+
+/// Everything the HTTP door answers.
+pub fn router(state: &AppState) -> Router {
+    let (routes, api) = described().split_for_parts();
+    let api = openapi::finish(api);
+    let json = api.clone();
+    let compressed = SizeAbove::new(COMPRESS_BYTES_MIN)
+        .and(NotForContentType::new("application/vnd.apache"))
+        .and(NotForContentType::new("application/vnd.roaring"));
+    routes
+        .route("/openapi.json", get(move || openapi::json(json)))
+        .route("/", get(openapi::root))
+        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
+        .fallback(problem::no_route)
+        .layer(CatchPanicLayer::custom(problem::panicked as fn(_) -> _))
+        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(body::refuse_cross_site))
+        .layer(from_fn(problem::unify))
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .layer(from_fn_with_state(state.clone(), observe::observe))
+        .with_state(state.clone())
+}
+
+/// The description of all routes.
+pub fn description() -> OpenApi {
+    openapi::finish(described().split_for_parts().1)
+}
+
+fn described() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(v1::catalog::get, v1::catalog::put))
+        .routes(routes!(v1::tags::post))
+        .routes(routes!(v1::count::post))
+        .routes(routes!(v1::profile::post))
+        .routes(routes!(v1::overlap::post))
+        .routes(routes!(v1::members::post))
+        .routes(routes!(v1::sample::post))
+        .routes(routes!(v1::top::post))
+        .routes(routes!(v1::explain::post))
+        .routes(routes!(v1::audiences::list))
+        .routes(routes!(v1::audiences::get, v1::audiences::put, v1::audiences::delete))
+        .routes(routes!(v1::audiences::members))
+        .routes(routes!(v1::users::get))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::get))
+}
+
+/// What handlers answer.
+pub type Answer<T> = Result<axum::Json<T>, Failure>;

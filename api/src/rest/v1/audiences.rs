@@ -1,0 +1,505 @@
+//! Named audiences: expressions, and uploaded lists of users.
+//!
+//! A list of any size is written beside whatever the name meant before, under a list id of its own; only then does the
+//! name point to it. So replacing a list is atomic. While a list is being written, a hidden audience (its name
+//! begins with [`HIDDEN_PREFIX`], which no client may use) names its id, lest a merge take it for abandoned.
+
+use super::expression::Where;
+use super::members::{self, MembersRequest};
+use super::upload::{self, LineFailure, UploadAnswer};
+use crate::error::{Failure, Kind, nearest};
+use crate::rest::body::{self, Parameters};
+use crate::rest::limits;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::audience::ops;
+use engine::audience::predicate::Predicate;
+use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
+use ingest::decode::body::LineDecoder;
+use ingest::decode::{UserListDecoder, UserListFormat};
+use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+/// The longest audience name, in bytes.
+pub const AUDIENCE_NAME_BYTES_MAX: usize = 128;
+/// The longest description, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Audiences of a page when `limit` is not given.
+pub const PAGE_DEFAULT: usize = 100;
+/// Audiences of the largest page.
+pub const PAGE_MAX: usize = 1_000;
+/// How the names of hidden audiences begin.
+pub const HIDDEN_PREFIX: &str = ".uploading/";
+
+/// What an audience shall be.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"where": "interest = 'yoga' AND age < 40", "description": "young and flexible"}))]
+pub struct AudienceRequest {
+    /// Who belongs to it.
+    pub r#where: Where,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// An audience.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AudienceAnswer {
+    /// Its name.
+    pub name: String,
+    /// Who belongs to it, in canonical form; of an expression only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#where: Option<String>,
+    /// The uploaded list; of a list only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<Uploaded>,
+    /// For people.
+    pub description: String,
+    /// When it was defined.
+    pub changed_at: String,
+}
+
+/// What an uploaded list is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Uploaded {
+    /// Ids in it, known or not, as many times as they were sent.
+    pub ids: u64,
+}
+
+/// What became of an uploaded list.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UploadedAnswer {
+    /// The audience.
+    pub name: String,
+    /// Ids taken.
+    pub ids: u64,
+    /// How many different users of these are known now. Others join when they become known.
+    pub known: u64,
+    /// Lines refused.
+    pub rejected: u64,
+    /// The first refused lines, at most 100.
+    pub errors: Vec<LineFailure>,
+    /// Number of the view that shows the list.
+    pub epoch: u64,
+}
+
+/// A page of audiences, by name.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AudiencesAnswer {
+    /// The audiences.
+    pub audiences: Vec<AudienceAnswer>,
+    /// To be sent as `cursor` for the next page; null at the end.
+    pub next: Option<String>,
+    /// Number of the view.
+    pub epoch: u64,
+}
+
+/// Which page.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::rest) struct ListParameters {
+    /// Audiences of a page, at most 1,000; 100 if left out.
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Which page of members.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::rest) struct MembersParameters {
+    /// Users of a page, at most 100,000. Left out: 1,000 in JSON, all in the other formats.
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Longest time of a page, in milliseconds.
+    timeout_ms: Option<u64>,
+    /// With `Accept: application/vnd.roaring`: this shard's bitmap alone.
+    shard: Option<u16>,
+}
+
+/// How a list is described.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::rest) struct PutParameters {
+    /// Of an uploaded list: for people.
+    description: Option<String>,
+}
+
+impl AudienceAnswer {
+    fn of(name: &str, audience: &Audience) -> AudienceAnswer {
+        let (expression, uploaded) = match &audience.definition {
+            Definition::Expression(text) => (Some(text.clone()), None),
+            Definition::Uploaded { user_count, .. } => (None, Some(Uploaded { ids: *user_count })),
+        };
+        AudienceAnswer {
+            name: name.to_owned(),
+            r#where: expression,
+            uploaded,
+            description: audience.description.clone(),
+            changed_at: super::number::time(audience.changed_at.into()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(Failure::new(Kind::InvalidField, format!("audience name: {why}")).at("name"));
+    if name.is_empty() || name.len() > AUDIENCE_NAME_BYTES_MAX {
+        return refuse(&format!("it has 1 to {AUDIENCE_NAME_BYTES_MAX} bytes"));
+    }
+    if name.starts_with('.') || name.chars().any(|c| c.is_control() || c == '/') || name.trim() != name {
+        return refuse(
+            "it may not begin with a point, hold `/` or control characters, or begin or end with white space",
+        );
+    }
+    Ok(())
+}
+
+fn check_description(description: &str) -> Result<(), Failure> {
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        let detail = format!("a description has at most {DESCRIPTION_BYTES_MAX} bytes");
+        return Err(Failure::field("/description", detail));
+    }
+    Ok(())
+}
+
+/// The audience of a name.
+///
+/// # Errors
+/// [`Kind::NotFound`] with the nearest name.
+pub fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Audience, Failure> {
+    if let Some(audience) = snapshot.audiences().get(name).filter(|_| !name.starts_with('.')) {
+        return Ok(audience);
+    }
+    let failure = Failure::new(Kind::NotFound, format!("there is no audience `{name}`"));
+    Err(match nearest(name, snapshot.audiences().keys().map(String::as_str)) {
+        Some(name) => failure.suggest(format!("did you mean `{name}`?")),
+        None => failure,
+    })
+}
+
+/// The version of an audience, for `If-Match`.
+fn version(audience: &Audience) -> String {
+    let text = format!("{:?}", (&audience.definition, &audience.description, audience.changed_at));
+    format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+}
+
+/// Refuses a change of another version than the client has seen.
+fn check_version(headers: &HeaderMap, present: Option<&Audience>) -> Result<(), Failure> {
+    let Some(wanted) = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok()) else { return Ok(()) };
+    let is_met = present.is_some_and(|audience| {
+        let version = version(audience);
+        wanted.split(',').map(str::trim).any(|tag| tag == "*" || tag == version)
+    });
+    if is_met {
+        return Ok(());
+    }
+    let detail = "the audience is not the version in If-Match any more; read it again, then decide";
+    Err(Failure::new(Kind::VersionChanged, detail))
+}
+
+fn with_version(status: StatusCode, audience: &Audience, body: impl Serialize) -> Response {
+    let tag = HeaderValue::from_str(&version(audience)).expect("quoted hex digits");
+    let mut response = (status, Json(body)).into_response();
+    response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
+/// Lists the audiences, by name.
+#[utoipa::path(get, path = "/v1/audiences", operation_id = "list_audiences", tag = "audiences", params(ListParameters),
+    responses((status = 200, body = AudiencesAnswer)))]
+pub(in crate::rest) async fn list(
+    State(state): State<AppState>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Answer<AudiencesAnswer> {
+    let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
+    if limit == 0 || limit > PAGE_MAX {
+        return Err(Failure::new(Kind::InvalidField, format!("`limit` is from 1 to {PAGE_MAX}")).at("limit"));
+    }
+    let after = match &parameters.cursor {
+        None => String::new(),
+        Some(cursor) => from_hex(cursor).ok_or_else(|| {
+            Failure::new(Kind::InvalidCursor, "this is not a cursor; send `next` of the page before as it is")
+                .at("cursor")
+        })?,
+    };
+    let snapshot = state.snapshot()?;
+    let mut named = snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.') && **name > after);
+    let audiences: Vec<_> =
+        named.by_ref().take(limit).map(|(name, audience)| AudienceAnswer::of(name, audience)).collect();
+    let next = named.next().and(audiences.last()).map(|last| to_hex(&last.name));
+    Ok(Json(AudiencesAnswer { audiences, next, epoch: snapshot.epoch().0 }))
+}
+
+fn to_hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<String> {
+    if text.is_empty() || !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> =
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect();
+    String::from_utf8(bytes?).ok()
+}
+
+/// Tells what an audience is.
+#[utoipa::path(get, path = "/v1/audiences/{name}", operation_id = "get_audience", tag = "audiences",
+    params(("name" = String, Path)), responses((status = 200, body = AudienceAnswer)))]
+pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path<String>) -> Result<Response, Failure> {
+    let snapshot = state.snapshot()?;
+    let audience = find(&snapshot, &name)?;
+    Ok(with_version(StatusCode::OK, audience, AudienceAnswer::of(&name, audience)))
+}
+
+/// Defines an audience, or uploads a list of users as one.
+///
+/// With a JSON body the audience is an expression. With `application/x-ndjson`, `text/csv` (a column `user_id`) or
+/// `text/plain` (an id a line) the body is a list of users, of any length; it replaces the audience at once when it
+/// was read to its end. An uploaded user who is not known yet becomes a member when it becomes known.
+/// `If-Match` with the `ETag` of a `GET` refuses the change if somebody else was faster.
+#[utoipa::path(put, path = "/v1/audiences/{name}", operation_id = "put_audience", tag = "audiences",
+    params(("name" = String, Path), PutParameters, ("If-Match" = Option<String>, Header, description = "The version to replace")),
+    request_body(content((AudienceRequest = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "text/plain"))),
+    responses((status = 200, description = "Replaced, or a list was uploaded", body = AudienceAnswer),
+        (status = 201, description = "New", body = AudienceAnswer)))]
+pub(in crate::rest) async fn put(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Parameters(parameters): Parameters<PutParameters>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Failure> {
+    check_name(&name)?;
+    match list_format(&headers)? {
+        Some(format) => {
+            let description = parameters.description.unwrap_or_default();
+            check_description(&description)?;
+            upload_list(state, name, description, headers, request, format).await
+        }
+        None => {
+            let limit = state.config.body_bytes_max;
+            let bytes = to_bytes(request, limit).await.map_err(|error| body::body_failure(&error, limit))?;
+            define(state, name, headers, body::parse(&bytes)?).await
+        }
+    }
+}
+
+/// How a list is written, by `Content-Type`; `None` for an expression in JSON.
+fn list_format(headers: &HeaderMap) -> Result<Option<UserListFormat>, Failure> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match name.as_str() {
+        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(None),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Some(UserListFormat::Ndjson)),
+        "text/csv" => Ok(Some(UserListFormat::Csv)),
+        "text/plain" => Ok(Some(UserListFormat::Text)),
+        other => Err(Failure::new(Kind::UnsupportedMedia, format!("an audience cannot be read from `{other}`"))
+            .suggest("send application/json with `where`, or a list as application/x-ndjson, text/csv or text/plain")),
+    }
+}
+
+async fn define(
+    state: AppState,
+    name: String,
+    headers: HeaderMap,
+    request: AudienceRequest,
+) -> Result<Response, Failure> {
+    check_description(&request.description)?;
+    let changing = state.lock_definitions().await;
+    let store = Arc::clone(state.store()?);
+    limits::blocking(move || {
+        let _changing = changing;
+        let snapshot = store.snapshot();
+        let present = visible_audience(&snapshot, &name);
+        check_version(&headers, present)?;
+        let audience = checked(&snapshot, &name, &request)?;
+        store.put_audience(&name, audience.clone())?;
+        store.publish()?;
+        let status = if present.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+        Ok(with_version(status, &audience, AudienceAnswer::of(&name, &audience)))
+    })
+    .await
+}
+
+fn visible_audience<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Audience> {
+    snapshot.audiences().get(name).filter(|_| !name.starts_with('.'))
+}
+
+/// The audience in canonical form, if it and all that it names can be.
+fn checked(snapshot: &Snapshot, name: &str, request: &AudienceRequest) -> Result<Audience, Failure> {
+    let changed_at = jiff::Timestamp::now().as_microsecond();
+    let of = |text: String| Audience {
+        definition: Definition::Expression(text),
+        description: request.description.clone(),
+        changed_at,
+    };
+    // An expression that names its own audience must meet itself to be refused, hence the two steps: what it would
+    // mean to others is checked with the new definition in place.
+    let text = request.r#where.text("/where")?;
+    let mut audiences = snapshot.audiences().clone();
+    audiences.insert(name.to_owned(), of(text));
+    let bound = request.r#where.bind_with(snapshot.catalog(), &audiences, "/where")?;
+    Ok(of(bound.text))
+}
+
+async fn upload_list(
+    state: AppState,
+    name: String,
+    description: String,
+    headers: HeaderMap,
+    body: Body,
+    format: UserListFormat,
+) -> Result<Response, Failure> {
+    let store = Arc::clone(state.store()?);
+    let list_id = new_list_id(&name);
+    let guard = HiddenAudience::put(&store, &list_id).await?;
+    let decoder = LineDecoder::UserList(UserListDecoder::new(format, &list_id));
+    let report = upload::receive(&state, body, decoder, None).await?;
+    if report.accepted == 0 && report.rejected > 0 {
+        let first = &report.errors[0];
+        let detail = format!("no line of the list could be taken; line {}: {}", first.line, first.error);
+        return Err(Failure::new(Kind::MalformedBody, detail));
+    }
+    let changing = state.lock_definitions().await;
+    let predicate = Predicate::Listed(list_id.clone());
+    let named = name.clone();
+    let (audience, epoch) = limits::blocking(move || {
+        let _changing = changing;
+        check_version(&headers, visible_audience(&store.snapshot(), &named))?;
+        let definition = Definition::Uploaded { list_id, user_count: report.accepted };
+        let audience = Audience { definition, description, changed_at: jiff::Timestamp::now().as_microsecond() };
+        store.put_audience(&named, audience.clone())?;
+        let epoch = store.publish()?;
+        drop(guard);
+        Ok((audience, epoch))
+    })
+    .await?;
+    let known =
+        limits::query(&state, None, move |snapshot, context| Ok(ops::count(snapshot, &predicate, context)?)).await?;
+    let UploadAnswer { accepted, rejected, errors, .. } = report;
+    let answer = UploadedAnswer { name, ids: accepted, known, rejected, errors, epoch: epoch.0 };
+    Ok(with_version(StatusCode::OK, &audience, answer))
+}
+
+fn new_list_id(name: &str) -> String {
+    let now = jiff::Timestamp::now().as_microsecond();
+    format!("{name}@{now}-{:08x}", RandomState::new().hash_one(now) as u32)
+}
+
+/// Names a list while it is being written; goes when dropped.
+struct HiddenAudience {
+    store: Arc<Store>,
+    name: String,
+}
+
+impl HiddenAudience {
+    async fn put(store: &Arc<Store>, list_id: &str) -> Result<HiddenAudience, Failure> {
+        let hidden = HiddenAudience { store: Arc::clone(store), name: format!("{HIDDEN_PREFIX}{list_id}") };
+        let definition = Definition::Uploaded { list_id: list_id.to_owned(), user_count: 0 };
+        limits::blocking(move || {
+            let audience = Audience { definition, description: String::new(), changed_at: 0 };
+            hidden.store.put_audience(&hidden.name, audience)?;
+            hidden.store.publish()?;
+            Ok(hidden)
+        })
+        .await
+    }
+}
+
+impl Drop for HiddenAudience {
+    fn drop(&mut self) {
+        let (store, name) = (Arc::clone(&self.store), std::mem::take(&mut self.name));
+        let forget = move || {
+            if let Err(error) = store.delete_audience(&name) {
+                tracing::warn!(%error, "a finished upload is not forgotten until the next start");
+            }
+        };
+        // Deleting waits for the disk; the drop may happen on a thread that serves connections.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(forget)),
+            Err(_) => forget(),
+        }
+    }
+}
+
+/// Forgets the hidden audiences of uploads that a crash broke off. To be called before requests are answered.
+///
+/// # Errors
+/// Those of the store.
+pub fn forget_broken_uploads(store: &Store) -> Result<(), WriteError> {
+    let snapshot = store.snapshot();
+    let broken = snapshot.audiences().keys().filter(|name| name.starts_with(HIDDEN_PREFIX));
+    broken.map(|name| store.delete_audience(name).map(|_| ())).collect()
+}
+
+/// Forgets an audience. Refused while other audiences use it.
+#[utoipa::path(delete, path = "/v1/audiences/{name}", operation_id = "delete_audience", tag = "audiences",
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The version to delete")),
+    responses((status = 204, description = "It is gone")))]
+pub(in crate::rest) async fn delete(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Failure> {
+    let changing = state.lock_definitions().await;
+    let store = Arc::clone(state.store()?);
+    limits::blocking(move || {
+        let _changing = changing;
+        let snapshot = store.snapshot();
+        check_version(&headers, Some(find(&snapshot, &name)?))?;
+        let users = users_of(&snapshot, &name);
+        if !users.is_empty() {
+            let detail = format!("audience `{name}` is used by {}; change or delete these first", users.join(", "));
+            return Err(Failure::new(Kind::StillUsed, detail));
+        }
+        store.delete_audience(&name)?;
+        store.publish()?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
+}
+
+/// The audiences that would mean nothing without this one.
+fn users_of(snapshot: &Snapshot, name: &str) -> Vec<String> {
+    let mut rest = snapshot.audiences().clone();
+    rest.remove(name);
+    let uses = |(_, audience): &(&String, &Audience)| {
+        let Definition::Expression(text) = &audience.definition else { return false };
+        let expression = Where::Text(text.clone());
+        let failure = expression.bind_with(snapshot.catalog(), &rest, "").err();
+        failure.is_some_and(|failure| failure.kind == Kind::UnknownAudience)
+    };
+    rest.iter().filter(uses).map(|(user, _)| format!("`{user}`")).collect()
+}
+
+/// Lists the members of an audience; formats and pages as `POST /v1/members`.
+#[utoipa::path(get, path = "/v1/audiences/{name}/members", operation_id = "audience_members", tag = "audiences",
+    params(("name" = String, Path), MembersParameters),
+    responses((status = 200, content(
+        (members::MembersAnswer = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"), (Vec<u8> = "application/vnd.apache.parquet"),
+        (Vec<u8> = "application/vnd.roaring")))))]
+pub(in crate::rest) async fn members(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Parameters(parameters): Parameters<MembersParameters>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    find(&state.snapshot()?, &name)?;
+    let MembersParameters { limit, cursor, timeout_ms, shard } = parameters;
+    let expression = format!("in_audience('{}')", name.replace('\'', "''"));
+    let request = MembersRequest { r#where: Some(Where::Text(expression)), limit, cursor, timeout_ms };
+    members::respond(&state, &headers, request, shard).await
+}

@@ -1,0 +1,362 @@
+//! `PUT` and `GET /v1/catalog`: which tags there are.
+//!
+//! A put brings the catalog to what the document says. New tags are declared; a tag that is missing from the document
+//! would be dropped with all its data, so that is refused unless asked for; a type never changes. Everything that is
+//! wrong is told at once, and nothing is changed unless everything is right.
+
+use super::expression::Where;
+use super::profile::type_name;
+use crate::error::{Failure, Item, Kind, escape_pointer};
+use crate::rest::body::{JsonBody, Parameters};
+use crate::rest::limits;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::State;
+use engine::catalog::{Catalog, SCALE_MAX, TagType, Unit};
+use engine::store::{Audience, Definition, Snapshot, Store};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+/// A catalog, as `catalog.yaml` and REST write it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"tags": {"gender": {"type": "enum"}, "age": {"type": "number"}, "interest": {"type": "set"}}}))]
+pub struct CatalogDocument {
+    /// The tags by name.
+    #[serde(default, deserialize_with = "each_key_once")]
+    pub tags: BTreeMap<String, TagDeclaration>,
+    /// Event types. Not available yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub facts: Option<serde_json::Value>,
+    /// Vector spaces. Not available yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub spaces: Option<serde_json::Value>,
+    /// Streaming sources. Not available yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub sources: Option<serde_json::Value>,
+}
+
+/// One tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TagDeclaration {
+    /// How its values behave.
+    pub r#type: TypeName,
+    /// For `number`: digits behind the point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<u8>,
+    /// For `number`: `timestamp` for times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitName>,
+}
+
+/// The types of tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TypeName {
+    /// Many values at a time.
+    Set,
+    /// One value at a time.
+    Enum,
+    /// True or false.
+    Flag,
+    /// A number, a decimal or a time.
+    Number,
+}
+
+/// The units of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitName {
+    /// A time, kept in microseconds.
+    Timestamp,
+}
+
+/// How to put.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PutParameters {
+    /// Only tell what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Drop tags that the document does not have, with all their data.
+    #[serde(default)]
+    pub allow_drop: bool,
+}
+
+/// What a put changed, or would change.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PutAnswer {
+    /// The differences; empty if the catalog was so already.
+    pub changes: Vec<Change>,
+    /// Whether they were made; false with `dry_run`.
+    pub applied: bool,
+    /// The tags as they are afterwards.
+    pub tags: BTreeMap<String, TagDeclaration>,
+    /// Number of the view that shows the catalog.
+    pub epoch: u64,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Change {
+    /// `add` or `drop`.
+    pub change: ChangeKind,
+    /// The tag.
+    pub tag: String,
+    /// Its type, for people.
+    pub r#type: String,
+}
+
+/// What happens to a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It is declared.
+    Add,
+    /// It goes, with all its data.
+    Drop,
+}
+
+/// A map in which no key may come twice.
+fn each_key_once<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    struct Once<V>(PhantomData<V>);
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Once<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object with a declaration for each tag")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut declared = BTreeMap::new();
+            while let Some((name, declaration)) = map.next_entry::<String, V>()? {
+                if declared.contains_key(&name) {
+                    return Err(serde::de::Error::custom(format!("`{name}` is declared twice")));
+                }
+                declared.insert(name, declaration);
+            }
+            Ok(declared)
+        }
+    }
+    deserializer.deserialize_map(Once(PhantomData))
+}
+
+impl CatalogDocument {
+    /// The document that says what a catalog is.
+    pub fn of(catalog: &Catalog) -> CatalogDocument {
+        let tags = catalog.tags().map(|(name, tag)| (name.to_owned(), TagDeclaration::of(tag.tag_type)));
+        CatalogDocument { tags: tags.collect(), ..CatalogDocument::default() }
+    }
+
+    fn later(&self) -> Option<Failure> {
+        let parts = [("facts", &self.facts), ("spaces", &self.spaces), ("sources", &self.sources)];
+        let is_said = |value: &Option<serde_json::Value>| match value {
+            None | Some(serde_json::Value::Null) => false,
+            Some(serde_json::Value::Object(entries)) => !entries.is_empty(),
+            Some(_) => true,
+        };
+        let (name, _) = parts.into_iter().find(|(_, value)| is_said(value))?;
+        let detail = format!("`{name}` in a catalog is not available yet in this version; leave it out");
+        Some(Failure::new(Kind::NotAvailable, detail).at(format!("/{name}")))
+    }
+}
+
+impl TagDeclaration {
+    /// The declaration of a type.
+    pub fn of(tag_type: TagType) -> TagDeclaration {
+        let declared = |r#type, scale, unit| TagDeclaration { r#type, scale, unit };
+        match tag_type {
+            TagType::Set => declared(TypeName::Set, None, None),
+            TagType::Enum => declared(TypeName::Enum, None, None),
+            TagType::Flag => declared(TypeName::Flag, None, None),
+            TagType::Number(Unit::Integer) => declared(TypeName::Number, None, None),
+            TagType::Number(Unit::Decimal { scale }) => declared(TypeName::Number, Some(scale), None),
+            TagType::Number(Unit::Timestamp) => declared(TypeName::Number, None, Some(UnitName::Timestamp)),
+        }
+    }
+
+    /// The type that is declared; the error is for people.
+    fn tag_type(self) -> Result<TagType, String> {
+        if self.r#type != TypeName::Number && (self.scale.is_some() || self.unit.is_some()) {
+            return Err("`scale` and `unit` belong to `type: number` only".to_owned());
+        }
+        match (self.r#type, self.scale, self.unit) {
+            (TypeName::Set, ..) => Ok(TagType::Set),
+            (TypeName::Enum, ..) => Ok(TagType::Enum),
+            (TypeName::Flag, ..) => Ok(TagType::Flag),
+            (TypeName::Number, None | Some(0), None) => Ok(TagType::Number(Unit::Integer)),
+            (TypeName::Number, Some(scale), None) if scale <= SCALE_MAX => Ok(TagType::Number(Unit::Decimal { scale })),
+            (TypeName::Number, Some(_), None) => Err(format!("`scale` is at most {SCALE_MAX}")),
+            (TypeName::Number, None, Some(UnitName::Timestamp)) => Ok(TagType::Number(Unit::Timestamp)),
+            (TypeName::Number, Some(_), Some(_)) => Err("a timestamp has no `scale`".to_owned()),
+        }
+    }
+}
+
+/// Where a catalog is going.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The catalog as it will be.
+    pub catalog: Catalog,
+    /// How it differs.
+    pub changes: Vec<Change>,
+}
+
+/// Compares a catalog with a document.
+///
+/// # Errors
+/// [`Kind::InvalidCatalog`] or [`Kind::UnsafeChange`] with everything that is wrong, or [`Kind::NotAvailable`].
+pub fn plan(snapshot: &Snapshot, document: &CatalogDocument, allow_drop: bool) -> Result<Plan, Failure> {
+    if let Some(failure) = document.later() {
+        return Err(failure);
+    }
+    let mut plan = Plan { catalog: snapshot.catalog().clone(), changes: Vec::new() };
+    let mut wrong = Vec::new();
+    for (name, declaration) in &document.tags {
+        match declare(&mut plan.catalog, name, *declaration) {
+            Ok(None) => {}
+            Ok(Some(tag_type)) => plan.changes.push(change(ChangeKind::Add, name, tag_type)),
+            Err(failure) => wrong.push(failure),
+        }
+    }
+    for (name, tag) in snapshot.catalog().tags() {
+        if document.tags.contains_key(name) {
+            continue;
+        }
+        if !allow_drop {
+            let detail = format!("tag `{name}` is not in the new catalog: dropping it would lose its data");
+            wrong.push(Failure::new(Kind::UnsafeChange, detail).at(format!("/tags/{}", escape_pointer(name))));
+            continue;
+        }
+        plan.catalog.drop_tag(name);
+        plan.changes.push(change(ChangeKind::Drop, name, tag.tag_type));
+    }
+    if wrong.is_empty() {
+        wrong = broken_audiences(snapshot, &plan.catalog);
+    }
+    match all_wrong(wrong) {
+        Some(failure) => Err(failure),
+        None => Ok(plan),
+    }
+}
+
+fn change(change: ChangeKind, name: &str, tag_type: TagType) -> Change {
+    Change { change, tag: name.to_owned(), r#type: tag_type.to_string() }
+}
+
+/// The type if the tag is new.
+fn declare(catalog: &mut Catalog, name: &str, declaration: TagDeclaration) -> Result<Option<TagType>, Failure> {
+    let pointer = || format!("/tags/{}", escape_pointer(name));
+    let tag_type = declaration
+        .tag_type()
+        .map_err(|why| Failure::new(Kind::InvalidCatalog, format!("tag `{name}`: {why}")).at(pointer()))?;
+    let is_new = catalog.tag(name).is_none();
+    catalog.declare(name, tag_type)?;
+    Ok(is_new.then_some(tag_type))
+}
+
+/// Audiences that mean something now and would not with the new catalog.
+fn broken_audiences(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Failure> {
+    let audiences = snapshot.audiences();
+    let breaks = |(name, audience): (&String, &Audience)| {
+        let Definition::Expression(text) = &audience.definition else { return None };
+        let expression = Where::Text(text.clone());
+        expression.bind_with(snapshot.catalog(), audiences, "").ok()?;
+        let failure = expression.bind_with(catalog, audiences, "").err()?;
+        let detail = format!("audience `{name}` would break: {}", failure.detail);
+        Some(Failure::new(Kind::UnsafeChange, detail))
+    };
+    audiences.iter().filter_map(breaks).collect()
+}
+
+/// One failure that tells all.
+fn all_wrong(mut wrong: Vec<Failure>) -> Option<Failure> {
+    if wrong.len() < 2 {
+        let failure = wrong.pop()?;
+        return Some(advise(failure));
+    }
+    let errors = wrong.iter().map(|failure| Item { pointer: failure.pointer.clone(), detail: failure.detail.clone() });
+    let errors: Vec<Item> = errors.collect();
+    let first = &wrong[0];
+    let detail = format!("{} ({} more things are wrong, see errors)", first.detail, wrong.len() - 1);
+    let mut failure = Failure { errors, ..Failure::new(first.kind, detail) };
+    failure.pointer.clone_from(&first.pointer);
+    Some(advise(failure))
+}
+
+fn advise(failure: Failure) -> Failure {
+    let is_drop = failure.kind == Kind::UnsafeChange && failure.detail.contains("not in the new catalog");
+    if is_drop {
+        failure.suggest("keep the tag in the document, or allow it with allow_drop=true (beluga apply --allow-drop)")
+    } else {
+        failure
+    }
+}
+
+/// Brings a store to what a document says, and makes it visible.
+///
+/// # Errors
+/// As [`plan`]; and those of the store.
+pub fn apply(store: &Store, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {
+    // What was put before may not be published yet.
+    store.publish()?;
+    let snapshot = store.snapshot();
+    let plan = plan(&snapshot, document, parameters.allow_drop)?;
+    let mut epoch = snapshot.epoch();
+    if !parameters.dry_run && !plan.changes.is_empty() {
+        store.put_catalog(plan.catalog.clone())?;
+        epoch = store.publish()?;
+    }
+    Ok(PutAnswer {
+        changes: plan.changes,
+        applied: !parameters.dry_run,
+        tags: CatalogDocument::of(&plan.catalog).tags,
+        epoch: epoch.0,
+    })
+}
+
+/// The tags there are.
+#[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
+    responses((status = 200, body = CatalogDocument)))]
+pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {
+    Ok(Json(CatalogDocument::of(state.snapshot()?.catalog())))
+}
+
+/// Brings the catalog to what the document says.
+///
+/// A tag's type never changes, and a tag with data is dropped only with `allow_drop`.
+#[utoipa::path(put, path = "/v1/catalog", operation_id = "put_catalog", tag = "data", params(PutParameters),
+    request_body = CatalogDocument, responses((status = 200, body = PutAnswer)))]
+pub(in crate::rest) async fn put(
+    State(state): State<AppState>,
+    Parameters(parameters): Parameters<PutParameters>,
+    JsonBody(document): JsonBody<CatalogDocument>,
+) -> Answer<PutAnswer> {
+    let changing = state.lock_definitions().await;
+    let store = std::sync::Arc::clone(state.store()?);
+    limits::blocking(move || {
+        let _changing = changing;
+        apply(&store, &document, parameters)
+    })
+    .await
+    .map(Json)
+}
+
+/// A type as a catalog writes it, with its scale or unit.
+pub fn type_text(tag_type: TagType) -> String {
+    match tag_type {
+        TagType::Number(Unit::Decimal { scale }) => format!("number, scale: {scale}"),
+        TagType::Number(Unit::Timestamp) => "number, unit: timestamp".to_owned(),
+        other => type_name(other).to_owned(),
+    }
+}

@@ -1,0 +1,175 @@
+//! `POST /v1/explain`: how a question is answered, as tree and as text.
+
+use super::count::elapsed_us;
+use super::expression::Where;
+use crate::error::Failure;
+use crate::rest::body::JsonBody;
+use crate::rest::limits;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::State;
+use engine::audience::ops::{self, NodeStats, PlanNode, QueryContext};
+use engine::store::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
+use std::time::Instant;
+
+/// What to explain.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"where": "gender = 'f' AND age < 30", "analyze": true}))]
+pub struct ExplainRequest {
+    /// The question.
+    pub r#where: Where,
+    /// Run it as well, and measure.
+    #[serde(default)]
+    pub analyze: bool,
+    /// Longest time, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExplainAnswer {
+    /// The question in canonical form.
+    pub r#where: String,
+    /// The plan's root.
+    pub plan: Node,
+    /// The same for people.
+    pub text: String,
+    /// Number of the view that was asked.
+    pub epoch: u64,
+    /// Time of the query itself, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// A node of a plan.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Node {
+    /// `and`, `or`, `leaf`, …
+    pub operator: String,
+    /// What it is of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Estimated members.
+    pub estimate: u64,
+    /// What a run found; only with `analyze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<Actual>,
+    /// Operands, in the order they are evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
+    pub inputs: Vec<Node>,
+}
+
+/// What a node did in a run.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Actual {
+    /// Members.
+    pub members: u64,
+    /// Chunks of 65,536 users evaluated.
+    pub chunks_visited: u64,
+    /// Chunks that another operand ruled out.
+    pub chunks_skipped: u64,
+    /// Bytes of bitmaps read.
+    pub bytes_touched: u64,
+    /// Time in the node and its operands, in microseconds, summed over threads.
+    pub elapsed_us: f64,
+}
+
+impl From<PlanNode> for Node {
+    fn from(node: PlanNode) -> Node {
+        Node {
+            operator: node.operator,
+            detail: node.detail,
+            estimate: node.estimate,
+            actual: node.actual.map(Actual::from),
+            inputs: node.inputs.into_iter().map(Node::from).collect(),
+        }
+    }
+}
+
+impl From<NodeStats> for Actual {
+    fn from(stats: NodeStats) -> Actual {
+        let NodeStats { members, chunks_visited, chunks_skipped, bytes_touched, nanoseconds } = stats;
+        Actual { members, chunks_visited, chunks_skipped, bytes_touched, elapsed_us: nanoseconds as f64 / 1000.0 }
+    }
+}
+
+/// Answers on a snapshot.
+///
+/// # Errors
+/// [`Failure`] for the client.
+pub fn answer(snapshot: &Snapshot, request: &ExplainRequest, context: &QueryContext) -> Result<ExplainAnswer, Failure> {
+    let started = Instant::now();
+    let bound = request.r#where.bind(snapshot, "/where")?;
+    let clock: Option<fn() -> u64> = request.analyze.then_some(monotonic_nanoseconds);
+    let plan = Node::from(ops::explain(snapshot, &bound.predicate, clock, context)?);
+    let mut text = String::new();
+    print(&plan, "", "", &mut text);
+    let epoch = snapshot.epoch().0;
+    Ok(ExplainAnswer { r#where: bound.text, plan, text, epoch, elapsed_us: elapsed_us(started) })
+}
+
+fn monotonic_nanoseconds() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_nanos() as u64
+}
+
+/// A line a node, operands below with a line to them.
+fn print(node: &Node, first: &str, rest: &str, out: &mut String) {
+    out.push_str(first);
+    out.push_str(&node.operator);
+    if !node.detail.is_empty() {
+        out.push_str(&format!(" {}", node.detail));
+    }
+    out.push_str(&format!("  (estimate {}", node.estimate));
+    if let Some(actual) = &node.actual {
+        out.push_str(&format!(
+            ", found {} in {:.1} µs, chunks {} visited {} skipped, {} bytes",
+            actual.members, actual.elapsed_us, actual.chunks_visited, actual.chunks_skipped, actual.bytes_touched
+        ));
+    }
+    out.push_str(")\n");
+    for (index, input) in node.inputs.iter().enumerate() {
+        let is_last = index + 1 == node.inputs.len();
+        let (branch, below) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        print(input, &format!("{rest}{branch}"), &format!("{rest}{below}"), out);
+    }
+}
+
+/// Explains how a question is answered.
+#[utoipa::path(post, path = "/v1/explain", operation_id = "explain", tag = "questions", request_body = ExplainRequest,
+    responses((status = 200, body = ExplainAnswer)))]
+pub(in crate::rest) async fn post(
+    State(state): State<AppState>,
+    JsonBody(request): JsonBody<ExplainRequest>,
+) -> Answer<ExplainAnswer> {
+    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
+        .await
+        .map(Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_a_tree() {
+        let leaf = |detail: &str| Node {
+            operator: "leaf".into(),
+            detail: detail.into(),
+            estimate: 2,
+            actual: None,
+            inputs: Vec::new(),
+        };
+        let or = Node { operator: "or".into(), inputs: vec![leaf("a"), leaf("b")], ..leaf("") };
+        let and = Node { operator: "and".into(), inputs: vec![or, leaf("c")], ..leaf("") };
+        let mut text = String::new();
+        print(&and, "", "", &mut text);
+        let expected = "and  (estimate 2)\n├─ or  (estimate 2)\n│  ├─ leaf a  (estimate 2)\n│  └─ leaf b  (estimate 2)\n└─ leaf c  (estimate 2)\n";
+        assert_eq!(text, expected);
+    }
+}

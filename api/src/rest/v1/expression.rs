@@ -1,0 +1,103 @@
+//! The `where` of a question: text of the audience language, or its JSON tree form.
+
+use crate::error::{Failure, Kind, nearest};
+use engine::audience::bind::bind;
+use engine::audience::expr::Expr;
+use engine::audience::parse::parse;
+use engine::audience::predicate::Predicate;
+use engine::catalog::{Catalog, Tag};
+use engine::store::{Audience, Snapshot};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// An audience expression.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Where {
+    /// In the audience language: `gender = 'f' AND age >= 25`.
+    Text(String),
+    /// As a tree.
+    Tree(serde_json::Value),
+}
+
+impl utoipa::PartialSchema for Where {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+        let text = ObjectBuilder::new().schema_type(Type::String).description(Some(
+            "The audience language: a SQL boolean expression over tags, such as `gender = 'f' AND age BETWEEN 25 AND 34`",
+        ));
+        let tree = ObjectBuilder::new().schema_type(Type::Object).description(Some("The same as a JSON tree"));
+        OneOfBuilder::new().item(text).item(tree).into()
+    }
+}
+
+impl utoipa::ToSchema for Where {}
+
+impl From<&str> for Where {
+    fn from(text: &str) -> Where {
+        Where::Text(text.to_owned())
+    }
+}
+
+/// An expression whose names and types are settled.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Its canonical text.
+    pub text: String,
+    /// What it means.
+    pub predicate: Predicate,
+}
+
+impl Where {
+    /// Checks the expression against a snapshot; `pointer` is where it stands in the body.
+    ///
+    /// # Errors
+    /// The kinds of [`engine::audience::error::ExprErrorKind`], with span or pointer.
+    pub fn bind(&self, snapshot: &Snapshot, pointer: &str) -> Result<Bound, Failure> {
+        self.bind_with(snapshot.catalog(), snapshot.audiences(), pointer)
+    }
+
+    /// As [`Where::bind`], against a catalog and audiences that are not published.
+    ///
+    /// # Errors
+    /// As [`Where::bind`].
+    pub fn bind_with(
+        &self,
+        catalog: &Catalog,
+        audiences: &BTreeMap<String, Audience>,
+        pointer: &str,
+    ) -> Result<Bound, Failure> {
+        let expr = self.parse(pointer)?;
+        let predicate = bind(&expr, catalog, audiences).map_err(|error| Failure::from(error).at(pointer))?;
+        Ok(Bound { text: expr.to_string(), predicate })
+    }
+
+    /// The canonical text, names and types unchecked.
+    ///
+    /// # Errors
+    /// As [`Where::bind`], for what concerns the grammar.
+    pub fn text(&self, pointer: &str) -> Result<String, Failure> {
+        Ok(self.parse(pointer)?.to_string())
+    }
+
+    fn parse(&self, pointer: &str) -> Result<Expr, Failure> {
+        match self {
+            Where::Text(text) => parse(text).map_err(|error| Failure::from(error).at(pointer)),
+            Where::Tree(_) => Err(Failure::new(Kind::InvalidField, "an expression is text").at(pointer)),
+        }
+    }
+}
+
+/// The tag of a name.
+///
+/// # Errors
+/// [`Kind::UnknownTag`] with the nearest name.
+pub fn tag<'a>(catalog: &'a Catalog, name: &str, pointer: &str) -> Result<&'a Tag, Failure> {
+    catalog.tag(name).ok_or_else(|| {
+        let failure = Failure::new(Kind::UnknownTag, format!("there is no tag `{name}`")).at(pointer);
+        match nearest(name, catalog.tags().map(|(name, _)| name)) {
+            Some(name) => failure.suggest(format!("did you mean `{name}`?")),
+            None => failure.suggest("GET /v1/catalog lists the tags"),
+        }
+    })
+}

@@ -1,0 +1,20 @@
+//! Version 1: the resources.
+//!
+//! Each file holds what goes over the wire, a plain function from snapshot and request to answer, and the handler
+//! around it. The command line calls the same functions when it opens a directory itself.
+
+pub mod audiences;
+pub mod catalog;
+pub mod count;
+pub mod explain;
+pub mod export;
+pub mod expression;
+pub mod members;
+pub mod number;
+pub mod overlap;
+pub mod profile;
+pub mod sample;
+pub mod tags;
+pub mod top;
+pub mod upload;
+pub mod users;

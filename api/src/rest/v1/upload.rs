@@ -1,0 +1,240 @@
+//! Bodies of records, of any length: decoded as they arrive, written in batches, acknowledged once on disk.
+//!
+//! Batches end where [`BodyReader`] says, which depends on the body alone. With an idempotency key each batch is a step
+//! that the store does once: (key, number of the batch) with a digest of the body's bytes in it and of whether it is the
+//! last one. So a body sent again after a crash in its middle goes on exactly where it stopped, and a body that
+//! differs anywhere, or is longer or shorter, is noticed before anything of the difference is written.
+
+use crate::error::{Failure, Kind};
+use crate::rest::body::body_failure;
+use crate::rest::limits;
+use crate::state::{AppState, KeyInUse};
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use engine::ids::Lsn;
+use engine::store::{Once, Store};
+use engine::update::UpdateBatch;
+use futures::StreamExt;
+use ingest::decode::body::{BodyReader, LineDecoder, LineReport};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Chunks of a body that are decoded in one go if they have arrived.
+const CHUNKS_AT_ONCE: usize = 32;
+
+/// What became of the records of a body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UploadAnswer {
+    /// Records taken; they are on disk.
+    pub accepted: u64,
+    /// Records refused; nothing of them was applied.
+    pub rejected: u64,
+    /// The first refused ones, at most 100.
+    pub errors: Vec<LineFailure>,
+    /// The body came before under this idempotency key; nothing was changed.
+    pub repeated: bool,
+    /// Number of a view that shows the records; only with `visible=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+/// Why a record was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LineFailure {
+    /// The line, from 1.
+    pub line: u64,
+    /// What is wrong.
+    pub error: String,
+    /// The byte of the line, from 1, where it was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// What to write instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+impl From<LineReport> for UploadAnswer {
+    fn from(report: LineReport) -> UploadAnswer {
+        let errors = report.errors.into_iter().map(|(line, error)| LineFailure {
+            line,
+            error: error.message,
+            column: error.column,
+            suggestion: error.suggestion,
+        });
+        UploadAnswer {
+            accepted: report.accepted,
+            rejected: report.rejected,
+            errors: errors.collect(),
+            ..UploadAnswer::default()
+        }
+    }
+}
+
+/// A client's idempotency key, reserved while its request runs.
+pub struct IdempotencyKey {
+    hash: u128,
+    now_seconds: u64,
+    remember_seconds: u64,
+    _in_use: KeyInUse,
+}
+
+impl IdempotencyKey {
+    /// The key in the headers, for calls of one kind (`scope`).
+    ///
+    /// # Errors
+    /// [`Kind::InvalidField`] for a key that cannot be, [`Kind::KeyInUse`].
+    pub fn of(state: &AppState, headers: &HeaderMap, scope: &str) -> Result<Option<IdempotencyKey>, Failure> {
+        let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+        if value.is_empty() || value.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            let detail = format!("an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
+            return Err(Failure::new(Kind::InvalidField, detail).at("Idempotency-Key"));
+        }
+        let hash = xxh3_128(&[scope.as_bytes(), b"\0", value.as_bytes()].concat());
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Some(IdempotencyKey {
+            hash,
+            now_seconds: since_1970.as_secs(),
+            remember_seconds: state.config.idempotency.as_secs().max(1),
+            _in_use: state.use_key(hash)?,
+        }))
+    }
+
+    fn step(&self, number: u64, digest: u128) -> Once {
+        let key = xxh3_128(&[self.hash.to_le_bytes().as_slice(), &number.to_le_bytes()].concat());
+        Once { key, digest, now_seconds: self.now_seconds, remember_seconds: self.remember_seconds }
+    }
+}
+
+/// Reads a body to its end; what is answered is on disk.
+///
+/// # Errors
+/// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::MalformedBody`] if the body breaks off or is not
+/// what its encoding says, and those of the store. Batches written before are kept; with an idempotency
+/// key, sending the body again goes on behind them.
+pub async fn receive(
+    state: &AppState,
+    body: Body,
+    decoder: LineDecoder,
+    key: Option<IdempotencyKey>,
+) -> Result<UploadAnswer, Failure> {
+    let _permit = state.uploads.try_acquire().map_err(|_| {
+        Failure::new(Kind::TooManyQueries, "too many bodies are being read; try again a little later").retry_after(1)
+    })?;
+    let store = Arc::clone(state.store()?);
+    let mut reception = Reception::new(store, BodyReader::new(decoder, state.config.line_bytes_max), key);
+    let mut chunks = body.into_data_stream().ready_chunks(CHUNKS_AT_ONCE);
+    while let Some(arrived) = chunks.next().await {
+        let arrived: Result<Vec<Bytes>, axum::Error> = arrived.into_iter().collect();
+        let arrived = arrived.map_err(|error| body_failure(&error, usize::MAX))?;
+        reception = limits::blocking(move || reception.take(&arrived)).await?;
+    }
+    let observer = state.clone();
+    limits::blocking(move || reception.finish(&observer)).await
+}
+
+/// A body being read.
+struct Reception {
+    store: Arc<Store>,
+    reader: BodyReader,
+    key: Option<IdempotencyKey>,
+    batch: UpdateBatch,
+    /// Of the body's bytes in `batch`.
+    digest: Xxh3,
+    digested: bool,
+    /// A full batch that is written once it is known whether it is the last.
+    full: Option<(UpdateBatch, Xxh3)>,
+    steps: u64,
+    repeated_steps: u64,
+    end: Lsn,
+}
+
+impl Reception {
+    fn new(store: Arc<Store>, reader: BodyReader, key: Option<IdempotencyKey>) -> Reception {
+        Reception {
+            store,
+            reader,
+            key,
+            batch: UpdateBatch::new(),
+            digest: Xxh3::new(),
+            digested: false,
+            full: None,
+            steps: 0,
+            repeated_steps: 0,
+            end: Lsn(0),
+        }
+    }
+
+    fn take(mut self, chunks: &[Bytes]) -> Result<Reception, Failure> {
+        for chunk in chunks {
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                let before = rest;
+                let is_full = self.reader.feed(&mut rest, &mut self.batch);
+                let used = before.len() - rest.len();
+                if self.key.is_some() {
+                    self.digest.update(&before[..used]);
+                }
+                self.digested |= used > 0;
+                if is_full {
+                    self.seal()?;
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Sets a full batch aside and writes the one set aside before, which now is known not to be the last.
+    fn seal(&mut self) -> Result<(), Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        let digest = std::mem::replace(&mut self.digest, Xxh3::new());
+        self.digested = false;
+        match self.full.replace((batch, digest)) {
+            Some((batch, digest)) => self.write(&batch, digest, false),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, batch: &UpdateBatch, mut digest: Xxh3, is_last: bool) -> Result<(), Failure> {
+        let once = self.key.as_ref().map(|key| {
+            digest.update(&[u8::from(is_last)]);
+            key.step(self.steps, digest.digest128())
+        });
+        if batch.is_empty() && once.is_none() {
+            return Ok(());
+        }
+        let written = self.store.write(batch, once)?;
+        self.steps += 1;
+        self.repeated_steps += u64::from(written.repeated);
+        self.end = self.end.max(written.lsn);
+        Ok(())
+    }
+
+    fn finish(mut self, state: &AppState) -> Result<UploadAnswer, Failure> {
+        let report = self.reader.clone().finish(&mut self.batch);
+        let epoch = self.store.snapshot().epoch();
+        let (last, digest) = (std::mem::take(&mut self.batch), std::mem::replace(&mut self.digest, Xxh3::new()));
+        let full = self.full.take();
+        match (full, self.digested) {
+            (Some((batch, digest)), false) => self.write(&batch, digest, true)?,
+            (Some((batch, full_digest)), true) => {
+                self.write(&batch, full_digest, false)?;
+                self.write(&last, digest, true)?;
+            }
+            (None, true) => self.write(&last, digest, true)?,
+            (None, false) => {}
+        }
+        let started = Instant::now();
+        if self.end > Lsn(0) {
+            self.store.sync(self.end)?;
+            state.metrics.log_synced(started.elapsed());
+            state.metrics.wrote(epoch);
+        }
+        state.metrics.updates(report.accepted, report.rejected);
+        let repeated = self.steps > 0 && self.repeated_steps == self.steps;
+        Ok(UploadAnswer { repeated, ..UploadAnswer::from(report) })
+    }
+}

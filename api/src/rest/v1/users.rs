@@ -1,0 +1,109 @@
+//! `GET /v1/users/{id}`: one user's tags and audiences, the online look-up.
+
+use super::count::elapsed_us;
+use super::expression::Where;
+use super::number::Number;
+use crate::error::{Failure, Kind};
+use crate::rest::limits;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::{Path, State};
+use engine::audience::ops::{self, QueryContext, UserValue};
+use engine::audience::predicate::Predicate;
+use engine::catalog::{TagType, Unit};
+use engine::store::{Definition, Snapshot};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// A user.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UserAnswer {
+    /// The id.
+    pub user_id: String,
+    /// The tags that have a value: a string, a number, `true`, or a list of strings.
+    pub tags: BTreeMap<String, TagValue>,
+    /// The audiences that the user belongs to, by name.
+    pub audiences: Vec<String>,
+    /// Number of the view that was asked.
+    pub epoch: u64,
+    /// Time of the query itself, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// The value of a tag.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum TagValue {
+    /// Of a `flag`.
+    Flag(bool),
+    /// Of a `set`.
+    Set(Vec<String>),
+    /// Of an `enum`.
+    Enum(String),
+    /// Of a `number`.
+    Number(Number),
+}
+
+/// Answers on a snapshot.
+///
+/// # Errors
+/// [`Kind::NotFound`] if the user is not known.
+pub fn answer(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> Result<UserAnswer, Failure> {
+    let started = Instant::now();
+    let Some(found) = ops::user_tags(snapshot, user_id)? else {
+        return Err(Failure::new(Kind::NotFound, format!("user `{user_id}` is not known")));
+    };
+    let mut values: BTreeMap<_, _> = found.into_iter().collect();
+    let tags = snapshot
+        .catalog()
+        .tags()
+        .filter_map(|(name, tag)| Some((name.to_owned(), tag_value(tag.tag_type, values.remove(&tag.id)?))));
+    Ok(UserAnswer {
+        user_id: user_id.to_owned(),
+        tags: tags.collect(),
+        audiences: audiences_of(snapshot, user_id, context)?,
+        epoch: snapshot.epoch().0,
+        elapsed_us: elapsed_us(started),
+    })
+}
+
+fn tag_value(tag_type: TagType, value: UserValue) -> TagValue {
+    match (value, tag_type) {
+        (UserValue::Flag(value), _) => TagValue::Flag(value),
+        (UserValue::Set(values), _) => TagValue::Set(values),
+        (UserValue::Enum(value), _) => TagValue::Enum(value),
+        (UserValue::Number(value), TagType::Number(unit)) => TagValue::Number(Number::of(unit, value.into())),
+        (UserValue::Number(value), _) => TagValue::Number(Number::of(Unit::Integer, value.into())),
+    }
+}
+
+/// Asks each audience about this one user; the user's own bitmap rules out all chunks but one.
+fn audiences_of(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for (name, audience) in snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.')) {
+        let members = match &audience.definition {
+            Definition::Uploaded { list_id, .. } => Predicate::Listed(list_id.clone()),
+            Definition::Expression(text) => match Where::Text(text.clone()).bind(snapshot, "") {
+                Ok(bound) => bound.predicate,
+                Err(failure) => {
+                    tracing::warn!(audience = name, %failure, "an audience means nothing any more");
+                    continue;
+                }
+            },
+        };
+        let is_member = Predicate::And(vec![Predicate::Users(vec![user_id.to_owned()]), members]);
+        if ops::count(snapshot, &is_member, context)? > 0 {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// Tells a user's tags and audiences.
+#[utoipa::path(get, path = "/v1/users/{id}", operation_id = "get_user", tag = "data", params(("id" = String, Path)),
+    responses((status = 200, body = UserAnswer)))]
+pub(in crate::rest) async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Answer<UserAnswer> {
+    limits::query(&state, None, move |snapshot, context| answer(snapshot, &id, context)).await.map(Json)
+}

@@ -1,0 +1,181 @@
+//! A running server: bound before it opens its data, ready when it has, stopped without losing anything.
+//!
+//! Stopping goes in order: `/readyz` says no, requests in flight are finished (or cancelled after the drain time), what
+//! was written is published and checkpointed, the directory is given free.
+
+use crate::config::Config;
+use crate::error::{Failure, Kind};
+use crate::rest::router::router;
+use crate::rest::v1::audiences::forget_broken_uploads;
+use crate::state::AppState;
+use axum::serve::ListenerExt;
+use engine::store::{Options, Store};
+use engine::vfs::real::RealVfs;
+use ingest::keeper::{Keeper, KeeperOptions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How often unused cursors are looked for.
+const CURSOR_SWEEP: Duration = Duration::from_secs(10);
+
+/// A server; it ends when [`Server::stop`] is called. Dropping it ends it without a checkpoint, as a kill would.
+pub struct Server {
+    runtime: Runtime,
+    address: SocketAddr,
+    state: AppState,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Binds, then opens the data directory; returns when requests are answered.
+    ///
+    /// # Errors
+    /// [`Kind::LocalFile`] if the address is taken; those of opening the store.
+    pub fn start(config: Config) -> Result<Server, Failure> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("beluga-io")
+            .build()
+            .map_err(no_threads)?;
+        let listener = runtime.block_on(bind(config.http))?;
+        let address = listener.local_addr().map_err(|error| Failure::new(Kind::LocalFile, error.to_string()))?;
+        let state = AppState::new(config);
+        let (stop, stopped) = watch::channel(false);
+        let serving = runtime.spawn(serve(listener, state.clone(), stopped));
+        let store = open(&state.config)?;
+        let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
+        state.set_opened(store, keeper);
+        runtime.spawn(sweep_cursors(state.clone()));
+        Ok(Server { runtime, address, state, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What its requests share.
+    pub fn state(&self) -> &AppState {
+        &self.state
+    }
+
+    /// Waits until the process is told to end: Ctrl-C or SIGTERM.
+    pub fn wait_for_signal(&self) {
+        self.runtime.block_on(signal());
+    }
+
+    /// Ends: finishes requests, publishes, checkpoints.
+    ///
+    /// # Errors
+    /// The last checkpoint's failure; nothing acknowledged is lost by it.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.state.set_stopping();
+        let _ = self.stop.send(true);
+        let drain = self.state.config.drain;
+        let abort = self.serving.abort_handle();
+        let drained = self.runtime.block_on(async { tokio::time::timeout(drain, self.serving).await });
+        if drained.is_err() {
+            tracing::warn!("requests were still running at the end of the drain time and are cut off");
+            abort.abort();
+        }
+        // Handlers that were cut off are dropped here, which cancels their queries.
+        self.runtime.shutdown_timeout(Duration::from_secs(5));
+        match self.state.stop_keeper().and_then(|status| status.last_error) {
+            Some(error) => Err(Failure::new(Kind::LocalFile, format!("last checkpoint: {error}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn no_threads(error: std::io::Error) -> Failure {
+    Failure::new(Kind::LocalFile, format!("start threads: {error}"))
+}
+
+async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        let failure = Failure::new(Kind::LocalFile, format!("listen on {address}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => failure.suggest(
+                "another program listens there, perhaps another beluga: stop it, or choose another address with --http 127.0.0.1:7710",
+            ),
+            std::io::ErrorKind::PermissionDenied => failure.suggest("choose a port above 1023 with --http"),
+            _ => failure.suggest("choose an address of this machine with --http"),
+        }
+    })
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    state: AppState,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = listener.tap_io(|connection| {
+        // Answers are small; waiting to fill a packet would only delay them. Without the option they are still right.
+        let _ = connection.set_nodelay(true);
+    });
+    let routes = router(&state);
+    let stopping = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    axum::serve(listener, routes).with_graceful_shutdown(stopping).await
+}
+
+/// Opens the store of a configuration for serving.
+///
+/// # Errors
+/// Those of [`Store::open`].
+pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
+    let options = Options { shard_count: config.shard_count, memory_bytes_max: config.memory_bytes_max };
+    let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
+    forget_broken_uploads(&store)?;
+    Ok(Arc::new(store))
+}
+
+/// How a keeper tends the store of a configuration.
+pub fn keeper_options(config: &Config) -> KeeperOptions {
+    KeeperOptions {
+        publish_interval: config.publish_interval,
+        checkpoint_interval: config.checkpoint_interval,
+        checkpoint_memory_bytes: config.checkpoint_memory_bytes,
+        look_interval: KeeperOptions::default().look_interval.min(config.checkpoint_interval),
+    }
+}
+
+async fn sweep_cursors(state: AppState) {
+    let mut ticks = tokio::time::interval(CURSOR_SWEEP);
+    loop {
+        ticks.tick().await;
+        state.cursors.expire();
+    }
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,173 @@
+//! What all requests share: the store, its keeper, and what bounds the work on it.
+
+use crate::config::Config;
+use crate::error::{Failure, Kind};
+use crate::rest::cursors::Cursors;
+use crate::rest::limits::QueryGate;
+use crate::rest::metrics::Metrics;
+use engine::store::{Snapshot, Store};
+use ingest::keeper::{Keeper, KeeperStatus};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Semaphore;
+
+/// How far a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The data directory is being opened.
+    Starting,
+    /// Requests are answered.
+    Ready,
+    /// The server takes no new work and ends.
+    Stopping,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// What an [`AppState`] points to.
+pub struct Shared {
+    /// How the server runs.
+    pub config: Config,
+    /// Which queries run and wait.
+    pub queries: QueryGate,
+    /// Bodies of updates being read.
+    pub uploads: Arc<Semaphore>,
+    /// Exports being written.
+    pub exports: Arc<Semaphore>,
+    /// Snapshots held for cursors.
+    pub cursors: Cursors,
+    /// What is counted.
+    pub metrics: Metrics,
+    opened: OnceLock<Opened>,
+    phase: AtomicU8,
+    /// Hashes of the idempotency keys whose requests are running.
+    keys_in_use: Mutex<HashSet<u128>>,
+    /// Held while the catalog or an audience is read, checked and changed.
+    definitions: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Opened {
+    store: Arc<Store>,
+    keeper: Mutex<Option<Keeper>>,
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl AppState {
+    /// The state of a server whose store is not open yet.
+    pub fn new(config: Config) -> AppState {
+        AppState(Arc::new(Shared {
+            queries: QueryGate::new(config.concurrent_queries, config.queued_queries),
+            uploads: Arc::new(Semaphore::new(config.concurrent_uploads)),
+            exports: Arc::new(Semaphore::new(config.concurrent_uploads)),
+            cursors: Cursors::new(config.cursors_max, config.cursor_idle),
+            metrics: Metrics::new(),
+            opened: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            keys_in_use: Mutex::default(),
+            definitions: Arc::default(),
+            config,
+        }))
+    }
+
+    /// Hands over the open store and its keeper; from now on requests are answered.
+    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper) {
+        let _ = self.opened.set(Opened { store, keeper: Mutex::new(Some(keeper)) });
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
+    }
+
+    /// How far the server is.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// From now on `/readyz` says no.
+    pub fn set_stopping(&self) {
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// [`Kind::NotReady`] before it is open.
+    pub fn store(&self) -> Result<&Arc<Store>, Failure> {
+        match self.opened.get() {
+            Some(opened) => Ok(&opened.store),
+            None => Err(Failure::new(
+                Kind::NotReady,
+                "the server is still opening its data directory; /readyz tells when it is ready",
+            )
+            .retry_after(1)),
+        }
+    }
+
+    /// The newest published view.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn snapshot(&self) -> Result<Snapshot, Failure> {
+        Ok(self.store()?.snapshot())
+    }
+
+    /// What the keeper did; `None` before it started and after it stopped.
+    pub fn keeper_status(&self) -> Option<KeeperStatus> {
+        let opened = self.opened.get()?;
+        let keeper = lock(&opened.keeper);
+        keeper.as_ref().map(Keeper::status)
+    }
+
+    /// Ends the keeper with a last publish and checkpoint.
+    pub fn stop_keeper(&self) -> Option<KeeperStatus> {
+        let opened = self.opened.get()?;
+        let keeper = lock(&opened.keeper).take();
+        keeper.map(|keeper| keeper.stop(true))
+    }
+
+    /// Waits for the right to change definitions (catalog, audiences): check and change are one step.
+    pub async fn lock_definitions(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.definitions).lock_owned().await
+    }
+
+    /// Reserves an idempotency key while its request runs.
+    ///
+    /// # Errors
+    /// [`Kind::KeyInUse`] if another request with it runs.
+    pub fn use_key(&self, key: u128) -> Result<KeyInUse, Failure> {
+        if !lock(&self.keys_in_use).insert(key) {
+            let detail =
+                "the first request with this idempotency key is still running; wait for its answer, then repeat";
+            return Err(Failure::new(Kind::KeyInUse, detail).retry_after(1));
+        }
+        Ok(KeyInUse { state: self.clone(), key })
+    }
+}
+
+/// Gives an idempotency key free when dropped.
+pub struct KeyInUse {
+    state: AppState,
+    key: u128,
+}
+
+impl Drop for KeyInUse {
+    fn drop(&mut self) {
+        lock(&self.state.keys_in_use).remove(&self.key);
+    }
+}
+
+/// Locks; a panic elsewhere does not make what is behind the lock wrong, since every change of it is one step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
