@@ -20,7 +20,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     let mut users = Vec::new();
     let mut unknown_areas = 0;
     read(source::open(path, &["anonymous-msweb.data"], PUBLISHER)?, &mut users, &mut unknown_areas)?;
-    let is_one_file = !path.is_dir() && !path.extension().is_some_and(|extension| extension == "zip");
+    let is_one_file = !path.is_dir() && path.extension().is_none_or(|extension| extension != "zip");
     if !is_one_file {
         read(source::open(path, &["anonymous-msweb.test"], PUBLISHER)?, &mut users, &mut unknown_areas)?;
     }

@@ -38,7 +38,7 @@ const PUBLISHER: &str = "https://archive.ics.uci.edu/dataset/2/adult";
 pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     let mut users = Vec::new();
     let training = source::open(path, &["adult.data"], PUBLISHER)?;
-    let is_one_file = !path.is_dir() && !path.extension().is_some_and(|extension| extension == "zip");
+    let is_one_file = !path.is_dir() && path.extension().is_none_or(|extension| extension != "zip");
     read(training, &mut users)?;
     if !is_one_file {
         read(source::open(path, &["adult.test"], PUBLISHER)?, &mut users)?;

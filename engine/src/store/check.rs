@@ -1,13 +1,24 @@
 //! Verifying a data directory: every checksum, every container, and what must hold between them.
+//!
+//! * Files: those the newest manifest names are there, of the length it says, and whole.
+//! * Postings: below the shard's slot count; the values of an `enum` are disjoint and their union is `Exists`; slices lie within
+//!   `Exists`; above the oldest segment what exists was touched.
+//! * User ids: each in its shard, each found under its slot and no other.
+//! * The log: whole records of known form without a gap, but for a torn end.
 
-use super::manifest::ShardFiles;
+use super::manifest::{Manifest, ShardFiles};
+use super::once::OnceTable;
 use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_record};
-use super::{part_path, wal};
-use crate::dictionary::part::Part;
+use super::{once_path, part_path, wal};
+use crate::catalog::TagType;
+use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
-use crate::ids::{TagId, shard_of};
-use crate::segment::Segment;
+use crate::ids::{Lsn, TagId, shard_of};
+use crate::segment::{Key, Part, Segment};
+use crate::store::memtable::Types;
 use crate::vfs::Vfs;
+use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What a check found.
@@ -26,87 +37,192 @@ pub struct CheckReport {
 }
 
 /// Reads and verifies everything in `folder`, telling `progress` each file's bytes as it goes. Goes on after damage, to list all
-/// of it. The directory must not be open.
-pub fn check(vfs: &dyn Vfs, folder: &Path, mut progress: impl FnMut(u64)) -> CheckReport {
-    let mut report = CheckReport::default();
-    let (_, manifest) = match newest(vfs, folder) {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            report.problems.push(format!("{}: no manifest: not a Beluga directory", folder.display()));
-            return report;
-        }
-        Err(error) => {
-            report.problems.push(error.to_string());
-            return report;
-        }
-    };
-    let shard_count = manifest.shards.len() as u16;
-    for (shard, files) in manifest.shards.iter().enumerate() {
-        check_shard(vfs, folder, shard, shard_count, files, &mut report, &mut progress);
+/// of it. The directory must not be open. Changes nothing.
+pub fn check(vfs: &dyn Vfs, folder: &Path, progress: impl FnMut(u64)) -> CheckReport {
+    let mut checker = Checker { vfs, folder, report: CheckReport::default(), progress };
+    match newest(vfs, folder) {
+        Ok(Some((_, manifest))) => checker.all(&manifest),
+        Ok(None) => checker.report.problems.push(format!("{}: no manifest: not a Beluga directory", folder.display())),
+        Err(error) => checker.found(Err(error)),
     }
-    let mut records = 0;
-    let replayed = wal::replay(vfs, &folder.join("wal"), manifest.position(), |kind, lsn, payload| {
-        records += 1;
-        Record::decode(kind, payload).map(|_| ()).ok_or_else(|| unknown_record(&folder.join("wal"), lsn))
-    });
-    report.log_records = records;
-    report.problems.extend(replayed.err().map(|error| error.to_string()));
-    report
+    checker.report
 }
 
-fn check_shard(
-    vfs: &dyn Vfs,
-    folder: &Path,
-    shard: usize,
-    shard_count: u16,
-    files: &ShardFiles,
-    report: &mut CheckReport,
-    progress: &mut impl FnMut(u64),
-) {
-    let mut read = |report: &mut CheckReport, bytes: u64| {
-        report.files += 1;
-        report.bytes += bytes;
-        progress(bytes);
-    };
-    for (id, len) in &files.segments {
-        match open_segment(vfs, folder, shard, *id, *len) {
-            Err(error) => report.problems.push(error.to_string()),
-            Ok(segment) => {
-                read(report, segment.size_bytes());
-                report.problems.extend(check_segment(&segment, files.slot_count).err().map(|error| error.to_string()));
+struct Checker<'c, P> {
+    vfs: &'c dyn Vfs,
+    folder: &'c Path,
+    report: CheckReport,
+    progress: P,
+}
+
+impl<P: FnMut(u64)> Checker<'_, P> {
+    fn all(&mut self, manifest: &Manifest) {
+        let types = Types::of(&manifest.catalog);
+        for (shard, files) in manifest.shards.iter().enumerate() {
+            self.segments(shard, files, &types);
+            self.ids(shard, files, manifest.shards.len() as u16);
+        }
+        for file in &manifest.once_files {
+            let loaded = OnceTable::default().load(self.vfs, &once_path(self.folder, file.id));
+            self.found(loaded);
+        }
+        self.log(manifest.position());
+    }
+
+    /// Notes a problem, once.
+    fn found(&mut self, result: Result<(), ReadError>) {
+        if let Err(error) = result {
+            let problem = error.to_string();
+            if !self.report.problems.contains(&problem) {
+                self.report.problems.push(problem);
             }
         }
     }
-    for id in &files.parts {
-        match Part::open(vfs, &part_path(folder, shard, *id)) {
-            Err(error) => report.problems.push(error.to_string()),
-            Ok(part) => {
-                read(report, part.size_bytes());
-                report.users += part.slots().len() as u64;
-                report.problems.extend(check_part(&part, shard, shard_count).err().map(|error| error.to_string()));
+
+    fn read(&mut self, bytes: u64) {
+        self.report.files += 1;
+        self.report.bytes += bytes;
+        (self.progress)(bytes);
+    }
+
+    fn segments(&mut self, shard: usize, files: &ShardFiles, types: &Types) {
+        for (at, (id, len)) in files.segments.iter().enumerate() {
+            match open_segment(self.vfs, self.folder, shard, *id, *len) {
+                Err(error) => self.found(Err(error)),
+                Ok(segment) => {
+                    self.read(segment.size_bytes());
+                    let is_oldest = at + 1 == files.segments.len();
+                    self.segment(&SegmentCheck { segment, slot_count: files.slot_count, is_oldest }, types);
+                }
             }
         }
     }
-    report.problems.extend(open_dictionary(vfs, folder, shard, files).err().map(|error| error.to_string()));
-}
 
-fn check_segment(segment: &Segment, slot_count: u32) -> Result<(), ReadError> {
-    segment.verify()?;
-    for number in 0..segment.entry_count() {
-        let (key, posting) = (segment.key_at(number), segment.posting_at(number)?);
-        let beyond = posting.bitmap.last().is_some_and(|slot| slot >= slot_count);
-        if beyond || key.tag < TagId::FIRST_DECLARED && key.tag > TagId::UPLOADS {
-            return Err(ReadError::Corrupt {
-                path: segment.path().to_owned(),
-                offset_bytes: 0,
-                what: format!("posting {key:?} names users that the dictionary does not know"),
+    fn segment(&mut self, check: &SegmentCheck, types: &Types) {
+        let mut tags = BTreeSet::new();
+        let mut sound = true;
+        for number in 0..check.segment.entry_count() {
+            tags.insert(check.segment.key_at(number).tag);
+            let posting = check.posting(number);
+            sound &= posting.is_ok();
+            self.found(posting);
+        }
+        self.found(check.segment.verify());
+        // What holds between postings can only be told when each can be read.
+        for tag in tags.into_iter().filter(|_| sound) {
+            let related = check.tag(tag, types.get(tag));
+            self.found(related);
+        }
+    }
+
+    fn ids(&mut self, shard: usize, files: &ShardFiles, shard_count: u16) {
+        let mut sound = true;
+        for id in &files.parts {
+            let part = IdPart::open(self.vfs, &part_path(self.folder, shard, *id));
+            let checked = part.and_then(|part| {
+                self.read(part.size_bytes());
+                self.report.users += part.slots().len() as u64;
+                check_part(&part, shard, shard_count)
             });
+            sound &= checked.is_ok();
+            self.found(checked);
+        }
+        if sound {
+            let found = open_dictionary(self.vfs, self.folder, shard, files).and_then(|dictionary| {
+                let mut id = Vec::new();
+                for slot in 0..dictionary.slot_count() {
+                    id.clear();
+                    if dictionary.user_id(slot, &mut id)? && dictionary.slot_of(&id)? != Some(slot) {
+                        let at = dictionary.parts().into_iter().find(|part| part.slots().contains(&slot));
+                        return at.map_or(Ok(()), |part| Err(part.corrupt("a user id has two slots")));
+                    }
+                }
+                Ok(())
+            });
+            self.found(found);
         }
     }
-    Ok(())
+
+    /// Goes on behind damage with the next file.
+    fn log(&mut self, position: Lsn) {
+        let folder = self.folder.join("wal");
+        let mut from = position;
+        loop {
+            let mut next = from;
+            let replayed = wal::replay(self.vfs, &folder, from, |kind, lsn, payload| {
+                next = Lsn(lsn.0 + 1);
+                self.report.log_records += 1;
+                Record::decode(kind, payload).map(|_| ()).ok_or_else(|| unknown_record(&folder, lsn))
+            });
+            let Err(error) = replayed else { return };
+            self.found(Err(error));
+            match wal::file_after(self.vfs, &folder, next) {
+                Some(first) => from = first,
+                None => return,
+            }
+        }
+    }
 }
 
-fn check_part(part: &Part, shard: usize, shard_count: u16) -> Result<(), ReadError> {
+/// A segment and what it is held against.
+struct SegmentCheck {
+    segment: Segment,
+    slot_count: u32,
+    is_oldest: bool,
+}
+
+impl SegmentCheck {
+    fn corrupt(&self, tag: TagId, what: &str) -> ReadError {
+        ReadError::Corrupt { path: self.segment.path().to_owned(), offset_bytes: 0, what: format!("tag {tag}: {what}") }
+    }
+
+    fn posting(&self, number: usize) -> Result<(), ReadError> {
+        let (key, posting) = (self.segment.key_at(number), self.segment.posting_at(number)?);
+        if posting.bitmap.last().is_some_and(|slot| slot >= self.slot_count) {
+            return Err(self.corrupt(key.tag, "a posting names users that the dictionary does not have"));
+        }
+        if key.tag < TagId::FIRST_DECLARED && key.tag > TagId::UPLOADS {
+            return Err(self.corrupt(key.tag, "not a tag of this version"));
+        }
+        if self.is_oldest && matches!(key.part, Part::Touched | Part::Removed(_)) {
+            return Err(self.corrupt(key.tag, "the oldest segment hides something older"));
+        }
+        Ok(())
+    }
+
+    fn load(&self, tag: TagId, part: Part<'_>) -> Result<RoaringBitmap, ReadError> {
+        let posting = self.segment.posting(Key { tag, part })?;
+        Ok(posting.map(|posting| posting.bitmap.to_bitmap()).unwrap_or_default())
+    }
+
+    /// What must hold between the postings of a tag; `None` for one that was dropped.
+    fn tag(&self, tag: TagId, tag_type: Option<TagType>) -> Result<(), ReadError> {
+        let exists = self.load(tag, Part::Exists)?;
+        let (mut union, mut sum) = (RoaringBitmap::new(), 0);
+        for (part, users) in self.segment.parts(tag) {
+            match part {
+                Part::Slice(_) if !self.load(tag, part)?.is_subset(&exists) => {
+                    return Err(self.corrupt(tag, "a slice has users without a number"));
+                }
+                Part::Value(_) if tag_type == Some(TagType::Enum) => {
+                    union |= self.load(tag, part)?;
+                    sum += users;
+                }
+                _ => {}
+            }
+        }
+        if tag_type == Some(TagType::Enum) && (union.len() != sum || union != exists) {
+            return Err(self.corrupt(tag, "users have several values, or one that is not counted"));
+        }
+        let decides = matches!(tag_type, Some(TagType::Enum | TagType::Flag | TagType::Number(_)));
+        if decides && !self.is_oldest && !exists.is_subset(&self.load(tag, Part::Touched)?) {
+            return Err(self.corrupt(tag, "users have a value that was not touched"));
+        }
+        Ok(())
+    }
+}
+
+fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadError> {
     part.verify()?;
     for slot in part.slots() {
         let id = part.id(slot)?;

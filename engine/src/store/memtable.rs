@@ -62,12 +62,20 @@ struct Values {
     names: Vec<Arc<str>>,
 }
 
+/// What a change costs in memory, in a log that grows by doubling.
+const CHANGE_BYTES: usize = 24;
+
+/// What a value costs in memory besides its text: two counted pointers, the counts, its place in the hash table.
+const VALUE_BYTES_MORE: usize = 80;
+
 impl Values {
-    fn number(&mut self, value: &str) -> u32 {
+    /// The number of a value; adds what a new one costs to `bytes`.
+    fn number(&mut self, value: &str, bytes: &mut usize) -> u32 {
         if let Some(number) = self.numbers.get(value) {
             return *number;
         }
         let (name, number): (Arc<str>, u32) = (value.into(), self.names.len() as u32);
+        *bytes += value.len() + VALUE_BYTES_MORE;
         self.names.push(name.clone());
         self.numbers.insert(name, number);
         number
@@ -97,7 +105,8 @@ impl Memtable {
     /// Appends a change; one that does not fit the tag's type is ignored (the tag was dropped or declared anew since it was
     /// decoded).
     pub(super) fn apply(&mut self, slot: Slot, tag: TagId, tag_type: TagType, change: Change<'_>) {
-        let changes = self.tags.entry(tag).or_insert_with(|| match tag_type {
+        let Memtable { tags, bytes, .. } = self;
+        let changes = tags.entry(tag).or_insert_with(|| match tag_type {
             TagType::Set => Changes::Set(Vec::new(), Values::default()),
             TagType::Enum => Changes::Enum(Vec::new(), Values::default()),
             TagType::Flag => Changes::Flag(Vec::new()),
@@ -105,19 +114,23 @@ impl Memtable {
         });
         match (changes, change) {
             (Changes::Set(log, _), Change::Unset) => log.push((slot, SetChange::Clear)),
-            (Changes::Set(log, values), Change::Add(value)) => log.push((slot, SetChange::Add(values.number(value)))),
+            (Changes::Set(log, values), Change::Add(value)) => {
+                log.push((slot, SetChange::Add(values.number(value, bytes))));
+            }
             (Changes::Set(log, values), Change::Remove(value)) => {
-                log.push((slot, SetChange::Remove(values.number(value))));
+                log.push((slot, SetChange::Remove(values.number(value, bytes))));
             }
             (Changes::Enum(log, _), Change::Unset) => log.push((slot, None)),
-            (Changes::Enum(log, values), Change::Enum(value)) => log.push((slot, Some(values.number(value)))),
+            (Changes::Enum(log, values), Change::Enum(value)) => {
+                log.push((slot, Some(values.number(value, bytes))));
+            }
             (Changes::Flag(log), Change::Unset) => log.push((slot, false)),
             (Changes::Flag(log), Change::Flag(value)) => log.push((slot, value)),
             (Changes::Number(log), Change::Unset) => log.push((slot, None)),
             (Changes::Number(log), Change::Number(value)) => log.push((slot, Some(value))),
             _ => return,
         }
-        self.bytes += 20;
+        *bytes += CHANGE_BYTES;
     }
 
     /// Memory held, roughly.

@@ -187,7 +187,7 @@ impl Store {
             Record::Published(epoch) => {
                 // That view may have shown what a source has to send again, so what is shown now needs a new number.
                 layers.epoch = layers.epoch.max(epoch);
-                writer.dirty = true;
+                writer.changed();
             }
         }
         Ok(())

@@ -302,6 +302,11 @@ fn files(vfs: &dyn Vfs, folder: &Path) -> io::Result<Vec<Lsn>> {
     Ok(files)
 }
 
+/// Where the first file behind `lsn` begins.
+pub(super) fn file_after(vfs: &dyn Vfs, folder: &Path, lsn: Lsn) -> Option<Lsn> {
+    files(vfs, folder).ok()?.into_iter().find(|first| *first > lsn)
+}
+
 /// Calls `apply` for every record from `from` on, in order; answers the position behind the last one.
 pub(super) fn replay<E: From<ReadError>>(
     vfs: &dyn Vfs,

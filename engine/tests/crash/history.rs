@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-const FOLDER: &str = "/data/beluga";
+pub(crate) const FOLDER: &str = "/data/beluga";
 const SOURCE: &str = "job";
 const SET: TagId = TagId(16);
 const CHOICE: TagId = TagId(17);
@@ -62,7 +62,7 @@ impl Random {
 pub(crate) struct History {
     random: Random,
     trouble: Trouble,
-    vfs: MemoryVfs,
+    pub(crate) vfs: MemoryVfs,
     options: Options,
     /// The logged stream: the state after each step; those up to `durable` were acknowledged.
     logged: Vec<State>,
@@ -152,6 +152,28 @@ impl History {
         reached
     }
 
+    /// A history after some lives without trouble, with something in the log that no checkpoint covers.
+    pub(crate) fn left_behind(mut self) -> History {
+        self.live_for(60);
+        self.crash(false);
+        self.live_for(20);
+        let store = self.open().expect("nothing fails");
+        self.judge(&store);
+        for _ in 0..3 {
+            let end = self.write(&store).map(|()| self.ends.last().copied().flatten().expect("just written"));
+            store.sync(end.expect("nothing fails")).expect("nothing fails");
+        }
+        drop(store);
+        self
+    }
+
+    /// What could be asked of the state after each step.
+    pub(crate) fn states(&self) -> Vec<State> {
+        let sent = self.sent.last().expect("begins with one");
+        let visible = self.logged.iter().map(|state| state.visible().with_users_of(sent));
+        visible.collect()
+    }
+
     /// From opening to a crash.
     fn live(&mut self) {
         if self.trouble.faults && self.random.chance(3) {
@@ -236,10 +258,7 @@ impl History {
     fn observe(&mut self, store: &Store) {
         let snapshot = store.snapshot();
         let found = read(&snapshot).expect("good");
-        let mut expected = self.last().visible();
-        let sent = self.sent.last().expect("begins with one");
-        expected.known.extend(sent.known.iter().cloned());
-        expected.values.extend(sent.values.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
         let number = snapshot.epoch().0;
         let before = self.shown.entry(number).or_insert_with(|| found.clone());

@@ -4,8 +4,11 @@
 //! * [`history`]: random steps on a store whose process is killed, whose power is cut and whose disk fails, and the rules by
 //!   which it is judged when it is opened again.
 //!
+//! * [`damage`]: flipped bits and files cut short.
+//!
 //! A failure prints its seed. `BELUGA_CRASH_SEEDS` sets how many are tried.
 
+mod damage;
 mod history;
 mod model;
 

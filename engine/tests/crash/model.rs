@@ -127,6 +127,13 @@ impl State {
         only_here.chain(there.difference(&here).map(|line| format!("+ {line}\n"))).collect()
     }
 
+    /// This state and the users of another.
+    pub(crate) fn with_users_of(mut self, other: &State) -> State {
+        self.known.extend(other.known.iter().cloned());
+        self.values.extend(other.values.iter().map(|(key, value)| (key.clone(), value.clone())));
+        self
+    }
+
     /// The part about users whose id begins so.
     pub(crate) fn of_users(&self, prefix: &[u8]) -> State {
         let mut part = self.clone();

@@ -1,8 +1,29 @@
 //! Files to tags: a batch job that can be killed at any moment and run again.
+//!
+//! One thread decodes rows into batches, the calling one applies them, a third writes checkpoints. Every checkpoint
+//! records how far the job is, as file number and row, so that the job run again under its name goes on there. It does
+//! so only if its files (names and sizes) and its mapping are the same as before.
+//!
+//! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag.
+//! * `parquet`, `text`: rows of a file to a batch; `rows`: what they have in common.
+//! * `run`: the threads, the place to go on, progress.
 
-use engine::store::Store;
+mod files;
+mod parquet;
+mod plan;
+mod rows;
+mod run;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use run::run;
+
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+
+/// How many refused rows are kept with their reason; the others are only counted.
+pub const ERRORS_KEPT_MAX: usize = 100;
 
 /// What to load. Relative paths count from the process's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +42,7 @@ pub struct BackfillJob {
     pub nulls: NullMeaning,
     /// The byte between CSV cells.
     pub csv_delimiter: u8,
-    /// The job fails at this many refused rows; `None`: never.
+    /// The job fails when more rows than this were refused; `None`: never.
     pub errors_max: Option<u64>,
     /// Forget where an earlier run of this name stopped.
     pub restart: bool,
@@ -83,19 +104,19 @@ impl BackfillJob {
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Files begun, and all files.
+    /// Files done, in this run or before.
     pub files_done: usize,
     /// All files.
     pub files_total: usize,
-    /// Rows applied or refused, those of earlier runs included.
+    /// Rows applied or refused in this run.
     pub rows_done: u64,
-    /// All rows, where the files say so (Parquet).
+    /// Rows of this run, if all files say how many they have (Parquet).
     pub rows_total: Option<u64>,
-    /// Bytes of the files read so far.
+    /// Bytes of the files that are done, in this run or before.
     pub bytes_done: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
-    /// Tag values applied in this run.
+    /// Changes of tags applied in this run: one per value.
     pub values: u64,
     /// Rows refused in this run.
     pub rejected: u64,
@@ -106,10 +127,10 @@ pub struct Progress {
 pub struct BackfillReport {
     /// The last progress.
     pub progress: Progress,
-    /// The first refused rows.
+    /// The first refused rows of this run.
     pub errors: Vec<RowError>,
-    /// Where this run began: rows that an earlier run had loaded.
-    pub resumed_at_row: u64,
+    /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
+    pub resumed_at: Option<(PathBuf, u64)>,
 }
 
 /// Why one row was refused.
@@ -121,6 +142,12 @@ pub struct RowError {
     pub row: u64,
     /// What is wrong, where, and what to write instead.
     pub error: String,
+}
+
+impl std::fmt::Display for RowError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, row {}: {}", self.file.display(), self.row, self.error)
+    }
 }
 
 /// Why a job ends early. What was checkpointed stays; the job can be run again.
@@ -143,14 +170,14 @@ pub enum BackfillError {
         what: String,
     },
     /// More rows refused than `errors_max` allows.
-    #[error("backfill `{job}`: {rejected} rows were refused, the first in {}, row {}: {}", first.file.display(), first.row, first.error)]
+    #[error("backfill `{job}`: {rejected} rows were refused; the first is {first}")]
     TooManyErrors {
         /// The job's name.
         job: String,
         /// Rows refused.
         rejected: u64,
         /// The first of them.
-        first: Box<RowError>,
+        first: RowError,
     },
     /// The caller gave up.
     #[error("backfill `{job}`: cancelled; run it again to go on")]
@@ -161,20 +188,4 @@ pub enum BackfillError {
     /// The store refused.
     #[error(transparent)]
     Write(#[from] engine::store::WriteError),
-}
-
-/// Runs a job to its end in the calling thread (and one more), checkpointing on the way.
-///
-/// `cancel` is looked at between batches; `on_progress` is called a few times a second.
-///
-/// # Errors
-/// See [`BackfillError`].
-pub fn run(
-    store: &Store,
-    job: &BackfillJob,
-    cancel: &AtomicBool,
-    on_progress: &mut dyn FnMut(&Progress),
-) -> Result<BackfillReport, BackfillError> {
-    let _ = (store, job, cancel, on_progress);
-    todo!()
 }

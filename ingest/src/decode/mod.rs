@@ -16,8 +16,7 @@ pub mod tags;
 pub mod user_list;
 pub mod value;
 
-mod json;
-mod names;
+pub(crate) mod json;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};

@@ -17,8 +17,8 @@
 
 use super::error::{LineError, LineErrorKind};
 use super::json::{Json, Kind};
-use super::names::nearest;
 use super::value::{NumberError, parse_number, parse_time};
+use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, TAG_VALUE_BYTES_MAX, TagType, Unit};
 use engine::ids::{TagId, USER_ID_BYTES_MAX};
 use engine::update::{Change, UpdateBatch};
@@ -95,8 +95,7 @@ impl TagDecoder {
         }
         json.begin_object()?;
         let mut first = true;
-        loop {
-            let Some(key) = json.key(&mut first, &mut self.key)? else { break };
+        while let Some(key) = json.key(&mut first, &mut self.key)? {
             let key_at = json.key_position();
             if key == "user_id" {
                 if std::mem::replace(&mut sections.user_id_was_given, true) {
@@ -158,22 +157,22 @@ impl TagDecoder {
             let at = json.key_position();
             let tag = find(&self.tags, &mut self.named_in, self.section_serial, section, name, at)?;
             match section {
-                "set" => set_value(json, name, tag, &mut self.value, batch)?,
-                _ => push_set(json, section, name, tag, &mut self.value, batch)?,
+                "set" => set_value(json, name, (tag.id, tag.tag_type, false), &mut self.value, batch)?,
+                _ => push_set(json, section, name, (tag.id, tag.tag_type), &mut self.value, batch)?,
             }
         }
     }
 }
 
 /// The line as text, or where it is not UTF-8.
-pub(super) fn utf8(line: &[u8]) -> Result<&str, LineError> {
+pub(crate) fn utf8(line: &[u8]) -> Result<&str, LineError> {
     std::str::from_utf8(line).map_err(|error| {
         LineError::new(LineErrorKind::Syntax, "the line is not UTF-8").at(error.valid_up_to()).suggest("send UTF-8")
     })
 }
 
 /// Reads a user id into `out`.
-pub(super) fn read_user_id(json: &mut Json<'_>, scratch: &mut String, out: &mut String) -> Result<(), LineError> {
+pub(crate) fn read_user_id(json: &mut Json<'_>, scratch: &mut String, out: &mut String) -> Result<(), LineError> {
     out.clear();
     let kind = json.kind()?;
     let at = json.position();
@@ -240,7 +239,7 @@ fn find(
 /// The error for a name the catalog does not have.
 pub(crate) fn unknown_tag<'a>(section: &str, name: &str, known: impl Iterator<Item = &'a str>) -> LineError {
     let error = LineError::new(LineErrorKind::UnknownTag, format!("`{section}`: there is no tag `{}`", shown(name)));
-    match nearest(name, known) {
+    match closest(name, known) {
         Some(near) => error.suggest(format!("did you mean `{near}`?")),
         None => error.suggest("declare it in the catalog first"),
     }
@@ -251,7 +250,7 @@ fn unknown_key(key: &str, tags: &HashMap<String, KnownTag>) -> LineError {
     if tags.contains_key(key) {
         return error.suggest(format!("tags stand inside `set`: {{\"set\":{{\"{key}\":…}}}}"));
     }
-    match nearest(key, SECTIONS.into_iter().chain(["user_id"])) {
+    match closest(key, SECTIONS.into_iter().chain(["user_id"])) {
         Some(near) => error.suggest(format!("did you mean `{near}`?")),
         None => error.suggest("a line has `user_id`, `set`, `add`, `remove` and `unset`"),
     }
@@ -275,24 +274,26 @@ pub(crate) fn shown(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// `set`: pushes the tag's new value.
-fn set_value(
+/// `set`: pushes the tag's new value. A set is replaced, or with `add` added to.
+pub(crate) fn set_value(
     json: &mut Json<'_>,
     name: &str,
-    tag: KnownTag,
+    (tag, tag_type, add): (TagId, TagType, bool),
     scratch: &mut String,
     batch: &mut UpdateBatch,
 ) -> Result<(), LineError> {
     let kind = json.kind()?;
     let at = json.position();
-    let change = match (tag.tag_type, kind) {
+    let change = match (tag_type, kind) {
         (_, Kind::Null) => {
             json.word()?;
             Change::Unset
         }
         (TagType::Set, Kind::Array | Kind::String) => {
-            batch.push(tag.id, Change::Unset);
-            return push_set(json, "set", name, tag, scratch, batch);
+            if !add {
+                batch.push(tag, Change::Unset);
+            }
+            return push_set(json, "set", name, (tag, tag_type), scratch, batch);
         }
         (TagType::Enum, Kind::String) => Change::Enum(checked(json.string(scratch)?, "set", name, at)?),
         (TagType::Flag, Kind::Bool) => Change::Flag(json.word()?.expect("kind says it is true or false")),
@@ -306,7 +307,7 @@ fn set_value(
         }
         (tag_type, kind) => return Err(mismatch(json, name, tag_type, kind, scratch).at(at)),
     };
-    batch.push(tag.id, change);
+    batch.push(tag, change);
     Ok(())
 }
 
@@ -351,12 +352,12 @@ fn push_set(
     json: &mut Json<'_>,
     section: &str,
     name: &str,
-    tag: KnownTag,
+    (tag, tag_type): (TagId, TagType),
     scratch: &mut String,
     batch: &mut UpdateBatch,
 ) -> Result<(), LineError> {
-    if tag.tag_type != TagType::Set {
-        let what = format!("the tag is {}; `{section}` is for sets", article(tag.tag_type));
+    if tag_type != TagType::Set {
+        let what = format!("the tag is {}; `{section}` is for sets", article(tag_type));
         return Err(wrong_type(section, name, &what).at(json.position()).suggest("use `set` or `unset`"));
     }
     let refuse = |kind: Kind| {
@@ -366,7 +367,7 @@ fn push_set(
     };
     each_string(json, scratch, refuse, |value, at| {
         let value = checked(value, section, name, at)?;
-        batch.push(tag.id, if section == "remove" { Change::Remove(value) } else { Change::Add(value) });
+        batch.push(tag, if section == "remove" { Change::Remove(value) } else { Change::Add(value) });
         Ok(())
     })
 }

@@ -20,7 +20,7 @@ pub enum NumberError {
     },
     /// Not a point in time as RFC 3339 writes it.
     NotATime,
-    /// A point in time outside the years -9999 to 9999.
+    /// A point in time outside the years 0 to 9999.
     TimeRange,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for NumberError {
             NumberError::Overflow { scale: 0 } => write!(f, "is beyond {} … {}", i64::MIN, i64::MAX),
             NumberError::Overflow { scale } => write!(f, "is beyond 64 bits at {scale} digits behind the point"),
             NumberError::NotATime => f.write_str("is not a point in time"),
-            NumberError::TimeRange => f.write_str("is outside the years -9999 to 9999"),
+            NumberError::TimeRange => f.write_str("is outside the years 0 to 9999"),
         }
     }
 }
@@ -82,33 +82,22 @@ pub fn parse_text(text: &str, unit: Unit) -> Result<i64, NumberError> {
     }
 }
 
-/// A point in time, in microseconds since 1970: RFC 3339, or the same without an offset (read as UTC), or a date
-/// alone (its midnight in UTC). Digits beyond microseconds are cut off.
+/// A point in time, in microseconds since 1970, as the audience language reads it: RFC 3339, or the same without an offset
+/// (read as UTC), or a date alone (its midnight in UTC). Digits beyond microseconds are cut off.
 ///
 /// # Errors
 /// [`NumberError::NotATime`].
 pub fn parse_time(text: &str) -> Result<i64, NumberError> {
-    static PARSER: jiff::fmt::temporal::DateTimeParser = jiff::fmt::temporal::DateTimeParser::new();
-    if let Ok(timestamp) = PARSER.parse_timestamp(text) {
-        return check_time(floor_micros(timestamp));
-    }
-    let civil = PARSER.parse_datetime(text).map_err(|_| NumberError::NotATime)?;
-    // A text with an offset that is not a timestamp (an impossible one) must not pass as a civil time.
-    if text.len() > 10 && text[10..].contains(['Z', 'z', '+', '-', '[']) {
-        return Err(NumberError::NotATime);
-    }
-    let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| NumberError::TimeRange)?;
-    check_time(floor_micros(zoned.timestamp()))
+    let time = engine::audience::literal::timestamp(text).ok_or(NumberError::NotATime)?;
+    i64::try_from(time.floor).map_err(|_| NumberError::TimeRange).and_then(check_time)
 }
 
-fn floor_micros(timestamp: jiff::Timestamp) -> i64 {
-    timestamp.as_nanosecond().div_euclid(1000) as i64
-}
+/// Microseconds since 1970 at the begin of the year 0 and of the year 10000.
+const TIMES: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
 
-/// Microseconds since 1970 that a calendar can print.
-pub fn check_time(micros: i64) -> Result<i64, NumberError> {
-    let printable = jiff::Timestamp::MIN.as_microsecond()..=jiff::Timestamp::MAX.as_microsecond();
-    if printable.contains(&micros) { Ok(micros) } else { Err(NumberError::TimeRange) }
+/// Microseconds since 1970 that RFC 3339 can write.
+pub(crate) fn check_time(micros: i64) -> Result<i64, NumberError> {
+    if TIMES.contains(&micros) { Ok(micros) } else { Err(NumberError::TimeRange) }
 }
 
 /// `text` times `10^scale`.
@@ -242,6 +231,8 @@ mod tests {
         assert_eq!(parse_time("2026-11-20"), Ok(at_ten - 36_000_000_000));
         assert_eq!(parse_time("1969-12-31T23:59:59.9999999Z"), Ok(-1));
         assert_eq!(parse_number("0.5", Unit::Timestamp), Ok(500));
+        assert_eq!(parse_time("0000-01-01"), Ok(TIMES.start));
+        assert_eq!(parse_time("9999-12-31T23:59:59.999999Z"), Ok(TIMES.end - 1));
         for text in ["tomorrow", "2026-02-30", "2026-11-20T25:00:00Z", "2026-11-20T10:00:00+99:00", "20:00"] {
             assert_eq!(parse_text(text, Unit::Timestamp), Err(NumberError::NotATime), "{text}");
         }

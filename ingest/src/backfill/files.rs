@@ -1,0 +1,161 @@
+//! The files of a job, in a fixed order, and how they are written.
+
+use super::{BackfillError, BackfillJob, FileFormat};
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use xxhash_rust::xxh3::Xxh3;
+
+/// A file to load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JobFile {
+    pub(super) path: PathBuf,
+    pub(super) format: FileFormat,
+    pub(super) size_bytes: u64,
+}
+
+/// The job's files: as listed, a glob's by name, none twice.
+pub(super) fn find(job: &BackfillJob) -> Result<Vec<JobFile>, BackfillError> {
+    let wrong = |what: String| BackfillError::Job { job: job.name.clone(), what };
+    let mut files: Vec<JobFile> = Vec::new();
+    for pattern in &job.files {
+        let mut paths = Vec::new();
+        if Path::new(pattern).is_file() {
+            paths.push(PathBuf::from(pattern));
+        } else {
+            let matches = glob::glob(pattern).map_err(|error| wrong(format!("`{pattern}` is not a glob: {error}")))?;
+            for path in matches {
+                let path = path.map_err(|error| wrong(format!("{}: {}", error.path().display(), error.error())))?;
+                if path.is_file() {
+                    paths.push(path);
+                }
+            }
+            paths.sort();
+        }
+        if paths.is_empty() {
+            let hint =
+                if Path::new(pattern).is_dir() { "; it is a folder: write for example `folder/*.parquet`" } else { "" };
+            return Err(wrong(format!("no file matches `{pattern}`{hint}")));
+        }
+        for path in paths {
+            if files.iter().any(|file| file.path == path) {
+                continue;
+            }
+            let format = job.format.or_else(|| format_of(&path)).ok_or_else(|| {
+                wrong(format!(
+                    "{}: its name does not tell the format; state `format`: parquet, csv, ndjson or tags",
+                    path.display()
+                ))
+            })?;
+            let size_bytes = path.metadata().map_err(|error| file_error(&path, error))?.len();
+            files.push(JobFile { path, format, size_bytes });
+        }
+    }
+    if files.is_empty() {
+        return Err(wrong("no files are given".to_owned()));
+    }
+    Ok(files)
+}
+
+pub(super) fn file_error(path: &Path, error: impl std::fmt::Display) -> BackfillError {
+    BackfillError::File { path: path.to_owned(), what: error.to_string() }
+}
+
+/// The format by the file's name; a `.gz` behind it does not count.
+fn format_of(path: &Path) -> Option<FileFormat> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    match name.rsplit_once('.')?.1 {
+        "parquet" => Some(FileFormat::Parquet),
+        "csv" => Some(FileFormat::Csv),
+        "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
+        _ => None,
+    }
+}
+
+/// What a resumed job must find unchanged: its files with their sizes, and what it does with them.
+pub(super) fn fingerprint(job: &BackfillJob, files: &[JobFile]) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut text = |text: &str| {
+        hash.write_u64(text.len() as u64);
+        hash.write(text.as_bytes());
+    };
+    for file in files {
+        text(&file.path.to_string_lossy());
+        text(&format!("{:?} {}", file.format, file.size_bytes));
+    }
+    text(&job.user_id);
+    text(&format!("{:?} {:?} {}", job.columns, job.nulls, job.csv_delimiter));
+    hash.finish()
+}
+
+/// A text file as a stream, unpacked if it is gzipped; counts the bytes read from the disk.
+pub(super) fn open_text(path: &Path, bytes_read: &Arc<AtomicU64>) -> io::Result<Box<dyn BufRead + Send>> {
+    const BUFFER_BYTES: usize = 1 << 18;
+    let file = Counted { file: File::open(path)?, bytes_read: bytes_read.clone() };
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+    Ok(match file.fill_buf()? {
+        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file))),
+        _ => Box::new(file),
+    })
+}
+
+struct Counted {
+    file: File,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(files: &[&Path]) -> BackfillJob {
+        let files = files.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        BackfillJob::new("j", files, "user_id")
+    }
+
+    #[test]
+    fn globs_are_sorted_and_doubles_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["b.csv", "a.csv.gz", "c.parquet", "d.jsonl"] {
+            std::fs::write(folder.path().join(name), "x").expect("written");
+        }
+        let at = |name: &str| folder.path().join(name);
+        let found = find(&job(&[&at("c.parquet"), &at("*"), &at("b.csv")])).expect("found");
+        let names: Vec<_> =
+            found.iter().map(|file| (file.path.file_name().expect("a name").to_owned(), file.format)).collect();
+        let expected = [
+            ("c.parquet", FileFormat::Parquet),
+            ("a.csv.gz", FileFormat::Csv),
+            ("b.csv", FileFormat::Csv),
+            ("d.jsonl", FileFormat::Ndjson),
+        ];
+        assert_eq!(names, expected.map(|(name, format)| (name.into(), format)));
+        let before = fingerprint(&job(&[]), &found);
+        std::fs::write(at("b.csv"), "xy").expect("written");
+        let changed = find(&job(&[&at("c.parquet"), &at("*")])).expect("found");
+        assert_ne!(fingerprint(&job(&[]), &changed), before);
+    }
+
+    #[test]
+    fn refusals_say_what_to_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("x.dat"), "x").expect("written");
+        let refused = |path: &Path| find(&job(&[path])).expect_err("refused").to_string();
+        assert!(refused(folder.path()).contains("it is a folder: write for example"));
+        assert!(refused(&folder.path().join("x.dat")).contains("state `format`"));
+        assert!(refused(&folder.path().join("*.csv")).contains("no file matches"));
+        assert!(find(&job(&[])).is_err());
+    }
+}

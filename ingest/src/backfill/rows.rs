@@ -1,0 +1,106 @@
+//! Rows of a file to batches: what the formats have in common.
+
+use super::files::{JobFile, file_error};
+use super::parquet::ParquetRows;
+use super::text::{CsvRows, JsonRows, TagLines};
+use super::{BackfillError, BackfillJob, FileFormat};
+use crate::decode::body::BATCH_BYTES;
+use engine::catalog::Catalog;
+use engine::update::UpdateBatch;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The rows of one file, in their order.
+pub(super) trait Rows {
+    /// Decodes the next row or rows into `batch`, and refused ones into `refused`; false at the end of the file.
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String>;
+
+    /// Rows taken from the file so far, those skipped at the start included.
+    fn position(&self) -> u64;
+
+    /// Rows of the whole file, if it says.
+    fn total(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Rows of a file that were refused.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) count: u64,
+    /// The first ones: row number from 1, and why.
+    pub(super) samples: Vec<(u64, String)>,
+}
+
+impl Refused {
+    pub(super) fn push(&mut self, row: u64, error: impl std::fmt::Display) {
+        self.count += 1;
+        if self.samples.len() < super::ERRORS_KEPT_MAX {
+            self.samples.push((row, error.to_string()));
+        }
+    }
+}
+
+/// An open file.
+pub(super) struct OpenFile {
+    rows: Box<dyn Rows>,
+    size_bytes: u64,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl OpenFile {
+    /// Opens a file behind its first `skip` rows.
+    pub(super) fn open(
+        file: &JobFile,
+        skip: u64,
+        job: &BackfillJob,
+        catalog: &Catalog,
+    ) -> Result<OpenFile, BackfillError> {
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let rows: Result<Box<dyn Rows>, BackfillError> = match file.format {
+            FileFormat::Parquet => ParquetRows::open(&file.path, skip, job, catalog).map(|rows| Box::new(rows) as _),
+            FileFormat::Csv => {
+                CsvRows::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
+            }
+            FileFormat::Ndjson => {
+                JsonRows::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
+            }
+            FileFormat::Tags => {
+                TagLines::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
+            }
+        };
+        Ok(OpenFile { rows: rows?, size_bytes: file.size_bytes, bytes_read })
+    }
+
+    /// Fills the batch; false at the end of the file.
+    pub(super) fn fill(
+        &mut self,
+        file: &JobFile,
+        batch: &mut UpdateBatch,
+        refused: &mut Refused,
+    ) -> Result<bool, BackfillError> {
+        let from = self.rows.position();
+        while batch.as_bytes().len() < BATCH_BYTES && self.rows.position() - from < ROWS_PER_BATCH_MAX {
+            if !self.rows.step(batch, refused).map_err(|what| file_error(&file.path, what))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.rows.position()
+    }
+
+    /// Bytes of the file that are done; by its rows, if it does not count bytes.
+    pub(super) fn bytes_done(&self) -> u64 {
+        match self.rows.total() {
+            Some(0) => self.size_bytes,
+            Some(total) => (self.size_bytes as f64 * self.position() as f64 / total as f64) as u64,
+            None => self.bytes_read.load(Ordering::Relaxed).min(self.size_bytes),
+        }
+    }
+}
+
+/// Rows after which a batch is handed over even when it is small (most were refused, say), so that progress shows.
+const ROWS_PER_BATCH_MAX: u64 = 100_000;

@@ -1,0 +1,326 @@
+//! Running a job: the threads, the place to go on, progress.
+//!
+//! A place in the job is one number: `file << 40 | rows of that file`. The store keeps it with every checkpoint as the
+//! offset of the source `backfill/<name>`, beside the fingerprint of the files and the mapping, so that both become
+//! durable together with the rows themselves.
+
+use super::files::{self, JobFile, file_error};
+use super::rows::{OpenFile, Refused};
+use super::{BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, FileFormat, Progress, RowError};
+use engine::catalog::Catalog;
+use engine::store::{Store, WriteError};
+use engine::update::UpdateBatch;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Batches decoded ahead of the one being applied.
+const BATCHES_AHEAD: usize = 4;
+/// Bytes of batches between two checkpoints: the work that a kill can cost.
+const CHECKPOINT_BATCH_BYTES: usize = 128 << 20;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+const ROW_BITS: u32 = 40;
+/// Most rows of one file.
+const ROWS_MAX: u64 = (1 << ROW_BITS) - 1;
+/// Most files of one job.
+const FILES_MAX: usize = 1 << (64 - ROW_BITS - 1);
+
+/// A row of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    file: usize,
+    /// Rows of the file before it.
+    row: u64,
+}
+
+impl Place {
+    fn offset(self) -> u64 {
+        (self.file as u64) << ROW_BITS | self.row
+    }
+
+    fn of_offset(offset: u64) -> Place {
+        Place { file: (offset >> ROW_BITS) as usize, row: offset & ROWS_MAX }
+    }
+}
+
+/// A decoded batch.
+struct Decoded {
+    batch: UpdateBatch,
+    /// Where the job goes on behind it.
+    next: Place,
+    /// The file it came from, and its rows in it.
+    file: usize,
+    rows: u64,
+    file_bytes_done: u64,
+    refused: Refused,
+}
+
+/// Runs a job to its end in the calling thread (and two more), checkpointing on the way. When it returns, all is durable
+/// and visible.
+///
+/// `cancel` is looked at between batches; `on_progress` is called a few times a second, and once at the end.
+///
+/// # Errors
+/// See [`BackfillError`]. What was checkpointed stays, and the job run again goes on there.
+pub fn run(
+    store: &Store,
+    job: &BackfillJob,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<BackfillReport, BackfillError> {
+    let files = files::find(job)?;
+    if files.len() > FILES_MAX {
+        return Err(wrong(job, format!("{} files; at most {FILES_MAX} go into one job", files.len())));
+    }
+    let sources = Sources::of(job);
+    let start = sources.claim(store, job, &files)?;
+    let mut state = State::new(job, &files, start)?;
+    // A catalog taken just now shows in the next snapshot.
+    store.publish()?;
+    let catalog = store.snapshot().catalog().clone();
+
+    std::thread::scope(|scope| {
+        let (decoded_out, decoded_in) = sync_channel(BATCHES_AHEAD);
+        let (used_out, used_in) = channel();
+        let (checkpoint_out, checkpoint_in) = sync_channel(1);
+        let (of_decoder, catalog) = (&files[..], &catalog);
+        scope.spawn(move || decode(of_decoder, start, job, catalog, &decoded_out, &used_in));
+        let checkpoints = scope.spawn(move || keep_checkpointing(store, &checkpoint_in));
+        let applied = apply(store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, &checkpoint_out);
+        drop((checkpoint_out, decoded_in));
+        let checkpointed = checkpoints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        applied.and(checkpointed.map_err(BackfillError::Write))
+    })?;
+
+    sources.forget(store);
+    store.checkpoint()?;
+    while store.compact()?.is_some() {}
+    state.progress.files_done = files.len();
+    state.progress.bytes_done = state.progress.bytes_total;
+    on_progress(&state.progress);
+    Ok(BackfillReport { progress: state.progress, errors: state.errors, resumed_at: state.resumed_at })
+}
+
+fn wrong(job: &BackfillJob, what: String) -> BackfillError {
+    BackfillError::Job { job: job.name.clone(), what }
+}
+
+/// The names under which the store keeps the job's place.
+struct Sources {
+    place: String,
+    fingerprint: String,
+}
+
+impl Sources {
+    fn of(job: &BackfillJob) -> Sources {
+        Sources { place: format!("backfill/{}", job.name), fingerprint: format!("backfill/{}#files", job.name) }
+    }
+
+    /// Where the job begins.
+    fn claim(&self, store: &Store, job: &BackfillJob, files: &[JobFile]) -> Result<Place, BackfillError> {
+        if job.restart {
+            self.forget(store);
+        }
+        let fingerprint = files::fingerprint(job, files);
+        match (store.source_offset(&self.place), store.source_offset(&self.fingerprint)) {
+            (Some(offset), Some(before)) if before == fingerprint => Ok(Place::of_offset(offset)),
+            (Some(_), _) => Err(wrong(
+                job,
+                "an unfinished job of this name had other files (by name and size) or another mapping; bring them back to \
+                 go on, choose another name, or set `restart: true` to load all files from the begin"
+                    .to_owned(),
+            )),
+            (None, _) => {
+                store.write_replayable(&UpdateBatch::new(), &self.fingerprint, fingerprint)?;
+                Ok(Place::default())
+            }
+        }
+    }
+
+    fn forget(&self, store: &Store) {
+        store.forget_source(&self.place);
+        store.forget_source(&self.fingerprint);
+    }
+}
+
+/// What is known while the job runs.
+struct State<'a> {
+    job: &'a BackfillJob,
+    files: &'a [JobFile],
+    progress: Progress,
+    errors: Vec<RowError>,
+    resumed_at: Option<(std::path::PathBuf, u64)>,
+}
+
+impl<'a> State<'a> {
+    fn new(job: &'a BackfillJob, files: &'a [JobFile], start: Place) -> Result<State<'a>, BackfillError> {
+        let progress = Progress {
+            files_done: start.file,
+            files_total: files.len(),
+            bytes_done: files[..start.file.min(files.len())].iter().map(|file| file.size_bytes).sum(),
+            bytes_total: files.iter().map(|file| file.size_bytes).sum(),
+            rows_total: rows_total(files)?.map(|total| total.rows_from(start)),
+            ..Progress::default()
+        };
+        let resumed_at = files.get(start.file).filter(|_| start != Place::default());
+        let resumed_at = resumed_at.map(|file| (file.path.clone(), start.row));
+        Ok(State { job, files, progress, errors: Vec::new(), resumed_at })
+    }
+
+    /// Counts a batch that was applied.
+    fn note(&mut self, decoded: Decoded) -> Result<UpdateBatch, BackfillError> {
+        let progress = &mut self.progress;
+        progress.files_done = decoded.next.file;
+        progress.rows_done += decoded.rows;
+        progress.values += decoded.batch.change_count() as u64;
+        progress.rejected += decoded.refused.count;
+        let earlier: u64 = self.files[..decoded.file].iter().map(|file| file.size_bytes).sum();
+        progress.bytes_done = earlier + decoded.file_bytes_done;
+        for (row, error) in decoded.refused.samples {
+            if self.errors.len() < ERRORS_KEPT_MAX {
+                self.errors.push(RowError { file: self.files[decoded.file].path.clone(), row, error });
+            }
+        }
+        match (self.job.errors_max, self.errors.first()) {
+            (Some(max), Some(first)) if self.progress.rejected > max => Err(BackfillError::TooManyErrors {
+                job: self.job.name.clone(),
+                rejected: self.progress.rejected,
+                first: first.clone(),
+            }),
+            _ => Ok(decoded.batch),
+        }
+    }
+}
+
+/// Rows of every file.
+struct RowCounts(Vec<u64>);
+
+impl RowCounts {
+    fn rows_from(&self, start: Place) -> u64 {
+        self.0.iter().skip(start.file).sum::<u64>().saturating_sub(start.row)
+    }
+}
+
+/// Known only if all files are Parquet.
+fn rows_total(files: &[JobFile]) -> Result<Option<RowCounts>, BackfillError> {
+    if files.iter().any(|file| file.format != FileFormat::Parquet) {
+        return Ok(None);
+    }
+    let counts =
+        files.iter().map(|file| super::parquet::row_count(&file.path).map_err(|error| file_error(&file.path, error)));
+    Ok(Some(RowCounts(counts.collect::<Result<_, _>>()?)))
+}
+
+/// The decoding thread: batches in the order of the rows, until the end, an error, or a receiver that is gone.
+fn decode(
+    files: &[JobFile],
+    start: Place,
+    job: &BackfillJob,
+    catalog: &Catalog,
+    decoded: &SyncSender<Result<Decoded, BackfillError>>,
+    used: &Receiver<UpdateBatch>,
+) {
+    for number in start.file..files.len() {
+        let skip = if number == start.file { start.row } else { 0 };
+        let mut send = |batch| decoded.send(batch).is_ok();
+        match decode_file(files, number, skip, job, catalog, &mut send, used) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                // A receiver that is gone has given up already.
+                let _ = decoded.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+/// False if nobody wants more.
+fn decode_file(
+    files: &[JobFile],
+    number: usize,
+    skip: u64,
+    job: &BackfillJob,
+    catalog: &Catalog,
+    send: &mut dyn FnMut(Result<Decoded, BackfillError>) -> bool,
+    used: &Receiver<UpdateBatch>,
+) -> Result<bool, BackfillError> {
+    let file = &files[number];
+    let mut open = OpenFile::open(file, skip, job, catalog)?;
+    loop {
+        let mut batch = used.try_recv().unwrap_or_default();
+        batch.clear();
+        let mut refused = Refused::default();
+        let from = open.position();
+        let goes_on = open.fill(file, &mut batch, &mut refused)?;
+        if open.position() > ROWS_MAX {
+            return Err(file_error(&file.path, format!("more than {ROWS_MAX} rows; split the file")));
+        }
+        let next =
+            if goes_on { Place { file: number, row: open.position() } } else { Place { file: number + 1, row: 0 } };
+        let file_bytes_done = if goes_on { open.bytes_done() } else { file.size_bytes };
+        let rows = open.position() - from;
+        if !send(Ok(Decoded { batch, next, file: number, rows, file_bytes_done, refused })) {
+            return Ok(false);
+        }
+        if !goes_on {
+            return Ok(true);
+        }
+    }
+}
+
+/// The calling thread: applies what was decoded.
+#[expect(clippy::too_many_arguments, reason = "the ends of three channels")]
+fn apply(
+    store: &Store,
+    sources: &Sources,
+    cancel: &AtomicBool,
+    state: &mut State<'_>,
+    on_progress: &mut dyn FnMut(&Progress),
+    decoded: &Receiver<Result<Decoded, BackfillError>>,
+    used: &Sender<UpdateBatch>,
+    checkpoint: &SyncSender<()>,
+) -> Result<(), BackfillError> {
+    let mut told_at = Instant::now();
+    let mut bytes = 0;
+    for decoded in decoded {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(BackfillError::Cancelled { job: state.job.name.clone() });
+        }
+        let decoded = decoded?;
+        store.write_replayable(&decoded.batch, &sources.place, decoded.next.offset())?;
+        bytes += decoded.batch.as_bytes().len();
+        // A decoder that has ended takes no batch back.
+        let _ = used.send(state.note(decoded)?);
+        if bytes >= CHECKPOINT_BATCH_BYTES && checkpoint.try_send(()).is_ok() {
+            bytes = 0;
+        }
+        if told_at.elapsed() >= PROGRESS_INTERVAL {
+            told_at = Instant::now();
+            on_progress(&state.progress);
+        }
+    }
+    Ok(())
+}
+
+/// The checkpointing thread.
+fn keep_checkpointing(store: &Store, wanted: &Receiver<()>) -> Result<(), WriteError> {
+    for () in wanted {
+        store.checkpoint()?;
+        while store.compact()?.is_some() {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_offsets() {
+        for place in [Place::default(), Place { file: 3, row: 17 }, Place { file: FILES_MAX, row: ROWS_MAX }] {
+            assert_eq!(Place::of_offset(place.offset()), place);
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Rows of text: CSV, JSON objects, and lines of `POST /v1/tags`.
+
+use super::files::{file_error, open_text};
+use super::plan::{Bound, Plan};
+use super::rows::{Refused, Rows};
+use super::{BackfillError, BackfillJob, NullMeaning};
+use crate::decode::error::LineError;
+use crate::decode::json::{Json, Kind};
+use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
+use crate::decode::tags::{TagDecoder, check_user_id, read_user_id, set_value, utf8};
+use engine::catalog::{Catalog, TagType};
+use engine::update::UpdateBatch;
+use std::collections::HashMap;
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// CSV: RFC 4180, the first record names the columns.
+pub(super) struct CsvRows {
+    reader: csv::Reader<Guarded>,
+    /// Bytes read since the last whole record; see [`Guarded`].
+    pending: Arc<AtomicU64>,
+    record: csv::ByteRecord,
+    plan: Plan,
+    user_id_place: usize,
+    /// Per bound of the plan, its cell.
+    places: Vec<usize>,
+    column_count: usize,
+    row: u64,
+}
+
+/// Stops a quote that is never closed from pulling the whole file into one record.
+struct Guarded {
+    text: Box<dyn BufRead + Send>,
+    pending: Arc<AtomicU64>,
+}
+
+/// The longest CSV record, in bytes; what is read ahead in a buffer counts.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+impl Read for Guarded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.text.read(buffer)?;
+        if self.pending.fetch_add(count as u64, Ordering::Relaxed) > RECORD_BYTES_MAX {
+            return Err(io::Error::other(format!(
+                "a record is longer than {RECORD_BYTES_MAX} bytes; probably a quote is not closed"
+            )));
+        }
+        Ok(count)
+    }
+}
+
+impl CsvRows {
+    pub(super) fn open(
+        path: &Path,
+        skip: u64,
+        job: &BackfillJob,
+        catalog: &Catalog,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<CsvRows, BackfillError> {
+        let text = open_text(path, bytes_read).map_err(|error| file_error(path, error))?;
+        let pending = Arc::new(AtomicU64::new(0));
+        let guarded = Guarded { text, pending: pending.clone() };
+        let mut reader = csv::ReaderBuilder::new().delimiter(job.csv_delimiter).flexible(true).from_reader(guarded);
+        let header = reader.headers().map_err(|error| file_error(path, error))?;
+        let columns: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+        let plan = Plan::new(job, catalog, Some(&columns)).map_err(|what| file_error(path, what))?;
+        let place = |column: &str| columns.iter().position(|name| name == column).expect("the plan has checked it");
+        let mut rows = CsvRows {
+            user_id_place: place(&plan.user_id),
+            places: plan.bounds.iter().map(|bound| place(&bound.column)).collect(),
+            column_count: columns.len(),
+            reader,
+            pending,
+            record: csv::ByteRecord::new(),
+            plan,
+            row: 0,
+        };
+        while rows.row < skip && rows.read().map_err(|what| file_error(path, what))? {}
+        Ok(rows)
+    }
+
+    fn read(&mut self) -> Result<bool, String> {
+        self.pending.store(0, Ordering::Relaxed);
+        let read = self.reader.read_byte_record(&mut self.record);
+        let read = read.map_err(|error| format!("behind row {}: {error}", self.row))?;
+        self.row += u64::from(read);
+        Ok(read)
+    }
+
+    fn push(&self, batch: &mut UpdateBatch) -> Result<(), String> {
+        if self.record.len() != self.column_count {
+            return Err(format!("{} cells, the header has {}", self.record.len(), self.column_count));
+        }
+        let user_id = &self.record[self.user_id_place];
+        check_user_id(user_id).map_err(|error| error.to_string())?;
+        utf8(user_id).map_err(|_| "the user id is not UTF-8".to_owned())?;
+        batch.begin_user(user_id);
+        for (bound, place) in self.plan.bounds.iter().zip(&self.places) {
+            match &self.record[*place] {
+                [] => bound.push_null(self.plan.nulls, batch),
+                cell => {
+                    let text =
+                        std::str::from_utf8(cell).map_err(|_| bound.error("the cell is not UTF-8".to_owned()))?;
+                    bound.push_text(text, batch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows for CsvRows {
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        if !self.read()? {
+            return Ok(false);
+        }
+        let mark = batch.mark();
+        if let Err(error) = self.push(batch) {
+            batch.truncate(mark);
+            refused.push(self.row, error);
+        }
+        Ok(true)
+    }
+
+    fn position(&self) -> u64 {
+        self.row
+    }
+}
+
+/// A file's lines.
+struct Lines {
+    text: Box<dyn BufRead + Send>,
+    splitter: LineSplitter,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl Lines {
+    fn open(path: &Path, skip: u64, bytes_read: &Arc<AtomicU64>) -> Result<Lines, BackfillError> {
+        let text = open_text(path, bytes_read).map_err(|error| file_error(path, error))?;
+        let mut lines = Lines { text, splitter: LineSplitter::new(LINE_BYTES_MAX), line: Vec::new(), number: 0 };
+        while lines.number < skip && lines.next().map_err(|what| file_error(path, what))?.is_some() {}
+        Ok(lines)
+    }
+
+    /// The next line; `Some(false)` if it was too long, `None` at the end.
+    fn next(&mut self) -> Result<Option<bool>, String> {
+        loop {
+            let buffer = self.text.fill_buf().map_err(|error| format!("behind line {}: {error}", self.number))?;
+            let (is_end, len) = (buffer.is_empty(), buffer.len());
+            let mut rest = buffer;
+            let line = if is_end { self.splitter.finish() } else { self.splitter.next_line(&mut rest) };
+            let whole = line.map(|line| match line {
+                Line::Whole(bytes) => {
+                    self.line.clear();
+                    self.line.extend_from_slice(bytes);
+                    true
+                }
+                Line::TooLong => false,
+            });
+            let used = len - rest.len();
+            self.text.consume(used);
+            if whole.is_some() {
+                self.number += 1;
+            }
+            if whole.is_some() || is_end {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Decodes the next line with `decode`; false at the end of the file.
+    fn step(
+        &mut self,
+        refused: &mut Refused,
+        decode: impl FnOnce(&[u8]) -> Result<(), LineError>,
+    ) -> Result<bool, String> {
+        match self.next()? {
+            None => return Ok(false),
+            Some(false) => refused.push(self.number, format!("the line is longer than {LINE_BYTES_MAX} bytes")),
+            Some(true) => {
+                let line = if self.number == 1 {
+                    self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line)
+                } else {
+                    &self.line
+                };
+                if !line.trim_ascii().is_empty()
+                    && let Err(error) = decode(line)
+                {
+                    refused.push(self.number, error);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Lines as `POST /v1/tags` takes them.
+pub(super) struct TagLines {
+    lines: Lines,
+    decoder: TagDecoder,
+}
+
+impl TagLines {
+    pub(super) fn open(
+        path: &Path,
+        skip: u64,
+        job: &BackfillJob,
+        catalog: &Catalog,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<TagLines, BackfillError> {
+        if !job.columns.is_empty() {
+            let what = "lines of `POST /v1/tags` name their tags themselves; leave `columns` out".to_owned();
+            return Err(BackfillError::Job { job: job.name.clone(), what });
+        }
+        Ok(TagLines { lines: Lines::open(path, skip, bytes_read)?, decoder: TagDecoder::new(catalog) })
+    }
+}
+
+impl Rows for TagLines {
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        self.lines.step(refused, |line| self.decoder.decode(line, batch))
+    }
+
+    fn position(&self) -> u64 {
+        self.lines.number
+    }
+}
+
+/// A JSON object a line, a key per column; keys that are no columns are ignored.
+pub(super) struct JsonRows {
+    lines: Lines,
+    decoder: RowDecoder,
+}
+
+struct RowDecoder {
+    plan: Plan,
+    /// Per column, the bounds that it fills.
+    by_column: HashMap<String, Vec<usize>>,
+    /// Per bound, where its value stands in the line at hand.
+    places: Vec<Option<usize>>,
+    key: String,
+    value: String,
+    user_id: String,
+}
+
+impl JsonRows {
+    pub(super) fn open(
+        path: &Path,
+        skip: u64,
+        job: &BackfillJob,
+        catalog: &Catalog,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<JsonRows, BackfillError> {
+        let plan = Plan::new(job, catalog, None).map_err(|what| BackfillError::Job { job: job.name.clone(), what })?;
+        let mut by_column: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, bound) in plan.bounds.iter().enumerate() {
+            by_column.entry(bound.column.clone()).or_default().push(index);
+        }
+        let (key, value, user_id) = <(String, String, String)>::default();
+        let decoder = RowDecoder { places: vec![None; plan.bounds.len()], plan, by_column, key, value, user_id };
+        Ok(JsonRows { lines: Lines::open(path, skip, bytes_read)?, decoder })
+    }
+}
+
+impl Rows for JsonRows {
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        self.lines.step(refused, |line| self.decoder.decode(line, batch))
+    }
+
+    fn position(&self) -> u64 {
+        self.lines.number
+    }
+}
+
+impl RowDecoder {
+    /// As [`TagDecoder::decode`]: first finds the parts of the line, then pushes them behind the user id.
+    fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<(), LineError> {
+        let line = utf8(line)?;
+        self.find(line)?;
+        let mark = batch.mark();
+        batch.begin_user(self.user_id.as_bytes());
+        for (bound, place) in self.plan.bounds.iter().zip(&self.places) {
+            let pushed = match place {
+                None => {
+                    bound.push_null(self.plan.nulls, batch);
+                    Ok(())
+                }
+                Some(place) => push_json(bound, self.plan.nulls, &mut Json::new(line, *place), &mut self.value, batch),
+            };
+            if pushed.is_err() {
+                batch.truncate(mark);
+                return pushed;
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, line: &str) -> Result<(), LineError> {
+        self.places.fill(None);
+        self.user_id.clear();
+        let mut json = Json::new(line, 0);
+        if json.kind()? != Kind::Object {
+            return Err(json.error("a line is a JSON object").suggest("write {\"user_id\":\"u1\",\"age\":31}"));
+        }
+        json.begin_object()?;
+        let (mut first, mut seen_user) = (true, false);
+        while let Some(key) = json.key(&mut first, &mut self.key)? {
+            let twice = |json: &Json<'_>, key: &str| {
+                LineError::new(crate::decode::LineErrorKind::Key, format!("`{key}` is given twice"))
+                    .at(json.key_position())
+            };
+            if key == self.plan.user_id {
+                if std::mem::replace(&mut seen_user, true) {
+                    return Err(twice(&json, key));
+                }
+                json.peek();
+                let at = json.position();
+                read_user_id(&mut json, &mut self.value, &mut self.user_id)?;
+                // The same column may also go into a tag.
+                for bound in self.by_column.get(key).into_iter().flatten() {
+                    self.places[*bound] = Some(at);
+                }
+                continue;
+            }
+            json.peek();
+            let at = json.position();
+            for bound in self.by_column.get(key).into_iter().flatten() {
+                if self.places[*bound].replace(at).is_some() {
+                    return Err(twice(&json, key));
+                }
+            }
+            json.skip(&mut self.value)?;
+        }
+        if !seen_user {
+            let message = format!("`{}` is missing", self.plan.user_id);
+            return Err(LineError::new(crate::decode::LineErrorKind::UserId, message));
+        }
+        json.end()
+    }
+}
+
+/// A value of a row: read as `set` of `POST /v1/tags` reads it, but a set may be text with separators.
+fn push_json(
+    bound: &Bound,
+    nulls: NullMeaning,
+    json: &mut Json<'_>,
+    scratch: &mut String,
+    batch: &mut UpdateBatch,
+) -> Result<(), LineError> {
+    let kind = json.kind()?;
+    if kind == Kind::Null {
+        bound.push_null(nulls, batch);
+        return Ok(());
+    }
+    if bound.tag_type == TagType::Set && kind == Kind::String {
+        let at = json.position();
+        let text = json.string(scratch)?;
+        let pushed = bound.push_text(text, batch);
+        return pushed.map_err(|what| LineError::new(crate::decode::LineErrorKind::Value, what).at(at));
+    }
+    set_value(json, &bound.column, (bound.tag, bound.tag_type, bound.add), scratch, batch)
+}
