@@ -4,6 +4,7 @@
 //! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 
+#[cfg(feature = "backfill")]
 pub mod backfill;
 pub mod decode;
 pub mod keeper;

@@ -1,36 +1,67 @@
-//! Any body of `POST /v1/tags`: every line is taken or refused, however the body is cut into chunks, and what is
-//! taken is a sound batch.
+//! Any bytes as a body of `POST /v1/tags`, and as a list of users: refused line by line or decoded, never a crash; the
+//! same however the body is cut; nothing of a refused line stays; a line that is taken is JSON.
 
 #![no_main]
 
-use engine::audience::naive::sample_catalog;
+use engine::catalog::{Catalog, TagType, Unit};
 use engine::update::UpdateBatch;
-use ingest::decode::body::LineDecoder;
-use ingest::decode::{BodyReader, LineReport, TagDecoder};
+use ingest::decode::{BodyReader, LineDecoder, LineReport, TagDecoder, UserListDecoder, UserListFormat};
 use libfuzzer_sys::fuzz_target;
 
-/// Decodes the body in chunks of this many bytes.
-fn decode(body: &[u8], chunk_bytes: usize) -> (Vec<u8>, LineReport) {
-    let mut reader = BodyReader::new(LineDecoder::Tags(TagDecoder::new(&sample_catalog())), 4_096);
-    let mut batch = UpdateBatch::new();
-    let mut all = Vec::new();
-    for mut chunk in body.chunks(chunk_bytes) {
-        while reader.feed(&mut chunk, &mut batch) {
-            all.extend_from_slice(batch.as_bytes());
-            batch.clear();
-        }
+/// Short, so that the fuzzer finds lines over it.
+const LINE_BYTES_MAX: usize = 200;
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::default();
+    for (name, tag_type) in [
+        ("e", TagType::Enum),
+        ("n", TagType::Number(Unit::Integer)),
+        ("d", TagType::Number(Unit::Decimal { scale: 2 })),
+        ("t", TagType::Number(Unit::Timestamp)),
+        ("s", TagType::Set),
+        ("f", TagType::Flag),
+    ] {
+        catalog.declare(name, tag_type).expect("good names");
     }
-    let report = reader.finish(&mut batch);
-    all.extend_from_slice(batch.as_bytes());
-    (all, report)
+    catalog
 }
 
-fuzz_target!(|body: &[u8]| {
-    let (whole, report) = decode(body, body.len().max(1));
-    let (parts, report_of_parts) = decode(body, 7);
-    assert_eq!(whole, parts);
-    assert_eq!(report, report_of_parts);
-    let batch = UpdateBatch::from_bytes(whole).expect("what was decoded is a sound batch");
-    assert_eq!(batch.user_count() as u64, report.accepted);
-    batch.users().for_each(|user| user.changes().for_each(drop));
+fn decode<'c>(decoder: LineDecoder, chunks: impl Iterator<Item = &'c [u8]>) -> (LineReport, UpdateBatch) {
+    let (mut reader, mut batch) = (BodyReader::new(decoder, LINE_BYTES_MAX), UpdateBatch::new());
+    for mut chunk in chunks {
+        assert!(!reader.feed(&mut chunk, &mut batch), "a fuzzer's body is small");
+    }
+    (reader.finish(&mut batch), batch)
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((cut, body)) = bytes.split_first() else { return };
+    let catalog = catalog();
+    let decoders = [
+        LineDecoder::Tags(TagDecoder::new(&catalog)),
+        LineDecoder::UserList(UserListDecoder::new(UserListFormat::Text, "list")),
+        LineDecoder::UserList(UserListDecoder::new(UserListFormat::Csv, "list")),
+        LineDecoder::UserList(UserListDecoder::new(UserListFormat::Ndjson, "list")),
+    ];
+    for decoder in decoders {
+        let (report, batch) = decode(decoder.clone(), std::iter::once(body));
+        assert_eq!(report.accepted, batch.user_count() as u64);
+        let copy = UpdateBatch::from_bytes(batch.as_bytes().to_vec()).expect("what was built is whole");
+        assert_eq!((copy.user_count(), copy.change_count()), (batch.user_count(), batch.change_count()));
+        let cut = decode(decoder, body.chunks(usize::from(*cut).max(1)));
+        assert_eq!(cut, (report, batch));
+    }
+
+    let mut decoder = TagDecoder::new(&catalog);
+    let mut batch = UpdateBatch::new();
+    for line in body.split(|byte| *byte == b'\n') {
+        let before = batch.as_bytes().len();
+        match decoder.decode(line, &mut batch) {
+            Ok(()) => drop(serde_json::from_slice::<serde_json::Value>(line).expect("a taken line is JSON")),
+            Err(error) => {
+                assert_eq!(batch.as_bytes().len(), before, "{error}");
+                assert!(error.column.is_none_or(|column| column <= line.len() + 1), "{error:?}");
+            }
+        }
+    }
 });
