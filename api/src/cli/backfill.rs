@@ -150,12 +150,12 @@ fn tell(report: &BackfillReport, took: Duration) {
     for row in report.errors.iter().take(ERRORS_SHOWN) {
         eprintln!("refused: {}, row {}: {}", row.file.display(), row.row, row.error);
     }
-    if report.resumed_at_row > 0 {
-        println!("went on behind row {} of an earlier run", grouped(report.resumed_at_row));
+    if let Some((file, row)) = &report.resumed_at {
+        println!("went on behind row {} of {}, where an earlier run had stopped", grouped(*row), file.display());
     }
     println!(
         "{} rows, {} tag values, {} rows refused, {} files in {:.1} s",
-        grouped(progress.rows_done - report.resumed_at_row.min(progress.rows_done)),
+        grouped(progress.rows_done),
         grouped(progress.values),
         grouped(progress.rejected),
         progress.files_total,
