@@ -1,13 +1,8 @@
 //! End to end: real HTTP, the real binary.
 
-mod audiences;
-mod catalog;
 mod cli;
-mod lifecycle;
-mod members;
-mod openapi;
-mod problems;
+mod crash;
+mod oracle;
 mod questions;
 mod support;
 mod tags;
-mod users;

@@ -24,3 +24,77 @@ fn counts() {
     let answer = server.ask("/v1/count", &json!({"where": "TRUE", "approximate": true, "timeout_ms": 1000}));
     assert!(answer["epoch"].as_u64() > Some(0) && answer["elapsed_us"].is_u64(), "{answer}");
 }
+
+#[test]
+fn a_tree_says_what_text_says() {
+    let server = TestServer::with_people();
+    let tree = json!({"all": [{"tag": "gender", "is": "f"}, {"tag": "interest", "in": ["yoga", "golf"]}]});
+    let by_tree = server.ask("/v1/count", &json!({ "where": tree }));
+    assert_eq!(by_tree["count"], server.count("gender = 'f' AND interest IN ('yoga', 'golf')"));
+    let refused = server.post("/v1/count").json(&json!({"where": {"tga": "gender"}})).send().expect("ask");
+    assert_eq!(refused.status(), 400);
+}
+
+#[test]
+fn errors_are_problems_with_place_and_suggestion() {
+    let server = TestServer::with_people();
+    for (expression, status) in [("gendr = 'f'", 400), ("age = 'x'", 400), ("age >", 400), ("in_audience('x')", 400)] {
+        let answer = server.post("/v1/count").json(&json!({ "where": expression })).send().expect("ask");
+        let found = answer.status().as_u16();
+        let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        let body = answer.text().expect("text");
+        assert!(found == status || found == 404 || found == 422, "{expression}: {found} {body}");
+        assert!(kind.starts_with("application/problem+json"), "{expression}: {kind}");
+    }
+    let answer = server.post("/v1/count").json(&json!({"where": "gendr = 'f'"})).send().expect("ask");
+    let problem: serde_json::Value = answer.json().expect("JSON");
+    assert!(problem.to_string().contains("did you mean `gender`"), "{problem}");
+    let deep = format!("{}age = 1{}", "(".repeat(10_000), ")".repeat(10_000));
+    let answer = server.post("/v1/count").json(&json!({ "where": deep })).send().expect("ask");
+    assert!(answer.status().is_client_error());
+    assert_eq!(server.count("TRUE"), 4, "the server goes on");
+}
+
+#[test]
+fn profile_overlap_explain_and_members_agree_with_count() {
+    let server = TestServer::with_people();
+    let profile = server.ask("/v1/profile", &json!({"where": "TRUE", "by": ["gender", "age"]}));
+    assert_eq!(profile["count"], 4, "{profile}");
+    let overlap = server.ask("/v1/overlap", &json!({"audiences": {"women": "gender = 'f'", "all": "TRUE"}}));
+    assert!(overlap.to_string().contains('2'), "{overlap}");
+    let plan = server.ask("/v1/explain", &json!({"where": "gender = 'f' AND NOT age > 30", "analyze": true}));
+    assert!(plan.to_string().contains("gender = 'f'"), "{plan}");
+    assert_eq!(server.members("gender = 'f'").len() as u64, server.count("gender = 'f'"));
+    for format in
+        ["application/x-ndjson", "text/csv", "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"]
+    {
+        let answer =
+            server.post("/v1/members").header("Accept", format).json(&json!({"where": "TRUE"})).send().expect("ask");
+        assert!(answer.status().is_success(), "{format}: {}", answer.status());
+        assert!(!answer.bytes().expect("bytes").is_empty(), "{format}");
+    }
+}
+
+#[test]
+fn audiences_are_kept_used_and_forgotten() {
+    let mut server = TestServer::with_people();
+    let put = |server: &TestServer, name: &str, body: serde_json::Value| {
+        server.put(&format!("/v1/audiences/{name}")).json(&body).send().expect("put").status().as_u16()
+    };
+    assert!(put(&server, "women", json!({"where": "gender = 'f'"})) < 300);
+    assert!(put(&server, "young", json!({"where": "in_audience('women') AND age < 30"})) < 300);
+    assert!(put(&server, "women", json!({"where": "in_audience('young')"})) >= 400, "a cycle is refused");
+    server.restart();
+    assert_eq!(server.count("in_audience('young')"), server.count("gender = 'f' AND age < 30"));
+    let list: serde_json::Value = server.get("/v1/audiences").send().expect("get").json().expect("JSON");
+    assert!(list.to_string().contains("young"), "{list}");
+}
+
+#[test]
+fn the_service_routes_answer() {
+    let server = TestServer::with_people();
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/catalog", "/docs/", "/"] {
+        let answer = server.get(path).send().expect("get");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+}

@@ -52,11 +52,6 @@ impl TestServer {
         self.folder.path().join("data")
     }
 
-    /// A path beside the data directory.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.running().url())
     }
@@ -100,11 +95,6 @@ impl TestServer {
     /// Posts JSON; the answer must be a success.
     pub(crate) fn ask(&self, path: &str, body: &Value) -> Value {
         success(self.post(path).json(body).send().expect("ask"))
-    }
-
-    /// Posts JSON; the answer must be a problem of this type.
-    pub(crate) fn refuse(&self, path: &str, body: &Value, kind: &str) -> Value {
-        problem(self.post(path).json(body).send().expect("ask"), kind)
     }
 
     pub(crate) fn put_catalog(&self, catalog: &Value) {
@@ -182,26 +172,8 @@ pub(crate) fn success(answer: Response) -> Value {
     if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
 }
 
-/// The problem of an answer that must be one of this type.
-pub(crate) fn problem(answer: Response, kind: &str) -> Value {
-    let status = answer.status().as_u16();
-    let content_type = answer.headers().get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let text = answer.text().expect("a body");
-    assert_eq!(content_type.as_deref(), Some("application/problem+json"), "{status}: {text}");
-    let problem: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(problem["type"], format!("urn:beluga:problem:{kind}"), "{problem}");
-    assert_eq!(problem["status"], status, "{problem}");
-    assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
-    problem
-}
-
 pub(crate) fn strings(value: &Value) -> Vec<String> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
-}
-
-pub(crate) fn sorted(mut users: Vec<String>) -> Vec<String> {
-    users.sort();
-    users
 }
 
 /// Runs the binary without settings of the environment.

@@ -1,9 +1,80 @@
-//! `POST /v1/tags`.
+//! `POST /v1/tags`: per-line errors, durability, idempotency.
 
 use crate::support::TestServer;
+use serde_json::{Value, json};
+
+fn post(server: &TestServer, key: Option<&str>, body: &str) -> (u16, Value) {
+    let mut request = server.post("/v1/tags").body(body.to_owned());
+    if let Some(key) = key {
+        request = request.header("Idempotency-Key", key);
+    }
+    let answer = request.send().expect("post");
+    (answer.status().as_u16(), answer.json().expect("JSON"))
+}
 
 #[test]
-fn a_line_a_user() {
+fn bad_lines_are_told_and_good_ones_taken() {
     let server = TestServer::with_people();
-    assert_eq!(server.get("/readyz").send().expect("get").status(), 200);
+    let body = concat!(
+        "{\"user_id\":\"n1\",\"set\":{\"gender\":\"f\"}}\n",
+        "{\"user_id\":\"n2\",\"set\":{\"gendr\":\"f\"}}\n",
+        "not json\n",
+        "{\"user_id\":\"n3\",\"set\":{\"age\":\"old\"}}\n",
+        "{\"user_id\":\"\",\"set\":{\"age\":1}}\n",
+        "{\"user_id\":\"n4\",\"set\":{\"age\":99999999999999999999}}\n",
+        "{\"user_id\":17,\"add\":{\"interest\":[\"chess\"]}}\n",
+    );
+    let (status, answer) = post(&server, None, body);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(2), Some(5)), "{answer}");
+    let lines: Vec<u64> =
+        answer["errors"].as_array().expect("errors").iter().filter_map(|e| e["line"].as_u64()).collect();
+    assert_eq!(lines, [2, 3, 4, 5, 6]);
+    assert!(answer["errors"][0].to_string().contains("gender"), "a suggestion: {answer}");
+    server.settle();
+    assert_eq!(server.count("user_id IN ('n1', 'n2', 'n3', 'n4', '17')"), 2);
+    let long = format!("{{\"user_id\":\"{}\"}}\n", "x".repeat(10_000));
+    let (_, answer) = post(&server, None, &long);
+    assert_eq!(answer["rejected"], 1, "an id of 10 kB is refused: {answer}");
+}
+
+#[test]
+fn the_same_key_and_body_change_nothing_and_another_body_is_refused() {
+    let mut server = TestServer::with_people();
+    let on = "{\"user_id\":\"k\",\"set\":{\"is_member\":true}}\n";
+    let off = "{\"user_id\":\"k\",\"set\":{\"is_member\":false}}\n";
+    let (_, first) = post(&server, Some("key-1"), on);
+    post(&server, None, off);
+    let (status, again) = post(&server, Some("key-1"), on);
+    assert_eq!((status, &again["accepted"]), (200, &first["accepted"]), "{again}");
+    server.settle();
+    assert_eq!(server.count("user_id = 'k' AND is_member"), 0, "the repeated request changed nothing");
+    let (status, _) = post(&server, Some("key-1"), off);
+    assert_eq!(status, 422);
+    server.kill();
+    server.restart();
+    post(&server, Some("key-1"), on);
+    server.settle();
+    assert_eq!(server.count("user_id = 'k' AND is_member"), 0, "a restart does not forget the key");
+}
+
+#[test]
+fn what_was_answered_survives_an_end_without_goodbye() {
+    let mut server = TestServer::with_people();
+    server.post_tags("{\"user_id\":\"late\",\"set\":{\"age\":77}}\n");
+    server.kill();
+    server.restart();
+    assert_eq!(server.count("age = 77"), 1);
+    assert_eq!(server.count("TRUE"), 5);
+}
+
+#[test]
+fn one_user_can_be_looked_up() {
+    let server = TestServer::with_people();
+    server
+        .post_tags("{\"user_id\":\"look\",\"set\":{\"age\":41,\"gender\":\"f\"},\"add\":{\"interest\":[\"yoga\"]}}\n");
+    server.settle();
+    let user: Value = server.get("/v1/users/look").send().expect("get").json().expect("JSON");
+    assert_eq!((&user["tags"]["age"], &user["tags"]["gender"]), (&json!(41), &json!("f")), "{user}");
+    assert_eq!(server.get("/v1/users/nobody").send().expect("get").status(), 404);
 }

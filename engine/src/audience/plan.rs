@@ -284,8 +284,8 @@ pub(super) fn range_of<'p>(numbers: &[NumberLayer<'p>], range: NumberRange) -> V
 }
 
 /// At most how many users a predicate has, from the key directories alone; no posting is read.
-pub(super) fn estimate(shards: &[ShardSnapshot], catalog: &Catalog, predicate: &Predicate) -> u64 {
-    let of = |predicate: &Predicate| estimate(shards, catalog, predicate);
+pub(super) fn estimate(shards: &[ShardSnapshot], predicate: &Predicate) -> u64 {
+    let of = |predicate: &Predicate| estimate(shards, predicate);
     let key = |key: Key<'_>| -> u64 {
         shards.iter().flat_map(|shard| shard.layers()).map(|segment| segment.cardinality(key)).sum()
     };

@@ -38,7 +38,7 @@ pub(crate) fn named() -> Vec<(&'static str, RoaringBitmap)> {
         ("one run across chunks", all(65_000..200_000)),
         ("runs of 3", (0..65_536).filter(|slot| slot % 9 < 3).collect()),
         ("long runs", (0..65_536).filter(|slot| slot % 9_000 < 5_000).collect()),
-        ("few in many chunks", (0..40).map(|chunk| chunk << 16 | chunk * 1_571).collect()),
+        ("few in many chunks", (0..40).map(|chunk| (chunk << 16) | (chunk * 1_571)).collect()),
         (
             "mixed",
             spread(0, 3, 20_000).chain(spread(1, 100, 500)).chain((2 << 16)..(3 << 16)).chain([9 << 16]).collect(),

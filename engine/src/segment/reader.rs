@@ -116,7 +116,7 @@ impl Segment {
         if slots.iter().any(|slot| u32::from_le_bytes(*slot) as usize > self.entry_count()) {
             return damaged("the hash index points outside the directory");
         }
-        if !slots.iter().any(|slot| *slot == [0; 4]) {
+        if !slots.contains(&[0; 4]) {
             return damaged("the hash index has no free place");
         }
         Ok(())

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn reads_back_and_finds_every_damage() {
         for len in [0, 1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, 3 * PAGE_BYTES + 17] {
-            let payload: Vec<u8> = (0..len).map(|at| (at * 31 >> 3) as u8).collect();
+            let payload: Vec<u8> = (0..len).map(|at| ((at * 31) >> 3) as u8).collect();
             let (vfs, path) = (MemoryVfs::default(), Path::new("/f"));
             sealed(&vfs, path, &payload);
             let file = SealedFile::open(&vfs, path, KIND, 1).expect("open");

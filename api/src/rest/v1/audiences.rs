@@ -440,8 +440,8 @@ impl Drop for HiddenAudience {
 /// Those of the store.
 pub fn forget_broken_uploads(store: &Store) -> Result<(), WriteError> {
     let snapshot = store.snapshot();
-    let broken = snapshot.audiences().keys().filter(|name| name.starts_with(HIDDEN_PREFIX));
-    broken.map(|name| store.delete_audience(name).map(|_| ())).collect()
+    let mut broken = snapshot.audiences().keys().filter(|name| name.starts_with(HIDDEN_PREFIX));
+    broken.try_for_each(|name| store.delete_audience(name).map(|_| ()))
 }
 
 /// Forgets an audience. Refused while other audiences use it.

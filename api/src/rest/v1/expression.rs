@@ -1,6 +1,7 @@
 //! The `where` of a question: text of the audience language, or its JSON tree form.
 
 use crate::error::{Failure, Kind, nearest};
+use crate::rest::v1::tree::from_json;
 use engine::audience::bind::bind;
 use engine::audience::expr::Expr;
 use engine::audience::parse::parse;
@@ -83,7 +84,9 @@ impl Where {
     fn parse(&self, pointer: &str) -> Result<Expr, Failure> {
         match self {
             Where::Text(text) => parse(text).map_err(|error| Failure::from(error).at(pointer)),
-            Where::Tree(_) => Err(Failure::new(Kind::InvalidField, "an expression is text").at(pointer)),
+            Where::Tree(tree) => from_json(tree).map_err(|error| {
+                Failure::new(Kind::InvalidField, error.message).at(format!("{pointer}{}", error.pointer))
+            }),
         }
     }
 }

@@ -16,5 +16,6 @@ pub mod profile;
 pub mod sample;
 pub mod tags;
 pub mod top;
+pub mod tree;
 pub mod upload;
 pub mod users;

@@ -35,8 +35,22 @@ pub struct TreeError {
 type Parsed<T> = Result<T, TreeError>;
 
 const KEYS: [&str; 16] = [
-    "all", "any", "not", "xor", "at_least", "tag", "is", "is_not", "op", "value", "between", "in", "not_in", "known",
-    "user_id", "in_audience",
+    "all",
+    "any",
+    "not",
+    "xor",
+    "at_least",
+    "tag",
+    "is",
+    "is_not",
+    "op",
+    "value",
+    "between",
+    "in",
+    "not_in",
+    "known",
+    "user_id",
+    "in_audience",
 ];
 
 const OPERATORS: [(&str, CompareOp); 9] = [
@@ -157,9 +171,8 @@ impl Place {
     fn condition(&self, fields: &Map<String, Value>, keys: &[&str]) -> Parsed<ExprKind> {
         let field = |key: &str| (&fields[key], self.at(key));
         let tag = self.text(field("tag"))?;
-        let compare = |tag, op, key: &str| {
-            Ok(ExprKind::Compare { tag, op, value: self.at(key).literal(&fields[key])? })
-        };
+        let compare =
+            |tag, op, key: &str| Ok(ExprKind::Compare { tag, op, value: self.at(key).literal(&fields[key])? });
         match keys {
             ["is", "tag"] => compare(tag, CompareOp::Equal, "is"),
             ["is_not", "tag"] => compare(tag, CompareOp::IsDistinctFrom, "is_not"),
@@ -174,9 +187,7 @@ impl Place {
                 }
             }
             ["between", "tag"] => match self.at("between").literals(&fields["between"])?.as_slice() {
-                [low, high] => {
-                    Ok(ExprKind::Between { tag, low: low.clone(), high: high.clone(), negated: false })
-                }
+                [low, high] => Ok(ExprKind::Between { tag, low: low.clone(), high: high.clone(), negated: false }),
                 _ => self.at("between").refuse("expected [from, to]"),
             },
             ["in", "tag"] => Ok(ExprKind::In { tag, values: self.at("in").literals(&fields["in"])?, negated: false }),
@@ -294,9 +305,15 @@ mod tests {
     #[test]
     fn errors_point_at_the_place() {
         assert_eq!(refused(json!({"al": []})), "/al: unknown key `al`; did you mean `all`?");
-        assert_eq!(refused(json!({"all": [{"tag": "x", "isnot": 1}]})), "/all/0/isnot: unknown key `isnot`; did you mean `is_not`?");
+        assert_eq!(
+            refused(json!({"all": [{"tag": "x", "isnot": 1}]})),
+            "/all/0/isnot: unknown key `isnot`; did you mean `is_not`?"
+        );
         assert_eq!(refused(json!({"all": []})), "/all: expected at least one condition");
-        assert_eq!(refused(json!({"any": [true, {"tag": "age", "between": [1]}]})), "/any/1/between: expected [from, to]");
+        assert_eq!(
+            refused(json!({"any": [true, {"tag": "age", "between": [1]}]})),
+            "/any/1/between: expected [from, to]"
+        );
         assert_eq!(refused(json!({"tag": "age", "is": null})), "/is: nothing equals null; use \"known\": false");
         let deep = (0..1_000).fold(json!(true), |inner, _| json!({ "not": inner }));
         assert!(refused(deep).contains("nested more than"));

@@ -109,7 +109,7 @@ impl Tree<'_> {
         PlanNode {
             operator: operator.to_owned(),
             detail,
-            estimate: estimate(self.snapshot.shards(), self.snapshot.catalog(), meaning),
+            estimate: estimate(self.snapshot.shards(), meaning),
             actual: self.records.get(index).map(|record| NodeStats {
                 members: record.members,
                 chunks_visited: record.chunks_visited,

@@ -479,7 +479,7 @@ fn count_operands(level: kernels::Level, target: &mut Words, k: u32, sets: &[Set
 
 fn fill_ones(mask: &mut [u64], len: usize) {
     mask.fill(!0);
-    if len % 64 != 0 {
+    if !len.is_multiple_of(64) {
         mask[len / 64] = !0 >> (64 - len % 64);
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Scratch {
     pub(crate) level: Level,
     words: Vec<Box<WordBuffer>>,
     arrays: Vec<Box<ArrayBuffer>>,
+    #[expect(clippy::vec_box, reason = "buffers go in and out of the pool without being copied")]
     masks: Vec<Box<MaskBuffer>>,
     orders: Vec<Vec<Operand>>,
 }

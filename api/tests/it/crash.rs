@@ -1,0 +1,393 @@
+//! Nothing acknowledged is lost, nothing is made up, nothing happens twice: the real binary is killed at random moments
+//! (also while it recovers) under a stream of updates, reopened, and compared with what it had acknowledged.
+//!
+//! The oracle lives outside the process under test. Every request carries an idempotency key; a request that was in
+//! flight at the kill is either sent again (and must then have happened exactly once) or looked up (and must have
+//! happened whole or not at all). A process kill leaves the page cache in place; power cuts are simulated in the
+//! engine's own tests.
+//!
+//! 25 rounds by default; `BELUGA_CRASH_ROUNDS=1000` runs more, `BELUGA_CRASH_SEED` repeats a failed run's choices.
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const WRITERS: u64 = 3;
+const USERS_PER_WRITER: u64 = 150;
+const COLOURS: [&str; 4] = ["red", "green", "blue", "violet"];
+const LIKES: [&str; 5] = ["yoga", "golf", "tennis", "chess", "go"];
+
+#[test]
+fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
+    let rounds = from_environment("BELUGA_CRASH_ROUNDS").unwrap_or(25);
+    let seed = from_environment("BELUGA_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("crash test: {rounds} rounds, BELUGA_CRASH_SEED={seed}");
+    let mut random = Random(seed);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();
+
+    let mut server = Server::start(folder.path());
+    server.put_catalog();
+    for round in 0..rounds {
+        let url = server.url.clone();
+        std::thread::scope(|scope| {
+            for writer in &mut writers {
+                let url = &url;
+                scope.spawn(move || writer.write_until_refused(url));
+            }
+            std::thread::sleep(Duration::from_millis(random.below(400)));
+            server.kill();
+        });
+        while random.below(3) == 0 {
+            let mut recovering = Server::spawn(folder.path());
+            std::thread::sleep(Duration::from_millis(random.below(40)));
+            recovering.kill();
+        }
+        server = Server::start(folder.path());
+        for writer in &mut writers {
+            writer.settle(&server, &mut random);
+        }
+        server.make_visible();
+        compare(&server, &writers, round);
+    }
+    let acknowledged: u64 = writers.iter().map(|writer| writer.acknowledged).sum();
+    assert!(acknowledged > rounds, "the writers got too little through to prove anything: {acknowledged} requests");
+    server.kill();
+    let check = beluga().arg("check").arg("--data").arg(folder.path()).output().expect("run beluga check");
+    assert!(check.status.success(), "beluga check: {}", String::from_utf8_lossy(&check.stderr));
+    println!("crash test: {acknowledged} acknowledged requests survived");
+}
+
+/// A user as the oracle knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct User {
+    colour: Option<&'static str>,
+    score: Option<i64>,
+    vip: bool,
+    likes: BTreeSet<&'static str>,
+}
+
+/// One client with users of its own, so that the order of its requests is the order of their effects.
+struct Writer {
+    number: u64,
+    random: Random,
+    users: BTreeMap<String, User>,
+    /// The request whose fate the last kill left open.
+    in_flight: Option<Request>,
+    /// An earlier, acknowledged request, to be sent again later.
+    earlier: Option<Request>,
+    next_request: u64,
+    acknowledged: u64,
+}
+
+#[derive(Clone)]
+struct Request {
+    key: String,
+    body: String,
+    /// The users it changes, as they are afterwards.
+    after: BTreeMap<String, User>,
+}
+
+impl Writer {
+    fn new(number: u64, seed: u64) -> Writer {
+        Writer {
+            number,
+            random: Random(seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            users: BTreeMap::new(),
+            in_flight: None,
+            earlier: None,
+            next_request: 0,
+            acknowledged: 0,
+        }
+    }
+
+    fn write_until_refused(&mut self, url: &str) {
+        let client = client();
+        loop {
+            let request = self.request();
+            self.in_flight = Some(request.clone());
+            if !send(&client, url, &request) {
+                return;
+            }
+            self.acknowledge(request);
+        }
+    }
+
+    fn acknowledge(&mut self, request: Request) {
+        self.users.extend(request.after.clone());
+        self.acknowledged += 1;
+        if self.earlier.is_none() || self.random.below(10) == 0 {
+            self.earlier = Some(request);
+        }
+        self.in_flight = None;
+    }
+
+    /// A request of up to 40 lines over this writer's users; one user may come several times.
+    fn request(&mut self) -> Request {
+        let mut after = BTreeMap::new();
+        let mut body = String::new();
+        for _ in 0..=self.random.below(40) {
+            let id = format!("w{}-{}", self.number, self.random.below(USERS_PER_WRITER));
+            let mut user = after.get(&id).or(self.users.get(&id)).cloned().unwrap_or_default();
+            let line = self.change(&id, &mut user);
+            body.push_str(&line.to_string());
+            body.push('\n');
+            after.insert(id, user);
+        }
+        self.next_request += 1;
+        Request { key: format!("w{}-r{}", self.number, self.next_request), body, after }
+    }
+
+    /// A random change of one user: the line to send, and its effect.
+    fn change(&mut self, id: &str, user: &mut User) -> Value {
+        let random = &mut self.random;
+        let like = LIKES[random.below(5) as usize];
+        match random.below(7) {
+            0 => {
+                user.colour = Some(COLOURS[random.below(4) as usize]);
+                json!({"user_id": id, "set": {"colour": user.colour}})
+            }
+            1 => {
+                user.score = Some(random.below(2_000) as i64 - 1_000);
+                json!({"user_id": id, "set": {"score": user.score}})
+            }
+            2 => {
+                user.vip = random.below(2) == 0;
+                json!({"user_id": id, "set": {"vip": user.vip}})
+            }
+            3 => {
+                user.likes.insert(like);
+                json!({"user_id": id, "add": {"likes": [like]}})
+            }
+            4 => {
+                user.likes.remove(like);
+                json!({"user_id": id, "remove": {"likes": [like]}})
+            }
+            5 => {
+                user.likes = BTreeSet::from([like]);
+                json!({"user_id": id, "set": {"likes": [like]}})
+            }
+            _ => {
+                user.colour = None;
+                user.score = None;
+                json!({"user_id": id, "unset": ["colour", "score"]})
+            }
+        }
+    }
+
+    /// Finds out what became of the request in flight, and sends an old one again, which must change nothing.
+    fn settle(&mut self, server: &Server, random: &mut Random) {
+        if let Some(request) = self.in_flight.take() {
+            if random.below(2) == 0 {
+                assert!(send(&server.client, &server.url, &request), "a repeated request is accepted: {}", request.key);
+                self.users.extend(request.after);
+            } else if self.happened(server, &request) {
+                self.users.extend(request.after);
+            }
+        }
+        if let Some(request) = &self.earlier {
+            assert!(send(&server.client, &server.url, request), "an old request is accepted again: {}", request.key);
+        }
+    }
+
+    /// Whether a request happened; it must be whole or not at all.
+    fn happened(&self, server: &Server, request: &Request) -> bool {
+        let mut seen = BTreeSet::new();
+        for (id, after) in &request.after {
+            let before = self.users.get(id);
+            if before == Some(after) {
+                continue;
+            }
+            let found = server.user(id);
+            match &found {
+                Some(user) if user == after => seen.insert(true),
+                found if found.as_ref() == before => seen.insert(false),
+                other => panic!("{id} is {other:?}, neither {before:?} nor {after:?} ({})", request.key),
+            };
+        }
+        assert!(seen.len() <= 1, "request {} happened in part", request.key);
+        seen.contains(&true)
+    }
+}
+
+/// Compares everything the server answers with everything that was acknowledged.
+fn compare(server: &Server, writers: &[Writer], round: u64) {
+    let users: BTreeMap<&String, &User> = writers.iter().flat_map(|writer| &writer.users).collect();
+    let expect = |question: &str, fits: &dyn Fn(&User) -> bool| {
+        let expected: BTreeSet<&str> = users.iter().filter(|(_, user)| fits(user)).map(|(id, _)| id.as_str()).collect();
+        let found = server.members(question);
+        let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+        let missing: Vec<_> = expected.difference(&found).collect();
+        let made_up: Vec<_> = found.difference(&expected).collect();
+        assert!(
+            missing.is_empty() && made_up.is_empty(),
+            "round {round}, {question}: lost {missing:?}, made up {made_up:?}"
+        );
+        assert_eq!(server.count(question), expected.len() as u64, "round {round}, count of {question}");
+    };
+    expect("TRUE", &|_| true);
+    expect("vip", &|user| user.vip);
+    expect("colour IS NULL", &|user| user.colour.is_none());
+    for colour in COLOURS {
+        expect(&format!("colour = '{colour}'"), &|user| user.colour == Some(colour));
+    }
+    for like in LIKES {
+        expect(&format!("likes = '{like}'"), &|user| user.likes.contains(like));
+    }
+    for (low, high) in [(-1_000, -500), (-499, -1), (0, 0), (1, 999)] {
+        expect(&format!("score BETWEEN {low} AND {high}"), &|user| {
+            user.score.is_some_and(|score| (low..=high).contains(&score))
+        });
+    }
+    for (id, user) in users.iter().take(20) {
+        assert_eq!(server.user(id).as_ref(), Some(*user), "round {round}, {id}");
+    }
+}
+
+struct Server {
+    process: Child,
+    url: String,
+    client: reqwest::blocking::Client,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Server {
+    /// Starts the binary and waits until it is ready.
+    fn start(folder: &Path) -> Server {
+        let mut server = Server::spawn(folder);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Ok(answer) = server.client.get(format!("{}/readyz", server.url)).send()
+                && answer.status().is_success()
+            {
+                return server;
+            }
+            if let Some(status) = server.process.try_wait().expect("ask for the process's state") {
+                panic!("the server ended by itself: {status}");
+            }
+            assert!(Instant::now() < deadline, "the server was not ready within 30 s");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts the binary, with checkpoints and merges so frequent that kills land in them.
+    fn spawn(folder: &Path) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let process = beluga()
+            .args(["serve", "--http", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(folder)
+            .env("BELUGA_CHECKPOINT_INTERVAL_MS", "50")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start beluga");
+        Server { process, url: format!("http://127.0.0.1:{port}"), client: client() }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    fn put_catalog(&self) {
+        let catalog = json!({"tags": {
+            "colour": {"type": "enum"}, "score": {"type": "number"}, "vip": {"type": "flag"}, "likes": {"type": "set"},
+        }});
+        let answer = self.client.put(format!("{}/v1/catalog", self.url)).json(&catalog).send().expect("put catalog");
+        assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
+    }
+
+    /// Publishes what was written last.
+    fn make_visible(&self) {
+        let answer = self.client.post(format!("{}/v1/tags?visible=true", self.url)).body("").send().expect("publish");
+        assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
+    }
+
+    fn ask(&self, path: &str, body: &Value) -> Value {
+        let answer = self.client.post(format!("{}{path}", self.url)).json(body).send().expect("ask");
+        let status = answer.status();
+        let body: Value = answer.json().expect("JSON");
+        assert!(status.is_success(), "{status}: {body}");
+        body
+    }
+
+    fn count(&self, question: &str) -> u64 {
+        self.ask("/v1/count", &json!({"where": question}))["count"].as_u64().expect("a count")
+    }
+
+    fn members(&self, question: &str) -> Vec<String> {
+        let page = self.ask("/v1/members", &json!({"where": question, "limit": 10_000}));
+        assert_eq!(page["next"], Value::Null, "all members fit one page");
+        let users = page["users"].as_array().expect("users");
+        users.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// A user by the online look-up; `None` if unknown.
+    fn user(&self, id: &str) -> Option<User> {
+        let answer = self.client.get(format!("{}/v1/users/{id}", self.url)).send().expect("look up");
+        if answer.status() == 404 {
+            return None;
+        }
+        let body: Value = answer.json().expect("JSON");
+        let tags = &body["tags"];
+        let known = |names: &[&'static str], name: &Value| {
+            name.as_str().map(|name| *names.iter().find(|known| **known == name).expect("a value that was sent"))
+        };
+        let likes = tags["likes"].as_array().into_iter().flatten();
+        Some(User {
+            colour: known(&COLOURS, &tags["colour"]),
+            score: tags["score"].as_i64(),
+            vip: tags["vip"].as_bool().unwrap_or(false),
+            likes: likes.filter_map(|like| known(&LIKES, like)).collect(),
+        })
+    }
+}
+
+/// Sends a request; whether it was acknowledged. An answer other than success is a failure of the test.
+fn send(client: &reqwest::blocking::Client, url: &str, request: &Request) -> bool {
+    let sent = client
+        .post(format!("{url}/v1/tags"))
+        .header("Idempotency-Key", &request.key)
+        .header("Content-Type", "application/x-ndjson")
+        .body(request.body.clone())
+        .send();
+    let Ok(answer) = sent else { return false };
+    let status = answer.status();
+    let Ok(text) = answer.text() else { return false };
+    assert!(status.is_success(), "{status}: {text}");
+    let body: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(body["rejected"], 0, "{body}");
+    true
+}
+
+fn client() -> reqwest::blocking::Client {
+    reqwest::blocking::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
+}
+
+fn beluga() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_beluga"))
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")))
+}
+
+/// SplitMix64: small, seeded, good enough to choose moments.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

@@ -1,0 +1,571 @@
+//! Audience questions on a generated population: against `croaring` and `roaring` operand by operand on one thread, then
+//! through the store on all threads, at rest and while updates arrive; with load rate, index size, opening time and memory.
+//!
+//! `BELUGA_BENCH_USERS=10_000_000 cargo bench -p benches --bench questions` (the default is 2,000,000).
+//! `BELUGA_BENCH_FOLDER` keeps the data directory there between runs.
+
+use benches::{Ratio, compare, peak_memory_bytes, percentile, row, setting};
+use datasets::population::{AS_OF, Population};
+use engine::audience::ops::{self, QueryContext};
+use engine::audience::plan::Plan;
+use engine::audience::predicate::Predicate;
+use engine::audience::{bind, parse};
+use engine::bitmap::bsi::NumberRange;
+use engine::bitmap::evaluate::Evaluator;
+use engine::catalog::Catalog;
+use engine::ids::TagId;
+use engine::segment::{Key, Part};
+use engine::store::{Options, Snapshot, Store};
+use engine::update::UpdateBatch;
+use engine::vfs::real::RealVfs;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// 8 to 30 leaves each, as audiences are.
+const QUESTIONS: [(&str, &str); 8] = [
+    (
+        "10 leaves: demographics, province, interests",
+        "gender = 'f' AND age BETWEEN 25 AND 34 AND province IN ('zhejiang','jiangsu','shanghai') AND (interest IN ('running','yoga') OR at_least(2, interest = 'tennis', interest = 'golf', city_tier <= 2)) AND NOT is_member",
+    ),
+    (
+        "12 leaves: reachable buyers",
+        "ads_consent AND NOT is_member AND category IN ('shoes','cosmetics','womenswear','jewellery') AND device IN ('ios','android') AND spend >= 200 AND last_active_at >= '2026-09-01' AND gender IS NOT NULL AND (age < 30 OR city_tier = 1)",
+    ),
+    (
+        "14 leaves: wide OR of interests, minus members",
+        "interest IN ('running','yoga','hiking','camping','cycling','skiing','fishing','sailing','parenting','tennis','golf') AND gender = 'm' AND NOT (is_member OR device = 'web')",
+    ),
+    (
+        "9 leaves: lapsed spenders",
+        "spend >= 500 AND last_active_at < '2026-08-01' AND age BETWEEN 30 AND 55 AND gender = 'f' AND province IN ('guangdong','zhejiang','beijing','shanghai') AND ads_consent",
+    ),
+    (
+        "16 leaves: nested any of all",
+        "(gender = 'f' AND interest = 'yoga' AND category = 'womenswear' AND age < 40) OR (gender = 'm' AND interest = 'running' AND category = 'shoes' AND age < 50) OR (is_member AND orders >= 3 AND device = 'ios' AND city_tier = 1) OR (interest = 'parenting' AND category = 'baby' AND ads_consent AND age BETWEEN 24 AND 40)",
+    ),
+    (
+        "8 leaves: selective first",
+        "interest = 'sailing' AND category = 'jewellery' AND gender = 'f' AND age >= 40 AND NOT device = 'web' AND (is_member OR ads_consent) AND city_tier <= 3",
+    ),
+    (
+        "30 leaves: provinces, categories, interests",
+        "province IN ('guangdong','shandong','henan','jiangsu','sichuan','hebei','hunan','zhejiang','anhui','hubei') AND category IN ('shoes','cosmetics','womenswear','jewellery','baby','toys') AND interest IN ('running','yoga','hiking','camping','cycling','skiing','fishing','sailing') AND gender = 'f' AND age BETWEEN 20 AND 45 AND device <> 'web' AND ads_consent AND NOT is_member AND spend >= 100",
+    ),
+    (
+        "10 leaves: who is not",
+        "NOT (gender = 'm' OR interest = 'golf' OR interest = 'fishing' OR category = 'toys' OR category = 'baby' OR device = 'web') AND age IS NOT NULL AND NOT spend >= 1000 AND ads_consent AND city_tier <= 3",
+    ),
+];
+
+const AT_LEAST: &str = "at_least(3, interest = 'running', interest = 'hiking', interest = 'camping', interest = 'cycling', interest = 'skiing', interest = 'fishing', interest = 'sailing', interest = 'yoga', interest = 'tennis', interest = 'golf')";
+const RANGE_AND_TAGS: &str = "age BETWEEN 25 AND 44 AND gender = 'f' AND device = 'ios'";
+
+fn main() {
+    let users = setting("BELUGA_BENCH_USERS", 2_000_000);
+    let temporary = tempfile::tempdir().expect("temporary folder");
+    let kept = std::env::var_os("BELUGA_BENCH_FOLDER").map(std::path::PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(temporary.path()).join(format!("population-{users}"));
+    println!("{users} users, {} threads", rayon::current_num_threads());
+    load(&folder, users);
+    let begun = Instant::now();
+    let store = open(&folder);
+    println!("opened in {:.1?}", begun.elapsed());
+    let snapshot = store.snapshot();
+    if users <= 20_000_000 {
+        let shards = index_size(&snapshot);
+        against_peers(&snapshot, &shards);
+    }
+    let idle = latencies(&snapshot, &AtomicBool::new(false));
+    under_updates(&store, users, idle);
+    println!("peak memory {} MiB", peak_memory_bytes() >> 20);
+}
+
+fn open(folder: &Path) -> Store {
+    Store::open(Arc::new(RealVfs), folder, Options::default()).expect("open")
+}
+
+fn load(folder: &Path, users: u64) {
+    if folder.join("manifest").exists() {
+        return;
+    }
+    let store = open(folder);
+    store.put_catalog(datasets::DataSet::Population.catalog()).expect("catalog");
+    let filler = Population { seed: 1, user_count: users }
+        .filler(&datasets::DataSet::Population.catalog())
+        .expect("same catalog");
+    let begun = Instant::now();
+    let mut values = 0;
+    let (send, receive) = std::sync::mpsc::sync_channel::<(UpdateBatch, u64)>(4);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for from in (0..users).step_by(20_000) {
+                let to = (from + 20_000).min(users);
+                let mut batch = UpdateBatch::new();
+                filler.fill(from..to, &mut batch);
+                if send.send((batch, to)).is_err() {
+                    return;
+                }
+            }
+        });
+        for (batch, to) in receive {
+            values += batch.change_count() as u64;
+            store.write_replayable(&batch, "load", to).expect("write");
+        }
+    });
+    store.forget_source("load");
+    store.checkpoint().expect("checkpoint");
+    let loaded = begun.elapsed();
+    let mut rewritten = 0;
+    while let Some(step) = store.compact().expect("compact") {
+        rewritten += step.bytes_written;
+    }
+    let statistics = store.statistics();
+    println!(
+        "loaded {values} tag values in {loaded:.1?}: {:.2} million a second; merged {} MiB in {:.1?} more; index {} MiB; peak memory {} MiB",
+        values as f64 / loaded.as_secs_f64() / 1e6,
+        rewritten >> 20,
+        begun.elapsed() - loaded,
+        statistics.segment_bytes >> 20,
+        peak_memory_bytes() >> 20,
+    );
+}
+
+/// A shard's postings as the peers hold them.
+struct PeerShard {
+    croaring: HashMap<Vec<u8>, croaring::Bitmap>,
+    roaring: HashMap<Vec<u8>, roaring::RoaringBitmap>,
+    bases: HashMap<TagId, i64>,
+}
+
+fn key_name(key: Key<'_>) -> Vec<u8> {
+    format!("{key:?}").into_bytes()
+}
+
+/// Compares the index with `croaring`'s run-optimised serialised bytes; answers the peers' bitmaps.
+fn index_size(snapshot: &Snapshot) -> Vec<PeerShard> {
+    let (mut ours, mut theirs) = (0u64, 0u64);
+    let mut shards = Vec::new();
+    for shard in snapshot.shards() {
+        let mut peer = PeerShard { croaring: HashMap::new(), roaring: HashMap::new(), bases: HashMap::new() };
+        let [segment] = shard.layers() else { panic!("everything is merged") };
+        ours += segment.size_bytes();
+        for number in 0..segment.entry_count() {
+            let key = segment.key_at(number);
+            let posting = segment.posting_at(number).expect("good");
+            let mut bitmap: croaring::Bitmap = posting.bitmap.iter().collect();
+            bitmap.run_optimize();
+            theirs += bitmap.get_serialized_size_in_bytes::<croaring::Portable>() as u64;
+            peer.roaring.insert(key_name(key), posting.bitmap.to_bitmap());
+            peer.croaring.insert(key_name(key), bitmap);
+            if key.part == Part::Exists {
+                peer.bases.insert(key.tag, posting.aux);
+            }
+        }
+        shards.push(peer);
+    }
+    println!("index size: {:.3} times croaring's {} MiB", ours as f64 / theirs as f64, theirs >> 20);
+    shards
+}
+
+/// What the peers' bitmaps can do alike.
+trait Peer: Clone + Default {
+    fn of(shard: &PeerShard, key: Key<'_>) -> Self;
+    fn and(&self, other: &Self) -> Self;
+    fn or(&self, other: &Self) -> Self;
+    fn minus(&self, other: &Self) -> Self;
+    fn len(&self) -> u64;
+    fn and_len(&self, other: &Self) -> u64;
+}
+
+impl Peer for croaring::Bitmap {
+    fn of(shard: &PeerShard, key: Key<'_>) -> Self {
+        shard.croaring.get(&key_name(key)).cloned().unwrap_or_default()
+    }
+    fn and(&self, other: &Self) -> Self {
+        croaring::Bitmap::and(self, other)
+    }
+    fn or(&self, other: &Self) -> Self {
+        croaring::Bitmap::or(self, other)
+    }
+    fn minus(&self, other: &Self) -> Self {
+        self.andnot(other)
+    }
+    fn len(&self) -> u64 {
+        self.cardinality()
+    }
+    fn and_len(&self, other: &Self) -> u64 {
+        self.and_cardinality(other)
+    }
+}
+
+impl Peer for roaring::RoaringBitmap {
+    fn of(shard: &PeerShard, key: Key<'_>) -> Self {
+        shard.roaring.get(&key_name(key)).cloned().unwrap_or_default()
+    }
+    fn and(&self, other: &Self) -> Self {
+        self & other
+    }
+    fn or(&self, other: &Self) -> Self {
+        self | other
+    }
+    fn minus(&self, other: &Self) -> Self {
+        self - other
+    }
+    fn len(&self) -> u64 {
+        roaring::RoaringBitmap::len(self)
+    }
+    fn and_len(&self, other: &Self) -> u64 {
+        self.intersection_len(other)
+    }
+}
+
+/// An expression over a shard's bitmaps, looked up before the clock runs.
+enum Tree<B> {
+    Leaf(B),
+    And(Vec<Tree<B>>),
+    Or(Vec<Tree<B>>),
+    Minus(Box<Tree<B>>, Box<Tree<B>>),
+    AtLeast(usize, Vec<Tree<B>>),
+    Range { exists: B, slices: Vec<B>, low: u64, high: u64 },
+}
+
+impl<B: Peer> Tree<B> {
+    fn new(shard: &PeerShard, predicate: &Predicate) -> Tree<B> {
+        let leaf = |tag: TagId, part| Tree::Leaf(B::of(shard, Key { tag, part }));
+        let all = |of: &[Predicate]| of.iter().map(|operand| Tree::new(shard, operand)).collect::<Vec<_>>();
+        match predicate {
+            Predicate::All => leaf(TagId::UNIVERSE, Part::Exists),
+            Predicate::Flag(tag) | Predicate::Known(tag) => leaf(*tag, Part::Exists),
+            Predicate::HasAny(tag, values) => {
+                let mut leaves: Vec<_> = values.iter().map(|value| leaf(*tag, Part::Value(value.as_bytes()))).collect();
+                if leaves.len() == 1 { leaves.remove(0) } else { Tree::Or(leaves) }
+            }
+            Predicate::InRange(tag, range) => Tree::range(shard, *tag, *range),
+            Predicate::And(of) => {
+                let (minus, plus): (Vec<_>, Vec<_>) = of.iter().cloned().partition(|p| matches!(p, Predicate::Not(_)));
+                let plus = if plus.is_empty() { vec![Predicate::All] } else { plus };
+                let start = Tree::And(all(&plus));
+                minus
+                    .into_iter()
+                    .fold(start, |tree, out| Tree::Minus(Box::new(tree), Box::new(Tree::new(shard, &out.negate()))))
+            }
+            Predicate::Or(of) => Tree::Or(all(of)),
+            Predicate::Not(of) => {
+                Tree::Minus(Box::new(leaf(TagId::UNIVERSE, Part::Exists)), Box::new(Tree::new(shard, of)))
+            }
+            Predicate::AtLeast(k, of) => Tree::AtLeast(*k as usize, all(of)),
+            other => panic!("no question has {other:?}"),
+        }
+    }
+
+    fn range(shard: &PeerShard, tag: TagId, range: NumberRange) -> Tree<B> {
+        let exists = B::of(shard, Key { tag, part: Part::Exists });
+        let base = shard.bases.get(&tag).copied().unwrap_or(0);
+        let slices: Vec<B> = (0..64u8).map(|bit| B::of(shard, Key { tag, part: Part::Slice(bit) })).collect();
+        let width = slices.iter().rposition(|slice| slice.len() > 0).map_or(0, |last| last + 1);
+        let top = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+        let low = if range.min <= base { 0 } else { range.min.wrapping_sub(base) as u64 };
+        let high = if range.max < base {
+            return Tree::Leaf(B::default());
+        } else {
+            (range.max.wrapping_sub(base) as u64).min(top)
+        };
+        if low > top {
+            return Tree::Leaf(B::default());
+        }
+        Tree::Range { exists, slices: slices.into_iter().take(width).collect(), low, high }
+    }
+
+    fn evaluate(&self) -> B {
+        match self {
+            Tree::Leaf(leaf) => leaf.clone(),
+            Tree::And(of) => fold(of, B::and),
+            Tree::Or(of) => fold(of, B::or),
+            Tree::Minus(a, b) => a.with(|a| b.with(|b| a.minus(b))),
+            // Planes of exactly how many so far, as one writes it by hand.
+            Tree::AtLeast(k, of) => {
+                let mut at_least = vec![B::default(); *k];
+                for operand in of {
+                    operand.with(|operand| {
+                        for level in (0..*k).rev() {
+                            let more = if level == 0 { operand.clone() } else { at_least[level - 1].and(operand) };
+                            at_least[level] = at_least[level].or(&more);
+                        }
+                    });
+                }
+                at_least.pop().unwrap_or_default()
+            }
+            // O'Neil and Quass, from the most significant slice down.
+            Tree::Range { exists, slices, low, high } => {
+                let (mut above, mut equal_low) = (B::default(), exists.clone());
+                let (mut below, mut equal_high) = (B::default(), exists.clone());
+                for (bit, slice) in slices.iter().enumerate().rev() {
+                    if low >> bit & 1 == 1 {
+                        equal_low = equal_low.and(slice);
+                    } else {
+                        above = above.or(&equal_low.and(slice));
+                        equal_low = equal_low.minus(slice);
+                    }
+                    if high >> bit & 1 == 1 {
+                        below = below.or(&equal_high.minus(slice));
+                        equal_high = equal_high.and(slice);
+                    } else {
+                        equal_high = equal_high.minus(slice);
+                    }
+                }
+                above.or(&equal_low).and(&below.or(&equal_high))
+            }
+        }
+    }
+
+    /// Hands a leaf out as it is, so that the peer is not charged for a copy.
+    fn with<T>(&self, work: impl FnOnce(&B) -> T) -> T {
+        match self {
+            Tree::Leaf(leaf) => work(leaf),
+            tree => work(&tree.evaluate()),
+        }
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Tree::And(of) if of.len() == 2 => of[0].with(|a| of[1].with(|b| a.and_len(b))),
+            tree => tree.with(B::len),
+        }
+    }
+}
+
+fn fold<B: Peer>(of: &[Tree<B>], combine: fn(&B, &B) -> B) -> B {
+    let Some((first, rest)) = of.split_first() else { return B::default() };
+    let Some((second, rest)) = rest.split_first() else { return first.evaluate() };
+    let start = first.with(|a| second.with(|b| combine(a, b)));
+    rest.iter().fold(start, |all, operand| operand.with(|operand| combine(&all, operand)))
+}
+
+fn predicate(snapshot: &Snapshot, text: &str) -> Predicate {
+    bind(&parse(text).expect("parses"), snapshot.catalog(), &BTreeMap::new()).expect("binds")
+}
+
+/// Our count on one thread, with everything from planning on.
+fn count_ours(snapshot: &Snapshot, predicate: &Predicate) -> u64 {
+    let plan = Plan::new(snapshot, predicate).expect("good");
+    (0..snapshot.shards().len()).map(|shard| Evaluator::new(&plan.program(shard).expect("good")).count_all()).sum()
+}
+
+fn against<B: Peer>(snapshot: &Snapshot, shards: &[PeerShard], text: &str) -> Ratio {
+    let predicate = predicate(snapshot, text);
+    let trees: Vec<Tree<B>> = shards.iter().map(|shard| Tree::new(shard, &predicate)).collect();
+    compare(
+        Duration::from_millis(1_200),
+        || count_ours(snapshot, &predicate),
+        || trees.iter().map(Tree::count).sum::<u64>(),
+    )
+}
+
+fn against_peers(snapshot: &Snapshot, shards: &[PeerShard]) {
+    println!(
+        "\n{:<52} {:>11} {:>11} {:>9}",
+        "one thread, against croaring operand by operand", "ours", "peer", "ratio"
+    );
+    let mut ratios = Vec::new();
+    for (title, text) in QUESTIONS {
+        let ratio = against::<croaring::Bitmap>(snapshot, shards, text);
+        row(title, &ratio);
+        ratios.push(ratio.times);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median {:.2}x, least {:.2}x", ratios[ratios.len() / 2], ratios[0]);
+    row("at least 3 of 10", &against::<croaring::Bitmap>(snapshot, shards, AT_LEAST));
+    row("number range AND two tags", &against::<croaring::Bitmap>(snapshot, shards, RANGE_AND_TAGS));
+    profile_and_overlap(snapshot, shards);
+    println!("\n{:<52} {:>11} {:>11} {:>9}", "one thread, against roaring operand by operand", "ours", "peer", "ratio");
+    for (title, text) in QUESTIONS {
+        row(title, &against::<roaring::RoaringBitmap>(snapshot, shards, text));
+    }
+}
+
+/// On one thread: the operators choose their threads themselves, so they run in a pool of one.
+fn profile_and_overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one");
+    let context = QueryContext::default();
+    let audience = predicate(snapshot, QUESTIONS[0].1);
+    let by: Vec<TagId> = ["province", "interest", "category", "device", "channel", "language", "gender"]
+        .iter()
+        .map(|name| snapshot.catalog().tag(name).expect("declared").id)
+        .collect();
+    let cells: Vec<(TagId, Vec<u8>)> = {
+        let mut cells: Vec<_> = shards_values(snapshot, &by);
+        cells.sort();
+        cells.dedup();
+        cells
+    };
+    let trees: Vec<Tree<croaring::Bitmap>> = shards.iter().map(|shard| Tree::new(shard, &audience)).collect();
+    let postings: Vec<Vec<croaring::Bitmap>> = shards
+        .iter()
+        .map(|shard| cells.iter().map(|(tag, value)| croaring::Bitmap::of_key(shard, *tag, value)).collect())
+        .collect();
+    let ours = RefCell::new(0);
+    let ratio = compare(
+        Duration::from_secs(2),
+        || {
+            let told =
+                pool.install(|| ops::profile(snapshot, &audience, &by, &Predicate::Nobody, &context)).expect("good");
+            *ours.borrow_mut() += 1;
+            told.tags
+                .iter()
+                .map(|(_, tag)| match tag {
+                    ops::TagProfile::Values { values, .. } => values.iter().map(|cell| cell.count).sum::<u64>(),
+                    ops::TagProfile::Number(_) => 0,
+                })
+                .sum::<u64>()
+        },
+        || {
+            trees
+                .iter()
+                .zip(&postings)
+                .map(|(tree, postings)| {
+                    let members = tree.evaluate();
+                    postings.iter().map(|posting| members.and_cardinality(posting)).sum::<u64>()
+                })
+                .sum::<u64>()
+        },
+    );
+    row(&format!("profile over {} tag values", cells.len()), &ratio);
+
+    let audiences: Vec<Predicate> = QUESTIONS
+        .iter()
+        .map(|(_, text)| predicate(snapshot, text))
+        .chain([AT_LEAST, RANGE_AND_TAGS].map(|text| predicate(snapshot, text)))
+        .collect();
+    let trees: Vec<Vec<Tree<croaring::Bitmap>>> =
+        shards.iter().map(|shard| audiences.iter().map(|audience| Tree::new(shard, audience)).collect()).collect();
+    let ratio = compare(
+        Duration::from_secs(3),
+        || {
+            pool.install(|| ops::overlap(snapshot, &audiences, &context))
+                .expect("good")
+                .into_iter()
+                .flatten()
+                .sum::<u64>()
+        },
+        || {
+            trees
+                .iter()
+                .map(|trees| {
+                    let sets: Vec<croaring::Bitmap> = trees.iter().map(Tree::evaluate).collect();
+                    sets.iter().map(|a| sets.iter().map(|b| a.and_cardinality(b)).sum::<u64>()).sum::<u64>()
+                })
+                .sum::<u64>()
+        },
+    );
+    row("overlap 10 x 10", &ratio);
+}
+
+fn shards_values(snapshot: &Snapshot, by: &[TagId]) -> Vec<(TagId, Vec<u8>)> {
+    let segments = snapshot.shards().iter().flat_map(|shard| shard.layers());
+    segments
+        .flat_map(|segment| {
+            by.iter().flat_map(|tag| {
+                segment.parts(*tag).filter_map(|(part, _)| match part {
+                    Part::Value(value) => Some((*tag, value.to_vec())),
+                    _ => None,
+                })
+            })
+        })
+        .collect()
+}
+
+trait OfKey {
+    fn of_key(shard: &PeerShard, tag: TagId, value: &[u8]) -> Self;
+}
+
+impl OfKey for croaring::Bitmap {
+    fn of_key(shard: &PeerShard, tag: TagId, value: &[u8]) -> Self {
+        <croaring::Bitmap as Peer>::of(shard, Key { tag, part: Part::Value(value) })
+    }
+}
+
+/// Median and 99th percentile of every question, on all threads; answers the overall 99th.
+fn latencies(snapshot: &Snapshot, stop: &AtomicBool) -> Duration {
+    println!("\n{:<52} {:>11} {:>11}", "through the store, all threads", "p50", "p99");
+    let mut all = Vec::new();
+    for (title, text) in
+        QUESTIONS.iter().chain(&[("at least 3 of 10", AT_LEAST), ("number range AND two tags", RANGE_AND_TAGS)])
+    {
+        let predicate = predicate(snapshot, text);
+        let mut times = Vec::new();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(1_500) && !stop.load(Ordering::Relaxed) {
+            times.push(ask(snapshot, &predicate));
+        }
+        println!("{title:<52} {:>11.1?} {:>11.1?}", percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+        all.extend(times);
+    }
+    let p99 = percentile(&mut all, 0.99);
+    println!("{:<52} {:>11.1?} {:>11.1?}", "all", percentile(&mut all, 0.5), p99);
+    p99
+}
+
+fn ask(snapshot: &Snapshot, predicate: &Predicate) -> Duration {
+    let begun = Instant::now();
+    ops::count(snapshot, predicate, &QueryContext::default()).expect("good");
+    begun.elapsed()
+}
+
+/// The same questions while 200,000 tag values a second are written, synced and published.
+fn under_updates(store: &Store, users: u64, idle: Duration) {
+    const CHANGES_A_SECOND: f64 = 200_000.0;
+    let catalog: Catalog = store.snapshot().catalog().clone();
+    let stop = AtomicBool::new(false);
+    let written = AtomicU64::new(0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut live = Population { seed: 1, user_count: users }.live(&catalog).expect("same catalog");
+            let mut batch = UpdateBatch::new();
+            let mut last_checkpoint = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                let due = (begun.elapsed().as_secs_f64() * CHANGES_A_SECOND) as u64;
+                if written.load(Ordering::Relaxed) >= due {
+                    std::thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                batch.clear();
+                live.fill(10_000, AS_OF, &mut batch);
+                let position = store.write(&batch, None).expect("write");
+                store.sync(position.lsn).expect("sync");
+                written.fetch_add(batch.change_count() as u64, Ordering::Relaxed);
+                if last_checkpoint.elapsed() > Duration::from_secs(10) {
+                    store.checkpoint().expect("checkpoint");
+                    last_checkpoint = Instant::now();
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                store.publish().expect("publish");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        let mut all = Vec::new();
+        for (_, text) in QUESTIONS {
+            let from = Instant::now();
+            while from.elapsed() < Duration::from_secs(2) {
+                let snapshot = store.snapshot();
+                all.push(ask(&snapshot, &predicate(&snapshot, text)));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        let p99 = percentile(&mut all, 0.99);
+        println!(
+            "under {:.0} tag values a second: p50 {:.1?}, p99 {p99:.1?}: {:.2} times the idle p99",
+            written.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64(),
+            percentile(&mut all, 0.5),
+            p99.as_secs_f64() / idle.as_secs_f64(),
+        );
+    });
+}
