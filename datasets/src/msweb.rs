@@ -19,16 +19,23 @@ const PUBLISHER: &str = "https://archive.ics.uci.edu/dataset/4/anonymous+microso
 pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     let mut users = Vec::new();
     let mut unknown_areas = 0;
-    read(source::open(path, &["anonymous-msweb.data"], PUBLISHER)?, &mut users, &mut unknown_areas)?;
+    read(source::open(path, &["anonymous-msweb.data"], PUBLISHER)?, "", &mut users, &mut unknown_areas)?;
     let is_one_file = !path.is_dir() && path.extension().is_none_or(|extension| extension != "zip");
     if !is_one_file {
-        read(source::open(path, &["anonymous-msweb.test"], PUBLISHER)?, &mut users, &mut unknown_areas)?;
+        // Both files number their users from 10001, and they are different people.
+        let found = source::open(path, &["anonymous-msweb.test"], PUBLISHER)?;
+        read(found, "test-", &mut users, &mut unknown_areas)?;
     }
     Ok(Loaded { data_set: DataSet::Msweb, users, skipped: vec![("visits of areas without a title", unknown_areas)] })
 }
 
 /// `A` lines name areas; a `C` line begins a user, the `V` lines behind it are the areas it visited.
-fn read(found: source::Found, users: &mut Vec<User>, unknown_areas: &mut u64) -> Result<(), LoadError> {
+fn read(
+    found: source::Found,
+    id_prefix: &str,
+    users: &mut Vec<User>,
+    unknown_areas: &mut u64,
+) -> Result<(), LoadError> {
     let path = found.path.clone();
     let fail = |what: String| LoadError { path: path.clone(), what };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(found.text()?);
@@ -39,9 +46,10 @@ fn read(found: source::Found, users: &mut Vec<User>, unknown_areas: &mut u64) ->
         let cell = |at: usize| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
         match record.get(0) {
             Some(b"A") => drop(titles.insert(cell(1), cell(3).trim().to_owned())),
-            Some(b"C") => {
-                users.push(User { id: cell(1), values: vec![Some(Value::Set(Vec::new())), Some(Value::Number(0))] })
-            }
+            Some(b"C") => users.push(User {
+                id: format!("{id_prefix}{}", cell(1)),
+                values: vec![Some(Value::Set(Vec::new())), Some(Value::Number(0))],
+            }),
             Some(b"V") => {
                 let user = users[first..].last_mut().ok_or_else(|| fail("a visit before any user".to_owned()))?;
                 match titles.get(&cell(1)) {
