@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 /// How deep audiences may stand within audiences.
 pub const AUDIENCE_DEPTH_MAX: usize = 16;
+/// How deep XOR may stand within XOR.
+pub const XOR_DEPTH_MAX: usize = 8;
 /// The most nodes of an expression with all its audiences expanded.
 pub const PREDICATE_NODES_MAX: usize = 1_000_000;
 
@@ -28,7 +30,7 @@ pub const PREDICATE_NODES_MAX: usize = 1_000_000;
 /// # Errors
 /// [`ExprError`] with what is wrong, where, and what to write instead.
 pub fn bind(expr: &Expr, catalog: &Catalog, audiences: &BTreeMap<String, Audience>) -> Result<Predicate, ExprError> {
-    let mut binder = Binder { catalog, audiences, open: Vec::new(), known: BTreeMap::new() };
+    let mut binder = Binder { catalog, audiences, open: Vec::new(), known: BTreeMap::new(), within_xor: 0 };
     let bound = binder.bind(expr, true)?;
     check_size(&bound)?;
     Ok(bound.canonical())
@@ -49,6 +51,8 @@ struct Binder<'b> {
     open: Vec<String>,
     /// Audiences expanded before.
     known: BTreeMap<String, Predicate>,
+    /// How many XORs stand around what is bound now.
+    within_xor: usize,
 }
 
 type Bound = Result<Predicate, ExprError>;
@@ -99,7 +103,19 @@ impl Binder<'_> {
         }
     }
 
+    /// Binds both sides both ways, so nested ones cost two to the power of their depth.
     fn xor(&mut self, a: &Expr, b: &Expr, wanted: bool) -> Bound {
+        if self.within_xor >= XOR_DEPTH_MAX {
+            let message = format!("XOR stands more than {XOR_DEPTH_MAX} deep within XOR");
+            return Err(ExprError::new(ExprErrorKind::TooLarge, message));
+        }
+        self.within_xor += 1;
+        let bound = self.xor_sides(a, b, wanted);
+        self.within_xor -= 1;
+        bound
+    }
+
+    fn xor_sides(&mut self, a: &Expr, b: &Expr, wanted: bool) -> Bound {
         let (a_true, a_false) = (self.bind(a, true)?, self.bind(a, false)?);
         let (b_true, b_false) = (self.bind(b, true)?, self.bind(b, false)?);
         if a_true.clone().negate().canonical() == a_false.clone().canonical()

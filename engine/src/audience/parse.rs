@@ -37,6 +37,7 @@ pub fn parse(text: &str) -> Result<Expr, ExprError> {
         .tokenize_with_location()
         .map_err(|error| ExprError::new(ExprErrorKind::Syntax, error.message).at(places.at(error.location)))?;
     check_size(&tokens, &places)?;
+    check_tokens(&tokens, &places)?;
     wrap_uploads(&mut tokens);
     wrap_distinct(&mut tokens);
     if tokens.len() <= TOKENS_ON_CALLERS_STACK {
@@ -60,20 +61,94 @@ fn check_size(tokens: &[TokenWithSpan], places: &Places<'_>) -> Result<(), ExprE
         return Err(ExprError::new(ExprErrorKind::TooLarge, message).suggest("upload a long list as an audience"));
     }
     // Open parentheses, and NOTs in a row.
-    let (mut depth, mut negations) = (0usize, 0usize);
+    let (mut depth, mut negations, mut exclusives) = (0usize, 0usize, 0usize);
     for token in tokens {
         match &token.token {
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
             Token::Word(word) if word.keyword == Keyword::NOT => negations += 1,
+            Token::Word(word) if word.keyword == Keyword::XOR => exclusives += 1,
             Token::Whitespace(_) => {}
             _ => negations = 0,
         }
-        if depth.max(negations) > EXPRESSION_DEPTH_MAX {
+        if depth.max(negations).max(exclusives) > EXPRESSION_DEPTH_MAX {
             return Err(too_deep().at(places.span(token.span)));
         }
     }
     Ok(())
+}
+
+/// Refuses what no expression has before the parser sees it: SQL's grammar has corners (chains of `.` and `@`) that take it
+/// exponential time to give up on.
+fn check_tokens(tokens: &[TokenWithSpan], places: &Places<'_>) -> Result<(), ExprError> {
+    let mut last_word = "";
+    for (at, token) in tokens.iter().enumerate() {
+        match &token.token {
+            Token::Word(word) if has_grammar_of_its_own(word.keyword, &tokens[at + 1..]) => {
+                let message = format!("`{}` is not part of the audience language", word.value);
+                return Err(ExprError::new(ExprErrorKind::Unsupported, message).at(places.span(token.span)));
+            }
+            Token::Word(word) => last_word = &word.value,
+            Token::Period
+                if last_word.eq_ignore_ascii_case("users")
+                    && tokens.get(at.wrapping_sub(2)).is_none_or(|before| before.token != Token::Period) =>
+            {
+                last_word = "";
+            }
+            Token::Number(_, _) | Token::SingleQuotedString(_) | Token::Comma | Token::LParen | Token::RParen => {
+                last_word = "";
+            }
+            Token::Eq | Token::DoubleEq | Token::Neq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq => {
+                last_word = "";
+            }
+            Token::Minus | Token::Plus | Token::RArrow => last_word = "",
+            Token::Whitespace(_) | Token::EOF => {}
+            other => {
+                let message = format!("`{other}` is not part of the audience language");
+                return Err(ExprError::new(ExprErrorKind::Syntax, message).at(places.span(token.span)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an SQL keyword begins a construct (`CAST(…)`, `CASE WHEN`, `INTERVAL …`) rather than being a name: the language has
+/// none of these, and nested ones take the parser exponential time.
+fn has_grammar_of_its_own(keyword: Keyword, rest: &[TokenWithSpan]) -> bool {
+    use Keyword as K;
+    let own = |keyword: Keyword| {
+        matches!(
+            keyword,
+            K::NoKeyword
+                | K::AND
+                | K::OR
+                | K::NOT
+                | K::XOR
+                | K::IN
+                | K::IS
+                | K::NULL
+                | K::DISTINCT
+                | K::FROM
+                | K::BETWEEN
+                | K::TRUE
+                | K::FALSE
+                | K::DATE
+                | K::TIMESTAMP
+                | K::LIKE
+                | K::ILIKE
+        )
+    };
+    if own(keyword) {
+        return false;
+    }
+    if matches!(keyword, K::CASE | K::CAST | K::TRY_CAST | K::EXISTS | K::INTERVAL | K::PRIOR | K::SELECT) {
+        return true;
+    }
+    match rest.iter().map(|token| &token.token).find(|token| !matches!(token, Token::Whitespace(_))) {
+        Some(Token::LParen | Token::SingleQuotedString(_)) => true,
+        Some(Token::Word(next)) => !own(next.keyword) || next.keyword == K::NoKeyword,
+        _ => false,
+    }
 }
 
 fn too_deep() -> ExprError {
@@ -596,6 +671,37 @@ mod tests {
         let ExprKind::Or(operands) = parse(&long).expect("long").kind else { panic!("an OR") };
         assert_eq!(operands.len(), 30_000);
         assert_eq!(parse(&"x".repeat(EXPRESSION_BYTES_MAX + 1)).expect_err("long").kind, ExprErrorKind::TooLarge);
+    }
+
+    /// One that took exponential time would never end.
+    #[test]
+    fn hostile_nesting_ends() {
+        for open in [
+            "(",
+            "NOT ",
+            "at_least(1, ",
+            "a = -",
+            "a IN (",
+            "case when ",
+            "cast(",
+            "(select ",
+            "interval ",
+            "a(",
+            "exists(",
+            "array(",
+            "(a, ",
+        ] {
+            for inner in ["a", "a b", "a,", "'x' 'y'", "select", "a = ", ") (", "=>"] {
+                for depth in [10, 40, 120] {
+                    let open = open.repeat(depth);
+                    let _ = parse(&format!("{open}{inner}{}", ")".repeat(depth)));
+                    let _ = parse(&format!("{open}{inner}"));
+                }
+            }
+        }
+        let _ = parse(&"users.".repeat(50));
+        let _ = parse(&["a"; 2_000].join(" XOR "));
+        assert!(refused(&"W.W@.#".repeat(50)).contains("is not part of the audience language"));
     }
 
     proptest! {
