@@ -408,6 +408,8 @@ mod tests {
         assert_eq!(bound("age > 3 AND age < 6"), bound("age BETWEEN 4 AND 5"));
         assert_eq!(bound("age IN (3, 4, 5) OR age = 6"), bound("age BETWEEN 3 AND 6"));
         assert_eq!(bound("gender = 'f' OR gender IN ('m', 'f')"), bound("gender IN ('f', 'm')"));
+        let merged = "interest = 'a' OR interest = 'b' OR NOT interest IN ('a', 'b')";
+        assert_eq!(bound(merged), Predicate::All, "what merging made is seen to be a complement");
     }
 
     proptest! {

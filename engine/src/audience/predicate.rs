@@ -158,6 +158,10 @@ fn or(of: Vec<Predicate>) -> Predicate {
             (_, operand) => merged.push(operand),
         }
     }
+    // What merging made can be the complement of another operand, or every number there is.
+    if contradicts(&merged) {
+        return Predicate::All;
+    }
     match merged.len() {
         0 => Predicate::Nobody,
         1 => merged.remove(0).canonical(),
