@@ -195,7 +195,8 @@ impl<'a> BitmapView<'a> {
 
     /// Number of slots in the set. O(containers).
     pub fn len(&self) -> u64 {
-        (0..self.container_count()).map(|index| u64::from(self.cardinality(index))).sum()
+        let less_one = self.descriptors.iter().map(|head| u64::from(u16::from_le_bytes([head[2], head[3]])));
+        less_one.sum::<u64>() + self.descriptors.len() as u64
     }
 
     /// Whether the set is empty.
@@ -234,6 +235,11 @@ impl<'a> BitmapView<'a> {
         self.descriptors.len()
     }
 
+    /// Chunk and cardinality - 1 of each container.
+    pub(super) fn heads(&self) -> &'a [[u8; 4]] {
+        self.descriptors
+    }
+
     /// The chunk of a container.
     pub fn key(&self, index: usize) -> u16 {
         let descriptor = self.descriptors[index];
@@ -261,6 +267,7 @@ impl<'a> BitmapView<'a> {
         self.find(chunk).map_or(0, |index| self.cardinality(index))
     }
 
+    #[inline]
     fn is_run(&self, index: usize) -> bool {
         self.run_flags.get(index / 8).is_some_and(|flags| flags >> (index % 8) & 1 == 1)
     }
@@ -269,25 +276,32 @@ impl<'a> BitmapView<'a> {
     ///
     /// # Panics
     /// If `index` is not below [`BitmapView::container_count`].
+    #[inline(always)]
     pub fn container(&self, index: usize) -> Container<'a> {
-        let at = self.offset(index);
+        let bytes = &self.bytes[self.offset(index)..];
         let len = self.cardinality(index) as usize;
         if self.is_run(index) {
-            let count = usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]));
-            Container::Runs(self.bytes[at + 2..at + 2 + count * 4].as_chunks().0)
+            let (count, runs) = bytes.split_first_chunk().expect("runs begin with their count");
+            Container::Runs(runs[..usize::from(u16::from_le_bytes(*count)) * 4].as_chunks().0)
         } else if len > ARRAY_LEN_MAX {
-            let words = self.bytes[at..at + WORDS_BYTES].as_chunks().0;
+            let words = bytes[..WORDS_BYTES].as_chunks().0;
             Container::Words(words.try_into().expect("8,192 bytes are 1,024 words"))
         } else {
-            Container::Array(self.bytes[at..at + len * 2].as_chunks().0)
+            Container::Array(bytes[..len * 2].as_chunks().0)
         }
     }
 
+    #[inline]
     fn offset(&self, index: usize) -> usize {
         match self.offsets.get(index) {
             Some(offset) => u32::from_le_bytes(*offset) as usize,
-            None => (0..index).fold(self.containers_at, |at, index| at + self.size(index, at)),
+            None => self.walk_to(index),
         }
+    }
+
+    /// Small bitmaps with runs have no offsets: their containers are walked.
+    fn walk_to(&self, index: usize) -> usize {
+        (0..index).fold(self.containers_at, |at, index| at + self.size(index, at))
     }
 
     /// Bytes of the container at `at`.

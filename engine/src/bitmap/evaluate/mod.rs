@@ -21,7 +21,7 @@ pub(crate) mod scratch;
 mod set;
 mod stats;
 
-pub use pair::common_len;
+pub use pair::{common_len, difference_len, symmetric_difference_len, union_len};
 pub use stats::NodeRecord;
 
 use super::chunk_set::ChunkSet;
@@ -145,15 +145,15 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         match &self.plan.steps[self.plan.root()] {
             Step::Leaf(_) => Some(self.plain(self.plan.root())?.len()),
             Step::Conjunction { all, none } => match (&all[..], &none[..]) {
-                (&[a, b], []) => both(a, b).map(|(a, b)| common_len(a, b)),
-                (&[a], &[b]) => both(a, b).map(|(a, b)| a.len() - common_len(a, b)),
+                (&[a, b], []) => both(a, b).map(|(a, b)| common_len(&a, &b)),
+                (&[a], &[b]) => both(a, b).map(|(a, b)| difference_len(&a, &b)),
                 _ => None,
             },
             Step::Or(operands) => match operands[..] {
-                [a, b] => both(a, b).map(|(a, b)| a.len() + b.len() - common_len(a, b)),
+                [a, b] => both(a, b).map(|(a, b)| union_len(&a, &b)),
                 _ => None,
             },
-            Step::Xor(a, b) => both(*a, *b).map(|(a, b)| a.len() + b.len() - 2 * common_len(a, b)),
+            Step::Xor(a, b) => both(*a, *b).map(|(a, b)| symmetric_difference_len(&a, &b)),
             Step::AtLeast(..) | Step::Everybody(_) => None,
         }
     }

@@ -195,10 +195,18 @@ fn of_some(k: u32, operands: &[usize], outlook: &[Outlook]) -> Outlook {
 }
 
 /// Chunks that are in at least `k` of the rising lists.
-fn in_at_least<'l>(k: usize, lists: impl Iterator<Item = &'l Vec<u16>>) -> Vec<u16> {
-    let mut all: Vec<u16> = lists.flatten().copied().collect();
-    all.sort_unstable();
-    all.chunk_by(|a, b| a == b).filter(|same| same.len() >= k).map(|same| same[0]).collect()
+fn in_at_least<'l>(k: usize, lists: impl Iterator<Item = &'l Vec<u16>> + Clone) -> Vec<u16> {
+    let mut only = lists.clone();
+    if let (Some(list), None) = (only.next(), only.next()) {
+        return if k <= 1 { list.clone() } else { vec![] };
+    }
+    let end = lists.clone().filter_map(|list| list.last()).max().map_or(0, |last| usize::from(*last) + 1);
+    let mut times = vec![0_u32; end];
+    for chunk in lists.flatten() {
+        times[usize::from(*chunk)] += 1;
+    }
+    let reached = times.iter().enumerate().filter(|(_, times)| **times as usize >= k.max(1));
+    reached.map(|(chunk, _)| chunk as u16).collect()
 }
 
 fn index(id: NodeId) -> usize {

@@ -149,6 +149,14 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
+    /// Has a leaf's container fetched while other work is done.
+    #[inline]
+    fn prefetch(&self, node: usize) {
+        if let Some(counted) = self.in_place(node) {
+            kernels::prefetch(counted.container);
+        }
+    }
+
     fn composed(&mut self, leaf: usize) -> Set<'a> {
         let mut words = self.scratch.take_words();
         let len = self.leaves[leaf].load(&mut words, self.scratch);
@@ -173,10 +181,17 @@ impl<'r, 'a> Run<'r, 'a> {
         }
         let mut order = self.order(all, none)?;
         let last = if leave_last && order.len() > 1 { order.pop() } else { None };
+        self.prefetch(order[0].node);
+        if let Some(second) = order.get(1) {
+            self.prefetch(second.node);
+        }
         let mut set = self.members(order[0].node);
-        for operand in &order[1..] {
+        for (index, operand) in order.iter().enumerate().skip(1) {
             if matches!(set, Set::Empty) {
                 break;
+            }
+            if let Some(next) = order.get(index + 1).or(last.as_ref()) {
+                self.prefetch(next.node);
             }
             set = self.restrict(set, operand.node, operand.keep);
         }
@@ -259,19 +274,15 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     /// Keeps the candidates that are (or are not) members of the node.
-    fn retain(&mut self, mut array: Box<ArrayBuffer>, node: usize, keep: bool) -> Set<'a> {
+    fn retain(&mut self, array: Box<ArrayBuffer>, node: usize, keep: bool) -> Set<'a> {
         let mut mask = self.scratch.take_mask();
         let words = array.len.div_ceil(64);
         self.probe(node, &array, &mut mask[..words]);
-        let mut len = 0;
-        for index in 0..array.len {
-            let is_in = mask[index / 64] >> (index % 64) & 1 != 0;
-            array.room[len] = array.room[index];
-            len += usize::from(is_in == keep);
-        }
-        array.len = len;
+        let mut kept = self.scratch.take_array();
+        kept.len = kernels::select_mask(self.scratch.level, &array, &mask[..words], keep, &mut kept.room);
         self.scratch.give_mask(mask);
-        Set::of_array(array, self.scratch)
+        self.scratch.give_array(array);
+        Set::of_array(kept, self.scratch)
     }
 
     /// Writes which candidates are members of the node; bits past the last candidate stay clear.
@@ -380,7 +391,10 @@ impl<'r, 'a> Run<'r, 'a> {
     fn union(&mut self, operands: &[usize]) -> (Box<WordBuffer>, u32) {
         let level = self.scratch.level;
         let mut target: Option<Box<WordBuffer>> = None;
-        for node in operands.iter().filter(|node| self.outlook[**node].upper != 0) {
+        for (index, node) in operands.iter().enumerate().filter(|(_, node)| self.outlook[**node].upper != 0) {
+            if let Some(next) = operands.get(index + 1) {
+                self.prefetch(*next);
+            }
             let set = self.members(*node);
             let Some(words) = &mut target else {
                 target = Some(set.into_words(self.scratch).0);

@@ -199,8 +199,7 @@ impl<'a> Set<'a> {
 
 fn retained<'a>(array: &[Le16], other: Container<'_>, keep: bool, scratch: &mut Scratch) -> Set<'a> {
     let mut kept = scratch.take_array();
-    copy_array(array, &mut kept);
-    kept.len = kernels::retain(&mut kept, other, keep);
+    kept.len = kernels::select(scratch.level, array, other, keep, &mut kept.room);
     Set::of_array(kept, scratch)
 }
 

@@ -1,21 +1,26 @@
 //! Loops over sorted arrays of positions.
 
-use super::{ARRAY_ROOM, Level, has_bit, position, run_bounds};
+use super::{ARRAY_ROOM, Level, has_bit, levels, position, run_bounds};
 use crate::bitmap::view::{Container, Le16, Words};
 
-/// Galloping through the longer of two arrays pays when it is this many times longer.
-const SKEW: usize = 64;
+/// Searching the longer of two arrays for each element of the shorter pays when it is this many times longer.
+const SKEW: usize = 32;
+/// Up to this many elements, vectors do not pay.
+const FEW: usize = 4;
 
 /// Positions in both arrays.
 #[inline]
 pub(crate) fn intersect_count(level: Level, a: &[Le16], b: &[Le16]) -> u32 {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    if short.len() * SKEW < long.len() {
-        let mut count = 0;
-        gallop_common(short, long, |_| count += 1);
-        return count;
+    if long.len() <= FEW {
+        return few_common_count(short, long);
     }
+    let is_skewed = short.len() * SKEW < long.len();
     match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level is only made by asking the processor for its features.
+        Level::Avx512 | Level::Avx512Intersect if is_skewed => unsafe { super::x86::search_count(short, long) },
+        _ if is_skewed => search_count::<1>(short, long, |wanted, tail| tail[0] == wanted),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a level is only made by asking the processor for its features.
         Level::Avx512Intersect => unsafe { super::x86::intersect_count_vp2(a, b) },
@@ -28,6 +33,12 @@ pub(crate) fn intersect_count(level: Level, a: &[Le16], b: &[Le16]) -> u32 {
             count
         }
     }
+}
+
+/// All against all.
+#[inline]
+fn few_common_count(a: &[Le16], b: &[Le16]) -> u32 {
+    a.iter().map(|x| b.iter().map(|y| u32::from(x == y)).sum::<u32>()).sum()
 }
 
 /// Positions in both arrays, rising; answers how many. Panics if they do not fit.
@@ -53,10 +64,19 @@ pub(crate) fn intersect(level: Level, a: &[Le16], b: &[Le16], out: &mut [Le16; A
     }
 }
 
-/// Positions of the array whose bit is set.
-#[inline]
-pub(crate) fn array_words_count(array: &[Le16], words: &Words) -> u32 {
-    array.iter().map(|half| u32::from(has_bit(words, position(half)))).sum()
+levels! {
+    /// Positions of the array whose bit is set.
+    fn array_words_count(array: &[Le16], words: &Words) -> u32 {
+        array.iter().map(|half| u32::from(has_bit(words, position(half)))).sum()
+    }
+
+    /// Adds to `mask` a bit for each candidate that is set.
+    fn probe_words(candidates: &[Le16], words: &Words, mask: &mut [u64]) {
+        for (candidates, mask) in candidates.chunks(64).zip(mask) {
+            let bits = candidates.iter().enumerate();
+            *mask |= bits.fold(0, |mask, (index, half)| mask | u64::from(has_bit(words, position(half))) << index);
+        }
+    }
 }
 
 #[inline(always)]
@@ -70,6 +90,37 @@ pub(super) fn merge_common(a: &[Le16], b: &[Le16], mut call: impl FnMut(Le16)) {
         i += usize::from(x <= y);
         j += usize::from(y <= x);
     }
+}
+
+/// Searches that run side by side, so that they do not wait for each other's loads.
+const SEARCHES: usize = 8;
+
+/// Elements of the shorter array that are in the longer one, which must not be empty: several searches at once, each
+/// until no more than `TAIL` elements are left, among which `is_in` looks.
+#[inline(always)]
+pub(super) fn search_count<const TAIL: usize>(
+    short: &[Le16],
+    long: &[Le16],
+    is_in: impl Fn(Le16, &[Le16]) -> bool,
+) -> u32 {
+    let mut count = 0;
+    for group in short.chunks(SEARCHES) {
+        let mut wanted = [group[0]; SEARCHES];
+        wanted[..group.len()].copy_from_slice(group);
+        let mut from = [0_usize; SEARCHES];
+        let mut size = long.len();
+        while size > TAIL {
+            let half = size / 2;
+            for (from, wanted) in from.iter_mut().zip(&wanted) {
+                let is_right = position(&long[*from + half]) <= position(wanted);
+                *from += usize::from(is_right) * half;
+            }
+            size -= half;
+        }
+        let each = from.iter().zip(group);
+        count += each.map(|(from, wanted)| u32::from(is_in(*wanted, &long[*from..*from + size]))).sum::<u32>();
+    }
+    count
 }
 
 #[inline(always)]
@@ -108,7 +159,7 @@ pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, 
             }
         }
         Container::Array(array) => {
-            let skewed = candidates.len() * SKEW / 4 < array.len();
+            let skewed = candidates.len() * SKEW / 2 < array.len();
             let mut from = 0;
             for (index, half) in candidates.iter().enumerate() {
                 let wanted = position(half);
@@ -137,14 +188,9 @@ pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, 
 /// Adds to `mask` a bit for each candidate in the container. `mask` has room for as many bits.
 pub(crate) fn probe(level: Level, candidates: &[Le16], container: Container<'_>, mask: &mut [u64]) {
     match (level, container) {
-        (_, Container::Words(words)) => {
-            for (candidates, mask) in candidates.chunks(64).zip(mask) {
-                let bits = candidates.iter().enumerate();
-                *mask |= bits.map(|(index, half)| u64::from(has_bit(words, position(half))) << index).sum::<u64>();
-            }
-        }
+        (_, Container::Words(words)) => probe_words(level, candidates, words, mask),
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512Intersect, Container::Array(array)) if candidates.len() * SKEW / 4 >= array.len() => {
+        (Level::Avx512Intersect, Container::Array(array)) if candidates.len() * SKEW / 2 >= array.len() => {
             // SAFETY: a level is only made by asking the processor for its features.
             unsafe { super::x86::probe_vp2(candidates, array, mask) };
         }
@@ -166,7 +212,7 @@ pub(crate) fn retain(array: &mut [Le16], container: Container<'_>, keep: bool) -
             }
         }
         Container::Array(other) => {
-            let skewed = array.len() * SKEW / 4 < other.len();
+            let skewed = array.len() * SKEW / 2 < other.len();
             let mut from = 0;
             for index in 0..array.len() {
                 let half = array[index];
@@ -193,6 +239,49 @@ pub(crate) fn retain(array: &mut [Le16], container: Container<'_>, keep: bool) -
                 len += usize::from((from < runs.len() && run_bounds(&runs[from]).0 <= wanted) == keep);
             }
         }
+    }
+    len
+}
+
+/// Writes what of the array is (`keep`) or is not in the container, rising; answers how many.
+pub(crate) fn select(
+    level: Level,
+    array: &[Le16],
+    container: Container<'_>,
+    keep: bool,
+    out: &mut [Le16; ARRAY_ROOM],
+) -> usize {
+    match (level, container) {
+        (_, Container::Array(other)) if keep => intersect(level, array, other, out),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512 | Level::Avx512Intersect, Container::Words(words)) => {
+            // SAFETY: a level is only made by asking the processor for its features.
+            unsafe { super::x86::select_words(array, words, keep, out) }
+        }
+        _ => {
+            out[..array.len()].copy_from_slice(array);
+            retain(&mut out[..array.len()], container, keep)
+        }
+    }
+}
+
+/// Writes the elements of the array whose bit in `mask` is (`keep`) or is not set; answers how many.
+pub(crate) fn select_mask(
+    level: Level,
+    array: &[Le16],
+    mask: &[u64],
+    keep: bool,
+    out: &mut [Le16; ARRAY_ROOM],
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if level >= Level::Avx512 {
+        // SAFETY: a level is only made by asking the processor for its features.
+        return unsafe { super::x86::select_mask(array, mask, keep, out) };
+    }
+    let mut len = 0;
+    for (index, half) in array.iter().enumerate() {
+        out[len] = *half;
+        len += usize::from((mask[index / 64] >> (index % 64) & 1 == 1) == keep);
     }
     len
 }

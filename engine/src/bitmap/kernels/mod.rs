@@ -17,7 +17,7 @@ mod tests;
 
 use super::view::{ARRAY_LEN_MAX, Container, Le16, Words};
 
-pub(crate) use arrays::{array_words_count, intersect, intersect_count, probe, retain};
+pub(crate) use arrays::{array_words_count, intersect, intersect_count, probe, retain, select, select_mask};
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
 pub(crate) use words::{
     RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count, extract,
@@ -117,16 +117,71 @@ pub(crate) fn common_count(level: Level, a: Container<'_>, b: Container<'_>) -> 
         (Container::Array(a), Container::Array(b)) => intersect_count(level, a, b),
         (Container::Words(a), Container::Words(b)) => and_count(level, a, b),
         (Container::Array(array), Container::Words(words)) | (Container::Words(words), Container::Array(array)) => {
-            array_words_count(array, words)
+            array_words_count(level, array, words)
         }
-        (Container::Runs(a), Container::Runs(b)) => runs_runs_count(a, b),
+        (Container::Runs(a), Container::Runs(b)) => runs_runs_count(level, a, b),
         (Container::Array(array), Container::Runs(runs)) | (Container::Runs(runs), Container::Array(array)) => {
-            array_runs_count(array, runs)
+            array_runs_count(level, array, runs)
         }
         (Container::Words(words), Container::Runs(runs)) | (Container::Runs(runs), Container::Words(words)) => {
             words_runs_count(level, words, runs)
         }
     }
+}
+
+/// Calls with the indices of heads of the same chunk in two bitmaps.
+#[inline]
+pub(crate) fn for_each_common_head(a: &[[u8; 4]], b: &[[u8; 4]], mut call: impl FnMut(usize, usize)) {
+    let chunk = |head: &[u8; 4]| u16::from_le_bytes([head[0], head[1]]);
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        let (x, y) = (chunk(&a[i]), chunk(&b[j]));
+        if x == y {
+            call(i, j);
+            (i, j) = (i + 1, j + 1);
+        } else if x < y {
+            i = skip_heads(a, i + 1, y);
+        } else {
+            j = skip_heads(b, j + 1, x);
+        }
+    }
+}
+
+/// Index of the first head from `from` on whose chunk is at least `wanted`.
+#[inline]
+fn skip_heads(heads: &[[u8; 4]], from: usize, wanted: u16) -> usize {
+    let chunk = |head: &[u8; 4]| u16::from_le_bytes([head[0], head[1]]);
+    // Mostly the next; else by doubling steps.
+    if from >= heads.len() || chunk(&heads[from]) >= wanted {
+        return from;
+    }
+    let (mut low, mut step) = (from, 1);
+    while low + step < heads.len() && chunk(&heads[low + step]) < wanted {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step).min(heads.len());
+    low + 1 + heads[low + 1..high].partition_point(|head| chunk(head) < wanted)
+}
+
+/// Asks the processor to fetch a container that is about to be read.
+#[inline]
+pub(crate) fn prefetch(container: Container<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let bytes: &[u8] = match container {
+            Container::Array(array) => array.as_flattened(),
+            Container::Words(words) => words.as_flattened(),
+            Container::Runs(runs) => runs.as_flattened(),
+        };
+        for line in bytes.chunks(64) {
+            // SAFETY: a prefetch reads nothing that the program could notice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = container;
 }
 
 #[inline(always)]

@@ -212,9 +212,32 @@ fn check_candidates(level: Level, candidates: &BTreeSet<u16>, container: Contain
     }
     for keep in [true, false] {
         let mut kept = array.clone();
+        let mut room = [[0; 2]; ARRAY_ROOM];
+        let expected = candidates.iter().copied().filter(|position| members.contains(position) == keep);
         let len = retain(&mut kept, container, keep);
-        let expected = candidates.iter().filter(|position| members.contains(position) == keep);
-        assert!(kept[..len].iter().map(position).eq(expected.copied()), "{level:?} {keep}");
+        assert!(kept[..len].iter().map(position).eq(expected.clone()), "{level:?} {keep}");
+        let len = select(level, &array, container, keep, &mut room);
+        assert!(room[..len].iter().map(position).eq(expected.clone()), "{level:?} {keep}");
+        let len = select_mask(level, &array, &mask, keep, &mut room);
+        assert!(room[..len].iter().map(position).eq(expected), "{level:?} {keep}");
+    }
+}
+
+#[test]
+fn heads_meet() {
+    let heads = |step: usize, count: usize| -> Vec<[u8; 4]> {
+        (0..count).map(|index| [(index * step) as u8, ((index * step) >> 8) as u8, 7, index as u8]).collect()
+    };
+    for (a, b) in [(0, 5), (1, 1), (15, 16), (16, 17), (33, 90), (700, 3), (300, 300)] {
+        let (a, b) = (heads(2, a), heads(3, b));
+        let chunk = |head: &[u8; 4]| u16::from_le_bytes([head[0], head[1]]);
+        let mut expected = vec![];
+        for (i, x) in a.iter().enumerate() {
+            expected.extend(b.iter().position(|y| chunk(x) == chunk(y)).map(|j| (i, j)));
+        }
+        let mut found = vec![];
+        for_each_common_head(&a, &b, |i, j| found.push((i, j)));
+        assert_eq!(found, expected);
     }
 }
 
@@ -229,6 +252,7 @@ fn damaged_arrays_stay_in_bounds() {
             // A panic is allowed, a write outside is not.
             let _ = std::panic::catch_unwind(move || intersect(level, a, b, &mut room));
             probe(level, a, Container::Array(b), &mut [0; 64]);
+            array_runs_count(level, a, &[[9, 0, 0xff, 0xff], [3, 0, 1, 0]]);
         }
     }
 }

@@ -94,23 +94,12 @@ levels! {
 
     /// `out` = users whose number is in the range; answers its ones.
     fn range(out: &mut Words, scan: &RangeScan<'_>) -> u32 {
-        let mut ones = 0;
-        for first in (0..out.len()).step_by(SCAN) {
-            let mut found: Lanes<SCAN> = lanes(scan.exists, first);
-            if let Some(low) = scan.low {
-                let reached = compare::<true>(scan.slices, low, first);
-                found.iter_mut().zip(reached).for_each(|(found, reached)| *found &= reached);
-            }
-            if let Some(high) = scan.high {
-                let reached = compare::<false>(scan.slices, high, first);
-                found.iter_mut().zip(reached).for_each(|(found, reached)| *found &= reached);
-            }
-            for (out, found) in out[first..first + SCAN].iter_mut().zip(found) {
-                *out = found.to_le_bytes();
-                ones += u64::from(found.count_ones());
-            }
+        match (scan.low, scan.high) {
+            (Some(low), Some(high)) => range_within::<true, true>(out, scan, low, high),
+            (Some(low), None) => range_within::<true, false>(out, scan, low, 0),
+            (None, Some(high)) => range_within::<false, true>(out, scan, 0, high),
+            (None, None) => range_within::<false, false>(out, scan, 0, 0),
         }
-        ones as u32
     }
 
     /// Positions of the ones, rising; answers how many. Stops when the room is full.
@@ -144,7 +133,7 @@ pub(crate) fn extract(level: Level, words: &Words, out: &mut [Le16; ARRAY_ROOM])
 /// A few neighbouring words, kept in registers.
 type Lanes<const N: usize> = [u64; N];
 /// Words a comparison works on at once: few enough that results stay in registers across all slices.
-const SCAN: usize = 32;
+const SCAN: usize = 16;
 /// Words counted at once.
 const COUNT: usize = 16;
 
@@ -166,24 +155,43 @@ pub(crate) struct RangeScan<'s> {
     pub(crate) high: Option<u64>,
 }
 
-/// `bits >= bound` (or `<=`), from the least significant slice up: a slice decides where it differs from the bound's bit,
-/// and leaves the decision where it is equal.
+/// `bits >= low` and `bits <= high`, from the least significant slice up: a slice decides where it differs from the
+/// bound's bit, and leaves the decision where it is equal.
 #[inline(always)]
-fn compare<const AT_LEAST: bool>(slices: &[&Words], bound: u64, first: usize) -> Lanes<SCAN> {
+fn range_within<const LOW: bool, const HIGH: bool>(out: &mut Words, scan: &RangeScan<'_>, low: u64, high: u64) -> u32 {
     // Below the lowest bit that can fail, everything passes.
-    let passing = if AT_LEAST { bound.trailing_zeros() } else { bound.trailing_ones() } as usize;
-    let mut reached = [!0; SCAN];
-    for (index, slice) in slices.iter().enumerate().skip(passing) {
-        let bits: Lanes<SCAN> = lanes(slice, first);
-        let each = reached.iter_mut().zip(bits);
-        match (AT_LEAST, bound >> index & 1 == 1) {
-            (true, true) => each.for_each(|(reached, bit)| *reached &= bit),
-            (true, false) => each.for_each(|(reached, bit)| *reached |= bit),
-            (false, true) => each.for_each(|(reached, bit)| *reached |= !bit),
-            (false, false) => each.for_each(|(reached, bit)| *reached &= !bit),
+    let passing = match (LOW, HIGH) {
+        (true, true) => low.trailing_zeros().min(high.trailing_ones()),
+        (true, false) => low.trailing_zeros(),
+        (false, true) => high.trailing_ones(),
+        (false, false) => scan.slices.len() as u32,
+    } as usize;
+    let mut ones = 0;
+    for first in (0..out.len()).step_by(SCAN) {
+        let (mut above, mut below) = ([!0_u64; SCAN], [!0_u64; SCAN]);
+        for (index, slice) in scan.slices.iter().enumerate().skip(passing) {
+            let bits: &[[u8; 8]; SCAN] = slice[first..].first_chunk().expect("blocks divide the words");
+            // All ones where the bound's bit is one: one formula for both, without a branch.
+            let (low_bit, high_bit) = ((low >> index & 1).wrapping_neg(), (high >> index & 1).wrapping_neg());
+            for lane in 0..SCAN {
+                let bit = load(&bits[lane]);
+                if LOW {
+                    above[lane] = bit & above[lane] | !low_bit & (bit | above[lane]);
+                }
+                if HIGH {
+                    below[lane] = !bit & below[lane] | high_bit & (!bit | below[lane]);
+                }
+            }
+        }
+        let exists: &[[u8; 8]; SCAN] = scan.exists[first..].first_chunk().expect("blocks divide the words");
+        let out: &mut [[u8; 8]; SCAN] = out[first..].first_chunk_mut().expect("blocks divide the words");
+        for lane in 0..SCAN {
+            let word = load(&exists[lane]) & above[lane] & below[lane];
+            out[lane] = word.to_le_bytes();
+            ones += u64::from(word.count_ones());
         }
     }
-    reached
+    ones as u32
 }
 
 #[inline(always)]

@@ -5,9 +5,9 @@
 //! integers" (2016). With VP2INTERSECT one instruction compares all pairs of 16 by 16 elements; tails are padded with
 //! values that no position has, so there is no scalar rest.
 
-use super::arrays::merge_common;
-use super::{ARRAY_ROOM, position};
-use crate::bitmap::view::{Le16, Words};
+use super::arrays::{self, merge_common};
+use super::{ARRAY_ROOM, has_bit, position, run_bounds};
+use crate::bitmap::view::{Le16, Run, Words};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -30,17 +30,17 @@ pub(super) fn intersect_count_sse(a: &[Le16], b: &[Le16]) -> u32 {
     count
 }
 
-/// Which of the 16 elements of `a` are among those of `b`.
+/// Which of the 16 elements of `a` are among those of `b`, and which of `b` among those of `a`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn among(a: __m512i, b: __m512i) -> u16 {
-    let hits: u16;
+fn among(a: __m512i, b: __m512i) -> (u16, u16) {
+    let (in_a, in_b): (u16, u16);
     // SAFETY: the instruction only writes the two mask registers named, and callers run on processors that have it.
     unsafe {
-        asm!("vp2intersectd k2, {a}, {b}", a = in(zmm_reg) a, b = in(zmm_reg) b, out("k2") hits, out("k3") _,
+        asm!("vp2intersectd k2, {a}, {b}", a = in(zmm_reg) a, b = in(zmm_reg) b, out("k2") in_a, out("k3") in_b,
              options(pure, nomem, nostack, preserves_flags));
     }
-    hits
+    (in_a, in_b)
 }
 
 /// Up to 16 elements from `at` on as 32-bit lanes, the rest of the lanes filled with `padding`; also the last element's
@@ -71,7 +71,7 @@ fn for_each_block(a: &[Le16], b: &[Le16], mut call: impl FnMut(usize, u16)) {
     let (mut x, mut x_last) = block(a, 0, 1 << 16);
     let (mut y, mut y_last) = block(b, 0, 1 << 17);
     loop {
-        call(i, among(x, y));
+        call(i, among(x, y).0);
         let (next_a, next_b) = (x_last <= y_last, y_last <= x_last);
         if next_a {
             i += 16;
@@ -94,15 +94,28 @@ fn for_each_block(a: &[Le16], b: &[Le16], mut call: impl FnMut(usize, u16)) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 pub(super) fn intersect_count_vp2(a: &[Le16], b: &[Le16]) -> u32 {
     let (mut i, mut j, mut count) = (0, 0, 0);
-    // Whole blocks without a branch; the few left over with their ends padded.
-    while i + 16 <= a.len() && j + 16 <= b.len() {
+    // Whole blocks without a branch, unless one side is so much longer that the branch is foreseen; the few left over
+    // with their ends padded.
+    let is_even = a.len() < 4 * b.len() && b.len() < 4 * a.len();
+    while is_even && i + 16 <= a.len() && j + 16 <= b.len() {
         let ((x, x_last), (y, y_last)) = (block(a, i, 0), block(b, j, 0));
-        count += among(x, y).count_ones();
+        count += among(x, y).0.count_ones();
         i += usize::from(x_last <= y_last) * 16;
         j += usize::from(y_last <= x_last) * 16;
     }
     for_each_block(&a[i..], &b[j..], |_, hits| count += hits.count_ones());
     count
+}
+
+/// Elements of the shorter array that are in the longer one: searched until 32 elements are left, compared at once.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
+pub(super) fn search_count(short: &[Le16], long: &[Le16]) -> u32 {
+    arrays::search_count::<32>(short, long, |wanted, tail| {
+        let there = u32::MAX >> (32 - tail.len());
+        // SAFETY: lanes past the tail's end are masked off and not read.
+        let tail = unsafe { _mm512_maskz_loadu_epi16(there, tail.as_ptr().cast()) };
+        _mm512_mask_cmpeq_epi16_mask(there, tail, _mm512_set1_epi16(position(&wanted) as i16)) != 0
+    })
 }
 
 /// Positions in both arrays, rising; answers how many.
@@ -121,6 +134,45 @@ pub(super) fn intersect_vp2(a: &[Le16], b: &[Le16], out: &mut [Le16; ARRAY_ROOM]
         len += hits.count_ones() as usize;
     });
     len
+}
+
+/// Writes the elements of the array whose bit is set in a mask: `bits(index, elements)` tells those of up to 32 elements
+/// from `index` on. Answers how many.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi1,bmi2")]
+fn select(array: &[Le16], out: &mut [Le16; ARRAY_ROOM], bits: impl Fn(usize, &[Le16]) -> u32) -> usize {
+    let mut len = 0;
+    for (index, elements) in array.chunks(32).enumerate() {
+        let mask = bits(index * 32, elements);
+        let there = u32::MAX >> (32 - elements.len());
+        assert!(len + 32 <= ARRAY_ROOM, "arrays have at most 4,096 elements");
+        // SAFETY: lanes past the array's end are masked off and not read; 32 elements fit behind `len`, as just checked.
+        unsafe {
+            let halves = _mm512_maskz_loadu_epi16(there, elements.as_ptr().cast());
+            _mm512_storeu_epi16(out.as_mut_ptr().add(len).cast(), _mm512_maskz_compress_epi16(mask & there, halves));
+        }
+        len += (mask & there).count_ones() as usize;
+    }
+    len
+}
+
+/// Writes the positions of the array that are (`keep`) or are not set in the words; answers how many.
+///
+/// Bits are looked up one by one: gathering them is slower on the processors at hand.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi1,bmi2")]
+pub(super) fn select_words(array: &[Le16], words: &Words, keep: bool, out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let flip = if keep { 0 } else { u32::MAX };
+    select(array, out, |_, elements| {
+        let bits = elements.iter().enumerate().map(|(index, half)| u32::from(has_bit(words, position(half))) << index);
+        bits.fold(0, |mask, bit| mask | bit) ^ flip
+    })
+}
+
+/// Writes the elements of the array whose bit in `mask` is (`keep`) or is not set; answers how many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt,bmi1,bmi2")]
+pub(super) fn select_mask(array: &[Le16], mask: &[u64], keep: bool, out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let flip = if keep { 0 } else { u32::MAX };
+    select(array, out, |index, _| (mask[index / 64] >> (index % 64)) as u32 ^ flip)
 }
 
 /// Adds to `mask` a bit for each candidate in the array.
@@ -162,4 +214,67 @@ pub(super) fn extract(words: &Words, out: &mut [Le16; ARRAY_ROOM]) -> usize {
         }
     }
     len
+}
+
+/// Positions in both, 16 runs of the longer list at a time against one of the shorter.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn runs_runs_count(short: &[Run], long: &[Run]) -> u32 {
+    common_with_runs(short, run_bounds, long)
+}
+
+/// Positions in both, 32 positions at a time against one run; a short array as runs of one position.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+pub(super) fn array_runs_count(array: &[Le16], runs: &[Run]) -> u32 {
+    if array.len() < runs.len() {
+        return common_with_runs(array, |half| (position(half), position(half)), runs);
+    }
+    let (mut next, mut count) = (0, 0);
+    for block in array.chunks(32) {
+        let there = u32::MAX >> (32 - block.len());
+        // SAFETY: lanes past the array's end are masked off and not read.
+        let positions = unsafe { _mm512_maskz_loadu_epi16(there, block.as_ptr().cast()) };
+        let block_last = position(&block[block.len() - 1]);
+        loop {
+            let Some(run) = runs.get(next) else { return count };
+            let (first, last) = run_bounds(run);
+            let (from_first, length) = (_mm512_set1_epi16(first as i16), _mm512_set1_epi16((last - first) as i16));
+            let within = _mm512_mask_cmple_epu16_mask(there, _mm512_sub_epi16(positions, from_first), length);
+            count += within.count_ones();
+            if last > block_last {
+                break;
+            }
+            next += 1;
+        }
+    }
+    count
+}
+
+/// Positions of the short list's elements, whose first and last positions `bounds` tells, that are in the runs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn common_with_runs<T>(short: &[T], bounds: impl Fn(&T) -> (u16, u16), runs: &[Run]) -> u32 {
+    let mut common = _mm512_setzero_si512();
+    let mut next = 0;
+    for block in runs.chunks(16) {
+        let there = u16::MAX >> (16 - block.len());
+        // SAFETY: lanes past the end are masked off and not read.
+        let heads = unsafe { _mm512_maskz_loadu_epi32(there, block.as_ptr().cast()) };
+        let firsts = _mm512_and_epi32(heads, _mm512_set1_epi32(0xFFFF));
+        let lasts = _mm512_add_epi32(firsts, _mm512_srli_epi32::<16>(heads));
+        // Lanes without a run end before they begin.
+        let ends = _mm512_maskz_add_epi32(there, lasts, _mm512_set1_epi32(1));
+        let block_last = run_bounds(&block[block.len() - 1]).1;
+        while let Some(element) = short.get(next) {
+            let (first, last) = bounds(element);
+            let from = _mm512_max_epi32(firsts, _mm512_set1_epi32(first.into()));
+            let end = _mm512_min_epi32(ends, _mm512_set1_epi32(i32::from(last) + 1));
+            let overlap = _mm512_max_epi32(_mm512_sub_epi32(end, from), _mm512_setzero_si512());
+            common = _mm512_add_epi32(common, overlap);
+            if last > block_last {
+                break;
+            }
+            next += 1;
+        }
+    }
+    _mm512_reduce_add_epi32(common) as u32
 }
