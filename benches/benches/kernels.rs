@@ -4,7 +4,7 @@
 //! `cargo bench -p benches --bench kernels`; the zips come from the RoaringBitmap project's real-roaring-datasets, found
 //! through `BELUGA_DATA`.
 
-use benches::{compare, row};
+use benches::{compare, is_asked, row};
 use engine::bitmap::evaluate::{common_len, difference_len, symmetric_difference_len, union_len};
 use engine::bitmap::view::BitmapView;
 use std::time::Duration;
@@ -41,12 +41,16 @@ fn main() {
         let bytes: Vec<Vec<u8>> = peers.iter().map(|bitmap| bitmap.serialize::<croaring::Portable>()).collect();
         let views: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::new(bytes).expect("valid")).collect();
         for (operation, ours, peer) in operations {
+            let title = format!("{name} {operation}");
+            if !is_asked(&title) {
+                continue;
+            }
             let ratio = compare(
                 Duration::from_millis(1_500),
                 || views.windows(2).map(|two| ours(&two[0], &two[1])).sum::<u64>(),
                 || peers.windows(2).map(|two| peer(&two[0], &two[1])).sum::<u64>(),
             );
-            row(&format!("{name} {operation}"), &ratio);
+            row(&title, &ratio);
         }
     }
 }

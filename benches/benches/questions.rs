@@ -4,7 +4,7 @@
 //! `BELUGA_BENCH_USERS=10_000_000 cargo bench -p benches --bench questions` (the default is 2,000,000).
 //! `BELUGA_BENCH_FOLDER` keeps the data directory there between runs.
 
-use benches::{Ratio, compare, peak_memory_bytes, percentile, row, setting};
+use benches::{compare, is_asked, peak_memory_bytes, percentile, row, setting};
 use datasets::population::{AS_OF, Population};
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::plan::Plan;
@@ -18,7 +18,6 @@ use engine::segment::{Key, Part};
 use engine::store::{Options, Snapshot, Store};
 use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +60,10 @@ const QUESTIONS: [(&str, &str); 8] = [
     ),
 ];
 
+const OPERATORS: [(&str, &str); 2] = [("at least 3 of 10", AT_LEAST), ("number range AND two tags", RANGE_AND_TAGS)];
+const LATENCY: &str = "latency through the store, all threads";
+const PROFILE: &str = "profile";
+const OVERLAP: &str = "overlap 10 x 10";
 const AT_LEAST: &str = "at_least(3, interest = 'running', interest = 'hiking', interest = 'camping', interest = 'cycling', interest = 'skiing', interest = 'fishing', interest = 'sailing', interest = 'yoga', interest = 'tennis', interest = 'golf')";
 const RANGE_AND_TAGS: &str = "age BETWEEN 25 AND 44 AND gender = 'f' AND device = 'ios'";
 
@@ -79,9 +82,27 @@ fn main() {
         let shards = index_size(&snapshot);
         against_peers(&snapshot, &shards);
     }
-    let idle = latencies(&snapshot, &AtomicBool::new(false));
-    under_updates(&store, users, idle);
+    if is_asked(LATENCY) {
+        let idle = latencies(&snapshot);
+        // What updates change is a copy: a kept folder stays as it was loaded.
+        let changed = temporary.path().join("changed");
+        copy(&folder, &changed);
+        under_updates(&open(&changed), users, idle);
+    }
     println!("peak memory {} MiB", peak_memory_bytes() >> 20);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("a folder");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
 }
 
 fn open(folder: &Path) -> Store {
@@ -355,14 +376,20 @@ fn count_ours(snapshot: &Snapshot, predicate: &Predicate) -> u64 {
     (0..snapshot.shards().len()).map(|shard| Evaluator::new(&plan.program(shard).expect("good")).count_all()).sum()
 }
 
-fn against<B: Peer>(snapshot: &Snapshot, shards: &[PeerShard], text: &str) -> Ratio {
+/// Prints a question's ratio, if it is asked for, and answers it.
+fn against<B: Peer>(snapshot: &Snapshot, shards: &[PeerShard], title: &str, text: &str) -> Option<f64> {
+    if !is_asked(title) {
+        return None;
+    }
     let predicate = predicate(snapshot, text);
     let trees: Vec<Tree<B>> = shards.iter().map(|shard| Tree::new(shard, &predicate)).collect();
-    compare(
+    let ratio = compare(
         Duration::from_millis(1_200),
         || count_ours(snapshot, &predicate),
         || trees.iter().map(Tree::count).sum::<u64>(),
-    )
+    );
+    row(title, &ratio);
+    Some(ratio.times)
 }
 
 fn against_peers(snapshot: &Snapshot, shards: &[PeerShard]) {
@@ -370,26 +397,34 @@ fn against_peers(snapshot: &Snapshot, shards: &[PeerShard]) {
         "\n{:<52} {:>11} {:>11} {:>9}",
         "one thread, against croaring operand by operand", "ours", "peer", "ratio"
     );
-    let mut ratios = Vec::new();
-    for (title, text) in QUESTIONS {
-        let ratio = against::<croaring::Bitmap>(snapshot, shards, text);
-        row(title, &ratio);
-        ratios.push(ratio.times);
-    }
+    let of_question = |(title, text)| against::<croaring::Bitmap>(snapshot, shards, title, text);
+    let mut ratios: Vec<f64> = QUESTIONS.into_iter().filter_map(of_question).collect();
     ratios.sort_by(f64::total_cmp);
-    println!("median {:.2}x, least {:.2}x", ratios[ratios.len() / 2], ratios[0]);
-    row("at least 3 of 10", &against::<croaring::Bitmap>(snapshot, shards, AT_LEAST));
-    row("number range AND two tags", &against::<croaring::Bitmap>(snapshot, shards, RANGE_AND_TAGS));
-    profile_and_overlap(snapshot, shards);
+    if let Some(least) = ratios.first() {
+        println!("median {:.2}x, least {least:.2}x", ratios[ratios.len() / 2]);
+    }
+    for (title, text) in OPERATORS {
+        against::<croaring::Bitmap>(snapshot, shards, title, text);
+    }
+    if is_asked(PROFILE) {
+        profile(snapshot, shards);
+    }
+    if is_asked(OVERLAP) {
+        overlap(snapshot, shards);
+    }
     println!("\n{:<52} {:>11} {:>11} {:>9}", "one thread, against roaring operand by operand", "ours", "peer", "ratio");
     for (title, text) in QUESTIONS {
-        row(title, &against::<roaring::RoaringBitmap>(snapshot, shards, text));
+        against::<roaring::RoaringBitmap>(snapshot, shards, title, text);
     }
 }
 
 /// On one thread: the operators choose their threads themselves, so they run in a pool of one.
-fn profile_and_overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one");
+fn pool_of_one() -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one")
+}
+
+fn profile(snapshot: &Snapshot, shards: &[PeerShard]) {
+    let pool = pool_of_one();
     let context = QueryContext::default();
     let audience = predicate(snapshot, QUESTIONS[0].1);
     let by: Vec<TagId> = ["province", "interest", "category", "device", "channel", "language", "gender"]
@@ -407,13 +442,11 @@ fn profile_and_overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
         .iter()
         .map(|shard| cells.iter().map(|(tag, value)| croaring::Bitmap::of_key(shard, *tag, value)).collect())
         .collect();
-    let ours = RefCell::new(0);
     let ratio = compare(
         Duration::from_secs(2),
         || {
             let told =
                 pool.install(|| ops::profile(snapshot, &audience, &by, &Predicate::Nobody, &context)).expect("good");
-            *ours.borrow_mut() += 1;
             told.tags
                 .iter()
                 .map(|(_, tag)| match tag {
@@ -433,8 +466,11 @@ fn profile_and_overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
                 .sum::<u64>()
         },
     );
-    row(&format!("profile over {} tag values", cells.len()), &ratio);
+    row(&format!("{PROFILE} over {} tag values", cells.len()), &ratio);
+}
 
+fn overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
+    let (pool, context) = (pool_of_one(), QueryContext::default());
     let audiences: Vec<Predicate> = QUESTIONS
         .iter()
         .map(|(_, text)| predicate(snapshot, text))
@@ -461,7 +497,7 @@ fn profile_and_overlap(snapshot: &Snapshot, shards: &[PeerShard]) {
                 .sum::<u64>()
         },
     );
-    row("overlap 10 x 10", &ratio);
+    row(OVERLAP, &ratio);
 }
 
 fn shards_values(snapshot: &Snapshot, by: &[TagId]) -> Vec<(TagId, Vec<u8>)> {
@@ -489,16 +525,14 @@ impl OfKey for croaring::Bitmap {
 }
 
 /// Median and 99th percentile of every question, on all threads; answers the overall 99th.
-fn latencies(snapshot: &Snapshot, stop: &AtomicBool) -> Duration {
-    println!("\n{:<52} {:>11} {:>11}", "through the store, all threads", "p50", "p99");
+fn latencies(snapshot: &Snapshot) -> Duration {
+    println!("\n{:<52} {:>11} {:>11}", LATENCY, "p50", "p99");
     let mut all = Vec::new();
-    for (title, text) in
-        QUESTIONS.iter().chain(&[("at least 3 of 10", AT_LEAST), ("number range AND two tags", RANGE_AND_TAGS)])
-    {
+    for (title, text) in QUESTIONS.iter().chain(&OPERATORS) {
         let predicate = predicate(snapshot, text);
         let mut times = Vec::new();
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(1_500) && !stop.load(Ordering::Relaxed) {
+        while begun.elapsed() < Duration::from_millis(1_500) {
             times.push(ask(snapshot, &predicate));
         }
         println!("{title:<52} {:>11.1?} {:>11.1?}", percentile(&mut times, 0.5), percentile(&mut times, 0.99));

@@ -58,6 +58,12 @@ pub fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times[((times.len() - 1) as f64 * share).round() as usize]
 }
 
+/// Whether the command line asks for this figure: it names a part of its title, or nothing at all.
+pub fn is_asked(title: &str) -> bool {
+    let mut parts = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    parts.peek().is_none() || parts.any(|part| title.contains(&part))
+}
+
 /// Prints a row: what, our time, the peer's, the ratio.
 pub fn row(what: &str, ratio: &Ratio) {
     println!("{what:<52} {:>11.1?} {:>11.1?} {:>8.2}x", ratio.ours, ratio.peer, ratio.times);

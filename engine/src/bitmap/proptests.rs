@@ -343,15 +343,36 @@ proptest! {
     fn count_each_counts_every_target(filter in set(), targets in vec(leaf(), 1..6)) {
         let mut arena = Arena(vec![]);
         let stored: Vec<_> = targets.iter().map(|leaf| store_leaf(&mut arena, leaf)).collect();
+        // Made exclusive by leaving a target to the first who has it.
+        let members: Vec<Set> = targets.iter().map(|leaf| leaf_members(leaf)).collect();
+        let mut taken = Set::new();
+        let disjoint: Vec<_> = members
+            .iter()
+            .enumerate()
+            .map(|(index, members)| {
+                let own: Set = members.difference(&taken).copied().collect();
+                taken.extend(&own);
+                store_leaf(&mut arena, &[ModelLayer { mask: None, value: ModelValue::Bitmap((own, index % 2 == 0)) }])
+            })
+            .collect();
         let targets_layers: Vec<_> = stored.iter().map(|stored| layers(&arena, stored)).collect();
-        let mut each = CountEach::new(targets_layers.iter().map(Vec::as_slice));
-        let mut counts = vec![0; targets.len()];
+        let disjoint: Vec<_> = disjoint.iter().map(|stored| layers(&arena, stored)).collect();
+        let mut each = CountEach::new();
+        each.group(targets_layers.iter().map(Vec::as_slice), false);
+        each.group(disjoint.iter().map(Vec::as_slice), true);
+        let mut counts = each.zeros();
         for chunk in 0..CHUNKS {
             let positions = positions(&filter, chunk);
             each.add(chunk as u16, chunk_set(&positions, &mut [[0; 8]; 1024]), &mut counts);
         }
-        for (target, count) in targets.iter().zip(counts) {
-            prop_assert_eq!(count, leaf_members(target).intersection(&filter).count() as u64);
+        let any = taken.intersection(&filter).count() as u64;
+        prop_assert_eq!((counts[0].any, counts[1].any), (any, any));
+        let mut earlier = Set::new();
+        for (index, members) in members.iter().enumerate() {
+            let within: Set = members.intersection(&filter).copied().collect();
+            prop_assert_eq!(counts[0].each[index], within.len() as u64);
+            prop_assert_eq!(counts[1].each[index], within.difference(&earlier).count() as u64);
+            earlier.extend(within);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{QueryContext, QueryError};
 use crate::audience::plan::{number_layers, range_of};
 use crate::audience::predicate::Predicate;
 use crate::bitmap::bsi::{NumberRange, NumberReader, Sum};
-use crate::bitmap::count_each::CountEach;
+use crate::bitmap::count_each::{CountEach, GroupCounts};
 use crate::ids::TagId;
 use crate::store::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ pub(super) fn sum(
     Ok(parts.into_iter().fold(Sum::default(), add))
 }
 
-/// Per range, the members of the predicate whose number is in it.
+/// Per range, the members of the predicate whose number is in it; no two ranges share a number.
 pub(super) fn range_counts(
     snapshot: &Snapshot,
     predicate: &Predicate,
@@ -54,17 +54,18 @@ pub(super) fn range_counts(
         let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
         let numbers = number_layers(snapshot.shards()[task.shard].layers(), tag)?;
         let targets: Vec<_> = ranges.iter().map(|range| range_of(&numbers, *range)).collect();
-        let mut each = CountEach::new(targets.iter().map(Vec::as_slice));
-        let mut counts = vec![0; ranges.len()];
+        let mut each = CountEach::new();
+        each.group(targets.iter().map(Vec::as_slice), true);
+        let mut counts = each.zeros();
         for chunk in &task.chunks {
             context.check()?;
             each.add(*chunk, evaluator.members(*chunk), &mut counts);
         }
         Ok(counts)
     })?;
-    let mut total = vec![0; ranges.len()];
-    parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(sum, count)| *sum += count));
-    Ok(total)
+    let mut total = GroupCounts { each: vec![0; ranges.len()], any: 0 };
+    parts.iter().flatten().for_each(|part| total.add(part));
+    Ok(total.each)
 }
 
 /// The numbers at these ranks (1 is the least) among the members that have one; `ranks` are within their count.
@@ -84,11 +85,16 @@ pub(super) fn at_ranks(
         if thresholds.is_empty() {
             return Ok(open.into_iter().map(|(rank, (low, _))| (rank, low)).collect());
         }
-        let ranges: Vec<NumberRange> = thresholds.iter().map(|max| NumberRange { min: i64::MIN, max: *max }).collect();
+        // From one threshold to the next; below the least bound there is nobody.
+        let starts = [i64::MIN].into_iter().chain(thresholds.iter().map(|threshold| threshold.saturating_add(1)));
+        let ranges: Vec<NumberRange> =
+            starts.zip(&thresholds).map(|(min, max)| NumberRange { min, max: *max }).collect();
         let counts = range_counts(snapshot, predicate, tag, &ranges, context)?;
         for (rank, (low, high)) in &mut open {
+            let mut up_to = 0;
             for (threshold, count) in thresholds.iter().zip(&counts) {
-                if count >= rank {
+                up_to += count;
+                if up_to >= *rank {
                     *high = (*high).min(*threshold);
                 } else {
                     *low = (*low).max(threshold.saturating_add(1));

@@ -6,7 +6,7 @@ use super::{QueryContext, QueryError};
 use crate::audience::plan::{exclusive, value_layers};
 use crate::audience::predicate::Predicate;
 use crate::bitmap::bsi::NumberRange;
-use crate::bitmap::count_each::CountEach;
+use crate::bitmap::count_each::{CountEach, GroupCounts};
 use crate::bitmap::program::Layer;
 use crate::catalog::TagType;
 use crate::error::ReadError;
@@ -95,145 +95,126 @@ pub fn profile(
 ) -> Result<Profile, QueryError> {
     let tag_type =
         |tag: &TagId| snapshot.catalog().tags().find(|(_, known)| known.id == *tag).map(|(_, known)| known.tag_type);
-    let mut cells: Vec<Cell<'_>> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for tag in by {
         match tag_type(tag) {
             None => return Err(QueryError::Invalid(format!("there is no tag {tag}"))),
             Some(TagType::Number(_)) => {}
-            Some(tag_type) => cells.extend(cells_of(snapshot, *tag, tag_type)),
+            Some(tag_type) => groups.push(Group::new(snapshot, *tag, tag_type)),
         }
     }
-    let (count, baseline_count, counts) = count_cells(snapshot, predicate, against, &cells, context)?;
-    let mut profile = Profile { count, baseline_count, tags: Vec::new() };
+    let counted = count_groups(snapshot, predicate, against, &groups, context)?;
+    let mut profile = Profile { count: counted.audience.size, baseline_count: counted.baseline.size, tags: Vec::new() };
     for tag in by {
-        let told = match tag_type(tag) {
-            Some(TagType::Number(_)) => {
+        let told = match groups.iter().position(|group| group.tag == *tag) {
+            Some(index) => values_profile(&groups[index], &counted, index),
+            None => {
                 TagProfile::Number(Box::new(number_profile(snapshot, predicate, *tag, against, &profile, context)?))
             }
-            Some(TagType::Set) => {
-                let mut told = values_profile(&profile, *tag, &cells, &counts);
-                count_empty(snapshot, [predicate, against], *tag, &mut told, &profile, context)?;
-                told
-            }
-            _ => values_profile(&profile, *tag, &cells, &counts),
         };
         profile.tags.push((*tag, told));
     }
     Ok(profile)
 }
 
-/// Something to count: a value of a tag, or (without a value) the users who have one.
-struct Cell<'s> {
+/// The values of a tag, counted together.
+struct Group<'s> {
     tag: TagId,
     tag_type: TagType,
-    value: Option<&'s [u8]>,
+    /// Rising; of a flag none.
+    values: Vec<&'s [u8]>,
 }
 
-impl Cell<'_> {
-    fn layers<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Layer<'p>>, ReadError> {
-        match self.value {
-            Some(value) => value_layers(shard.layers(), self.tag_type == TagType::Set, self.tag, value),
-            None => exclusive(shard.layers(), self.tag, Part::Exists),
+impl<'s> Group<'s> {
+    fn new(snapshot: &'s Snapshot, tag: TagId, tag_type: TagType) -> Self {
+        let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(|segment| segment.parts(tag));
+        let mut values: Vec<&[u8]> =
+            parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None }).collect();
+        values.sort_unstable();
+        values.dedup();
+        Group { tag, tag_type, values }
+    }
+
+    fn targets<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Vec<Layer<'p>>>, ReadError> {
+        if self.tag_type == TagType::Flag {
+            return Ok(vec![exclusive(shard.layers(), self.tag, Part::Exists)?]);
         }
+        let is_set = self.tag_type == TagType::Set;
+        self.values.iter().map(|value| value_layers(shard.layers(), is_set, self.tag, value)).collect()
     }
 }
 
-fn cells_of(snapshot: &Snapshot, tag: TagId, tag_type: TagType) -> Vec<Cell<'_>> {
-    let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(|segment| segment.parts(tag));
-    let values: BTreeSet<&[u8]> =
-        parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None }).collect();
-    let mut cells: Vec<Cell<'_>> = values.into_iter().map(|value| Cell { tag, tag_type, value: Some(value) }).collect();
-    if tag_type != TagType::Set {
-        cells.push(Cell { tag, tag_type, value: None });
-    }
-    cells
+/// Counts of a set of users.
+#[derive(Default)]
+struct Counted {
+    size: u64,
+    /// As the groups.
+    groups: Vec<GroupCounts>,
 }
 
-/// Audience size, baseline size, and both counts of every cell.
-#[expect(clippy::type_complexity, reason = "a local result, taken apart at once")]
-fn count_cells(
+#[derive(Default)]
+struct BothCounted {
+    audience: Counted,
+    baseline: Counted,
+}
+
+fn count_groups(
     snapshot: &Snapshot,
     predicate: &Predicate,
     against: &Predicate,
-    cells: &[Cell<'_>],
+    groups: &[Group<'_>],
     context: &QueryContext,
-) -> Result<(u64, u64, Vec<(u64, u64)>), QueryError> {
+) -> Result<BothCounted, QueryError> {
     let parts = run(snapshot, &[predicate, against], context, |task| {
         let [audience, baseline] = &mut task.evaluators()[..] else { unreachable!("two predicates were given") };
         let shard = &snapshot.shards()[task.shard];
-        let targets: Result<Vec<_>, _> = cells.iter().map(|cell| cell.layers(shard)).collect();
-        let targets = targets?;
-        let mut each = CountEach::new(targets.iter().map(Vec::as_slice));
-        let mut sizes = (0, 0);
-        let (mut counts, mut baseline_counts) = (vec![0; cells.len()], vec![0; cells.len()]);
+        let mut each = CountEach::new();
+        for group in groups {
+            each.group(group.targets(shard)?.iter().map(Vec::as_slice), group.tag_type != TagType::Set);
+        }
+        let zeros = || Counted { size: 0, groups: each.zeros() };
+        let mut both = BothCounted { audience: zeros(), baseline: zeros() };
         for chunk in &task.chunks {
             context.check()?;
-            let members = audience.members(*chunk);
-            sizes.0 += u64::from(members.len());
-            each.add(*chunk, members, &mut counts);
-            let members = baseline.members(*chunk);
-            sizes.1 += u64::from(members.len());
-            each.add(*chunk, members, &mut baseline_counts);
+            for (evaluator, counted) in [(&mut *audience, &mut both.audience), (&mut *baseline, &mut both.baseline)] {
+                let members = evaluator.members(*chunk);
+                counted.size += u64::from(members.len());
+                each.add(*chunk, members, &mut counted.groups);
+            }
         }
-        Ok((sizes, counts, baseline_counts))
+        Ok(both)
     })?;
-    let mut total = vec![(0, 0); cells.len()];
-    let mut sizes = (0, 0);
-    for (size, counts, baseline_counts) in parts {
-        sizes = (sizes.0 + size.0, sizes.1 + size.1);
-        for ((sum, count), baseline) in total.iter_mut().zip(counts).zip(baseline_counts) {
-            *sum = (sum.0 + count, sum.1 + baseline);
+    let zeros = || {
+        let zeros = |group: &Group<'_>| GroupCounts { each: vec![0; group.values.len().max(1)], any: 0 };
+        Counted { size: 0, groups: groups.iter().map(zeros).collect() }
+    };
+    let mut total = BothCounted { audience: zeros(), baseline: zeros() };
+    for part in &parts {
+        for (sum, part) in [(&mut total.audience, &part.audience), (&mut total.baseline, &part.baseline)] {
+            sum.size += part.size;
+            sum.groups.iter_mut().zip(&part.groups).for_each(|(sum, part)| sum.add(part));
         }
     }
-    Ok((sizes.0, sizes.1, total))
+    Ok(total)
 }
 
-fn values_profile(profile: &Profile, tag: TagId, cells: &[Cell<'_>], counts: &[(u64, u64)]) -> TagProfile {
-    let own = || cells.iter().zip(counts).filter(|(cell, _)| cell.tag == tag);
-    let mut values: Vec<ValueCount> = own()
-        .filter_map(|(cell, (count, baseline_count))| {
-            let value = String::from_utf8_lossy(cell.value?).into_owned();
-            Some(ValueCount { value, count: *count, baseline_count: *baseline_count })
-        })
-        .filter(|cell| cell.count + cell.baseline_count > 0)
-        .collect();
-    let known = own().find(|(cell, _)| cell.value.is_none()).map(|(cell, counts)| (cell.tag_type, *counts));
-    let (mut unknown, mut baseline_unknown) = (0, 0);
-    match known {
-        Some((TagType::Flag, (yes, baseline_yes))) => {
-            let cell =
-                |value: &str, count, baseline_count| ValueCount { value: value.to_owned(), count, baseline_count };
-            values.push(cell("true", yes, baseline_yes));
-            values.push(cell("false", profile.count - yes, profile.baseline_count - baseline_yes));
-        }
-        Some((_, (known, baseline_known))) => {
-            unknown = profile.count - known;
-            baseline_unknown = profile.baseline_count - baseline_known;
-        }
-        None => {}
-    }
+fn values_profile(group: &Group<'_>, counted: &BothCounted, index: usize) -> TagProfile {
+    let (own, baseline) = (&counted.audience.groups[index], &counted.baseline.groups[index]);
+    let unknown = counted.audience.size - own.any;
+    let baseline_unknown = counted.baseline.size - baseline.any;
+    let cell = |value: &str, count, baseline_count| ValueCount { value: value.to_owned(), count, baseline_count };
+    let (mut values, unknown, baseline_unknown) = if group.tag_type == TagType::Flag {
+        // Never unknown: who does not have it is known not to.
+        (vec![cell("true", own.any, baseline.any), cell("false", unknown, baseline_unknown)], 0, 0)
+    } else {
+        let cells = group.values.iter().zip(&own.each).zip(&baseline.each);
+        let cells = cells.filter(|((_, count), baseline_count)| *count + *baseline_count > 0);
+        let cells = cells
+            .map(|((value, count), baseline_count)| cell(&String::from_utf8_lossy(value), *count, *baseline_count));
+        (cells.collect(), unknown, baseline_unknown)
+    };
     values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
     TagProfile::Values { values, unknown, baseline_unknown }
-}
-
-/// Fills in how many members of audience and baseline have no value of a `set`.
-fn count_empty(
-    snapshot: &Snapshot,
-    of: [&Predicate; 2],
-    tag: TagId,
-    told: &mut TagProfile,
-    profile: &Profile,
-    context: &QueryContext,
-) -> Result<(), QueryError> {
-    let TagProfile::Values { values, unknown, baseline_unknown } = told else { return Ok(()) };
-    let any = Predicate::HasAny(tag, values.iter().map(|cell| cell.value.clone()).collect());
-    let with_any = |predicate: &Predicate| {
-        let both = Predicate::And(vec![predicate.clone(), any.clone()]).canonical();
-        super::count(snapshot, &both, context)
-    };
-    *unknown = profile.count - with_any(of[0])?;
-    *baseline_unknown = profile.baseline_count - with_any(of[1])?;
-    Ok(())
 }
 
 fn number_profile(

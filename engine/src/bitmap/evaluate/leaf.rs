@@ -71,6 +71,16 @@ impl<'a> Leaf<'a> {
         }
     }
 
+    /// At most this many members in all chunks.
+    pub(crate) fn len_at_most(&self) -> u64 {
+        let lens = self.layers.iter().map(|layer| match &layer.value {
+            LeafValue::Empty => 0,
+            LeafValue::Bitmap(cursor) => cursor.view().len(),
+            LeafValue::Range(range) => range.exists().len(),
+        });
+        lens.sum()
+    }
+
     /// Rising chunks outside of which there are no members.
     pub(crate) fn chunks(&self) -> Vec<u16> {
         let mut chunks = vec![];

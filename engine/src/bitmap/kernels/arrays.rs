@@ -69,13 +69,18 @@ levels! {
     fn array_words_count(array: &[Le16], words: &Words) -> u32 {
         array.iter().map(|half| u32::from(has_bit(words, position(half)))).sum()
     }
+}
 
-    /// Adds to `mask` a bit for each candidate that is set.
-    fn probe_words(candidates: &[Le16], words: &Words, mask: &mut [u64]) {
-        for (candidates, mask) in candidates.chunks(64).zip(mask) {
-            let bits = candidates.iter().enumerate();
-            *mask |= bits.fold(0, |mask, (index, half)| mask | u64::from(has_bit(words, position(half))) << index);
-        }
+/// Adds to `mask` a bit for each candidate that is set. Bits are looked up one by one, in two chains: gathering them into
+/// vectors is slower on the processors at hand.
+fn probe_words(candidates: &[Le16], words: &Words, mask: &mut [u64]) {
+    for (candidates, mask) in candidates.chunks(64).zip(mask) {
+        let (low, high) = candidates.split_at(candidates.len().min(32));
+        let chain = |half: &[Le16]| {
+            let shift = |bits: u32, half: &Le16| bits >> 1 | u32::from(has_bit(words, position(half))) << 31;
+            half.iter().fold(0, shift).unbounded_shr(32 - half.len() as u32)
+        };
+        *mask |= u64::from(chain(low)) | u64::from(chain(high)) << 32;
     }
 }
 
@@ -95,16 +100,16 @@ pub(super) fn merge_common(a: &[Le16], b: &[Le16], mut call: impl FnMut(Le16)) {
 /// Searches that run side by side, so that they do not wait for each other's loads.
 const SEARCHES: usize = 8;
 
-/// Elements of the shorter array that are in the longer one, which must not be empty: several searches at once, each
-/// until no more than `TAIL` elements are left, among which `is_in` looks.
+/// Calls with each element's index of the shorter array and whether it is in the longer one, which must not be empty:
+/// several searches at once, each until no more than `TAIL` elements are left, among which `is_in` looks.
 #[inline(always)]
-pub(super) fn search_count<const TAIL: usize>(
+pub(super) fn search_each<const TAIL: usize>(
     short: &[Le16],
     long: &[Le16],
     is_in: impl Fn(Le16, &[Le16]) -> bool,
-) -> u32 {
-    let mut count = 0;
-    for group in short.chunks(SEARCHES) {
+    mut call: impl FnMut(usize, bool),
+) {
+    for (group_index, group) in short.chunks(SEARCHES).enumerate() {
         let mut wanted = [group[0]; SEARCHES];
         wanted[..group.len()].copy_from_slice(group);
         let mut from = [0_usize; SEARCHES];
@@ -117,9 +122,20 @@ pub(super) fn search_count<const TAIL: usize>(
             }
             size -= half;
         }
-        let each = from.iter().zip(group);
-        count += each.map(|(from, wanted)| u32::from(is_in(*wanted, &long[*from..*from + size]))).sum::<u32>();
+        for (index, (from, wanted)) in from.iter().zip(group).enumerate() {
+            call(group_index * SEARCHES + index, is_in(*wanted, &long[*from..*from + size]));
+        }
     }
+}
+
+#[inline(always)]
+pub(super) fn search_count<const TAIL: usize>(
+    short: &[Le16],
+    long: &[Le16],
+    is_in: impl Fn(Le16, &[Le16]) -> bool,
+) -> u32 {
+    let mut count = 0;
+    search_each::<TAIL>(short, long, is_in, |_, is_in| count += u32::from(is_in));
     count
 }
 
@@ -188,9 +204,23 @@ pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, 
 /// Adds to `mask` a bit for each candidate in the container. `mask` has room for as many bits.
 pub(crate) fn probe(level: Level, candidates: &[Le16], container: Container<'_>, mask: &mut [u64]) {
     match (level, container) {
-        (_, Container::Words(words)) => probe_words(level, candidates, words, mask),
+        (_, Container::Words(words)) => probe_words(candidates, words, mask),
+        (_, Container::Array(array)) if array.len() * SKEW < candidates.len() => {
+            for half in array {
+                if let Ok(index) = candidates.binary_search_by_key(&position(half), position) {
+                    mask[index / 64] |= 1 << (index % 64);
+                }
+            }
+        }
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512Intersect, Container::Array(array)) if candidates.len() * SKEW / 2 >= array.len() => {
+        (Level::Avx512 | Level::Avx512Intersect, Container::Array(array))
+            if candidates.len() * SKEW * 4 < array.len() =>
+        {
+            // SAFETY: a level is only made by asking the processor for its features.
+            unsafe { super::x86::search_probe(candidates, array, mask) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512Intersect, Container::Array(array)) => {
             // SAFETY: a level is only made by asking the processor for its features.
             unsafe { super::x86::probe_vp2(candidates, array, mask) };
         }

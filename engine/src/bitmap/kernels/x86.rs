@@ -60,32 +60,26 @@ fn block(array: &[Le16], at: usize, padding: i32) -> (__m512i, u16) {
     (_mm512_mask_cvtepu16_epi32(_mm512_set1_epi32(padding), mask, halves), position(&rest[rest.len() - 1]))
 }
 
-/// Calls with each block index of `a`, that block's elements and which of them a block of `b` has.
+/// Calls with the index of each block of `a` and which of its elements `b` has.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn for_each_block(a: &[Le16], b: &[Le16], mut call: impl FnMut(usize, u16)) {
-    if a.is_empty() || b.is_empty() {
-        return;
-    }
-    let (mut i, mut j) = (0, 0);
-    let (mut x, mut x_last) = block(a, 0, 1 << 16);
-    let (mut y, mut y_last) = block(b, 0, 1 << 17);
-    loop {
-        call(i, among(x, y).0);
-        let (next_a, next_b) = (x_last <= y_last, y_last <= x_last);
-        if next_a {
-            i += 16;
-            if i >= a.len() {
-                return;
+    let mut j = 0;
+    for i in (0..a.len()).step_by(16) {
+        let (x, x_last) = block(a, i, 1 << 16);
+        let mut hits = 0;
+        while j < b.len() {
+            let (y, y_last) = block(b, j, 1 << 17);
+            hits |= among(x, y).0;
+            // A block that reaches beyond this one may have elements of the next.
+            if y_last > x_last {
+                break;
             }
-            (x, x_last) = block(a, i, 1 << 16);
-        }
-        if next_b {
             j += 16;
-            if j >= b.len() {
-                return;
-            }
-            (y, y_last) = block(b, j, 1 << 17);
+        }
+        call(i, hits);
+        if j >= b.len() {
+            return;
         }
     }
 }
@@ -110,12 +104,28 @@ pub(super) fn intersect_count_vp2(a: &[Le16], b: &[Le16]) -> u32 {
 /// Elements of the shorter array that are in the longer one: searched until 32 elements are left, compared at once.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
 pub(super) fn search_count(short: &[Le16], long: &[Le16]) -> u32 {
-    arrays::search_count::<32>(short, long, |wanted, tail| {
-        let there = u32::MAX >> (32 - tail.len());
-        // SAFETY: lanes past the tail's end are masked off and not read.
-        let tail = unsafe { _mm512_maskz_loadu_epi16(there, tail.as_ptr().cast()) };
-        _mm512_mask_cmpeq_epi16_mask(there, tail, _mm512_set1_epi16(position(&wanted) as i16)) != 0
-    })
+    arrays::search_count::<32>(short, long, |wanted, tail| is_in(wanted, tail))
+}
+
+/// Adds to `mask` a bit for each candidate in the much longer array.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
+pub(super) fn search_probe(candidates: &[Le16], array: &[Le16], mask: &mut [u64]) {
+    arrays::search_each::<32>(
+        candidates,
+        array,
+        |wanted, tail| is_in(wanted, tail),
+        |index, is_in| mask[index / 64] |= u64::from(is_in) << (index % 64),
+    );
+}
+
+/// Whether one of up to 32 elements is the wanted one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn is_in(wanted: Le16, elements: &[Le16]) -> bool {
+    let there = u32::MAX >> (32 - elements.len());
+    // SAFETY: lanes past the end are masked off and not read.
+    let elements = unsafe { _mm512_maskz_loadu_epi16(there, elements.as_ptr().cast()) };
+    _mm512_mask_cmpeq_epi16_mask(there, elements, _mm512_set1_epi16(position(&wanted) as i16)) != 0
 }
 
 /// Positions in both arrays, rising; answers how many.
