@@ -108,7 +108,7 @@ fn describe() {
 }
 
 /// Metrics in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "operations",
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "operations",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub(super) async fn get(State(state): State<AppState>) -> Result<Response, Failure> {
     let data = state.config.data.clone();

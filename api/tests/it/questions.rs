@@ -89,12 +89,3 @@ fn audiences_are_kept_used_and_forgotten() {
     let list: serde_json::Value = server.get("/v1/audiences").send().expect("get").json().expect("JSON");
     assert!(list.to_string().contains("young"), "{list}");
 }
-
-#[test]
-fn the_service_routes_answer() {
-    let server = TestServer::with_people();
-    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/catalog", "/docs/", "/"] {
-        let answer = server.get(path).send().expect("get");
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-    }
-}

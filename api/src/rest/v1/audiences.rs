@@ -90,6 +90,16 @@ pub struct UploadedAnswer {
     pub epoch: u64,
 }
 
+/// What a put answers.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(in crate::rest) enum AudiencePutAnswer {
+    /// An expression is an audience now.
+    Defined(AudienceAnswer),
+    /// A list is one.
+    Uploaded(UploadedAnswer),
+}
+
 /// A page of audiences, by name.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AudiencesAnswer {
@@ -272,7 +282,7 @@ pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path
 #[utoipa::path(put, path = "/v1/audiences/{name}", operation_id = "put_audience", tag = "audiences",
     params(("name" = String, Path), PutParameters, ("If-Match" = Option<String>, Header, description = "The version to replace")),
     request_body(content((AudienceRequest = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"), (String = "text/plain"))),
-    responses((status = 200, description = "Replaced, or a list was uploaded", body = AudienceAnswer),
+    responses((status = 200, description = "Replaced, or a list was uploaded", body = AudiencePutAnswer),
         (status = 201, description = "New", body = AudienceAnswer)))]
 pub(in crate::rest) async fn put(
     State(state): State<AppState>,
@@ -328,7 +338,8 @@ async fn define(
         store.put_audience(&name, audience.clone())?;
         store.publish()?;
         let status = if present.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-        Ok(with_version(status, &audience, AudienceAnswer::of(&name, &audience)))
+        let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&name, &audience));
+        Ok(with_version(status, &audience, answer))
     })
     .await
 }
@@ -389,7 +400,8 @@ async fn upload_list(
     let known =
         limits::query(&state, None, move |snapshot, context| Ok(ops::count(snapshot, &predicate, context)?)).await?;
     let UploadAnswer { accepted, rejected, errors, .. } = report;
-    let answer = UploadedAnswer { name, ids: accepted, known, rejected, errors, epoch: epoch.0 };
+    let answer =
+        AudiencePutAnswer::Uploaded(UploadedAnswer { name, ids: accepted, known, rejected, errors, epoch: epoch.0 });
     Ok(with_version(StatusCode::OK, &audience, answer))
 }
 

@@ -1,0 +1,264 @@
+//! The API's description: every change of it is seen, and it says what is routed, no more and no less.
+
+use crate::support::{TestServer, catalog, config, success};
+use api::rest::router::router;
+use api::state::AppState;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What is served beside the API: the description itself and pages for people.
+const PAGES: [&str; 5] = ["/", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+
+/// A change of the API must be meant: look at the difference, then bless it with `BELUGA_BLESS=1 cargo test`.
+#[test]
+fn the_description_is_the_one_agreed_on() {
+    let server = TestServer::start();
+    let described = success(server.get("/openapi.json").send().expect("get"));
+    let described = format!("{}\n", serde_json::to_string_pretty(&described).expect("JSON"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi.json");
+    if std::env::var_os("BELUGA_BLESS").is_some() {
+        std::fs::write(&file, &described).expect("write the blessed description");
+    }
+    let agreed = std::fs::read_to_string(&file).unwrap_or_default();
+    let differs = agreed.lines().zip(described.lines()).position(|(agreed, described)| agreed != described);
+    let line = differs.unwrap_or(agreed.lines().count().min(described.lines().count()));
+    assert!(
+        agreed == described,
+        "the API's description changed at line {} of {}:\n- {}\n+ {}\nif that is meant, run again with BELUGA_BLESS=1",
+        line + 1,
+        file.display(),
+        agreed.lines().nth(line).unwrap_or("(its end)"),
+        described.lines().nth(line).unwrap_or("(its end)"),
+    );
+}
+
+#[test]
+fn every_described_call_is_routed_and_no_other_method_is() {
+    let server = TestServer::with_people();
+    let description = success(server.get("/openapi.json").send().expect("get"));
+    for (path, methods) in described(&description) {
+        let url = server.url(&path.replace("{name}", "nothing").replace("{id}", "nobody"));
+        for method in &methods {
+            let name = format!("{method} {path}");
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let answer = server.client.request(method, &url).json(&json!({})).send().expect("ask");
+            let (status, text) = (answer.status().as_u16(), answer.text().expect("text"));
+            assert!(![405, 500, 501].contains(&status), "{name}: {status} {text}");
+            assert!(!text.contains("no-such-route"), "{name}: {status} {text}");
+        }
+        let refused = server.client.request(Method::PATCH, &url).send().expect("ask");
+        assert_eq!(refused.status(), 405, "{path}");
+        let allowed = refused.headers()["allow"].to_str().expect("text").to_owned();
+        // HEAD comes with GET, and is nothing to describe.
+        let allowed: BTreeSet<String> = allowed.split(',').filter(|name| *name != "HEAD").map(str::to_owned).collect();
+        assert_eq!(allowed, methods, "{path}: what is routed, and what is described");
+    }
+}
+
+#[test]
+fn every_route_is_described() {
+    let server = TestServer::start();
+    let description = success(server.get("/openapi.json").send().expect("get"));
+    let described: BTreeSet<String> = described(&description).into_iter().map(|(path, _)| path).collect();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let routed = paths_of(&format!("{:?}", router(&AppState::new(config(folder.path())))));
+    let pages = PAGES.map(str::to_owned).into();
+    assert_eq!(routed, described.union(&pages).cloned().collect(), "what is routed, and what is described");
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_operation_tells_how_it_fails() {
+    let server = TestServer::start();
+    let description = success(server.get("/openapi.json").send().expect("get"));
+    let mut references = Vec::new();
+    collect_references(&description, &mut references);
+    assert!(references.len() > 20, "{references:?}");
+    for reference in references {
+        let pointer = reference.strip_prefix('#').expect("a reference into the description itself");
+        assert!(description.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    let mut ids = BTreeSet::new();
+    for (path, methods) in described(&description) {
+        for method in methods {
+            let operation = &description["paths"][&path][method.to_lowercase()];
+            let problem = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert!(problem.is_object(), "{method} {path} does not say how it fails");
+            let id = operation["operationId"].as_str().expect("an operation has an id");
+            assert!(ids.insert(id.to_owned()), "{id} is the id of two operations");
+        }
+    }
+}
+
+#[test]
+fn answers_look_as_described() {
+    let server = TestServer::with_people();
+    let description = success(server.get("/openapi.json").send().expect("get"));
+    let calls: Vec<(&str, &str, u16, Value)> = vec![
+        ("GET /healthz", "", 200, Value::Null),
+        ("GET /readyz", "", 200, Value::Null),
+        ("GET /metrics", "", 200, Value::Null),
+        ("PUT /v1/catalog", "", 200, catalog()),
+        ("GET /v1/catalog", "", 200, Value::Null),
+        ("POST /v1/tags", "?visible=true", 200, json!({"user_id": "u1", "set": {"gendr": "f"}})),
+        ("POST /v1/count", "", 200, json!({"where": "TRUE"})),
+        ("POST /v1/members", "", 200, json!({"where": {"not": {"tag": "is_member"}}, "limit": 2})),
+        ("POST /v1/sample", "", 200, json!({"where": "TRUE", "size": 2})),
+        ("POST /v1/top", "", 200, json!({"where": "TRUE", "by": "seen_at", "k": 2})),
+        ("POST /v1/overlap", "", 200, json!({"audiences": {"a": "TRUE", "b": "is_member"}})),
+        (
+            "POST /v1/profile",
+            "",
+            200,
+            json!({"where": "TRUE", "by": ["gender", "age", "seen_at", "spend", "interest", "is_member"]}),
+        ),
+        ("POST /v1/explain", "", 200, json!({"where": "gender = 'f' AND NOT is_member", "analyze": true})),
+        ("PUT /v1/audiences/{name}", "", 201, json!({"where": "is_member", "description": "paying"})),
+        ("PUT /v1/audiences/{name}", "", 200, json!({"where": "NOT is_member"})),
+        ("PUT /v1/audiences/{name}", "", 200, json!("u1\n\n")),
+        ("GET /v1/audiences/{name}", "", 200, Value::Null),
+        ("GET /v1/audiences", "", 200, Value::Null),
+        ("GET /v1/audiences/{name}/members", "?limit=1", 200, Value::Null),
+        ("GET /v1/users/{id}", "", 200, Value::Null),
+        ("DELETE /v1/audiences/{name}", "", 204, Value::Null),
+        ("GET /v1/audiences/{name}", "", 404, Value::Null),
+        ("POST /v1/count", "", 400, json!({"where": "gendr = 'f'"})),
+        ("PUT /v1/catalog", "", 409, json!({"tags": {"age": {"type": "set"}}})),
+    ];
+    let mut left: BTreeSet<String> = BTreeSet::new();
+    for (path, methods) in described(&description) {
+        left.extend(methods.iter().map(|method| format!("{method} {path}")));
+    }
+    for (call, query, status, body) in calls {
+        left.remove(call);
+        let (method, path) = call.split_once(' ').expect("a method and a path");
+        let url = server.url(&format!("{path}{query}").replace("{name}", "some").replace("{id}", "u1"));
+        let request = server.client.request(Method::from_bytes(method.as_bytes()).expect("a method"), url);
+        let request = match &body {
+            Value::Null => request,
+            Value::String(list) => request.header("Content-Type", "text/plain").body(list.clone()),
+            body => request.json(body),
+        };
+        let answer = request.send().expect("ask");
+        assert_eq!(answer.status(), status, "{call} {body}");
+        let responses = &description["paths"][path][method.to_lowercase()]["responses"];
+        let described = responses.get(status.to_string()).unwrap_or(&responses["default"]);
+        let Some(content) = described.get("content").and_then(Value::as_object) else {
+            assert_eq!(answer.bytes().expect("bytes").len(), 0, "{call} answers nothing");
+            continue;
+        };
+        let media_type = answer.headers()["content-type"].to_str().expect("text").to_owned();
+        let media_type = media_type.split(';').next().expect("a type");
+        let schema =
+            &content.get(media_type).unwrap_or_else(|| panic!("{call}: {media_type} is not described"))["schema"];
+        if media_type.ends_with("json") {
+            let answer: Value = answer.json().expect("JSON");
+            let fits = fits(&description, schema, &answer);
+            assert!(fits.is_ok(), "{call} {body}: {}\n{answer:#}", fits.unwrap_err());
+        }
+    }
+    assert!(left.is_empty(), "described, and not tried here: {left:?}");
+}
+
+/// Whether a value is what a schema says. Fields that the schema does not have are wrong too.
+fn fits(description: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let schema = description.pointer(reference.trim_start_matches('#')).expect("a reference leads somewhere");
+        return fits(description, schema, value).map_err(|why| format!("{reference}{why}"));
+    }
+    for several in ["oneOf", "anyOf"] {
+        if let Some(choices) = schema[several].as_array() {
+            let tried: Vec<String> = choices.iter().filter_map(|one| fits(description, one, value).err()).collect();
+            return if tried.len() < choices.len() {
+                Ok(())
+            } else {
+                Err(format!(": none fits: {}", tried.join("; ")))
+            };
+        }
+    }
+    let name = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let is_one = types.is_empty() || types.contains(&name) || (name == "integer" && types.contains(&"number"));
+    if !is_one {
+        return Err(format!(": {value} is {name}, not {types:?}"));
+    }
+    let within = |schema: &Value, key: &str, value: &Value| {
+        fits(description, schema, value).map_err(|why| format!(".{key}{why}"))
+    };
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match schema["properties"].get(key).or(schema.get("additionalProperties")) {
+            Some(schema) => within(schema, key, value)?,
+            None => return Err(format!(": `{key}` is not described")),
+        }
+    }
+    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        value.get(required).ok_or_else(|| format!(": `{required}` is missing"))?;
+    }
+    value.as_array().into_iter().flatten().try_for_each(|item| within(&schema["items"], "[]", item))
+}
+
+#[test]
+fn the_pages_for_people_need_nothing_from_elsewhere() {
+    let server = TestServer::start();
+    for page in ["/", "/docs"] {
+        let answer = server.get(page).send().expect("get");
+        let base = answer.url().clone();
+        assert!(answer.status().is_success(), "{page}: {}", answer.status());
+        assert!(answer.headers()["content-type"].to_str().expect("text").starts_with("text/html"), "{page}");
+        let html = answer.text().expect("text");
+        let links = links(&html);
+        assert!(!links.is_empty(), "{page}: {html}");
+        for link in links.iter().filter(|link| !link.starts_with("data:")) {
+            let target = base.join(link).expect("a URL");
+            assert_eq!(target.origin(), base.origin(), "{page} wants {link}");
+            let answer = server.client.get(target).send().expect("get");
+            assert!(answer.status().is_success(), "{page}: {link}: {}", answer.status());
+        }
+    }
+    let script = server.get("/docs/swagger-initializer.js").send().expect("get").text().expect("text");
+    assert!(script.contains("/openapi.json"), "the page shows our description: {script}");
+    assert!(!script.contains("https://"), "and nobody else's: {script}");
+}
+
+/// The paths of a description with their methods, in capitals.
+fn described(description: &Value) -> Vec<(String, BTreeSet<String>)> {
+    let paths = description["paths"].as_object().expect("paths");
+    let methods = |item: &Value| item.as_object().expect("a path").keys().map(|method| method.to_uppercase()).collect();
+    paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect()
+}
+
+/// A router does not list its routes but for debugging: `RouteId(0): "/v1/catalog"`.
+fn paths_of(debug: &str) -> BTreeSet<String> {
+    let named = debug.split("RouteId(").filter_map(|part| part.split_once("): \""));
+    let paths = named.filter_map(|(_, rest)| rest.split_once('"')).map(|(path, _)| path.to_owned());
+    paths.filter(|path| !path.contains("__private__axum")).collect()
+}
+
+fn collect_references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|value| collect_references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
+        _ => {}
+    }
+}
+
+/// What `href` and `src` of a page point to.
+fn links(html: &str) -> Vec<String> {
+    let behind = ["href=\"", "src=\""].into_iter().flat_map(|name| html.split(name).skip(1));
+    behind.filter_map(|rest| rest.split_once('"')).map(|(link, _)| link.to_owned()).collect()
+}
