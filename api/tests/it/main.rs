@@ -2,6 +2,7 @@
 
 mod cli;
 mod crash;
+mod formats;
 mod openapi;
 mod oracle;
 mod questions;
