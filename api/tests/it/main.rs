@@ -1,5 +1,6 @@
 //! End to end: real HTTP, the real binary.
 
+mod audiences;
 mod cli;
 mod crash;
 mod formats;

@@ -66,18 +66,3 @@ fn profile_overlap_explain_and_members_agree_with_count() {
     assert!(plan.to_string().contains("gender = 'f'"), "{plan}");
     assert_eq!(server.members("gender = 'f'").len() as u64, server.count("gender = 'f'"));
 }
-
-#[test]
-fn audiences_are_kept_used_and_forgotten() {
-    let mut server = TestServer::with_people();
-    let put = |server: &TestServer, name: &str, body: serde_json::Value| {
-        server.put(&format!("/v1/audiences/{name}")).json(&body).send().expect("put").status().as_u16()
-    };
-    assert!(put(&server, "women", json!({"where": "gender = 'f'"})) < 300);
-    assert!(put(&server, "young", json!({"where": "in_audience('women') AND age < 30"})) < 300);
-    assert!(put(&server, "women", json!({"where": "in_audience('young')"})) >= 400, "a cycle is refused");
-    server.restart();
-    assert_eq!(server.count("in_audience('young')"), server.count("gender = 'f' AND age < 30"));
-    let list: serde_json::Value = server.get("/v1/audiences").send().expect("get").json().expect("JSON");
-    assert!(list.to_string().contains("young"), "{list}");
-}
