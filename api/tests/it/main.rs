@@ -3,6 +3,7 @@
 mod audiences;
 mod cli;
 mod crash;
+mod cursors;
 mod formats;
 mod openapi;
 mod oracle;
