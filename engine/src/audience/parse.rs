@@ -264,23 +264,31 @@ fn syntax(error: ParserError, places: &Places<'_>) -> ExprError {
     location.map_or(error.clone(), |location| error.at(places.at(location)))
 }
 
-/// Lines and columns to bytes.
+/// Lines and columns to bytes. Every condition asks for its place, so each is found at once, not by counting.
 struct Places<'t> {
     text: &'t str,
+    /// The byte that each character begins with.
+    characters: Vec<u32>,
+    /// The character that each line begins with.
     lines: Vec<usize>,
 }
 
 impl<'t> Places<'t> {
+    /// The text is no longer than [`EXPRESSION_BYTES_MAX`].
     fn new(text: &'t str) -> Self {
-        let begins = text.match_indices('\n').map(|(at, _)| at + 1);
-        Places { text, lines: std::iter::once(0).chain(begins).collect() }
+        let line_feeds = text.chars().enumerate().filter(|(_, character)| *character == '\n');
+        let begins = line_feeds.map(|(at, _)| at + 1);
+        Places {
+            text,
+            characters: text.char_indices().map(|(at, _)| at as u32).collect(),
+            lines: std::iter::once(0).chain(begins).collect(),
+        }
     }
 
     fn byte(&self, location: Location) -> usize {
         let line = (location.line.max(1) as usize - 1).min(self.lines.len() - 1);
-        let from = self.lines[line];
         let column = location.column.max(1) as usize - 1;
-        self.text[from..].char_indices().nth(column).map_or(self.text.len(), |(at, _)| from + at)
+        self.characters.get(self.lines[line] + column).map_or(self.text.len(), |at| *at as usize)
     }
 
     fn at(&self, location: Location) -> Span {
