@@ -14,6 +14,9 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
+/// The deepest nesting of a JSON body: serde_json's own limit.
+const BODY_DEPTH_MAX: usize = 127;
+
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
 
@@ -56,6 +59,11 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
         let inner = error.inner();
+        // Told before anything recursive of ours sees the value; what nests so deep is an expression's tree.
+        if inner.to_string().starts_with("recursion limit exceeded") {
+            let detail = format!("the body is nested too deep: more than {BODY_DEPTH_MAX} levels");
+            return Failure::new(Kind::ExpressionTooLarge, detail);
+        }
         if inner.is_syntax() || inner.is_eof() {
             return Failure::new(Kind::MalformedBody, format!("the body is not JSON: {inner}"));
         }

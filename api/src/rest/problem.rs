@@ -26,7 +26,7 @@ impl IntoResponse for Failure {
 
 /// Rewrites errors that a layer answered in its own words.
 pub async fn unify(request: Request, next: Next) -> axum::response::Response {
-    let path = request.uri().path().to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
@@ -40,18 +40,16 @@ pub async fn unify(request: Request, next: Next) -> axum::response::Response {
             "the body's Content-Encoding is not understood; send it as it is, or with gzip",
         ),
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
-            let detail = format!("{path} takes {}", allowed.unwrap_or("other methods"));
-            Failure::new(Kind::MethodNotAllowed, detail)
+            // The header is added by the router, outside of all layers.
+            Failure::new(
+                Kind::MethodNotAllowed,
+                format!("{path} does not take {method}; the header Allow names what it takes"),
+            )
         }
         _ => Failure::new(Kind::from_status(status), status.canonical_reason().unwrap_or("the request failed")),
     };
-    let allow = response.headers().get(header::ALLOW).cloned();
     let mut rewritten = failure.into_response();
     *rewritten.status_mut() = status;
-    if let Some(allow) = allow {
-        rewritten.headers_mut().insert(header::ALLOW, allow);
-    }
     rewritten
 }
 

@@ -1,7 +1,7 @@
 //! All routes, and the layers around them.
 
 use crate::error::Failure;
-use crate::rest::{body, health, metrics, observe, openapi, problem, v1};
+use crate::rest::{body, drain, health, metrics, observe, openapi, problem, v1};
 use crate::state::AppState;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -35,6 +35,7 @@ pub fn router(state: &AppState) -> Router {
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(body::refuse_cross_site))
         .layer(from_fn(problem::unify))
+        .layer(from_fn(drain::drain))
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(from_fn_with_state(state.clone(), observe::observe))
         .with_state(state.clone())

@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod cursors;
 mod formats;
+mod hostile;
 mod openapi;
 mod oracle;
 mod questions;
