@@ -1,6 +1,7 @@
 //! End to end: real HTTP, the real binary.
 
 mod audiences;
+mod binary;
 mod cli;
 mod crash;
 mod cursors;
@@ -8,6 +9,7 @@ mod formats;
 mod hostile;
 mod openapi;
 mod oracle;
+mod process;
 mod questions;
 mod support;
 mod tags;

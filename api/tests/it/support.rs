@@ -176,14 +176,21 @@ pub(crate) fn strings(value: &Value) -> Vec<String> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("text").to_owned()).collect()
 }
 
-/// Runs the binary without settings of the environment.
-pub(crate) fn beluga(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_beluga"));
-    command.args(arguments);
+/// A command without settings of the environment.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BELUGA_")) {
         command.env_remove(name);
     }
-    command.output().expect("run beluga")
+    command
+}
+
+/// Where the binary is.
+pub(crate) const BELUGA: &str = env!("CARGO_BIN_EXE_beluga");
+
+/// Runs the binary.
+pub(crate) fn beluga(arguments: &[&str]) -> Output {
+    command(BELUGA).args(arguments).output().expect("run beluga")
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

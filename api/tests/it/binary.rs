@@ -1,0 +1,220 @@
+//! The binary against what happens to processes: two of them on one directory, signals, kills, full and read-only disks,
+//! damaged files.
+
+use crate::process::{Process, wait_until};
+use crate::support::{BELUGA, PEOPLE, beluga, catalog, command, stderr, stdout};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+/// A stopped data directory with the four people in it.
+fn with_people(folder: &Path) -> PathBuf {
+    let data = folder.join("data");
+    let mut server = Process::serve(&data, &[]);
+    server.put_catalog(&catalog());
+    server.post_tags(PEOPLE);
+    server.terminate();
+    assert_eq!(server.ended().code(), Some(0), "{}", server.told());
+    data
+}
+
+fn assert_failed(output: &Output, words: &[&str]) {
+    let told = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for word in words {
+        assert!(told.contains(word), "`{word}` is missing: {told}");
+    }
+}
+
+#[test]
+fn a_second_process_on_a_directory_is_refused_until_the_first_has_ended() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = with_people(folder.path());
+    let first = Process::serve(&data, &[]);
+    let second = ["serve", "--http", "127.0.0.1:0", "--data", text(&data)];
+    assert_failed(&beluga(&second), &["in use", text(&data)]);
+    assert_failed(&beluga(&["count", "TRUE", "--data", text(&data)]), &["in use"]);
+    assert_failed(&beluga(&["check", "--data", text(&data)]), &["in use", "stop the server"]);
+    assert_failed(
+        &beluga(&["serve", "--http", first.address(), "--data", text(&folder.path().join("other"))]),
+        &["listen on", "--http"],
+    );
+    assert_eq!(first.count("TRUE"), 4, "the first one is not disturbed");
+    first.kill();
+    let counted = beluga(&["count", "TRUE", "--output", "csv", "--data", text(&data)]);
+    assert_eq!(stdout(&counted), "count\n4\n", "a kill leaves no lock behind: {}", stderr(&counted));
+}
+
+#[test]
+fn a_stop_answers_what_is_in_flight_and_leaves_nothing_to_replay() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = folder.path().join("data");
+    let mut server = Process::serve(&data, &[]);
+    server.put_catalog(&catalog());
+    server.post_tags(PEOPLE);
+    let line = "{\"user_id\":\"in flight\",\"set\":{\"age\":77}}\n";
+    let mut connection = TcpStream::connect(server.address()).expect("connect");
+    let length = line.len();
+    let head =
+        format!("POST /v1/tags HTTP/1.1\r\nHost: beluga\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+    connection.write_all(head.as_bytes()).expect("send");
+    let mut word = [0; 25];
+    connection.read_exact(&mut word).expect("a word that the body is awaited");
+    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (first, rest) = line.split_at(20);
+    connection.write_all(first.as_bytes()).expect("send");
+    server.terminate();
+    wait_until("it is stopping", || server.told().contains("stopping"));
+    connection.write_all(rest.as_bytes()).expect("send");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"accepted\":1"), "{answer}");
+    assert_eq!(server.ended().code(), Some(0), "{}", server.told());
+    assert!(server.told().trim_end().ends_with("stopped"), "{}", server.told());
+    let checked = beluga(&["check", "--data", text(&data)]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    let told = stdout(&checked);
+    assert!(told.contains("5 users, 0 log records behind the newest checkpoint") && told.contains("sound"), "{told}");
+}
+
+/// Runs the binary in a folder.
+fn beluga_in(folder: &Path, arguments: &[&str]) -> Output {
+    command(BELUGA).current_dir(folder).args(arguments).output().expect("run beluga")
+}
+
+#[test]
+fn a_directory_that_cannot_be_is_told_by_name() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let folder = folder.path();
+    std::fs::write(folder.join("file"), "not a folder").expect("write");
+    std::fs::write(folder.join("catalog.yaml"), "tags: {}").expect("write");
+    std::fs::write(folder.join("job.yaml"), "files: [\"x.csv\"]").expect("write");
+    for data in ["file", "file/data", "/proc/beluga-data"] {
+        for make in [&["serve", "--http", "127.0.0.1:0"][..], &["apply", "-f", "catalog.yaml"]] {
+            assert_failed(&beluga_in(folder, &[make, &["--data", data]].concat()), &[data]);
+        }
+    }
+    for open in [&["count", "TRUE"][..], &["check"], &["backfill", "-f", "job.yaml"]] {
+        let output = beluga_in(folder, &[open, &["--data", "nowhere"]].concat());
+        assert_failed(&output, &["nowhere: there is no data directory"]);
+        assert!(!folder.join("nowhere").exists(), "a mistyped name makes no directory");
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_checked_but_not_served() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = with_people(folder.path());
+    let Some(mount) = Mount::new(folder.path().join("read-only"), &["--bind", text(&data)]) else { return };
+    assert!(mount.remount("bind,ro"), "what was mounted can be made read-only");
+    let data = text(&mount.0);
+    assert_failed(&beluga(&["serve", "--http", "127.0.0.1:0", "--data", data]), &[data, "Read-only file system"]);
+    assert_failed(&beluga(&["count", "TRUE", "--data", data]), &[data, "Read-only file system"]);
+    let checked = beluga(&["check", "--data", data]);
+    assert!(checked.status.success() && stdout(&checked).contains("4 users"), "{}", stderr(&checked));
+}
+
+/// Something mounted, where the one who runs the tests may mount; gone when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(at: PathBuf, what: &[&str]) -> Option<Mount> {
+        std::fs::create_dir(&at).expect("make the folder");
+        let mounted = Command::new("mount").args(what).arg(&at).output().is_ok_and(|output| output.status.success());
+        if !mounted {
+            eprintln!("skipped: mounting is not permitted here");
+        }
+        mounted.then_some(Mount(at))
+    }
+
+    fn remount(&self, options: &str) -> bool {
+        let remounted = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).output();
+        remounted.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// Posts users to a server until it takes no more; then it must say why, and still answer questions. Returns the
+/// numbers of users acknowledged, and sent.
+fn fill(server: &Process) -> (u64, u64) {
+    server.put_catalog(&catalog());
+    let (mut acknowledged, batch) = (0, 1_000);
+    loop {
+        let lines: String = (acknowledged..acknowledged + batch)
+            .map(|n| {
+                format!("{{\"user_id\":\"a user with a rather long name, number {n}\",\"set\":{{\"age\":{n}}}}}\n")
+            })
+            .collect();
+        let answer = server.post("/v1/tags").body(lines.clone()).send().expect("an answer");
+        let status = answer.status().as_u16();
+        let answer: Value = answer.json().expect("JSON");
+        if status == 200 {
+            assert_eq!(answer["accepted"], batch, "{answer}");
+            acknowledged += batch;
+            assert!(acknowledged < 1_000_000, "the disk was never full");
+            continue;
+        }
+        assert_eq!((status, &answer["type"]), (503, &json!("urn:beluga:problem:read-only")), "{answer}");
+        assert!(answer["detail"].as_str().expect("text").contains("free the disk"), "{answer}");
+        let again = server.post("/v1/tags").body(lines).send().expect("an answer");
+        assert_eq!(again.status(), 503, "it stays so");
+        assert!(server.count("TRUE") <= acknowledged + batch, "questions are answered all the same");
+        return (acknowledged, acknowledged + batch);
+    }
+}
+
+/// After a restart with room everything acknowledged is there; what was refused is there whole or not at all.
+fn assert_kept(data: &Path, (acknowledged, sent): (u64, u64)) {
+    let mut server = Process::serve(data, &[]);
+    assert!(acknowledged > 0, "a disk that takes nothing proves nothing");
+    assert_eq!(server.count(&format!("age < {acknowledged}")), acknowledged);
+    let found = server.count("TRUE");
+    assert!(found == acknowledged || found == sent, "{found} users, of {acknowledged} acknowledged, {sent} sent");
+    server.post_tags("{\"user_id\":\"one more\"}\n");
+    assert_eq!(server.count("TRUE"), found + 1, "it takes updates again");
+    server.terminate();
+    assert_eq!(server.ended().code(), Some(0), "{}", server.told());
+    let checked = beluga(&["check", "--data", text(data)]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+}
+
+#[test]
+fn a_full_disk_ends_updates_with_a_clear_answer_and_loses_nothing() {
+    // Without checkpoints the log fills the disk, with many of them other files do.
+    for (bytes, setting) in [(2 << 20, "checkpoint_interval_ms=3600000"), (256 << 10, "checkpoint_interval_ms=20")] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let data = folder.path().join("data");
+        let mut server = Process::serve_with_files_of_at_most(bytes, &data, &[setting]);
+        let users = fill(&server);
+        server.terminate();
+        assert_eq!(server.ended().code(), Some(1), "what could not be checkpointed is told: {}", server.told());
+        assert!(server.told().contains("read-only"), "{}", server.told());
+        assert_kept(&data, users);
+    }
+}
+
+#[test]
+fn a_full_file_system_does_the_same_and_a_kill_there_loses_nothing_either() {
+    for setting in ["checkpoint_interval_ms=3600000", "checkpoint_interval_ms=20"] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let small = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
+        let Some(mount) = Mount::new(folder.path().join("small"), &small) else { return };
+        let data = mount.0.join("data");
+        let server = Process::serve(&data, &[setting]);
+        let users = fill(&server);
+        server.kill();
+        assert!(mount.remount("size=64m"), "a file system in memory can grow");
+        assert_kept(&data, users);
+    }
+}
