@@ -4,6 +4,7 @@
 use crate::process::{Process, wait_until};
 use crate::support::{BELUGA, PEOPLE, beluga, catalog, command, stderr, stdout};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -217,4 +218,122 @@ fn a_full_file_system_does_the_same_and_a_kill_there_loses_nothing_either() {
         assert!(mount.remount("size=64m"), "a file system in memory can grow");
         assert_kept(&data, users);
     }
+}
+
+/// The files of a directory that have something in them.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("list").map(|entry| entry.expect("an entry").path());
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    let mut found: Vec<PathBuf> = entries.flat_map(below).collect();
+    // A file may go while the folder is being read, if somebody has it open.
+    found.retain(|path| path.metadata().is_ok_and(|file| file.len() > 0));
+    found.sort();
+    found
+}
+
+#[test]
+fn a_flipped_bit_is_found_in_whatever_file_it_is_and_never_answered() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = with_people(folder.path());
+    let server = Process::serve(&data, &[]);
+    for number in 5..9 {
+        server.post_tags(&format!("{{\"user_id\":\"u{number}\",\"set\":{{\"age\":{number}}}}}\n"));
+    }
+    server.kill();
+    let files = files(&data);
+    let kinds: BTreeSet<&str> = files.iter().filter_map(|file| file.extension()?.to_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["ids", "log", "manifest", "seg"]));
+    for file in &files {
+        let length = file.metadata().expect("a file").len() as usize;
+        let is_log = file.extension().is_some_and(|kind| kind == "log");
+        // The end of a log is what a crash leaves; damage before it is none.
+        let places = if is_log { vec![0, length / 2] } else { vec![0, length / 2, length - 1] };
+        for at in places {
+            let copy = tempfile::tempdir().expect("temporary folder");
+            copy_folder(&data, copy.path());
+            let damaged = copy.path().join(file.strip_prefix(&data).expect("a file of the directory"));
+            let mut bytes = std::fs::read(&damaged).expect("read");
+            bytes[at] ^= 0x10;
+            std::fs::write(&damaged, bytes).expect("write");
+            let place = format!("{}, byte {at} of {length}", damaged.display());
+            let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+            let checked = beluga(&["check", "--data", text(copy.path())]);
+            assert_eq!(checked.status.code(), Some(1), "{place}: {}", stdout(&checked));
+            assert!(stderr(&checked).contains(name), "{place}: {}", stderr(&checked));
+            let question = "gender = 'f' OR interest = 'golf' OR is_member OR age < 10";
+            let counted = beluga(&["count", question, "--output", "csv", "--data", text(copy.path())]);
+            match counted.status.code() {
+                Some(0) => assert_eq!(stdout(&counted), "count\n7\n", "{place}: not read for this, or wrong"),
+                code => assert!(code == Some(1) && stderr(&counted).contains(name), "{place}: {}", stderr(&counted)),
+            }
+        }
+    }
+    let checked = beluga(&["check", "--data", text(&data)]);
+    assert!(checked.status.success(), "what was not damaged is sound: {}", stderr(&checked));
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("list") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&target).expect("make the folder");
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copy");
+        }
+    }
+}
+
+/// Rows of the backfill that is killed, and how long a value of each is: enough for several checkpoints on the way.
+const ROWS: usize = 300_000;
+const NOTE_BYTES: usize = 1_000;
+
+#[test]
+fn a_backfill_that_was_killed_goes_on_and_ends_with_every_row_once() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let folder = folder.path();
+    let rows = std::fs::File::create(folder.join("rows.csv.gz")).expect("create");
+    let mut rows = flate2::write::GzEncoder::new(rows, flate2::Compression::fast());
+    let note = "n".repeat(NOTE_BYTES);
+    writeln!(rows, "user_id,age,note").expect("write");
+    for number in 0..ROWS {
+        writeln!(rows, "user-{number},{},{note}", number % 100).expect("write");
+    }
+    rows.finish().expect("write");
+    std::fs::write(folder.join("job.yaml"), "files: [\"rows.csv.gz\"]").expect("write");
+    std::fs::write(folder.join("catalog.yaml"), "tags: { age: { type: number }, note: { type: set } }").expect("write");
+    let applied = beluga_in(folder, &["apply", "-f", "catalog.yaml", "--data", "data"]);
+    assert!(applied.status.success(), "{}", stderr(&applied));
+
+    let data = folder.join("data");
+    let segments = || files(&data).iter().filter(|file| file.extension().is_some_and(|kind| kind == "seg")).count();
+    let shards = usize::from(api::config::Config::default().shard_count);
+    // A checkpoint writes a segment for each shard; when there are more, the first one is done.
+    let moments: [(&str, &dyn Fn() -> bool); 3] = [
+        ("it has begun", &|| true),
+        ("the first checkpoint is being written", &|| segments() > 0),
+        ("the second checkpoint is being written", &|| segments() > shards),
+    ];
+    let backfill = ["backfill", "-f", "job.yaml", "--data", "data"];
+    for (moment, is_now) in moments {
+        let mut running = command(BELUGA).current_dir(folder).args(backfill).spawn().expect("start beluga");
+        wait_until(moment, || {
+            assert!(running.try_wait().expect("ask for the state").is_none(), "it ended before {moment}");
+            is_now()
+        });
+        running.kill().expect("kill");
+        running.wait().expect("wait");
+    }
+    let ended = beluga_in(folder, &backfill);
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    assert!(stdout(&ended).contains("went on behind row"), "{}", stdout(&ended));
+    let server = Process::serve(&data, &[]);
+    assert_eq!(server.count("TRUE"), ROWS as u64);
+    for age in [0, 1, 50, 99] {
+        assert_eq!(server.count(&format!("age = {age} AND note IN ('{note}')")), ROWS as u64 / 100);
+    }
+    server.kill();
+    let checked = beluga(&["check", "--data", text(&data)]);
+    assert!(checked.status.success() && stdout(&checked).contains("300,000 users"), "{}", stderr(&checked));
 }
