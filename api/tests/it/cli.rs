@@ -1,34 +1,6 @@
-//! The binary: commands, exit codes, the demo.
+//! The binary: the demo, and generated data.
 
-use crate::support::{TestServer, beluga, stderr, stdout};
-
-#[test]
-fn commands_ask_a_server_or_open_a_directory() {
-    let mut server = TestServer::with_people();
-    let url = server.url("");
-    let url = url.trim_end_matches('/');
-    let counted = beluga(&["count", "gender = 'f'", "--url", url]);
-    assert!(counted.status.success() && stdout(&counted).contains('2'), "{}", stderr(&counted));
-    let wrong = beluga(&["count", "gendr = 'f'", "--url", url]);
-    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
-    assert!(stderr(&wrong).contains("did you mean `gender`"), "{}", stderr(&wrong));
-    let data = server.data();
-    let data = data.to_str().expect("text");
-    let taken = beluga(&["serve", "--data", data, "--http", "127.0.0.1:0"]);
-    assert_eq!(taken.status.code(), Some(1), "two servers on one directory are refused");
-    assert!(stderr(&taken).contains("in use"), "{}", stderr(&taken));
-    server.stop();
-    let counted = beluga(&["count", "TRUE", "--data", data]);
-    assert!(counted.status.success() && stdout(&counted).contains('4'), "{}", stderr(&counted));
-    for command in [&["profile", "TRUE", "--by", "gender"][..], &["members", "TRUE"], &["explain", "gender = 'f'"]] {
-        let told = beluga(&[command, &["--data", data]].concat());
-        assert!(told.status.success(), "{command:?}: {}", stderr(&told));
-    }
-    let checked = beluga(&["check", "--data", data]);
-    assert!(checked.status.success(), "{}", stderr(&checked));
-    let missing = beluga(&["count", "TRUE", "--data", "/nowhere/at/all"]);
-    assert!(!missing.status.success());
-}
+use crate::support::{beluga, stderr, stdout};
 
 #[test]
 fn the_demo_loads_asks_and_ends() {
