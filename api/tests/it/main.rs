@@ -1,5 +1,6 @@
 //! End to end: real HTTP, the real binary.
 
+mod answers;
 mod asking;
 mod audiences;
 mod binary;
