@@ -1,5 +1,6 @@
 //! `/v1/audiences`: defined, uploaded, used by one another, listed, changed and forgotten; and still there after an end.
 
+use crate::process::wait_until;
 use crate::support::{TestServer, strings, success};
 use reqwest::blocking::Response;
 use serde_json::{Value, json};
@@ -136,6 +137,25 @@ fn a_new_list_replaces_the_old_one_and_bad_lines_are_told() {
     assert_eq!(members(&server, "picked"), set(&[]));
     let put = server.put("/v1/audiences/picked").header("Content-Type", "image/png").body("u1");
     assert_eq!(problem(put.send().expect("put")).0, 415);
+}
+
+#[test]
+fn a_list_is_taken_while_questions_have_no_place() {
+    let server = TestServer::with(|config| (config.concurrent_queries, config.queued_queries) = (1, 0));
+    server.put_people();
+    // Far longer in the reading than an upload takes.
+    let long = vec!["age = 1"; 45_000].join(" OR ");
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| server.count(&long));
+        wait_until("the question runs", || {
+            let metrics = server.get("/metrics").send().expect("get").text().expect("text");
+            metrics.lines().any(|line| line == "beluga_queries_running 1")
+        });
+        let told = upload(&server, "picked", "text/plain", "u1\nnobody\n");
+        assert_eq!((&told["ids"], &told["known"]), (&json!(2), &json!(1)), "{told}");
+        assert_eq!(asking.join().expect("it is answered"), 0);
+    });
+    assert_eq!(members(&server, "picked"), set(&["u1"]));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use engine::audience::ops;
+use engine::audience::ops::{self, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
 use ingest::decode::body::LineDecoder;
@@ -386,7 +386,7 @@ async fn upload_list(
     let changing = state.lock_definitions().await;
     let predicate = Predicate::Listed(list_id.clone());
     let named = name.clone();
-    let (audience, epoch) = limits::blocking(move || {
+    let (audience, epoch, known) = limits::blocking(move || {
         let _changing = changing;
         check_version(&headers, visible_audience(&store.snapshot(), &named))?;
         let definition = Definition::Uploaded { list_id, user_count: report.accepted };
@@ -394,11 +394,12 @@ async fn upload_list(
         store.put_audience(&named, audience.clone())?;
         let epoch = store.publish()?;
         drop(guard);
-        Ok((audience, epoch))
+        // One bitmap is counted, so it waits for no place among the queries: without one, what was done would be told
+        // as having failed.
+        let known = ops::count(&store.snapshot(), &predicate, &QueryContext::default())?;
+        Ok((audience, epoch, known))
     })
     .await?;
-    let known =
-        limits::query(&state, None, move |snapshot, context| Ok(ops::count(snapshot, &predicate, context)?)).await?;
     let UploadAnswer { accepted, rejected, errors, .. } = report;
     let answer =
         AudiencePutAnswer::Uploaded(UploadedAnswer { name, ids: accepted, known, rejected, errors, epoch: epoch.0 });
