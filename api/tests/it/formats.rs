@@ -1,5 +1,6 @@
 //! Lists of members: each format read back by somebody else's reader gives the same users.
 
+use crate::process::wait_until;
 use crate::support::{TestServer, catalog, success};
 use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::ipc::reader::StreamReader;
@@ -9,6 +10,8 @@ use reqwest::blocking::Response;
 use roaring::{RoaringBitmap, RoaringTreemap};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 const NDJSON: &str = "application/x-ndjson";
 const CSV: &str = "text/csv";
@@ -170,18 +173,20 @@ fn pages_in_other_formats_say_in_a_header_how_to_go_on() {
     }
 }
 
+/// A server with users whose ids end in their number, of an age that is the number's last two digits.
+fn with_many(many: usize, id: &str, change: impl FnOnce(&mut api::config::Config)) -> TestServer {
+    let server = TestServer::with(change);
+    server.put_catalog(&catalog());
+    let line = |n: usize| format!("{{\"user_id\":\"{id}{n}\",\"set\":{{\"age\":{}}}}}\n", n % 100);
+    server.post_tags(&(0..many).map(line).collect::<String>());
+    server.settle();
+    server
+}
+
 #[test]
 fn a_stream_of_many_users_gives_each_once() {
-    let server = TestServer::start();
-    server.put_catalog(&catalog());
     let many = 50_000;
-    for part in 0..5 {
-        let numbers = part * many / 5..(part + 1) * many / 5;
-        let lines: String =
-            numbers.map(|n| format!("{{\"user_id\":\"user-{n}\",\"set\":{{\"age\":{}}}}}\n", n % 100)).collect();
-        server.post_tags(&lines);
-    }
-    server.settle();
+    let server = with_many(many, "user-", |_| {});
     let expected: BTreeSet<String> = (0..many).filter(|n| n % 100 != 7).map(|n| format!("user-{n}")).collect();
     for accept in LISTS {
         let bytes = ask(&server, accept, &json!({"where": "age <> 7"})).bytes().expect("bytes");
@@ -193,6 +198,37 @@ fn a_stream_of_many_users_gives_each_once() {
     let bitmap = RoaringTreemap::deserialize_from(&bytes[..]).expect("a portable 64-bit bitmap");
     assert_eq!(bitmap.len(), expected.len() as u64);
     assert!(server.members("age <> 7").into_iter().collect::<BTreeSet<_>>() == expected, "JSON, page by page");
+
+    let pack = |accept: &str| {
+        let body = json!({"where": "age <> 7"});
+        server.post("/v1/members").header("Accept", accept).header("Accept-Encoding", "gzip").json(&body).send()
+    };
+    assert_eq!(pack(PARQUET).expect("ask").headers().get("content-encoding"), None, "it is packed in itself");
+    let packed = pack(CSV).expect("ask");
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.bytes().expect("bytes");
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).expect("unpack");
+    assert!(packed.len() * 2 < unpacked.len(), "{} bytes for {}", packed.len(), unpacked.len());
+    assert!(read(CSV, unpacked.into()).into_iter().collect::<BTreeSet<_>>() == expected, "packed");
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_one_place_and_gives_it_free_when_it_goes() {
+    // More than fits between a server and a client that does not read.
+    let server = with_many(60_000, &"x".repeat(500), |config| config.concurrent_uploads = 1);
+    let body = json!({"where": "TRUE"}).to_string();
+    let mut connection = TcpStream::connect(server.url("").trim_start_matches("http://")).expect("connect");
+    let head =
+        format!("POST /v1/members HTTP/1.1\r\nHost: x\r\nAccept: {CSV}\r\nContent-Length: {}\r\n\r\n", body.len());
+    connection.write_all((head + &body).as_bytes()).expect("send");
+    connection.read_exact(&mut [0; 1_000]).expect("the list begins");
+    let stream = || server.post("/v1/members").header("Accept", CSV).body(body.clone()).send().expect("ask");
+    let refused = stream();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"5".parse().expect("a value")));
+    assert_eq!(server.count("TRUE"), 60_000, "questions are answered meanwhile");
+    drop(connection);
+    wait_until("the place is free", || stream().status() == 200);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use engine::audience::ops::{self, MemberPage, Position, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::store::Snapshot;
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -260,7 +261,8 @@ async fn stream(
     let chunks = futures::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|chunk| (chunk, receiver))
     });
-    Ok(with_headers(Body::from_stream(chunks), format, epoch))
+    // What compresses a body asks for more behind its end.
+    Ok(with_headers(Body::from_stream(chunks.fuse()), format, epoch))
 }
 
 /// Writes the first batch and all that follow; an error ends the body before its end, which the client notices.
