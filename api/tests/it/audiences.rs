@@ -175,6 +175,25 @@ fn an_audience_never_contains_itself() {
 }
 
 #[test]
+fn of_two_changes_at_once_that_would_make_a_cycle_one_is_refused() {
+    let server = TestServer::with_people();
+    for round in 0..20 {
+        for name in ["a", "b"] {
+            assert!(define(&server, name, "TRUE").status().is_success());
+        }
+        let define = |name, other: &str| define(&server, name, &format!("in_audience('{other}')")).status().as_u16();
+        let (a, b) = std::thread::scope(|scope| {
+            let (a, b) = (scope.spawn(|| define("a", "b")), scope.spawn(|| define("b", "a")));
+            (a.join().expect("an answer"), b.join().expect("an answer"))
+        });
+        assert!([(200, 400), (400, 200)].contains(&(a, b)), "round {round}: {a} and {b}");
+        assert_eq!(server.count("in_audience('a') AND in_audience('b')"), 4);
+        let (_, kind, told) = problem(delete(&server, if a == 200 { "b" } else { "a" }));
+        assert_eq!(kind, "still-used", "{told}");
+    }
+}
+
+#[test]
 fn an_audience_that_others_use_stays() {
     let server = TestServer::with_people();
     upload(&server, "base", "text/plain", "u1\nu2\n");
