@@ -3,7 +3,7 @@
 //! * [`router`]: all routes and the layers around them.
 //! * [`v1`]: the resources, one file each: what goes over the wire, how it is answered, the handler.
 //! * [`problem`], [`body`], [`negotiate`]: errors out, JSON in, formats out.
-//! * [`drain`]: the rest of a body that was refused.
+//! * [`unpack`], [`drain`]: packed bodies; the rest of a body that was refused.
 //! * [`limits`], [`cursors`]: what bounds the work of queries; snapshots held between pages.
 //! * [`health`], [`metrics`], [`openapi`]: for operators and for programs that read the API's description.
 
@@ -18,4 +18,5 @@ pub mod observe;
 pub mod openapi;
 pub mod problem;
 pub mod router;
+pub mod unpack;
 pub mod v1;

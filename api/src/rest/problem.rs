@@ -35,10 +35,6 @@ pub async fn unify(request: Request, next: Next) -> axum::response::Response {
         return response;
     }
     let failure = match status {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Failure::new(
-            Kind::UnsupportedMedia,
-            "the body's Content-Encoding is not understood; send it as it is, or with gzip",
-        ),
         StatusCode::METHOD_NOT_ALLOWED => {
             // The header is added by the router, outside of all layers.
             Failure::new(

@@ -1,7 +1,7 @@
 //! All routes, and the layers around them.
 
 use crate::error::Failure;
-use crate::rest::{body, drain, health, metrics, observe, openapi, problem, v1};
+use crate::rest::{body, drain, health, metrics, observe, openapi, problem, unpack, v1};
 use crate::state::AppState;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -9,7 +9,6 @@ use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,7 +31,7 @@ pub fn router(state: &AppState) -> Router {
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .fallback(problem::no_route)
         .layer(CatchPanicLayer::custom(problem::panicked as fn(_) -> _))
-        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(unpack::unpack))
         .layer(from_fn(body::refuse_cross_site))
         .layer(from_fn(problem::unify))
         .layer(from_fn(drain::drain))

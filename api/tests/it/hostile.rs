@@ -86,7 +86,7 @@ fn a_small_body_that_unpacks_to_a_large_one_is_refused_as_a_large_one() {
     let broken = server.0.post("/v1/tags").header("Content-Encoding", "gzip").body("not gzip at all");
     problem(send(broken), 400, "malformed-body");
     let unknown = server.0.post("/v1/tags").header("Content-Encoding", "br").body("x");
-    assert!(told(&problem(send(unknown), 415, "unsupported-media-type"), "detail").contains("gzip"));
+    assert!(told(&problem(send(unknown), 415, "unsupported-media-type"), "suggestion").contains("gzip"));
     server.unharmed(4);
 }
 
@@ -290,6 +290,19 @@ fn names_that_are_not_known_are_pointed_at_with_what_may_be_meant() {
     ] {
         assert!(problem(server.count(question), 400, kind)["span"]["start"].is_u64(), "{question}");
     }
+    server.unharmed(4);
+}
+
+#[test]
+fn a_client_that_asks_first_is_refused_before_it_sends() {
+    use std::io::{Read, Write};
+    let server = Besieged::start(|_| {});
+    let mut connection = std::net::TcpStream::connect(server.0.url("").replace("http://", "")).expect("connect");
+    let head = "POST /v1/tags HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n";
+    connection.write_all(head.as_bytes()).expect("send");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer, and the end");
+    assert!(answer.starts_with("HTTP/1.1 415") && answer.contains("unsupported-media-type"), "{answer}");
     server.unharmed(4);
 }
 

@@ -1,7 +1,10 @@
 //! `POST /v1/tags`: per-line errors, durability, idempotency.
 
 use crate::support::TestServer;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
+use std::io::Write;
 
 fn post(server: &TestServer, key: Option<&str>, body: &str) -> (u16, Value) {
     let mut request = server.post("/v1/tags").body(body.to_owned());
@@ -77,4 +80,39 @@ fn one_user_can_be_looked_up() {
     let user: Value = server.get("/v1/users/look").send().expect("get").json().expect("JSON");
     assert_eq!((&user["tags"]["age"], &user["tags"]["gender"]), (&json!(41), &json!("f")), "{user}");
     assert_eq!(server.get("/v1/users/nobody").send().expect("get").status(), 404);
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(text.as_bytes()).expect("pack");
+    packed.finish().expect("pack")
+}
+
+#[test]
+fn a_packed_body_is_taken_whole_or_not_acknowledged() {
+    let server = TestServer::with_people();
+    let send = |body: Vec<u8>| {
+        let answer = server.post("/v1/tags").header("Content-Encoding", "gzip").body(body).send().expect("post");
+        (answer.status().as_u16(), answer.json::<Value>().expect("JSON"))
+    };
+    let line = |id: &str| format!("{{\"user_id\":\"{id}\",\"set\":{{\"age\":99}}}}\n");
+    let (status, answer) = send(packed(&line("p1")));
+    assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
+    // Files that were packed one by one and then joined, as log shippers send them.
+    let (status, answer) = send([packed(&line("p2")), packed(&line("p3")), packed(&line("p4"))].concat());
+    assert_eq!((status, &answer["accepted"]), (200, &json!(3)), "{answer}");
+    let whole = packed(&(0..1_000).map(|n| line(&format!("cut{n}"))).collect::<String>());
+    for end in [whole.len() - 1, whole.len() - 8, whole.len() / 2, 5] {
+        let (status, answer) = send(whole[..end].to_vec());
+        assert_eq!((status, &answer["type"]), (400, &json!("urn:beluga:problem:malformed-body")), "{end}: {answer}");
+    }
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    assert_eq!(send(damaged).0, 400);
+    let mut trailing = whole;
+    trailing.extend(b"and something else");
+    assert_eq!(send(trailing).0, 400);
+    server.settle();
+    assert_eq!(server.count("user_id IN ('p1', 'p2', 'p3', 'p4')"), 4);
 }
