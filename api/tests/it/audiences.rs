@@ -5,6 +5,8 @@ use crate::support::{TestServer, strings, success};
 use reqwest::blocking::Response;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 fn define(server: &TestServer, name: &str, expression: &str) -> Response {
     server.put(&format!("/v1/audiences/{name}")).json(&json!({"where": expression})).send().expect("put")
@@ -293,4 +295,33 @@ fn audiences_outlive_a_stop_and_an_end_without_goodbye() {
     server.kill();
     server.restart();
     assert_eq!(members(&server, "both"), set(&["u3"]), "the newest list");
+}
+
+#[test]
+fn a_list_that_breaks_off_leaves_what_was_there() {
+    let mut server = TestServer::with_people();
+    upload(&server, "picked", "text/plain", "u1\n");
+    let begin = |server: &TestServer, name: &str| {
+        let mut connection = TcpStream::connect(server.url("").trim_start_matches("http://")).expect("connect");
+        let head = format!(
+            "PUT /v1/audiences/{name} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nExpect: 100-continue\r\n\
+             Content-Length: 1000\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).expect("send");
+        connection.read_exact(&mut [0; 25]).expect("a word that the body is awaited");
+        connection.write_all(b"u2\nu3\n").expect("send");
+        connection
+    };
+    drop([begin(&server, "picked"), begin(&server, "new")]);
+    let unfinished = [begin(&server, "picked"), begin(&server, "new")];
+    let listed = |server: &TestServer| success(server.get("/v1/audiences").send().expect("get"))["audiences"].clone();
+    let before = listed(&server);
+    assert_eq!((before.as_array().map(Vec::len), members(&server, "picked")), (Some(1), set(&["u1"])));
+    server.kill();
+    drop(unfinished);
+    server.restart();
+    assert_eq!((listed(&server), members(&server, "picked")), (before, set(&["u1"])));
+    assert_eq!(server.count("TRUE"), 4);
+    upload(&server, "new", "text/plain", "u2\n");
+    assert_eq!(members(&server, "new"), set(&["u2"]));
 }

@@ -116,3 +116,26 @@ fn a_packed_body_is_taken_whole_or_not_acknowledged() {
     server.settle();
     assert_eq!(server.count("user_id IN ('p1', 'p2', 'p3', 'p4')"), 4);
 }
+
+#[test]
+fn of_many_requests_with_one_key_at_once_one_has_an_effect() {
+    let server = TestServer::with_people();
+    let lines = |age: u32| {
+        (0..2_000).map(|n| format!("{{\"user_id\":\"k{n}\",\"set\":{{\"age\":{age}}}}}\n")).collect::<String>()
+    };
+    let (body, other) = (lines(70), lines(71));
+    let sent: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let send = |number: usize| post(&server, Some("many"), if number == 7 { &other } else { &body });
+        let running: Vec<_> = (0..8).map(|number| scope.spawn(move || send(number))).collect();
+        running.into_iter().map(|one| one.join().expect("an answer")).collect()
+    });
+    let first = sent.iter().filter(|(status, answer)| *status == 200 && answer["repeated"] == false);
+    assert_eq!(first.count(), 1, "{sent:?}");
+    for (status, answer) in &sent {
+        let kind = answer["type"].as_str().unwrap_or_default().replace("urn:beluga:problem:idempotency-key-", "");
+        assert!([(200, ""), (409, "in-use"), (422, "reused")].contains(&(*status, kind.as_str())), "{answer}");
+    }
+    server.settle();
+    let effects = (server.count("age = 70"), server.count("age = 71"));
+    assert!([(2_000, 0), (0, 2_000)].contains(&effects), "{effects:?}");
+}
