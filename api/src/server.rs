@@ -135,7 +135,11 @@ async fn serve(
 /// # Errors
 /// Those of [`Store::open`].
 pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
-    let options = Options { shard_count: config.shard_count, memory_bytes_max: config.memory_bytes_max };
+    let options = Options {
+        shard_count: config.shard_count,
+        memory_bytes_max: config.memory_bytes_max,
+        workers: Some(ingest::keeper::workers()?),
+    };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     forget_broken_uploads(&store)?;
     Ok(Arc::new(store))

@@ -18,6 +18,7 @@ use engine::segment::{Key, Part};
 use engine::store::{Options, Snapshot, Store};
 use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
+use ingest::keeper::{Keeper, KeeperOptions, workers};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -83,11 +84,11 @@ fn main() {
         against_peers(&snapshot, &shards);
     }
     if is_asked(LATENCY) {
-        let idle = latencies(&snapshot);
+        latencies(&snapshot);
         // What updates change is a copy: a kept folder stays as it was loaded.
         let changed = temporary.path().join("changed");
         copy(&folder, &changed);
-        under_updates(&open(&changed), users, idle);
+        under_updates(open(&changed), users);
     }
     println!("peak memory {} MiB", peak_memory_bytes() >> 20);
 }
@@ -106,7 +107,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn open(folder: &Path) -> Store {
-    Store::open(Arc::new(RealVfs), folder, Options::default()).expect("open")
+    let options = Options { workers: Some(workers().expect("threads")), ..Options::default() };
+    Store::open(Arc::new(RealVfs), folder, options).expect("open")
 }
 
 fn load(folder: &Path, users: u64) {
@@ -524,10 +526,9 @@ impl OfKey for croaring::Bitmap {
     }
 }
 
-/// Median and 99th percentile of every question, on all threads; answers the overall 99th.
-fn latencies(snapshot: &Snapshot) -> Duration {
+/// Median and 99th percentile of every question, on all threads.
+fn latencies(snapshot: &Snapshot) {
     println!("\n{:<52} {:>11} {:>11}", LATENCY, "p50", "p99");
-    let mut all = Vec::new();
     for (title, text) in QUESTIONS.iter().chain(&OPERATORS) {
         let predicate = predicate(snapshot, text);
         let mut times = Vec::new();
@@ -536,11 +537,7 @@ fn latencies(snapshot: &Snapshot) -> Duration {
             times.push(ask(snapshot, &predicate));
         }
         println!("{title:<52} {:>11.1?} {:>11.1?}", percentile(&mut times, 0.5), percentile(&mut times, 0.99));
-        all.extend(times);
     }
-    let p99 = percentile(&mut all, 0.99);
-    println!("{:<52} {:>11.1?} {:>11.1?}", "all", percentile(&mut all, 0.5), p99);
-    p99
 }
 
 fn ask(snapshot: &Snapshot, predicate: &Predicate) -> Duration {
@@ -549,18 +546,35 @@ fn ask(snapshot: &Snapshot, predicate: &Predicate) -> Duration {
     begun.elapsed()
 }
 
-/// The same questions while 200,000 tag values a second are written, synced and published.
-fn under_updates(store: &Store, users: u64, idle: Duration) {
+/// All questions in turn, each of the newest snapshot; their times.
+fn in_turn(store: &Store) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        for (_, text) in QUESTIONS {
+            let snapshot = store.snapshot();
+            times.push(ask(&snapshot, &predicate(&snapshot, text)));
+        }
+    }
+    times
+}
+
+/// The same questions at rest and while 200,000 tag values a second are written, synced, published, and saved, as a
+/// server does it.
+fn under_updates(store: Store, users: u64) {
     const CHANGES_A_SECOND: f64 = 200_000.0;
+    let store = Arc::new(store);
+    let mut idle = in_turn(&store);
+    let options = KeeperOptions { checkpoint_interval: Duration::from_secs(10), ..KeeperOptions::default() };
+    let keeper = Keeper::start(store.clone(), options).expect("threads");
     let catalog: Catalog = store.snapshot().catalog().clone();
     let stop = AtomicBool::new(false);
     let written = AtomicU64::new(0);
     let begun = Instant::now();
-    std::thread::scope(|scope| {
+    let mut busy = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut live = Population { seed: 1, user_count: users }.live(&catalog).expect("same catalog");
             let mut batch = UpdateBatch::new();
-            let mut last_checkpoint = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 let due = (begun.elapsed().as_secs_f64() * CHANGES_A_SECOND) as u64;
                 if written.load(Ordering::Relaxed) >= due {
@@ -568,38 +582,26 @@ fn under_updates(store: &Store, users: u64, idle: Duration) {
                     continue;
                 }
                 batch.clear();
-                live.fill(10_000, AS_OF, &mut batch);
+                live.fill(1_000, AS_OF, &mut batch);
                 let position = store.write(&batch, None).expect("write");
                 store.sync(position.lsn).expect("sync");
                 written.fetch_add(batch.change_count() as u64, Ordering::Relaxed);
-                if last_checkpoint.elapsed() > Duration::from_secs(10) {
-                    store.checkpoint().expect("checkpoint");
-                    last_checkpoint = Instant::now();
-                }
-            }
-        });
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                store.publish().expect("publish");
-                std::thread::sleep(Duration::from_millis(100));
             }
         });
         std::thread::sleep(Duration::from_secs(2));
-        let mut all = Vec::new();
-        for (_, text) in QUESTIONS {
-            let from = Instant::now();
-            while from.elapsed() < Duration::from_secs(2) {
-                let snapshot = store.snapshot();
-                all.push(ask(&snapshot, &predicate(&snapshot, text)));
-            }
-        }
+        let busy = in_turn(&store);
         stop.store(true, Ordering::Relaxed);
-        let p99 = percentile(&mut all, 0.99);
-        println!(
-            "under {:.0} tag values a second: p50 {:.1?}, p99 {p99:.1?}: {:.2} times the idle p99",
-            written.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64(),
-            percentile(&mut all, 0.5),
-            p99.as_secs_f64() / idle.as_secs_f64(),
-        );
+        busy
     });
+    let rate = written.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
+    let status = keeper.stop(false);
+    let [idle_p50, busy_p50] = [&mut idle, &mut busy].map(|times| percentile(times, 0.5));
+    let [idle_p99, busy_p99] = [&mut idle, &mut busy].map(|times| percentile(times, 0.99));
+    println!("all questions in turn: p50 {idle_p50:.1?}, p99 {idle_p99:.1?}");
+    println!(
+        "under {rate:.0} tag values a second: p50 {busy_p50:.1?}, p99 {busy_p99:.1?}: {:.2} times the idle p99; {} checkpoints, {} merges",
+        busy_p99.as_secs_f64() / idle_p99.as_secs_f64(),
+        status.checkpoint_count,
+        status.compaction_count,
+    );
 }

@@ -3,11 +3,32 @@
 //! One publishes, so that a write is visible soon after it is acknowledged; the other makes checkpoints and merges,
 //! which take longer. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
 //! turn; a store that became read-only stays so, and readers go on.
+//!
+//! They and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
 
 use engine::store::{StepReport, Store, WriteError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// Threads for [`engine::store::Options::workers`], one a core, that give way to threads that answer.
+///
+/// # Errors
+/// The operating system's, if it gives no thread.
+pub fn workers() -> std::io::Result<Arc<rayon::ThreadPool>> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .thread_name(|index| format!("store-{index}"))
+        .start_handler(|_| step_back())
+        .build();
+    pool.map(Arc::new).map_err(std::io::Error::other)
+}
+
+/// Lowers the priority of this thread; at the default one it would take its share of the cores from every question.
+fn step_back() {
+    // On other systems the call would mean the whole process. Where it is refused, work goes on as it was.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
+}
 
 /// How often a store is tended.
 #[derive(Clone, Debug)]
@@ -88,7 +109,11 @@ impl Keeper {
 
     fn spawn(&mut self, name: &str, run: fn(&Shared)) -> std::io::Result<()> {
         let shared = self.shared.clone();
-        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared))?);
+        let run = move || {
+            step_back();
+            run(&shared);
+        };
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
         Ok(())
     }
 

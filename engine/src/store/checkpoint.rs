@@ -55,7 +55,7 @@ impl Store {
         }
         let (cut, frozen) = self.freeze()?;
         let saved: Result<Vec<Saved>, MergeError> =
-            frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect();
+            self.options.install(|| frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
         // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
         let saved = saved.map_err(|error| self.log.fail("write a checkpoint", &error))?;
 

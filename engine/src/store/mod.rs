@@ -49,11 +49,23 @@ pub struct Options {
     pub shard_count: u16,
     /// Memory of not yet checkpointed updates, in bytes, at which a write waits for a checkpoint.
     pub memory_bytes_max: usize,
+    /// Threads that make layers and checkpoints; without them rayon's global ones do, where questions then wait.
+    pub workers: Option<Arc<rayon::ThreadPool>>,
+}
+
+impl Options {
+    /// Runs work that has parts on the workers.
+    fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.workers {
+            Some(workers) => workers.install(work),
+            None => work(),
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shard_count: 16, memory_bytes_max: 512 << 20 }
+        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None }
     }
 }
 

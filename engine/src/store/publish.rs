@@ -117,13 +117,14 @@ impl Store {
     ) {
         let rules = OwnedRules::new(&catalog, std::iter::empty());
         let shards: Vec<_> = layers.shards.iter_mut().zip(tables).collect();
-        shards.into_par_iter().for_each(|(shard, (table, slot_count))| {
+        let seal = |(shard, (table, slot_count)): (&mut ShardLayers, (Memtable, u32))| {
             shard.slot_count = slot_count;
             if let Some(layer) = table.seal() {
                 shard.memory.insert(0, Arc::new(layer));
                 shard.merge_memory(&rules);
             }
-        });
+        };
+        self.options.install(|| shards.into_par_iter().for_each(seal));
         layers.epoch += 1;
         self.swap_in(layers, catalog, audiences);
     }

@@ -104,6 +104,7 @@ impl History {
             shard_count: random.pick(&[1, 2, 4]),
             // Sometimes so little that writes have to wait for checkpoints.
             memory_bytes_max: random.pick(&[2_000, 1 << 30]),
+            workers: None,
         };
         History {
             random,

@@ -6,11 +6,14 @@
 
 use super::cursor::{Counted, Cursor};
 use super::range::{Fits, RangeLeaf};
-use super::scratch::Scratch;
+use super::scratch::{ArrayBuffer, Scratch};
 use crate::bitmap::chunk_set::CHUNK_LEN;
 use crate::bitmap::kernels::{self, Level};
 use crate::bitmap::program::{Layer, LayerValue, Mask};
-use crate::bitmap::view::{BitmapView, Container, Le16, Words};
+use crate::bitmap::view::{ARRAY_LEN_MAX, BitmapView, Container, Le16, Words};
+
+/// Up to so many users, those in a range are looked up one by one instead of in passes over bit sets.
+const RANGE_FEW: usize = 1_024;
 
 /// A leaf prepared for evaluation, and what it is in the current chunk.
 #[derive(Debug)]
@@ -176,6 +179,42 @@ impl<'a> Leaf<'a> {
         }
     }
 
+    /// The members of the current chunk, if they are few and none of the steps needs a bit set: so that a small change
+    /// of a small container stays small work.
+    pub(crate) fn few(&self, scratch: &mut Scratch) -> Option<Box<ArrayBuffer>> {
+        let is_few = |step: &Step<'_>| match step {
+            Step::Remove(_) => true,
+            Step::Add(added) => matches!(added.container, Container::Array(_)),
+            Step::AddRange(_, exists) => few_of(exists.container).is_some(),
+        };
+        if self.upper as usize > ARRAY_LEN_MAX || !self.steps.iter().all(is_few) {
+            return None;
+        }
+        let mut members = scratch.take_array();
+        for step in &self.steps {
+            let mut changed = scratch.take_array();
+            match *step {
+                Step::Remove(container) => {
+                    changed.len = match container {
+                        Container::Array(removed) => kernels::without(&members, removed, &mut changed.room),
+                        other => kernels::select(scratch.level, &members, other, false, &mut changed.room),
+                    };
+                }
+                Step::Add(added) => {
+                    let Container::Array(added) = added.container else { unreachable!("just looked at") };
+                    changed.len = kernels::with(&members, added, &mut changed.room);
+                }
+                Step::AddRange(index, exists) => {
+                    let fitting = self.range(index).few(few_of(exists.container)?, scratch);
+                    changed.len = kernels::with(&members, &fitting, &mut changed.room);
+                    scratch.give_array(fitting);
+                }
+            }
+            scratch.give_array(std::mem::replace(&mut members, changed));
+        }
+        Some(members)
+    }
+
     /// Writes the members of the current chunk; answers how many.
     pub(crate) fn load(&self, target: &mut Words, scratch: &mut Scratch) -> u32 {
         let mut len = None;
@@ -183,6 +222,14 @@ impl<'a> Leaf<'a> {
         for step in &self.steps {
             len = None;
             match *step {
+                Step::AddRange(index, exists) if let Some(exists) = few_of(exists.container) => {
+                    if !is_loaded {
+                        target.fill([0; 8]);
+                    }
+                    let fitting = self.range(index).few(exists, scratch);
+                    kernels::add_array(target, &fitting);
+                    scratch.give_array(fitting);
+                }
                 Step::AddRange(index, exists) if !is_loaded => {
                     len = Some(self.range(index).load(target, exists.container, scratch));
                 }
@@ -245,6 +292,14 @@ impl<'a> LeafLayer<'a> {
             },
         };
         LeafLayer { mask, value }
+    }
+}
+
+/// The users of a range, if they are few enough to be looked up.
+fn few_of(exists: Container<'_>) -> Option<&[Le16]> {
+    match exists {
+        Container::Array(array) if array.len() <= RANGE_FEW => Some(array),
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::cursor::{Counted, Cursor};
 use super::leaf::load;
-use super::scratch::{Scratch, WordBuffer};
+use super::scratch::{ArrayBuffer, Scratch, WordBuffer};
 use crate::bitmap::bsi::{Bounds, NumberRange, NumberView};
 use crate::bitmap::kernels::{self, RangeScan};
 use crate::bitmap::view::{BitmapView, Container, Le16, Words};
@@ -138,8 +138,20 @@ impl<'a> RangeLeaf<'a> {
         len
     }
 
+    /// Who fits of all who have a number in the current chunk.
+    pub(crate) fn few(&self, exists: &[Le16], scratch: &mut Scratch) -> Box<ArrayBuffer> {
+        let mut mask = scratch.take_mask();
+        let words = exists.len().div_ceil(64);
+        mask[..words].fill(0);
+        self.probe(exists, &mut mask[..words], Container::Array(exists), scratch);
+        let mut fitting = scratch.take_array();
+        fitting.len = kernels::select_mask(scratch.level, exists, &mask[..words], true, &mut fitting.room);
+        scratch.give_mask(mask);
+        fitting
+    }
+
     /// Sets the bits of those candidates who fit. The mask has a bit for each.
-    pub(crate) fn probe(&self, candidates: &[Le16], mask: &mut [u64], exists: Container<'a>, scratch: &mut Scratch) {
+    pub(crate) fn probe(&self, candidates: &[Le16], mask: &mut [u64], exists: Container<'_>, scratch: &mut Scratch) {
         let count = mask.len();
         let mut bits = scratch.take_mask();
         let mut above = scratch.take_mask();

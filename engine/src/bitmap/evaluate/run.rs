@@ -158,6 +158,9 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     fn composed(&mut self, leaf: usize) -> Set<'a> {
+        if let Some(few) = self.leaves[leaf].few(self.scratch) {
+            return Set::of_array(few, self.scratch);
+        }
         let mut words = self.scratch.take_words();
         let len = self.leaves[leaf].load(&mut words, self.scratch);
         Set::of_words(words, len, self.scratch)

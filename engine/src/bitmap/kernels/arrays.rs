@@ -165,6 +165,36 @@ pub(super) fn gallop(array: &[Le16], from: usize, wanted: u16) -> usize {
     low + array[low..high].partition_point(|half| position(half) < wanted)
 }
 
+/// Writes the elements of both arrays, rising; answers how many. What lies between two of the few is copied at once. Panics
+/// if they do not fit.
+pub(crate) fn with(array: &[Le16], few: &[Le16], out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    let (array, few) = if array.len() < few.len() { (few, array) } else { (array, few) };
+    between(array, few, out, true)
+}
+
+/// Writes the elements of the array that are not among the few, rising; answers how many.
+pub(crate) fn without(array: &[Le16], few: &[Le16], out: &mut [Le16; ARRAY_ROOM]) -> usize {
+    between(array, few, out, false)
+}
+
+#[inline(always)]
+fn between(array: &[Le16], few: &[Le16], out: &mut [Le16; ARRAY_ROOM], is_written: bool) -> usize {
+    let (mut from, mut len) = (0, 0);
+    for half in few {
+        let to = if from < array.len() { gallop(array, from, position(half)) } else { from };
+        out[len..len + to - from].copy_from_slice(&array[from..to]);
+        len += to - from;
+        if is_written {
+            out[len] = *half;
+            len += 1;
+        }
+        from = to + usize::from(array.get(to) == Some(half));
+    }
+    let rest = &array[from..];
+    out[len..len + rest.len()].copy_from_slice(rest);
+    len + rest.len()
+}
+
 /// Calls with the index of each candidate and whether it is in the container. Candidates rise.
 #[inline(always)]
 pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, mut call: impl FnMut(usize, bool)) {

@@ -17,7 +17,9 @@ mod tests;
 
 use super::view::{ARRAY_LEN_MAX, Container, Le16, Words};
 
-pub(crate) use arrays::{array_words_count, intersect, intersect_count, probe, retain, select, select_mask};
+pub(crate) use arrays::{
+    array_words_count, intersect, intersect_count, probe, retain, select, select_mask, with, without,
+};
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
 pub(crate) use words::{
     RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count, extract,

@@ -159,6 +159,11 @@ proptest! {
             prop_assert!(room[..len].iter().map(position).eq(expected.iter().copied()));
             check_candidates(level, &a, Container::Array(&y), &b);
         }
+        let mut room = [[0; 2]; ARRAY_ROOM];
+        let len = with(x, &y, &mut room);
+        prop_assert!(room[..len].iter().map(position).eq(a.union(&b).copied()));
+        let len = without(x, &y, &mut room);
+        prop_assert!(room[..len].iter().map(position).eq(a.difference(&b).copied()));
     }
 
     #[test]
