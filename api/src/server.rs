@@ -133,12 +133,12 @@ async fn serve(
 /// Opens the store of a configuration for serving.
 ///
 /// # Errors
-/// Those of [`Store::open`].
+/// Those of [`Store::open`], and the operating system's if it gives no thread.
 pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
     let options = Options {
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
-        workers: Some(ingest::keeper::workers()?),
+        workers: Some(ingest::keeper::workers().map_err(no_threads)?),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     forget_broken_uploads(&store)?;
