@@ -9,8 +9,9 @@ use crate::bitmap::bsi::{NumberLayer, NumberRange};
 use crate::bitmap::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::{Catalog, TagType, Unit};
+use crate::dictionary::{HashedId, hash_of};
 use crate::error::ReadError;
-use crate::ids::{Slot, TagId, shard_of};
+use crate::ids::{TagId, shard_of};
 use crate::segment::merge::number_view;
 use crate::segment::{Key, Part, Segment};
 use crate::store::{ShardSnapshot, Snapshot};
@@ -89,14 +90,21 @@ fn collect_named<'s>(
 
 fn look_up(snapshot: &Snapshot, ids: &[String]) -> Result<Vec<Vec<u8>>, ReadError> {
     let shards = snapshot.shards();
-    let mut slots: Vec<Vec<Slot>> = vec![Vec::new(); shards.len()];
+    let mut of_shard: Vec<Vec<HashedId<'_>>> = vec![Vec::new(); shards.len()];
     for id in ids {
-        let shard = usize::from(shard_of(id.as_bytes(), shards.len() as u16).0);
-        slots[shard].extend(shards[shard].slot_of(id.as_bytes())?);
+        let shard = shard_of(id.as_bytes(), shards.len() as u16);
+        of_shard[usize::from(shard.0)].push((id.as_bytes(), hash_of(id.as_bytes())));
     }
+    let slots: Result<Vec<_>, _> = shards.iter().zip(&of_shard).map(|(shard, ids)| shard.slots_of(ids)).collect();
+    let slots = slots?;
     let serialized = slots.into_iter().map(|slots| {
         let mut bytes = Vec::new();
-        slots.into_iter().collect::<RoaringBitmap>().serialize_into(&mut bytes).expect("memory does not fail");
+        slots
+            .into_iter()
+            .flatten()
+            .collect::<RoaringBitmap>()
+            .serialize_into(&mut bytes)
+            .expect("memory does not fail");
         bytes
     });
     Ok(serialized.collect())

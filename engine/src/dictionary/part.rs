@@ -24,6 +24,14 @@ const VERSION: u32 = 1;
 const TRAILER_BYTES: u64 = 24;
 const INDEX_ENTRY_BYTES: u64 = 8;
 
+/// What of a part a look-up reads one after another, each place told by the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Warm {
+    Index,
+    End,
+    Id,
+}
+
 /// An open part.
 #[derive(Debug)]
 pub struct Part {
@@ -133,6 +141,22 @@ impl Part {
             return Err(self.file.corrupt(self.ends_at + at * 4, "an id ends before it begins"));
         }
         self.file.payload(begin..end)
+    }
+
+    /// Has fetched what [`Part::find`] will read next, when it was told what came before.
+    pub(super) fn warm(&self, hash: u64, step: Warm) {
+        let entry_at = self.index_at + home(hash, self.index_len) * INDEX_ENTRY_BYTES;
+        if step == Warm::Index {
+            return self.file.prefetch(entry_at);
+        }
+        let Ok(entry) = self.file.payload(entry_at..entry_at + INDEX_ENTRY_BYTES) else { return };
+        let entry = u64::from_le_bytes(entry.try_into().expect("8 bytes"));
+        let Some(before) = (entry >> 32).checked_sub(2).filter(|_| entry as u32 == hash as u32) else { return };
+        if step == Warm::End {
+            self.file.prefetch(self.ends_at + before * 4);
+        } else if let Ok(begin) = self.end(before) {
+            self.file.prefetch(begin);
+        }
     }
 
     /// The slot of an id with this hash.

@@ -26,7 +26,7 @@ pub use recovery::{OpenError, SHARDS_MAX};
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 
 use crate::catalog::Catalog;
-use crate::dictionary::Dictionary;
+use crate::dictionary::{Dictionary, HashedId, hash_of};
 use crate::error::{Class, ReadError};
 use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of};
 use crate::segment::Segment;
@@ -437,18 +437,27 @@ impl Store {
     /// The shard and slot of each user of a batch; new ids get theirs now.
     fn places(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<Vec<Place>, ReadError> {
         let shard_count = self.dictionaries.len() as u16;
-        let mut dictionaries: Vec<_> = self.dictionaries.iter().map(|_| None).collect();
-        let mut places = Vec::with_capacity(batch.user_count());
-        for user in batch.users() {
+        let mut places: Vec<Place> = Vec::with_capacity(batch.user_count());
+        let mut of_shard: Vec<Vec<(usize, HashedId<'_>)>> = vec![Vec::new(); self.dictionaries.len()];
+        for (index, user) in batch.users().enumerate() {
             let shard = shard_of(user.user_id, shard_count);
-            let open = || self.dictionaries[usize::from(shard.0)].writer();
-            let dictionary = dictionaries[usize::from(shard.0)].get_or_insert_with(open);
-            let slots = dictionary.slot_count();
-            let slot = dictionary.get_or_insert(user.user_id)?;
-            if slot >= slots {
-                writer.id_bytes += user.user_id.len() + ID_BYTES_MORE;
+            of_shard[usize::from(shard.0)].push((index, (user.user_id, hash_of(user.user_id))));
+            places.push((shard, 0));
+        }
+        for (dictionary, users) in self.dictionaries.iter().zip(of_shard) {
+            if users.is_empty() {
+                continue;
             }
-            places.push((shard, slot));
+            let mut dictionary = dictionary.writer();
+            let mut known = dictionary.slot_count();
+            let (indices, ids): (Vec<usize>, Vec<HashedId<'_>>) = users.into_iter().unzip();
+            for ((index, (id, _)), slot) in indices.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids)?) {
+                if slot >= known {
+                    known = slot + 1;
+                    writer.id_bytes += id.len() + ID_BYTES_MORE;
+                }
+                places[*index].1 = slot;
+            }
         }
         Ok(places)
     }

@@ -1,7 +1,7 @@
 //! An immutable, consistent view of all shards.
 
 use crate::catalog::Catalog;
-use crate::dictionary::Dictionary;
+use crate::dictionary::{Dictionary, HashedId};
 use crate::error::ReadError;
 use crate::ids::{Epoch, Slot};
 use crate::segment::Segment;
@@ -103,6 +103,15 @@ impl ShardSnapshot {
     /// [`ReadError`] if the dictionary is damaged.
     pub fn slot_of(&self, user_id: &[u8]) -> Result<Option<Slot>, ReadError> {
         Ok(self.dictionary.slot_of(user_id)?.filter(|slot| *slot < self.slot_count))
+    }
+
+    /// The same of several ids of this shard with their hashes; faster than one by one.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the dictionary is damaged.
+    pub fn slots_of(&self, ids: &[HashedId<'_>]) -> Result<Vec<Option<Slot>>, ReadError> {
+        let slots = self.dictionary.slots_of(ids)?.into_iter();
+        Ok(slots.map(|slot| slot.filter(|slot| *slot < self.slot_count)).collect())
     }
 
     /// Appends the user id of a slot to `out`; false if the slot was erased.

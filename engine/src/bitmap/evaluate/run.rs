@@ -439,16 +439,31 @@ impl<'r, 'a> Run<'r, 'a> {
             spilled.resize_with(count, || Set::Empty);
             &mut spilled
         };
+        let mut later = present.clone().skip(1);
         for (set, node) in sets.iter_mut().zip(present) {
-            *set = match self.members(*node) {
-                Set::Container(counted) if matches!(counted.container, Container::Words(_)) => Set::Container(counted),
-                other => {
-                    let (words, len) = other.into_words(self.scratch);
-                    Set::Words(words, len)
-                }
-            };
+            if let Some(next) = later.next() {
+                self.prefetch(*next);
+            }
+            *set = self.members(*node);
         }
+        let is_sparse = |set: &&Set<'_>| !matches!(set.as_container(), Container::Words(_));
         let mut words = self.scratch.take_words();
+        if count <= kernels::TALLY_MAX && sets.iter().filter(is_sparse).count() * 2 > count {
+            let mut tally = self.scratch.take_tally();
+            for set in sets {
+                kernels::tally(self.scratch.level, &mut tally, set.as_container());
+                std::mem::replace(set, Set::Empty).free(self.scratch);
+            }
+            let len = kernels::take_reached(self.scratch.level, &mut tally, k as u8, &mut words);
+            self.scratch.give_tally(tally);
+            return Some((words, len));
+        }
+        for set in &mut *sets {
+            if is_sparse(&&*set) {
+                let (words, len) = std::mem::replace(set, Set::Empty).into_words(self.scratch);
+                *set = Set::Words(words, len);
+            }
+        }
         let len = count_operands(self.scratch.level, &mut words, k, sets);
         for set in sets {
             std::mem::replace(set, Set::Empty).free(self.scratch);

@@ -1,6 +1,6 @@
 //! Buffers that an evaluation borrows and gives back, so that a chunk allocates nothing once the first ones are through.
 
-use crate::bitmap::kernels::{ARRAY_ROOM, Level};
+use crate::bitmap::kernels::{ARRAY_ROOM, Level, Tally};
 use crate::bitmap::view::{ARRAY_LEN_MAX, Le16, Words};
 use std::ops::{Deref, DerefMut};
 
@@ -64,11 +64,19 @@ pub(crate) struct Scratch {
     #[expect(clippy::vec_box, reason = "buffers go in and out of the pool without being copied")]
     masks: Vec<Box<MaskBuffer>>,
     orders: Vec<Vec<Operand>>,
+    tallies: Vec<Box<Tally>>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { level: Level::detect(), words: vec![], arrays: vec![], masks: vec![], orders: vec![] }
+        Scratch {
+            level: Level::detect(),
+            words: vec![],
+            arrays: vec![],
+            masks: vec![],
+            orders: vec![],
+            tallies: vec![],
+        }
     }
 }
 
@@ -95,6 +103,14 @@ impl Scratch {
     }
     pub(crate) fn give_mask(&mut self, mask: Box<MaskBuffer>) {
         self.masks.push(mask);
+    }
+    /// All zero.
+    pub(crate) fn take_tally(&mut self) -> Box<Tally> {
+        self.tallies.pop().unwrap_or_else(|| vec![0; 1 << 16].try_into().expect("65,536 counts"))
+    }
+    /// Takes back a tally that is all zero again.
+    pub(crate) fn give_tally(&mut self, tally: Box<Tally>) {
+        self.tallies.push(tally);
     }
     pub(crate) fn take_order(&mut self) -> Vec<Operand> {
         self.orders.pop().unwrap_or_default()

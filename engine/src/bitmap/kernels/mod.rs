@@ -8,6 +8,7 @@
 
 mod arrays;
 mod runs;
+mod tally;
 mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -21,6 +22,7 @@ pub(crate) use arrays::{
     array_words_count, intersect, intersect_count, probe, retain, select, select_mask, with, without,
 };
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
+pub(crate) use tally::{TALLY_MAX, Tally, take_reached, tally};
 pub(crate) use words::{
     RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count, extract,
     flip_array, flip_runs, or_assign, range, remove_array, remove_runs, xor_assign,

@@ -1,6 +1,7 @@
 //! All levels of the processor against the plainest loops.
 
 use super::*;
+use crate::bitmap::view::Run;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -115,6 +116,22 @@ proptest! {
             let mut out = Box::new([[0; 8]; 1024]);
             prop_assert_eq!(at_least(level, &mut out, k, &operands) as usize, expected.len());
             prop_assert_eq!(&ones(&out), &expected);
+            let mut counts: Box<Tally> = vec![0; 1 << 16].try_into().expect("65,536 counts");
+            for (index, operand) in operands.iter().enumerate() {
+                // In any form.
+                let members = ones(operand);
+                let array: Vec<Le16> = members.iter().map(|position| position.to_le_bytes()).collect();
+                let runs: Vec<Run> = array.iter().map(|half| [half[0], half[1], 0, 0]).collect();
+                tally(level, &mut counts, match index % 3 {
+                    0 => Container::Words(operand),
+                    1 => Container::Array(&array),
+                    _ => Container::Runs(&runs),
+                });
+            }
+            out.fill([7; 8]);
+            prop_assert_eq!(take_reached(level, &mut counts, k as u8, &mut out) as usize, expected.len());
+            prop_assert_eq!(&ones(&out), &expected);
+            prop_assert!(counts.iter().all(|count| *count == 0));
         }
     }
 

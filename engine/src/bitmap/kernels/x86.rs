@@ -6,6 +6,7 @@
 //! values that no position has, so there is no scalar rest.
 
 use super::arrays::{self, merge_common};
+use super::tally::Tally;
 use super::{ARRAY_ROOM, has_bit, position, run_bounds};
 use crate::bitmap::view::{Le16, Run, Words};
 use std::arch::asm;
@@ -287,4 +288,34 @@ fn common_with_runs<T>(short: &[T], bounds: impl Fn(&T) -> (u16, u16), runs: &[R
         }
     }
     _mm512_reduce_add_epi32(common) as u32
+}
+
+/// Counts an operand's ones, 64 positions at a time.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn tally_words(tally: &mut Tally, words: &Words) {
+    for (counts, word) in tally.as_chunks_mut::<64>().0.iter_mut().zip(words) {
+        // SAFETY: 64 counts are read and written; no alignment is needed.
+        unsafe {
+            let old = _mm512_loadu_si512(counts.as_ptr().cast());
+            let new = _mm512_mask_add_epi8(old, u64::from_le_bytes(*word), old, _mm512_set1_epi8(1));
+            _mm512_storeu_si512(counts.as_mut_ptr().cast(), new);
+        }
+    }
+}
+
+/// `out` = positions counted at least `k` times; answers how many, and clears the counts.
+#[target_feature(enable = "avx512f,avx512bw,popcnt")]
+pub(super) fn take_reached(tally: &mut Tally, k: u8, out: &mut Words) -> u32 {
+    let mut ones = 0;
+    for (counts, word) in tally.as_chunks_mut::<64>().0.iter_mut().zip(out) {
+        // SAFETY: 64 counts are read and written; no alignment is needed.
+        let reached = unsafe {
+            let old = _mm512_loadu_si512(counts.as_ptr().cast());
+            _mm512_storeu_si512(counts.as_mut_ptr().cast(), _mm512_setzero_si512());
+            _mm512_cmpge_epu8_mask(old, _mm512_set1_epi8(k as i8))
+        };
+        ones += reached.count_ones();
+        *word = reached.to_le_bytes();
+    }
+    ones
 }
