@@ -2,7 +2,7 @@
 //! set, against the `croaring` crate's cardinality functions on run-optimised bitmaps.
 //!
 //! `cargo bench -p benches --bench kernels`; the zips come from the RoaringBitmap project's real-roaring-datasets, found
-//! through `BELUGA_DATA`.
+//! through `BELUGA_DATASETS`.
 
 use benches::{compare, is_asked, row};
 use engine::bitmap::evaluate::{common_len, difference_len, symmetric_difference_len, union_len};
@@ -17,7 +17,7 @@ type Peer = fn(&croaring::Bitmap, &croaring::Bitmap) -> u64;
 
 fn main() {
     let Some(folder) = datasets::data_folder() else {
-        println!("skipped: set BELUGA_DATA to a folder that holds roaring-realdata/*.zip");
+        println!("skipped: set BELUGA_DATASETS to a folder that holds roaring-realdata/*.zip");
         return;
     };
     let operations: [(&str, Ours, Peer); 4] = [

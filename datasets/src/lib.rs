@@ -151,10 +151,10 @@ pub fn load(data_set: DataSet, path: &Path) -> Result<Loaded, LoadError> {
 }
 
 /// The folder with the public data sets, one folder each (`online-retail`, `uci-adult`, …, `roaring-realdata`): the
-/// environment's `BELUGA_DATA`, or `../shared/data` beside the folder of the workspace; `None` if there is none.
+/// environment's `BELUGA_DATASETS`, or `../shared/data` beside the folder of the workspace; `None` if there is none.
 pub fn data_folder() -> Option<PathBuf> {
     let beside_workspace = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = std::env::var_os("BELUGA_DATA").map_or_else(beside_workspace, PathBuf::from);
+    let folder = std::env::var_os("BELUGA_DATASETS").map_or_else(beside_workspace, PathBuf::from);
     folder.is_dir().then_some(folder)
 }
 
@@ -167,7 +167,7 @@ pub fn public_data(name: &str) -> Option<PathBuf> {
     let path = data_folder().map(|folder| folder.join(name)).filter(|path| path.exists());
     if path.is_none() {
         let what = format!(
-            "skipped: no {name} in $BELUGA_DATA or ../shared/data; the modules of the package `datasets` say where to get it"
+            "skipped: no {name} in $BELUGA_DATASETS or ../shared/data; the modules of the package `datasets` say where to get it"
         );
         assert!(std::env::var_os("CI").is_none(), "{what}");
         eprintln!("{what}");

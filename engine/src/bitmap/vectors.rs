@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The folder of the format's published vectors; `None`, and said so, where it is not.
 fn vectors() -> Option<PathBuf> {
-    let data = match std::env::var_os("BELUGA_DATA") {
+    let data = match std::env::var_os("BELUGA_DATASETS") {
         Some(data) => PathBuf::from(data),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
     };
@@ -16,7 +16,7 @@ fn vectors() -> Option<PathBuf> {
     }
     eprintln!(
         "skipped: {} is not there; put RoaringFormatSpec's testdata and CRoaring's tests/testdata/*.bin into it, or set \
-         BELUGA_DATA to the folder above it",
+         BELUGA_DATASETS to the folder above it",
         folder.display()
     );
     None
