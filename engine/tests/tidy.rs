@@ -11,7 +11,7 @@ const MAY_USE: [(&str, &[&str]); 5] = [
     ("datasets", &["engine"]),
     ("ingest", &["engine"]),
     ("api", &["engine", "ingest", "datasets"]),
-    ("benches", &["engine", "datasets"]),
+    ("benches", &["engine", "datasets", "ingest"]),
 ];
 
 /// What the engine must not know, by the crate that would bring it.
