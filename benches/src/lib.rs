@@ -76,6 +76,12 @@ pub fn peak_memory_bytes() -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
+/// Begins [`peak_memory_bytes`] anew, where the system lets it.
+pub fn reset_peak_memory() {
+    // Linux: 5 resets the high-water mark.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// A number set in the environment, or its default.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.replace('_', "").parse().ok()).unwrap_or(default)
