@@ -4,7 +4,7 @@
 //! A key that is not in it is an error with a suggestion, so that a misspelt setting never goes unnoticed. (Names in
 //! the environment cannot be refused: other programs share the prefix.)
 
-use crate::error::nearest;
+use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -201,7 +201,7 @@ impl Config {
             serde_yaml_ng::from_str(&text).map_err(|error| fail(error.to_string()))?;
         for (key, value) in values.unwrap_or_default() {
             let Some(setting) = SETTINGS.iter().find(|setting| setting.name == key) else {
-                let suggestion = nearest(&key, SETTINGS.iter().map(|setting| setting.name)).map(str::to_owned);
+                let suggestion = closest(&key, SETTINGS.iter().map(|setting| setting.name)).map(str::to_owned);
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), key, suggestion });
             };
             let value = match value {

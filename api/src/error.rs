@@ -397,29 +397,6 @@ pub fn escape_pointer(part: &str) -> String {
     part.replace('~', "~0").replace('/', "~1")
 }
 
-/// The candidate nearest to what was written, if near enough to be meant.
-pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (written.chars().count() / 3).max(1);
-    let scored = candidates.into_iter().map(|name| (distance(written, name), name));
-    scored.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
-}
-
-/// Edits (insert, delete, replace) from `a` to `b`: Wagner and Fischer's table, one row at a time.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,13 +420,5 @@ mod tests {
         let text = serde_json::to_string(&failure.to_problem()).expect("serialises");
         let read: Problem = serde_json::from_str(&text).expect("parses");
         assert_eq!(Failure::from_problem(read), failure);
-    }
-
-    #[test]
-    fn suggests_only_what_may_be_meant() {
-        assert_eq!(nearest("gendr", ["age", "gender"]), Some("gender"));
-        assert_eq!(nearest("wher", ["limit", "where"]), Some("where"));
-        assert_eq!(nearest("zzz", ["limit", "where"]), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Exit;
 use super::target::Target;
-use crate::error::{Failure, Kind, nearest};
+use crate::error::{Failure, Kind};
 use crate::rest::v1::catalog::{CatalogDocument, ChangeKind, PutParameters};
+use engine::audience::suggest::closest;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -61,7 +62,7 @@ pub(super) fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, Exit> {
         let place = if at == "." || inner.starts_with(&at) { String::new() } else { format!("{at}: ") };
         let failure = Failure::new(Kind::InvalidCatalog, format!("{}: {place}{inner}", path.display()));
         let mut quoted = inner.split('`').skip(1).step_by(2);
-        let meant = quoted.next().filter(|_| inner.contains("unknown ")).and_then(|written| nearest(written, quoted));
+        let meant = quoted.next().filter(|_| inner.contains("unknown ")).and_then(|written| closest(written, quoted));
         match meant {
             Some(name) => failure.suggest(format!("did you mean `{name}`?")).into(),
             None => failure.into(),

@@ -6,12 +6,13 @@
 use super::Exit;
 use super::output::{Cell, Table, draw, duration, grouped};
 use crate::config::Config;
-use crate::error::{Failure, Kind, nearest};
+use crate::error::{Failure, Kind};
 use crate::rest::v1::count::CountAnswer;
 use crate::server::Server;
 use datasets::population::Population;
 use datasets::user::BatchFiller;
 use datasets::{DataSet, sample_questions};
+use engine::audience::suggest::closest;
 use engine::store::Store;
 use engine::update::UpdateBatch;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
 fn data_set(arguments: &Arguments) -> Result<DataSet, Exit> {
     let names = || DataSet::ALL.iter().map(|set| set.name());
     let Some(data_set) = DataSet::by_name(&arguments.dataset) else {
-        let meant = nearest(&arguments.dataset, names()).map_or_else(
+        let meant = closest(&arguments.dataset, names()).map_or_else(
             || format!("known are {}", names().collect::<Vec<_>>().join(", ")),
             |name| format!("did you mean `{name}`?"),
         );

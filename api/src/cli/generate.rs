@@ -2,10 +2,11 @@
 
 use super::Exit;
 use super::output::grouped;
-use crate::error::{Failure, Kind, nearest};
+use crate::error::{Failure, Kind};
 use clap::ValueEnum;
 use datasets::DataSet;
 use datasets::population::Population;
+use engine::audience::suggest::closest;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn refuse_other_sets(name: &str) -> Result<(), Exit> {
             "`{name}` is public data, not generated; get its file from its publisher, then `beluga demo --dataset {name} --file PATH`"
         ))),
         None => {
-            let meant = nearest(name, ["population"])
+            let meant = closest(name, ["population"])
                 .map_or("there is: population".to_owned(), |name| format!("did you mean `{name}`?"));
             Err(Exit::Usage(format!("there is no data set `{name}`; {meant}")))
         }

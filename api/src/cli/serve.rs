@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::config::{Config, SETTINGS};
 use crate::server::Server;
+use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
@@ -55,7 +56,7 @@ fn flags(arguments: &Arguments) -> Result<BTreeMap<&'static str, String>, Exit> 
         let (name, value) =
             pair.split_once('=').ok_or_else(|| Exit::Usage(format!("--set `{pair}`: expected NAME=VALUE")))?;
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            let meant = crate::error::nearest(name, SETTINGS.iter().map(|setting| setting.name));
+            let meant = closest(name, SETTINGS.iter().map(|setting| setting.name));
             let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
             return Err(Exit::Usage(format!("--set: unknown setting `{name}`{meant}")));
         };

@@ -3,7 +3,7 @@
 //! A body is read as JSON whatever its `Content-Type` says, as `curl -d` sends it. What that type guards against in
 //! browsers, other sites posting without asking, is refused by [`refuse_cross_site`] instead.
 
-use crate::error::{Failure, Kind, escape_pointer, nearest};
+use crate::error::{Failure, Kind, escape_pointer};
 use crate::state::AppState;
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -11,6 +11,7 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use engine::audience::suggest::closest;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
@@ -121,7 +122,7 @@ fn with_suggestion(failure: Failure) -> Failure {
     }
     let mut quoted = failure.detail.split('`').skip(1).step_by(2);
     let Some(written) = quoted.next() else { return failure };
-    match nearest(written, quoted) {
+    match closest(written, quoted) {
         Some(name) => {
             let suggestion = format!("did you mean `{name}`?");
             failure.suggest(suggestion)

@@ -7,7 +7,7 @@
 use super::expression::Where;
 use super::members::{self, MembersRequest};
 use super::upload::{self, LineFailure, UploadAnswer};
-use crate::error::{Failure, Kind, nearest};
+use crate::error::{Failure, Kind};
 use crate::rest::body::{self, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
@@ -19,6 +19,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::predicate::Predicate;
+use engine::audience::suggest::closest;
 use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
 use ingest::decode::body::LineDecoder;
 use ingest::decode::{UserListDecoder, UserListFormat};
@@ -192,7 +193,7 @@ pub fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Audience, Fail
         return Ok(audience);
     }
     let failure = Failure::new(Kind::NotFound, format!("there is no audience `{name}`"));
-    Err(match nearest(name, snapshot.audiences().keys().map(String::as_str)) {
+    Err(match closest(name, snapshot.audiences().keys().map(String::as_str)) {
         Some(name) => failure.suggest(format!("did you mean `{name}`?")),
         None => failure,
     })

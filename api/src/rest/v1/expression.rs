@@ -1,11 +1,12 @@
 //! The `where` of a question: text of the audience language, or its JSON tree form.
 
-use crate::error::{Failure, Kind, nearest};
+use crate::error::{Failure, Kind};
 use crate::rest::v1::tree::from_json;
 use engine::audience::bind::bind;
 use engine::audience::expr::Expr;
 use engine::audience::parse::parse;
 use engine::audience::predicate::Predicate;
+use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Tag};
 use engine::store::{Audience, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,7 @@ impl Where {
 pub fn tag<'a>(catalog: &'a Catalog, name: &str, pointer: &str) -> Result<&'a Tag, Failure> {
     catalog.tag(name).ok_or_else(|| {
         let failure = Failure::new(Kind::UnknownTag, format!("there is no tag `{name}`")).at(pointer);
-        match nearest(name, catalog.tags().map(|(name, _)| name)) {
+        match closest(name, catalog.tags().map(|(name, _)| name)) {
             Some(name) => failure.suggest(format!("did you mean `{name}`?")),
             None => failure.suggest("GET /v1/catalog lists the tags"),
         }
