@@ -153,6 +153,10 @@ fn tell(report: &BackfillReport, took: Duration) {
     if let Some((file, row)) = &report.resumed_at {
         println!("went on behind row {} of {}, where an earlier run had stopped", grouped(*row), file.display());
     }
+    if !report.unmatched.is_empty() {
+        let columns: Vec<&str> = report.unmatched.iter().map(String::as_str).collect();
+        println!("not loaded, because no tag has their name: {}", columns.join(", "));
+    }
     println!(
         "{} rows, {} tag values, {} rows refused, {} files in {:.1} s",
         grouped(progress.rows_done),

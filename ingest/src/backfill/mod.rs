@@ -20,6 +20,7 @@ mod tests;
 
 pub use run::run;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// How many refused rows are kept with their reason; the others are only counted.
@@ -131,6 +132,8 @@ pub struct BackfillReport {
     pub errors: Vec<RowError>,
     /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
     pub resumed_at: Option<(PathBuf, u64)>,
+    /// Columns of Parquet and CSV files that were left out because no tag has their name.
+    pub unmatched: BTreeSet<String>,
 }
 
 /// Why one row was refused.

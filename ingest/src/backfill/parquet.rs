@@ -63,6 +63,10 @@ pub(super) fn row_count(path: &Path) -> Result<u64, ::parquet::errors::ParquetEr
 }
 
 impl Rows for ParquetRows {
+    fn unmatched(&self) -> &[String] {
+        &self.plan.unmatched
+    }
+
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
         let Some(columns) = self.reader.next() else { return Ok(false) };
         let columns = columns.map_err(|error| format!("behind row {}: {error}", self.row))?;

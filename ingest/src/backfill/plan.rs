@@ -23,6 +23,8 @@ pub(super) struct Bound {
 pub(super) struct Plan {
     pub(super) user_id: String,
     pub(super) bounds: Vec<Bound>,
+    /// Columns that no tag has the name of, where columns are matched by name.
+    pub(super) unmatched: Vec<String>,
     pub(super) nulls: NullMeaning,
 }
 
@@ -36,7 +38,10 @@ impl Plan {
             check_column(&job.user_id, columns)?;
         }
         let mut bounds = Vec::new();
+        let mut unmatched = Vec::new();
         if job.columns.is_empty() {
+            let is_unmatched = |name: &&String| **name != job.user_id && catalog.tag(name).is_none();
+            unmatched.extend(columns.unwrap_or_default().iter().filter(is_unmatched).cloned());
             let wanted = |name: &str| {
                 name != job.user_id && columns.is_none_or(|columns| columns.iter().any(|column| column == name))
             };
@@ -72,7 +77,7 @@ impl Plan {
                 add: mapping.add,
             });
         }
-        Ok(Plan { user_id: job.user_id.clone(), bounds, nulls: job.nulls })
+        Ok(Plan { user_id: job.user_id.clone(), bounds, unmatched, nulls: job.nulls })
     }
 }
 

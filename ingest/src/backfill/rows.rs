@@ -18,6 +18,11 @@ pub(super) trait Rows {
     /// Rows taken from the file so far, those skipped at the start included.
     fn position(&self) -> u64;
 
+    /// Columns of the file that are named like no tag, where they are matched by name.
+    fn unmatched(&self) -> &[String] {
+        &[]
+    }
+
     /// Rows of the whole file, if it says.
     fn total(&self) -> Option<u64> {
         None
@@ -49,6 +54,11 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
+    /// Columns that are named like no tag.
+    pub(super) fn unmatched(&self) -> &[String] {
+        self.rows.unmatched()
+    }
+
     /// Opens a file behind its first `skip` rows.
     pub(super) fn open(
         file: &JobFile,

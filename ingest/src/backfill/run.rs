@@ -10,6 +10,7 @@ use super::{BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, FileFor
 use engine::catalog::Catalog;
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ struct Decoded {
     rows: u64,
     file_bytes_done: u64,
     refused: Refused,
+    /// With the first batch of a file: its columns that are named like no tag.
+    unmatched: Vec<String>,
 }
 
 /// Runs a job to its end in the calling thread (and two more), checkpointing on the way. When it returns, all is durable
@@ -99,7 +102,12 @@ pub fn run(
     state.progress.files_done = files.len();
     state.progress.bytes_done = state.progress.bytes_total;
     on_progress(&state.progress);
-    Ok(BackfillReport { progress: state.progress, errors: state.errors, resumed_at: state.resumed_at })
+    Ok(BackfillReport {
+        progress: state.progress,
+        errors: state.errors,
+        resumed_at: state.resumed_at,
+        unmatched: state.unmatched,
+    })
 }
 
 fn wrong(job: &BackfillJob, what: String) -> BackfillError {
@@ -151,6 +159,7 @@ struct State<'a> {
     progress: Progress,
     errors: Vec<RowError>,
     resumed_at: Option<(std::path::PathBuf, u64)>,
+    unmatched: BTreeSet<String>,
 }
 
 impl<'a> State<'a> {
@@ -165,7 +174,7 @@ impl<'a> State<'a> {
         };
         let resumed_at = files.get(start.file).filter(|_| start != Place::default());
         let resumed_at = resumed_at.map(|file| (file.path.clone(), start.row));
-        Ok(State { job, files, progress, errors: Vec::new(), resumed_at })
+        Ok(State { job, files, progress, errors: Vec::new(), resumed_at, unmatched: BTreeSet::new() })
     }
 
     /// Counts a batch that was applied.
@@ -175,6 +184,7 @@ impl<'a> State<'a> {
         progress.rows_done += decoded.rows;
         progress.values += decoded.batch.change_count() as u64;
         progress.rejected += decoded.refused.count;
+        self.unmatched.extend(decoded.unmatched);
         let earlier: u64 = self.files[..decoded.file].iter().map(|file| file.size_bytes).sum();
         progress.bytes_done = earlier + decoded.file_bytes_done;
         for (row, error) in decoded.refused.samples {
@@ -248,6 +258,7 @@ fn decode_file(
 ) -> Result<bool, BackfillError> {
     let file = &files[number];
     let mut open = OpenFile::open(file, skip, job, catalog)?;
+    let mut unmatched = open.unmatched().to_vec();
     loop {
         let mut batch = used.try_recv().unwrap_or_default();
         batch.clear();
@@ -261,7 +272,8 @@ fn decode_file(
             if goes_on { Place { file: number, row: open.position() } } else { Place { file: number + 1, row: 0 } };
         let file_bytes_done = if goes_on { open.bytes_done() } else { file.size_bytes };
         let rows = open.position() - from;
-        if !send(Ok(Decoded { batch, next, file: number, rows, file_bytes_done, refused })) {
+        let unmatched = std::mem::take(&mut unmatched);
+        if !send(Ok(Decoded { batch, next, file: number, rows, file_bytes_done, refused, unmatched })) {
             return Ok(false);
         }
         if !goes_on {

@@ -414,6 +414,18 @@ fn nulls_keep_or_unset() {
     check(NullMeaning::Unset, true, &[("interest", set(&["golf", "yoga"]))]);
 }
 
+#[test]
+fn columns_without_a_tag_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows.csv");
+    std::fs::write(&path, "user_id,age,agee,shoe_size\n0,5,6,7\n").expect("written");
+    let report = load(&new_store(), &job(&path)).expect("loads");
+    assert_eq!(report.unmatched.iter().collect::<Vec<_>>(), ["agee", "shoe_size"]);
+    let columns = vec![mapping("agee", "age")];
+    let report = load(&new_store(), &BackfillJob { columns, ..job(&path) }).expect("loads");
+    assert!(report.unmatched.is_empty(), "the mapping says what is wanted: {report:?}");
+}
+
 /// Types that other programs write.
 #[test]
 fn arrow_types_are_brought_to_tags() {

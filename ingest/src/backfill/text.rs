@@ -112,6 +112,10 @@ impl CsvRows {
 }
 
 impl Rows for CsvRows {
+    fn unmatched(&self) -> &[String] {
+        &self.plan.unmatched
+    }
+
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
         if !self.read()? {
             return Ok(false);
