@@ -122,6 +122,7 @@ fn load(folder: &Path, users: u64) {
         .expect("same catalog");
     let begun = Instant::now();
     let mut values = 0;
+    let rewritten = AtomicU64::new(0);
     let (send, receive) = std::sync::mpsc::sync_channel::<(UpdateBatch, u64)>(4);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -134,23 +135,38 @@ fn load(folder: &Path, users: u64) {
                 }
             }
         });
-        for (batch, to) in receive {
-            values += batch.change_count() as u64;
-            store.write_replayable(&batch, "load", to).expect("write");
-        }
+        // Merges go on beside the load, as in a backfill.
+        let is_loading = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while is_loading.load(Ordering::Relaxed) {
+                    match store.compact().expect("compact") {
+                        Some(step) => rewritten.fetch_add(step.bytes_written, Ordering::Relaxed),
+                        None => {
+                            std::thread::sleep(Duration::from_millis(50));
+                            0
+                        }
+                    };
+                }
+            });
+            for (batch, to) in receive {
+                values += batch.change_count() as u64;
+                store.write_replayable(&batch, "load", to).expect("write");
+            }
+            is_loading.store(false, Ordering::Relaxed);
+        });
     });
     store.forget_source("load");
     store.checkpoint().expect("checkpoint");
     let loaded = begun.elapsed();
-    let mut rewritten = 0;
     while let Some(step) = store.compact().expect("compact") {
-        rewritten += step.bytes_written;
+        rewritten.fetch_add(step.bytes_written, Ordering::Relaxed);
     }
     let statistics = store.statistics();
     println!(
-        "loaded {values} tag values in {loaded:.1?}: {:.2} million a second; merged {} MiB in {:.1?} more; index {} MiB; peak memory {} MiB",
+        "loaded {values} tag values in {loaded:.1?}: {:.2} million a second; merged {} MiB, the last in {:.1?} more; index {} MiB; peak memory {} MiB",
         values as f64 / loaded.as_secs_f64() / 1e6,
-        rewritten >> 20,
+        rewritten.into_inner() >> 20,
         begun.elapsed() - loaded,
         statistics.segment_bytes >> 20,
         peak_memory_bytes() >> 20,

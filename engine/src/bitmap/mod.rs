@@ -25,5 +25,6 @@ mod shapes;
 #[cfg(test)]
 mod vectors;
 
+pub(crate) use chunk_set::CHUNK_LEN;
 pub use chunk_set::ChunkSet;
 pub use evaluate::count_each;

@@ -6,6 +6,7 @@
 use super::{QueryContext, QueryError};
 use crate::audience::plan::Plan;
 use crate::audience::predicate::Predicate;
+use crate::bitmap::CHUNK_LEN;
 use crate::bitmap::evaluate::Evaluator;
 use crate::bitmap::program::Program;
 use crate::store::Snapshot;
@@ -43,15 +44,24 @@ pub(super) fn run<T: Send>(
     context.check()?;
     let plans: Result<Vec<Plan<'_>>, _> = predicates.iter().map(|predicate| Plan::new(snapshot, predicate)).collect();
     let plans = plans?;
-    let programs: Result<Vec<Vec<Program<'_>>>, QueryError> = (0..snapshot.shards().len())
-        .map(|shard| Ok(plans.iter().map(|plan| plan.program(shard)).collect::<Result<Vec<_>, _>>()?))
-        .collect();
-    let programs = programs?;
-    let mut tasks = Vec::new();
-    for (shard, programs) in programs.iter().enumerate() {
+    let programs_of = |shard: usize| -> Result<(Vec<Program<'_>>, Vec<u16>), QueryError> {
+        let programs: Result<Vec<_>, _> = plans.iter().map(|plan| plan.program(shard)).collect();
+        let programs = programs?;
         let mut chunks: Vec<u16> = programs.iter().flat_map(|program| Evaluator::new(program).chunks()).collect();
         chunks.sort_unstable();
         chunks.dedup();
+        Ok((programs, chunks))
+    };
+    let shards = 0..snapshot.shards().len();
+    let slots: u64 = snapshot.shards().iter().map(|shard| u64::from(shard.slot_count())).sum();
+    let planned: Result<Vec<_>, QueryError> = if slots <= INLINE_CHUNKS as u64 * u64::from(CHUNK_LEN) {
+        shards.map(programs_of).collect()
+    } else {
+        shards.into_par_iter().map(programs_of).collect()
+    };
+    let planned = planned?;
+    let mut tasks = Vec::new();
+    for (shard, (programs, chunks)) in planned.iter().enumerate() {
         let share = |chunks: &[u16]| Task { shard, programs, chunks: chunks.to_vec() };
         tasks.extend(chunks.chunks(TASK_CHUNKS).map(share));
     }
