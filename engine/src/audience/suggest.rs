@@ -1,10 +1,12 @@
 //! "Did you mean": the known name nearest to a misspelt one.
 
-/// The candidate nearest to `name`, if it is near enough to be meant.
+/// The candidate nearest to `name`, if it is near enough to be meant; of several, one with the same first letter.
 pub fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = 1 + name.chars().count() / 4;
     let scored = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate));
-    scored.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
+    let near = scored.filter(|(distance, _)| *distance <= limit);
+    near.min_by_key(|(distance, candidate)| (*distance, !candidate.starts_with(|c| name.starts_with(c)), *candidate))
+        .map(|(_, candidate)| candidate)
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours from one to the other (optimal string alignment).
@@ -41,5 +43,6 @@ mod tests {
         assert_eq!(closest("gedner", tags), Some("gender"));
         assert_eq!(closest("Interests", tags), Some("interest"));
         assert_eq!(closest("colour", tags), None);
+        assert_eq!(closest("dsc", ["asc", "desc"]), Some("desc"));
     }
 }
