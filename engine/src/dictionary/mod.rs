@@ -1,12 +1,13 @@
 //! External user id ↔ slot, for one shard.
 //!
 //! Slots are given in order of first sight. Ids already checkpointed stand in immutable, mapped [`part`]s that cover slot
-//! ranges without gaps; newer ones in a [`tail`] in memory. Both are a blob of id bytes, the ends of the ids in it,
-//! and a hash index of slots, so an id costs its bytes and some 15 more; opening reads none of them.
+//! ranges without gaps; newer ones in a [`tail`] in memory. Both are the ids one after another
+//! ([`record`]) and a hash index of where they stand, so an id costs its bytes and some 17 more; opening reads none of them.
 //!
 //! An id can be erased: its slot stays, with no bytes and out of the index, and is never given again.
 
 pub mod part;
+mod record;
 mod tail;
 
 use crate::error::ReadError;
@@ -45,7 +46,7 @@ pub fn hash_of(id: &[u8]) -> u64 {
 impl Inner {
     /// Has fetched what looking for these ids will read: a few ids together wait for memory once, not once each.
     fn warm(&self, ids: &[HashedId<'_>]) {
-        for step in [Warm::Index, Warm::End, Warm::Id] {
+        for step in [Warm::Index, Warm::Record] {
             for part in &self.parts {
                 ids.iter().for_each(|(_, hash)| part.warm(*hash, step));
             }
@@ -197,8 +198,8 @@ impl Dictionary {
     /// # Errors
     /// What the disk says.
     pub fn write_unsealed(&self, end: Slot, vfs: &dyn Vfs, path: &Path) -> std::io::Result<u64> {
-        let copy = self.read().tail.clone_until(end);
-        write_part(vfs, path, copy.slots().start, (copy.slots()).map(|slot| copy.id(slot)))
+        let ids = self.read().tail.below(end);
+        write_part(vfs, path, ids.slots(), ids.ids())
     }
 
     /// Takes a written part in and lets its ids out of memory.
@@ -237,11 +238,11 @@ impl Dictionary {
     /// A damaged part, or what the disk says.
     pub fn write_merged(parts: &[Arc<Part>], vfs: &dyn Vfs, path: &Path) -> Result<u64, MergeError> {
         let Some(first) = parts.first() else { return Ok(0) };
-        for part in parts {
-            part.verify()?;
-        }
-        let ids = parts.iter().flat_map(|part| part.slots().map(|slot| part.id(slot).expect("just verified")));
-        Ok(write_part(vfs, path, first.slots().start, ids)?)
+        let slots = first.slots().start..parts.last().unwrap_or(first).slots().end;
+        let mut damage = None;
+        let ids = parts.iter().flat_map(|part| part.ids()).map_while(|id| id.map_err(|error| damage = Some(error)).ok());
+        let written = write_part(vfs, path, slots, ids)?;
+        damage.map_or(Ok(written), |error| Err(error.into()))
     }
 
     /// Puts a merged part in the place of the parts it covers.
@@ -345,7 +346,7 @@ mod tests {
     fn an_erased_id_leaves_its_slot() {
         let vfs = MemoryVfs::default();
         let ids: [&[u8]; 3] = [b"a", b"", b"c"];
-        write_part(&vfs, &path(0), 0, ids.into_iter()).expect("write");
+        write_part(&vfs, &path(0), 0..ids.len() as Slot, ids.into_iter()).expect("write");
         let part = Arc::new(Part::open(&vfs, &path(0)).expect("open"));
         part.verify().expect("good");
         let dictionary = Dictionary::open(vec![part]).expect("no gap");
@@ -358,7 +359,7 @@ mod tests {
     fn damage_is_named() {
         let vfs = MemoryVfs::default();
         let ids: Vec<String> = (0..5_000).map(|number| format!("user-{number}")).collect();
-        write_part(&vfs, &path(0), 0, ids.iter().map(String::as_bytes)).expect("write");
+        write_part(&vfs, &path(0), 0..ids.len() as Slot, ids.iter().map(String::as_bytes)).expect("write");
         let len = vfs.files()[0].1;
         for bit in (0..len * 8).step_by(len / 30) {
             vfs.flip_bit(&path(0), bit);

@@ -1,19 +1,66 @@
 //! The ids that are not on disk as a part yet.
 
+use super::record::{GROUP, HEADER_BYTES, Header};
 use crate::ids::Slot;
 use hashbrown::HashTable;
 use std::ops::Range;
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Ids of consecutive slots, in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     first: Slot,
-    blob: Vec<u8>,
-    /// End of each id in the blob.
-    ends: Vec<usize>,
-    /// Slots less `first`, by hash of the id.
+    count: u32,
+    records: Records,
+    /// Position of every [`GROUP`]th record.
+    groups: Vec<u32>,
+    /// Positions of records by hash of the id.
     index: HashTable<u32>,
+}
+
+/// Records in chunks, so that growing copies nothing and wastes little. A position is the chunk's number and the place in
+/// it; a record lies in one chunk.
+#[derive(Clone, Debug, Default)]
+struct Records(Vec<Arc<Vec<u8>>>);
+
+const CHUNK_BITS: u32 = 20;
+const CHUNK_BYTES: usize = 1 << CHUNK_BITS;
+
+impl Records {
+    fn push(&mut self, header: Header, id: &[u8]) -> u32 {
+        let fits = |chunk: &Arc<Vec<u8>>| chunk.len() + header.record_len() <= CHUNK_BYTES;
+        if !self.0.last().is_some_and(fits) {
+            // The first chunk grows as it fills: a shard of few users stays small.
+            let capacity = if self.0.is_empty() { 0 } else { CHUNK_BYTES };
+            self.0.push(Arc::new(Vec::with_capacity(capacity)));
+        }
+        let number = self.0.len() - 1;
+        let chunk = Arc::make_mut(&mut self.0[number]);
+        let message = "the store checkpoints ids long before a shard has 4 GiB of them in memory";
+        let position = u32::try_from(number << CHUNK_BITS | chunk.len()).expect(message);
+        chunk.extend_from_slice(&header.to_bytes());
+        chunk.extend_from_slice(id);
+        position
+    }
+
+    /// The record at a position.
+    #[inline]
+    fn at(&self, position: u32) -> (Header, &[u8]) {
+        let place = position as usize & (CHUNK_BYTES - 1);
+        let record = &self.0[(position >> CHUNK_BITS) as usize][place..];
+        let (header, rest) = record.split_first_chunk::<HEADER_BYTES>().expect("a position of a record");
+        let header = Header::read(header);
+        (header, &rest[..usize::from(header.id_len)])
+    }
+
+    /// Where the next record is: behind this one, or at the begin of the next chunk.
+    fn next(&self, position: u32) -> u32 {
+        let behind = position as usize + self.at(position).0.record_len();
+        let chunk = position >> CHUNK_BITS;
+        let is_last = behind - ((chunk as usize) << CHUNK_BITS) >= self.0[chunk as usize].len();
+        if is_last { (chunk + 1) << CHUNK_BITS } else { behind as u32 }
+    }
 }
 
 impl Tail {
@@ -22,39 +69,56 @@ impl Tail {
     }
 
     pub(super) fn slots(&self) -> Range<Slot> {
-        self.first..self.first + self.ends.len() as u32
+        self.first..self.first + self.count
     }
 
     /// The id of a slot; empty if it is not here.
     pub(super) fn id(&self, slot: Slot) -> &[u8] {
-        slot.checked_sub(self.first).map_or(&[], |at| id_at(&self.blob, &self.ends, at as usize))
+        let Some(at) = slot.checked_sub(self.first).filter(|at| *at < self.count) else { return &[] };
+        let mut position = self.groups[(at / GROUP) as usize];
+        for _ in 0..at % GROUP {
+            position = self.records.next(position);
+        }
+        self.records.at(position).1
     }
 
     pub(super) fn find(&self, id: &[u8], hash: u64) -> Option<Slot> {
-        let same = |at: &u32| id_at(&self.blob, &self.ends, *at as usize) == id;
-        self.index.find(hash, same).map(|at| self.first + at)
+        let same = |position: &u32| self.records.at(*position).1 == id;
+        self.index.find(hash, same).map(|position| self.records.at(*position).0.slot)
     }
 
     pub(super) fn push(&mut self, id: &[u8], hash: u64) -> Slot {
-        let at = self.ends.len() as u32;
-        let slot = self.first.checked_add(at).expect("a shard has at most 2^32 users; use more shards");
-        self.blob.extend_from_slice(id);
-        self.ends.push(self.blob.len());
-        let (blob, ends) = (&self.blob, &self.ends);
-        self.index.insert_unique(hash, at, |at| xxh3_64(id_at(blob, ends, *at as usize)));
+        let slot = self.first.checked_add(self.count).expect("a shard has at most 2^32 users; use more shards");
+        let position = self.records.push(Header::of(slot, id), id);
+        if self.count.is_multiple_of(GROUP) {
+            self.groups.push(position);
+        }
+        self.count += 1;
+        let records = &self.records;
+        self.index.insert_unique(hash, position, |position| xxh3_64(records.at(*position).1));
         slot
     }
 
-    /// A copy of the ids below `end`, for writing; its index is empty.
-    pub(super) fn clone_until(&self, end: Slot) -> Tail {
-        let count = end.saturating_sub(self.first).min(self.ends.len() as u32) as usize;
-        let blob_len = if count == 0 { 0 } else { self.ends[count - 1] };
+    /// The ids below `end`, for writing: shares their bytes, and finds none.
+    pub(super) fn below(&self, end: Slot) -> Tail {
+        let count = end.saturating_sub(self.first).min(self.count);
         Tail {
             first: self.first,
-            blob: self.blob[..blob_len].to_vec(),
-            ends: self.ends[..count].to_vec(),
+            count,
+            records: self.records.clone(),
+            groups: self.groups[..count.div_ceil(GROUP) as usize].to_vec(),
             index: HashTable::new(),
         }
+    }
+
+    /// The ids by slot.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        let mut next = 0;
+        (0..self.count).map(move |_| {
+            let position = next;
+            next = self.records.next(position);
+            self.records.at(position).1
+        })
     }
 
     /// Forgets the ids below `end`.
@@ -68,12 +132,7 @@ impl Tail {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.blob.capacity() + self.ends.capacity() * size_of::<usize>() + self.index.allocation_size()
+        let records: usize = self.records.0.iter().map(|chunk| chunk.capacity()).sum();
+        records + self.groups.capacity() * size_of::<u32>() + self.index.allocation_size()
     }
-}
-
-fn id_at<'a>(blob: &'a [u8], ends: &[usize], at: usize) -> &'a [u8] {
-    let Some(end) = ends.get(at) else { return &[] };
-    let begin = if at == 0 { 0 } else { ends[at - 1] };
-    &blob[begin..*end]
 }

@@ -431,7 +431,8 @@ impl Store {
     fn is_full(&self) -> bool {
         let writer = held(&self.writer);
         let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
-        writer.memtable_bytes + writer.id_bytes + layers >= self.options.memory_bytes_max
+        let most_ids = self.options.memory_bytes_max.min(ID_BYTES_MAX);
+        writer.id_bytes >= most_ids || writer.memtable_bytes + writer.id_bytes + layers >= self.options.memory_bytes_max
     }
 
     /// The shard and slot of each user of a batch; new ids get theirs now.
@@ -543,8 +544,12 @@ fn note_list(pending: &mut HashSet<String>, audiences: &BTreeMap<String, Audienc
 /// Where a user is.
 type Place = (ShardId, Slot);
 
-/// What an id in memory costs besides its bytes: its end, its place in the hash table.
+/// What an id in memory costs besides its bytes: its record's header, its place in the hash table.
 const ID_BYTES_MORE: usize = 16;
+
+/// Memory of ids that waits for a checkpoint whatever the options say: a shard's dictionary has room for 4 GiB, of which
+/// one half may be on its way to disk.
+const ID_BYTES_MAX: usize = 1 << 30;
 
 fn shard_folder(folder: &Path, shard: usize) -> PathBuf {
     folder.join("shards").join(format!("{shard:04}"))
