@@ -341,12 +341,12 @@ fn ask(snapshot: &Snapshot, predicate: &Predicate) -> Duration {
     begun.elapsed()
 }
 
-/// All questions in turn, each of the newest snapshot; their times.
-fn in_turn(store: &Store) -> Vec<Duration> {
-    let mut times = Vec::new();
+/// All questions in turn, each of the newest snapshot; the times of each.
+fn in_turn(store: &Store) -> Vec<Vec<Duration>> {
+    let mut times = vec![Vec::new(); QUESTIONS.len()];
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(20) {
-        for (_, text) in QUESTIONS {
+        for ((_, text), times) in QUESTIONS.iter().zip(&mut times) {
             let snapshot = store.snapshot();
             times.push(ask(&snapshot, &predicate(&snapshot, text)));
         }
@@ -366,6 +366,7 @@ fn under_updates(store: Store, users: u64) {
     let stop = AtomicBool::new(false);
     let written = AtomicU64::new(0);
     let begun = Instant::now();
+    let mut layers = 0;
     let mut busy = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut live = Population { seed: 1, user_count: users }.live(&catalog).expect("same catalog");
@@ -385,16 +386,23 @@ fn under_updates(store: Store, users: u64) {
         });
         std::thread::sleep(Duration::from_secs(2));
         let busy = in_turn(&store);
+        layers = store.statistics().layers_max;
         stop.store(true, Ordering::Relaxed);
         busy
     });
     let rate = written.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
     let status = keeper.stop(false);
+    println!("\n{:<52} {:>11} {:>11} {:>11} {:>11}", "all questions in turn", "p50", "p99", "busy p50", "busy p99");
+    for (((title, _), idle), busy) in QUESTIONS.iter().zip(&mut idle).zip(&mut busy) {
+        let [idle, busy] = [idle, busy].map(|times| [percentile(times, 0.5), percentile(times, 0.99)]);
+        println!("{title:<52} {:>11.1?} {:>11.1?} {:>11.1?} {:>11.1?}", idle[0], idle[1], busy[0], busy[1]);
+    }
+    let [mut idle, mut busy] = [idle, busy].map(|times| times.concat());
     let [idle_p50, busy_p50] = [&mut idle, &mut busy].map(|times| percentile(times, 0.5));
     let [idle_p99, busy_p99] = [&mut idle, &mut busy].map(|times| percentile(times, 0.99));
-    println!("all questions in turn: p50 {idle_p50:.1?}, p99 {idle_p99:.1?}");
+    println!("{:<52} {idle_p50:>11.1?} {idle_p99:>11.1?} {busy_p50:>11.1?} {busy_p99:>11.1?}", "all of them");
     println!(
-        "under {rate:.0} tag values a second: p50 {busy_p50:.1?}, p99 {busy_p99:.1?}: {:.2} times the idle p99; {} checkpoints, {} merges",
+        "under {rate:.0} tag values a second, at most {layers} layers: {:.2} times the idle p99; {} checkpoints, {} merges",
         busy_p99.as_secs_f64() / idle_p99.as_secs_f64(),
         status.checkpoint_count,
         status.compaction_count,

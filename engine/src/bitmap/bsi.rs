@@ -99,6 +99,88 @@ pub struct Encoded {
     pub slices: Vec<RoaringBitmap>,
 }
 
+impl Encoded {
+    /// A layer's numbers, to be changed.
+    pub fn of(view: &NumberView<'_>) -> Encoded {
+        Encoded {
+            base: view.base,
+            exists: view.exists.to_bitmap(),
+            slices: view.slices.iter().map(BitmapView::to_bitmap).collect(),
+        }
+    }
+
+    /// Forgets the numbers of these users.
+    pub fn forget(&mut self, users: &RoaringBitmap) {
+        self.exists -= users;
+        self.slices.iter_mut().for_each(|slice| *slice -= users);
+    }
+
+    /// Takes over the numbers of other users; no user may be in both.
+    pub fn absorb(&mut self, mut others: Encoded) {
+        if self.exists.is_empty() || others.exists.is_empty() {
+            if self.exists.is_empty() {
+                *self = others;
+            }
+            return;
+        }
+        let base = self.base.min(others.base);
+        for numbers in [&mut *self, &mut others] {
+            numbers.add(numbers.base.wrapping_sub(base) as u64, u64::BITS as usize);
+            numbers.base = base;
+        }
+        self.exists |= others.exists;
+        self.slices.resize_with(self.slices.len().max(others.slices.len()), RoaringBitmap::new);
+        self.slices.iter_mut().zip(others.slices).for_each(|(slice, other)| *slice |= other);
+    }
+
+    /// Makes the least number the base, so that there are as few slices as can be.
+    pub fn tighten(&mut self) {
+        if self.exists.is_empty() {
+            *self = Encoded::default();
+            return;
+        }
+        let (mut least, mut smallest) = (0_u64, self.exists.clone());
+        for (bit, slice) in self.slices.iter().enumerate().rev() {
+            let clear = &smallest - slice;
+            if clear.is_empty() {
+                least |= 1 << bit;
+            } else {
+                smallest = clear;
+            }
+        }
+        // No sum is below the least, so taking it off borrows from nowhere: adding its complement, cut off, is the same.
+        self.add(least.wrapping_neg(), self.slices.len());
+        self.base = self.base.wrapping_add(least as i64);
+        while self.slices.last().is_some_and(RoaringBitmap::is_empty) {
+            self.slices.pop();
+        }
+    }
+
+    /// Adds a number to every slice sum, modulo 2^`width`: a ripple-carry adder.
+    fn add(&mut self, number: u64, width: usize) {
+        let mut carry = RoaringBitmap::new();
+        for bit in 0..width {
+            if number >> bit == 0 && carry.is_empty() {
+                return;
+            }
+            if bit == self.slices.len() {
+                self.slices.push(RoaringBitmap::new());
+            }
+            let slice = &mut self.slices[bit];
+            if number >> bit & 1 == 1 {
+                let next = &*slice | &carry;
+                *slice ^= carry;
+                *slice = &self.exists - &*slice;
+                carry = next;
+            } else {
+                let next = &*slice & &carry;
+                *slice ^= carry;
+                carry = next;
+            }
+        }
+    }
+}
+
 /// Slices numbers; slots must rise.
 ///
 /// # Panics
@@ -120,7 +202,7 @@ pub fn encode(numbers: &[(u32, i64)]) -> Encoded {
     Encoded { base, exists, slices: slices.into_iter().map(rising).collect() }
 }
 
-/// All numbers of one layer, by rising slot.
+/// All numbers of one layer, by rising slot; what checks compare with.
 pub fn decode(view: &NumberView<'_>) -> Vec<(u32, i64)> {
     let mut numbers: Vec<(u32, i64)> = view.exists.iter().map(|slot| (slot, 0)).collect();
     for (bit, slice) in view.slices.iter().enumerate() {
@@ -136,4 +218,44 @@ pub fn decode(view: &NumberView<'_>) -> Vec<(u32, i64)> {
     }
     numbers.iter_mut().for_each(|(_, number)| *number = number.wrapping_add(view.base));
     numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn number() -> impl Strategy<Value = i64> {
+        prop_oneof![0..20i64, -1_000..1_000i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)]
+    }
+
+    fn numbers() -> impl Strategy<Value = BTreeMap<u32, i64>> {
+        proptest::collection::btree_map(0..150_000u32, number(), 0..40)
+    }
+
+    fn encoded(numbers: &BTreeMap<u32, i64>) -> Encoded {
+        encode(&numbers.iter().map(|(slot, number)| (*slot, *number)).collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #[test]
+        fn layers_become_what_their_numbers_encode_to(layers in proptest::collection::vec(numbers(), 1..5), gone in numbers()) {
+            let (mut seen, mut expected) = (RoaringBitmap::new(), BTreeMap::new());
+            seen.extend(gone.keys());
+            let mut merged = Encoded::default();
+            for layer in &layers {
+                let mut here = encoded(layer);
+                here.forget(&seen);
+                merged.absorb(here);
+                for (slot, number) in layer {
+                    if seen.insert(*slot) {
+                        expected.insert(*slot, *number);
+                    }
+                }
+            }
+            merged.tighten();
+            prop_assert_eq!(merged, encoded(&expected));
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! posting that only one input has, and no newer layer hides anything of, is copied as it stands.
 
 use super::{Key, Part, Segment, SegmentWriter};
-use crate::bitmap::bsi::{self, NumberView};
+use crate::bitmap::bsi::{Encoded, NumberView};
 use crate::error::ReadError;
 use crate::ids::TagId;
 use roaring::RoaringBitmap;
@@ -208,7 +208,7 @@ impl TagMerger<'_> {
         Ok(result)
     }
 
-    /// Numbers are spread out, layered and sliced again, since bases and widths differ.
+    /// Numbers are layered slice by slice, once they have one base.
     fn numbers(&self, writer: &mut SegmentWriter) -> Result<(), MergeError> {
         let holders: Vec<usize> =
             (0..self.inputs.len()).filter(|at| self.inputs[*at].cardinality(self.key(Part::Exists)) > 0).collect();
@@ -217,16 +217,17 @@ impl TagMerger<'_> {
         {
             return self.copy_numbers(writer, &self.inputs[*only]);
         }
-        let mut numbers: Vec<(u32, i64)> = Vec::new();
+        let mut merged = Encoded::default();
         for at in holders {
-            let Some(view) = number_view(&self.inputs[at], self.tag)? else { continue };
-            let newer = &self.hidden.newer[at];
-            numbers.extend(bsi::decode(&view).into_iter().filter(|(slot, _)| !newer.contains(*slot)));
+            if let Some(view) = number_view(&self.inputs[at], self.tag)? {
+                let mut numbers = Encoded::of(&view);
+                numbers.forget(&self.hidden.newer[at]);
+                merged.absorb(numbers);
+            }
         }
-        numbers.sort_unstable_by_key(|(slot, _)| *slot);
-        let encoded = bsi::encode(&numbers);
-        self.put(writer, Part::Exists, encoded.base, encoded.exists)?;
-        for (bit, slice) in encoded.slices.into_iter().enumerate() {
+        merged.tighten();
+        self.put(writer, Part::Exists, merged.base, merged.exists)?;
+        for (bit, slice) in merged.slices.into_iter().enumerate() {
             self.put(writer, Part::Slice(bit as u8), 0, slice)?;
         }
         Ok(())
@@ -265,6 +266,7 @@ pub fn number_view(segment: &Segment, tag: TagId) -> Result<Option<NumberView<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bitmap::bsi;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

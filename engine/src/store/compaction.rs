@@ -94,10 +94,12 @@ impl Store {
     pub fn compact(&self) -> Result<Option<StepReport>, WriteError> {
         let mut compacting = held(&self.compacting);
         self.log.check()?;
-        if let Some(report) = self.compact_segments(&mut compacting)? {
+        // Parts first: under a load segments are always due, and every new id is looked for in each part. Parts are due
+        // seldom enough to leave room for segments.
+        if let Some(report) = self.compact_dictionary(&mut compacting)? {
             return Ok(Some(report));
         }
-        self.compact_dictionary(&mut compacting)
+        self.compact_segments(&mut compacting)
     }
 
     fn compact_segments(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {
