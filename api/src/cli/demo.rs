@@ -136,7 +136,7 @@ fn load(store: &Store, data_set: DataSet, arguments: &Arguments) -> Result<(), E
     bar.finish_and_clear();
     store.forget_source("demo");
     store.checkpoint().map_err(Failure::from)?;
-    while store.compact().map_err(Failure::from)?.is_some() {}
+    while store.compact_fully().map_err(Failure::from)?.is_some() {}
     let elapsed = started.elapsed();
     println!(
         "Loaded {} tag values in {:.1} s ({} a second); the index takes {} KiB.",

@@ -161,7 +161,7 @@ fn load(folder: &Path, users: u64) {
     store.forget_source("load");
     store.checkpoint().expect("checkpoint");
     let loaded = begun.elapsed();
-    while let Some(step) = store.compact().expect("compact") {
+    while let Some(step) = store.compact_fully().expect("compact") {
         rewritten.fetch_add(step.bytes_written, Ordering::Relaxed);
     }
     let statistics = store.statistics();

@@ -92,6 +92,18 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the files stay as they were.
     pub fn compact(&self) -> Result<Option<StepReport>, WriteError> {
+        self.compact_runs(due)
+    }
+
+    /// The same, down to one segment a shard, whatever their sizes: what is read best, for data that has come to rest.
+    ///
+    /// # Errors
+    /// As [`Store::compact`].
+    pub fn compact_fully(&self) -> Result<Option<StepReport>, WriteError> {
+        self.compact_runs(|sizes| (sizes.len() > 1).then_some(0..sizes.len()))
+    }
+
+    fn compact_runs(&self, due: impl Fn(&[u64]) -> Option<Range<usize>>) -> Result<Option<StepReport>, WriteError> {
         let mut compacting = held(&self.compacting);
         self.log.check()?;
         // Parts first: under a load segments are always due, and every new id is looked for in each part. Parts are due
@@ -99,11 +111,15 @@ impl Store {
         if let Some(report) = self.compact_dictionary(&mut compacting)? {
             return Ok(Some(report));
         }
-        self.compact_segments(&mut compacting)
+        self.compact_segments(&mut compacting, due)
     }
 
-    fn compact_segments(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {
-        let Some(due) = self.segments_due(compacting) else { return Ok(None) };
+    fn compact_segments(
+        &self,
+        compacting: &mut Compacting,
+        due: impl Fn(&[u64]) -> Option<Range<usize>>,
+    ) -> Result<Option<StepReport>, WriteError> {
+        let Some(due) = self.segments_due(compacting, due) else { return Ok(None) };
         let (shard, run) = (due.shard, due.run);
         let rules = held(&self.writer).merge_rules(Some(&self.snapshot()));
         let id = self.new_file();
@@ -130,7 +146,7 @@ impl Store {
     }
 
     /// The longest run that is due.
-    fn segments_due(&self, compacting: &Compacting) -> Option<Due> {
+    fn segments_due(&self, compacting: &Compacting, due: impl Fn(&[u64]) -> Option<Range<usize>>) -> Option<Due> {
         let layers = held(&self.layers);
         let sound = layers.shards.iter().enumerate().filter(|(number, _)| !compacting.damaged.contains(number));
         let runs = sound.filter_map(|(number, shard)| {

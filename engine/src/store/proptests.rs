@@ -165,6 +165,7 @@ enum Step {
     Publish,
     Checkpoint,
     Compact,
+    CompactFully,
     Reopen,
 }
 
@@ -174,6 +175,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Publish),
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Compact),
+        1 => Just(Step::CompactFully),
         1 => Just(Step::Reopen),
     ]
 }
@@ -191,6 +193,11 @@ fn take(store: Store, vfs: &MemoryVfs, step: &Step) -> Result<Store, OpenError> 
             store.checkpoint()?;
         }
         Step::Compact => while store.compact()?.is_some() {},
+        Step::CompactFully => {
+            while store.compact_fully()?.is_some() {}
+            let statistics = store.statistics();
+            assert!(statistics.segments <= statistics.shards, "{statistics:?}");
+        }
         Step::Reopen => {
             drop(store);
             return open(vfs);
