@@ -267,8 +267,11 @@ pub(super) fn value_layers<'p>(
 /// The layers of a number tag.
 pub(super) fn number_layers(layers: &[Arc<Segment>], tag: TagId) -> Result<Vec<NumberLayer<'_>>, ReadError> {
     let stack = stack(layers, |segment, bottom| {
+        let numbers = number_view(segment, tag)?;
         let touched = if bottom { None } else { posting(segment, Key { tag, part: Part::Touched })? };
-        Ok((number_view(segment, tag)?, touched.into_iter().collect()))
+        // Where nobody's number was unset, those who have one are all who were touched, and hide what is below as well.
+        let has_unset = |touched: &BitmapView<'_>| numbers.as_ref().is_none_or(|view| view.exists.len() != touched.len());
+        Ok((numbers.clone(), touched.filter(has_unset).into_iter().collect()))
     })?;
     Ok(stack.into_iter().map(|(mask, numbers)| NumberLayer { mask, numbers }).collect())
 }

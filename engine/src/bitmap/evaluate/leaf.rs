@@ -5,6 +5,7 @@
 //! their own members, and in the usual chunk, where one layer alone has containers, its container is the answer as it lies.
 
 use super::cursor::{Counted, Cursor};
+use super::patch::{PATCH_LEN_MAX, Patched};
 use super::range::{Fits, RangeLeaf};
 use super::scratch::{ArrayBuffer, Scratch};
 use crate::bitmap::chunk_set::CHUNK_LEN;
@@ -22,6 +23,8 @@ pub(crate) struct Leaf<'a> {
     layers: Vec<LeafLayer<'a>>,
     /// The current chunk's steps, oldest first.
     steps: Vec<Step<'a>>,
+    /// Positions in the steps after the first, if all of these are arrays.
+    change_len: Option<usize>,
     upper: u32,
     guess: u32,
 }
@@ -48,6 +51,18 @@ enum Step<'a> {
     AddRange(usize, Counted<'a>),
 }
 
+impl Step<'_> {
+    /// Its positions, if it comes down to an array.
+    fn array_len(&self) -> Option<usize> {
+        match self {
+            Step::Remove(Container::Array(array)) => Some(array.len()),
+            Step::Add(added) if matches!(added.container, Container::Array(_)) => Some(added.len as usize),
+            Step::AddRange(_, exists) => few_of(exists.container).map(<[Le16]>::len),
+            _ => None,
+        }
+    }
+}
+
 /// What a leaf is in the current chunk.
 pub(crate) enum Now<'a> {
     /// Nobody.
@@ -63,7 +78,7 @@ impl<'a> Leaf<'a> {
         // What lies below a layer that decides everybody is never seen.
         let seen = layers.iter().position(|layer| matches!(layer.mask, Mask::All)).map_or(layers.len(), |all| all + 1);
         let layers = layers[..seen].iter().rev().map(LeafLayer::new).collect();
-        Leaf { layers, steps: Vec::new(), upper: 0, guess: 0 }
+        Leaf { layers, steps: Vec::new(), change_len: None, upper: 0, guess: 0 }
     }
 
     /// The bitmap this leaf is in every chunk, if it is one.
@@ -114,17 +129,19 @@ impl<'a> Leaf<'a> {
                 LeafValue::Empty => None,
                 LeafValue::Bitmap(cursor) => cursor.container(chunk).map(|found| (found, Step::Add(found), found.len)),
                 LeafValue::Range(range) => range.container(chunk).and_then(|exists| {
-                    if !self.steps.is_empty() {
+                    let fits = range.turn_to(chunk, exists.len);
+                    if !self.steps.is_empty() && !matches!(fits, Fits::Everybody) {
                         self.steps.push(Step::Remove(exists.container));
                     }
-                    match range.turn_to(chunk, exists.len) {
+                    match fits {
                         Fits::Nobody => None,
                         Fits::Everybody => Some((exists, Step::Add(exists), exists.len)),
                         Fits::Some(guess) => Some((exists, Step::AddRange(index, exists), guess)),
                     }
                 }),
             };
-            if let Some((found, step, guess)) = found {
+            let is_everybody = matches!(self.steps.as_slice(), [Step::Add(found)] if found.is_full());
+            if let Some((found, step, guess)) = found.filter(|_| !is_everybody) {
                 self.steps.push(step);
                 self.upper += found.len;
                 self.guess += guess;
@@ -132,6 +149,7 @@ impl<'a> Leaf<'a> {
         }
         self.upper = self.upper.min(CHUNK_LEN);
         self.guess = self.guess.min(CHUNK_LEN);
+        self.change_len = self.steps.iter().skip(1).map(Step::array_len).sum();
     }
 
     /// At most this many members in the current chunk.
@@ -213,6 +231,37 @@ impl<'a> Leaf<'a> {
             scratch.give_array(std::mem::replace(&mut members, changed));
         }
         Some(members)
+    }
+
+    /// The first step's container and the others as changes of it, if they are few and it is not.
+    pub(crate) fn patched(&self, scratch: &mut Scratch) -> Option<Patched<'a>> {
+        let (base, changes) = self.base_and_changes()?;
+        let mut patched = Patched::new(base, scratch);
+        for step in changes {
+            match *step {
+                Step::Remove(Container::Array(removed)) => patched.remove(removed, scratch),
+                Step::Add(Counted { container: Container::Array(added), .. }) => patched.add(added, scratch),
+                Step::AddRange(index, exists) if let Some(exists) = few_of(exists.container) => {
+                    let fitting = self.range(index).few(exists, scratch);
+                    patched.add(&fitting, scratch);
+                    scratch.give_array(fitting);
+                }
+                _ => unreachable!("changes are arrays"),
+            }
+        }
+        Some(patched.tighten(scratch))
+    }
+
+    /// See [`Leaf::patched`]: what it works with.
+    fn base_and_changes(&self) -> Option<(Counted<'a>, &[Step<'a>])> {
+        let (Step::Add(base), changes) = self.steps.split_first()? else { return None };
+        let is_big = !matches!(base.container, Container::Array(_));
+        (is_big && self.change_len.is_some_and(|len| len > 0 && len <= PATCH_LEN_MAX)).then_some((*base, changes))
+    }
+
+    /// Changes of a container that is otherwise taken as it lies, if that is what the leaf is in the current chunk.
+    pub(crate) fn patch_len(&self) -> Option<usize> {
+        self.base_and_changes().and(self.change_len)
     }
 
     /// Writes the members of the current chunk; answers how many.

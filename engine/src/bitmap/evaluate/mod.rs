@@ -14,6 +14,7 @@ pub mod count_each;
 pub(crate) mod cursor;
 pub(crate) mod leaf;
 mod pair;
+mod patch;
 mod plan;
 mod range;
 mod run;

@@ -151,7 +151,11 @@ fn of_leaf(leaf: &Leaf<'_>) -> Outlook {
         },
         Now::Composed => {
             let passes = leaf.passes() as u32;
-            ((passes + 1) * PASS_COST, passes)
+            let cost = match leaf.patch_len() {
+                Some(changes) => PASS_COST + 4 * changes as u32,
+                None => (passes + 1) * PASS_COST,
+            };
+            (cost, passes)
         }
     };
     Outlook { upper: leaf.upper(), guess: leaf.guess(), cost, probes }

@@ -7,6 +7,7 @@
 
 use super::cursor::Counted;
 use super::leaf::{self, Leaf, Now};
+use super::patch::Patched;
 use super::plan::{Plan, Step};
 use super::scratch::{ArrayBuffer, Operand, Scratch, WordBuffer};
 use super::set::Set;
@@ -157,9 +158,22 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
+    /// A leaf that is one container and few changes, which do not have to be made.
+    fn patched(&mut self, node: usize) -> Option<Patched<'a>> {
+        match self.plan.steps[node] {
+            Step::Leaf(leaf) if self.recorder.is_none() && self.plan.uses[node] <= 1 => {
+                self.leaves[leaf].patched(self.scratch)
+            }
+            _ => None,
+        }
+    }
+
     fn composed(&mut self, leaf: usize) -> Set<'a> {
         if let Some(few) = self.leaves[leaf].few(self.scratch) {
             return Set::of_array(few, self.scratch);
+        }
+        if let Some(patched) = self.leaves[leaf].patched(self.scratch) {
+            return patched.into_set(self.scratch);
         }
         let mut words = self.scratch.take_words();
         let len = self.leaves[leaf].load(&mut words, self.scratch);
@@ -237,6 +251,9 @@ impl<'r, 'a> Run<'r, 'a> {
         match few {
             Ok(array) => self.retain(array, node, keep),
             Err(set) => {
+                if let Some(patched) = self.patched(node) {
+                    return patched.restrict(set, keep, self.scratch);
+                }
                 let other = self.members(node);
                 let result = if keep {
                     set.and_any(other.as_container(), self.scratch)
@@ -261,6 +278,11 @@ impl<'r, 'a> Run<'r, 'a> {
             self.probe(node, array, &mut mask[..words]);
             let count = mask[..words].iter().map(|word| word.count_ones()).sum();
             self.scratch.give_mask(mask);
+            return count;
+        }
+        if let Some(patched) = self.patched(node) {
+            let count = patched.common_count(self.scratch.level, set.as_container());
+            patched.free(self.scratch);
             return count;
         }
         let other = self.members(node);
@@ -397,6 +419,12 @@ impl<'r, 'a> Run<'r, 'a> {
         for (index, node) in operands.iter().enumerate().filter(|(_, node)| self.outlook[**node].upper != 0) {
             if let Some(next) = operands.get(index + 1) {
                 self.prefetch(*next);
+            }
+            if let Some(words) = &mut target
+                && let Some(patched) = self.patched(*node)
+            {
+                patched.add_to(words, self.scratch);
+                continue;
             }
             let set = self.members(*node);
             let Some(words) = &mut target else {

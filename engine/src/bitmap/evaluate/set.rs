@@ -175,6 +175,27 @@ impl<'a> Set<'a> {
         result
     }
 
+    /// Without `gone`, which are members, and with `back`, which are not.
+    pub(crate) fn exchange(self, gone: &[Le16], back: &[Le16], scratch: &mut Scratch) -> Set<'a> {
+        if gone.is_empty() && back.is_empty() {
+            return self;
+        }
+        if matches!(self, Set::Empty | Set::Array(_)) && self.len() as usize + back.len() <= ARRAY_LEN_MAX {
+            let mut fewer = scratch.take_array();
+            let Container::Array(members) = self.as_container() else { unreachable!("just looked at") };
+            fewer.len = kernels::without(members, gone, &mut fewer.room);
+            self.free(scratch);
+            let mut array = scratch.take_array();
+            array.len = kernels::with(&fewer, back, &mut array.room);
+            scratch.give_array(fewer);
+            return Set::of_array(array, scratch);
+        }
+        let (mut words, len) = self.into_words(scratch);
+        kernels::remove_array(&mut words, gone);
+        kernels::add_array(&mut words, back);
+        Set::of_words(words, len - gone.len() as u32 + back.len() as u32, scratch)
+    }
+
     /// `self & !other`.
     pub(crate) fn and_not_any(self, other: Container<'_>, scratch: &mut Scratch) -> Set<'a> {
         let level = scratch.level;
