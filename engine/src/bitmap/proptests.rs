@@ -145,6 +145,36 @@ fn leaf() -> impl Strategy<Value = Vec<ModelLayer>> {
     ]
 }
 
+/// Chunks of which every container is of this kind, or absent.
+fn set_of(part: impl Strategy<Value = Part>) -> impl Strategy<Value = Stored> {
+    let parts = vec(proptest::option::weighted(0.9, part), CHUNKS as usize);
+    (parts, any::<bool>()).prop_map(|(parts, runs)| {
+        let parts = parts.into_iter().zip(0..).filter_map(|(part, chunk)| Some(part?.slots(chunk)));
+        (parts.flatten().collect(), runs)
+    })
+}
+
+fn big() -> impl Strategy<Value = Stored> {
+    set_of((any::<u64>(), 30..=250_u8).prop_map(|(seed, keep_of_256)| Part::Dense { seed, keep_of_256 }))
+}
+
+/// A big bottom under layers that decide few, as when updates arrive.
+fn updated() -> impl Strategy<Value = Vec<ModelLayer>> {
+    let few = || set_of(vec(any::<u16>(), 1..200).prop_map(Part::Few));
+    let value = prop_oneof![
+        1 => Just(ModelValue::Empty),
+        4 => few().prop_map(ModelValue::Bitmap),
+        1 => (numbers(), range(), few()).prop_map(|(numbers, range, users)| {
+            ModelValue::InRange(Box::new(ModelNumbers { users, ..numbers }), range)
+        }),
+    ];
+    let layer = (vec(few(), 0..2), value).prop_map(|(masks, value)| ModelLayer { mask: Some(masks), value });
+    (vec(layer, 1..5), big()).prop_map(|(mut layers, bottom)| {
+        layers.push(ModelLayer { mask: None, value: ModelValue::Bitmap(bottom) });
+        layers
+    })
+}
+
 /// The layering rule, word for word.
 fn leaf_members(layers: &[ModelLayer]) -> Set {
     let mut open: Set = (0..SLOTS).collect();
@@ -337,6 +367,32 @@ proptest! {
         let root = *evaluator.records().last().expect("one a node");
         prop_assert_eq!(root.members, expected.len() as u64);
         prop_assert_eq!(root.chunks_visited + root.chunks_skipped, chunks.len() as u64);
+    }
+
+    #[test]
+    fn updated_leaves_meet_anything(
+        a in updated(),
+        b in prop_oneof![3 => big().prop_map(|set| vec![ModelLayer { mask: None, value: ModelValue::Bitmap(set) }]), 1 => leaf(), 2 => updated()],
+        combine in prop_oneof![
+            Just(Combine::And(vec![0, 1])),
+            Just(Combine::Or(vec![0, 1])),
+            Just(Combine::AndNot(0, 1)),
+            Just(Combine::AndNot(1, 0)),
+            Just(Combine::Xor(0, 1)),
+            Just(Combine::AtLeast(2, vec![0, 1])),
+        ],
+    ) {
+        let mut arena = Arena(Vec::new());
+        let stored: Vec<_> = [&a, &b].map(|leaf| store_leaf(&mut arena, leaf)).into();
+        let leaves = stored.iter().zip([&a, &b]).map(|(stored, model)| (layers(&arena, stored), leaf_members(model)));
+        let (program, expected) = build(leaves.collect(), &[combine]);
+        let mut evaluator = Evaluator::new(&program);
+        for chunk in 0..CHUNKS {
+            let members = expected.range(chunk << 16..=chunk << 16 | 0xFFFF).count();
+            prop_assert_eq!(evaluator.count(chunk as u16) as usize, members);
+        }
+        let chunks: Vec<u16> = (0..CHUNKS as u16).collect();
+        prop_assert_eq!(collect(&mut evaluator, &chunks), expected);
     }
 
     #[test]
