@@ -65,12 +65,7 @@ fn tags_of(segment: &Segment) -> Vec<TagId> {
     while at < segment.entry_count() {
         let tag = segment.key_at(at).tag;
         tags.push(tag);
-        let (mut low, mut high) = (at + 1, segment.entry_count());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if segment.key_at(middle).tag <= tag { low = middle + 1 } else { high = middle }
-        }
-        at = low;
+        at = segment.entries(tag).end;
     }
     tags
 }
@@ -250,17 +245,22 @@ impl TagMerger<'_> {
 /// # Errors
 /// [`ReadError::Corrupt`] if a posting is damaged.
 pub fn number_view(segment: &Segment, tag: TagId) -> Result<Option<NumberView<'_>>, ReadError> {
-    let Some(exists) = segment.posting(Key { tag, part: Part::Exists })? else { return Ok(None) };
-    let mut slices = Vec::new();
-    for (part, _) in segment.parts(tag) {
-        let Part::Slice(bit) = part else { continue };
-        if let Some(posting) = segment.posting(Key { tag, part })? {
-            // A slice in which no bit is set is not stored.
-            slices.resize(usize::from(bit), crate::bitmap::view::BitmapView::EMPTY);
-            slices.push(posting.bitmap);
+    let mut view = None;
+    for number in segment.entries(tag) {
+        match (segment.key_at(number).part, &mut view) {
+            (Part::Exists, None) => {
+                let exists = segment.posting_at(number)?;
+                view = Some(NumberView { exists: exists.bitmap, base: exists.aux, slices: Vec::with_capacity(32) });
+            }
+            (Part::Slice(bit), Some(view)) => {
+                // A slice in which no bit is set is not stored.
+                view.slices.resize(usize::from(bit), crate::bitmap::view::BitmapView::EMPTY);
+                view.slices.push(segment.posting_at(number)?.bitmap);
+            }
+            _ => {}
         }
     }
-    Ok(Some(NumberView { exists: exists.bitmap, base: exists.aux, slices }))
+    Ok(view)
 }
 
 #[cfg(test)]

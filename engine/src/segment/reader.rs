@@ -152,10 +152,6 @@ impl Segment {
         &self.key_bytes()[begin..self.entry(number).key_end]
     }
 
-    fn decoded_key(&self, number: usize) -> Key<'_> {
-        format::decode_key(self.key_of(number)).expect("checked when opened")
-    }
-
     fn find(&self, key: Key<'_>) -> Option<usize> {
         let mut encoded = Vec::with_capacity(64);
         format::encode_key(key, &mut encoded);
@@ -223,21 +219,26 @@ impl Segment {
 
     /// The key at a place in key order.
     pub fn key_at(&self, number: usize) -> Key<'_> {
-        self.decoded_key(number)
+        format::decode_key(self.key_of(number)).expect("checked when opened")
+    }
+
+    /// The places of one tag's postings, which are in key order.
+    pub fn entries(&self, tag: TagId) -> Range<usize> {
+        let first_not_below = |tag: u64| {
+            let (mut low, mut high) = (0, self.entry_count());
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let prefix = self.key_of(middle).first_chunk::<4>().expect("a key begins with its tag");
+                if u64::from(u32::from_be_bytes(*prefix)) < tag { low = middle + 1 } else { high = middle }
+            }
+            low
+        };
+        first_not_below(tag.0.into())..first_not_below(u64::from(tag.0) + 1)
     }
 
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.
     pub fn parts(&self, tag: TagId) -> impl Iterator<Item = (Part<'_>, u64)> {
-        let prefix = tag.0.to_be_bytes();
-        let (mut low, mut high) = (0, self.entry_count());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.key_of(middle)[..4] < prefix[..] { low = middle + 1 } else { high = middle }
-        }
-        (low..self.entry_count())
-            .map(|number| (self.decoded_key(number), u64::from(self.entry(number).cardinality)))
-            .take_while(move |(key, _)| key.tag == tag)
-            .map(|(key, cardinality)| (key.part, cardinality))
+        { self.entries(tag) }.map(|number| (self.key_at(number).part, self.entry(number).cardinality.into()))
     }
 
     /// Verifies all of it: checksums, directory order, every container.
@@ -251,7 +252,7 @@ impl Segment {
             let entry = self.entry(number);
             let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
             self.validate(&entry, bytes)?;
-            if self.find(self.decoded_key(number)) != Some(number) {
+            if self.find(self.key_at(number)) != Some(number) {
                 return Err(self.file.corrupt(self.index.start as u64, "the hash index misses a key"));
             }
         }

@@ -6,7 +6,7 @@
 //! are decided in most chunks this way.
 
 use super::cursor::{Counted, Cursor};
-use super::leaf::load;
+use super::leaf::{add, load, remove};
 use super::scratch::{ArrayBuffer, Scratch, WordBuffer};
 use crate::bitmap::bsi::{Bounds, NumberRange, NumberView};
 use crate::bitmap::kernels::{self, RangeScan};
@@ -94,6 +94,13 @@ impl<'a> RangeLeaf<'a> {
         }
         self.now.low = (!is_least).then_some(near);
         self.now.high = (!is_greatest).then_some(far);
+        // Below the lowest bit that can fail, everything passes.
+        let passing_low = self.now.low.map_or(u64::BITS, u64::trailing_zeros);
+        let passing = self.now.high.map_or(u64::BITS, u64::trailing_ones).min(passing_low);
+        self.now.slices.drain(..passing as usize);
+        for bound in [&mut self.now.low, &mut self.now.high] {
+            *bound = bound.map(|bound| bound >> passing);
+        }
         let whole = (self.now.slices.len() as f64).exp2();
         let share = (far.wrapping_sub(near) as f64 + 1.0) / whole;
         Fits::Some((f64::from(exists) * share.min(1.0)) as u32 + 1)
@@ -111,31 +118,36 @@ impl<'a> RangeLeaf<'a> {
 
     /// Writes who fits in the current chunk; answers how many.
     pub(crate) fn load(&self, target: &mut Words, exists: Container<'a>, scratch: &mut Scratch) -> u32 {
-        let mut held: [Option<Box<WordBuffer>>; 65] = [const { None }; 65];
-        for (held, container) in held.iter_mut().zip(self.now.slices.iter().chain([&exists])) {
-            if !matches!(container, Container::Words(_)) {
-                let mut words = scratch.take_words();
-                load(*container, &mut words);
-                *held = Some(words);
+        let split = self.sparse_from();
+        let (slices, sparse) = self.now.slices.split_at(split);
+        let below = |bound: u64| bound & low_bits(split);
+        let scan = Scan { slices, low: self.now.low.map(below), high: self.now.high.map(below) };
+        if sparse.is_empty() {
+            return scan.load(target, exists, scratch);
+        }
+        // A number with a bit among the sparse slices is above any bound that has none there.
+        let scan = Scan {
+            low: scan.low.filter(|low| *low > 0),
+            high: scan.high.filter(|high| *high < low_bits(split)),
+            ..scan
+        };
+        scan.load(target, exists, scratch);
+        for slice in sparse {
+            match self.now.high {
+                Some(_) => remove(scratch.level, target, *slice),
+                None => add(scratch.level, target, *slice),
             }
         }
-        let count = self.now.slices.len();
-        let words = |index: usize, container: Container<'a>| match (&held[index], container) {
-            (Some(held), _) => &***held,
-            (None, Container::Words(words)) => words,
-            (None, _) => unreachable!("what is not words is held"),
-        };
-        let exists = words(count, exists);
-        let mut slices = [exists; 64];
-        for (index, container) in self.now.slices.iter().enumerate() {
-            slices[index] = words(index, *container);
-        }
-        let scan = RangeScan { exists, slices: &slices[..count], low: self.now.low, high: self.now.high };
-        let len = kernels::range(scratch.level, target, &scan);
-        for words in held.into_iter().flatten() {
-            scratch.give_words(words);
-        }
-        len
+        kernels::count(scratch.level, target)
+    }
+
+    /// The first of the uppermost slices that can be put right after the others were compared, because they hold few and
+    /// no bound has a bit there: the rare large numbers.
+    fn sparse_from(&self) -> usize {
+        let slices = &self.now.slices;
+        let dense = slices.iter().rposition(|slice| matches!(slice, Container::Words(_))).map_or(0, |last| last + 1);
+        let bits = self.now.low.unwrap_or(0) | self.now.high.unwrap_or(0);
+        dense.max((u64::BITS - bits.leading_zeros()) as usize).min(slices.len())
     }
 
     /// Who fits of all who have a number in the current chunk.
@@ -180,6 +192,52 @@ impl<'a> RangeLeaf<'a> {
             scratch.give_mask(mask);
         }
     }
+}
+
+/// A comparison of some slices with bounds over them; `None` does not restrict.
+struct Scan<'s, 'a> {
+    slices: &'s [Container<'a>],
+    low: Option<u64>,
+    high: Option<u64>,
+}
+
+impl<'a> Scan<'_, 'a> {
+    fn load(&self, target: &mut Words, exists: Container<'a>, scratch: &mut Scratch) -> u32 {
+        if self.low.is_none() && self.high.is_none() {
+            load(exists, target);
+            return kernels::count(scratch.level, target);
+        }
+        let mut held: [Option<Box<WordBuffer>>; 65] = [const { None }; 65];
+        for (held, container) in held.iter_mut().zip(self.slices.iter().chain([&exists])) {
+            if !matches!(container, Container::Words(_)) {
+                let mut words = scratch.take_words();
+                load(*container, &mut words);
+                *held = Some(words);
+            }
+        }
+        let count = self.slices.len();
+        let words = |index: usize, container: Container<'a>| match (&held[index], container) {
+            (Some(held), _) => &***held,
+            (None, Container::Words(words)) => words,
+            (None, _) => unreachable!("what is not words is held"),
+        };
+        let exists = words(count, exists);
+        let mut slices = [exists; 64];
+        for (index, container) in self.slices.iter().enumerate() {
+            slices[index] = words(index, *container);
+        }
+        let scan = RangeScan { exists, slices: &slices[..count], low: self.low, high: self.high };
+        let len = kernels::range(scratch.level, target, &scan);
+        for words in held.into_iter().flatten() {
+            scratch.give_words(words);
+        }
+        len
+    }
+}
+
+/// The lowest `count` bits; all of them from 64 on.
+fn low_bits(count: usize) -> u64 {
+    1_u64.checked_shl(count as u32).map_or(u64::MAX, |bit| bit - 1)
 }
 
 /// The least number of at least `bound` among those with all the bits `ones`, any of `differ`, and no others.

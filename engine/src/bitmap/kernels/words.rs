@@ -159,17 +159,10 @@ pub(crate) struct RangeScan<'s> {
 /// bound's bit, and leaves the decision where it is equal.
 #[inline(always)]
 fn range_within<const LOW: bool, const HIGH: bool>(out: &mut Words, scan: &RangeScan<'_>, low: u64, high: u64) -> u32 {
-    // Below the lowest bit that can fail, everything passes.
-    let passing = match (LOW, HIGH) {
-        (true, true) => low.trailing_zeros().min(high.trailing_ones()),
-        (true, false) => low.trailing_zeros(),
-        (false, true) => high.trailing_ones(),
-        (false, false) => scan.slices.len() as u32,
-    } as usize;
     let mut ones = 0;
     for first in (0..out.len()).step_by(SCAN) {
         let (mut above, mut below) = ([!0_u64; SCAN], [!0_u64; SCAN]);
-        for (index, slice) in scan.slices.iter().enumerate().skip(passing) {
+        for (index, slice) in scan.slices.iter().enumerate() {
             let bits: &[[u8; 8]; SCAN] = slice[first..].first_chunk().expect("blocks divide the words");
             // All ones where the bound's bit is one: one formula for both, without a branch.
             let (low_bit, high_bit) = ((low >> index & 1).wrapping_neg(), (high >> index & 1).wrapping_neg());
