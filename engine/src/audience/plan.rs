@@ -270,7 +270,8 @@ pub(super) fn number_layers(layers: &[Arc<Segment>], tag: TagId) -> Result<Vec<N
         let numbers = number_view(segment, tag)?;
         let touched = if bottom { None } else { posting(segment, Key { tag, part: Part::Touched })? };
         // Where nobody's number was unset, those who have one are all who were touched, and hide what is below as well.
-        let has_unset = |touched: &BitmapView<'_>| numbers.as_ref().is_none_or(|view| view.exists.len() != touched.len());
+        let has_unset =
+            |touched: &BitmapView<'_>| numbers.as_ref().is_none_or(|view| view.exists.len() != touched.len());
         Ok((numbers.clone(), touched.filter(has_unset).into_iter().collect()))
     })?;
     Ok(stack.into_iter().map(|(mask, numbers)| NumberLayer { mask, numbers }).collect())

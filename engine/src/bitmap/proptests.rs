@@ -175,6 +175,26 @@ fn updated() -> impl Strategy<Value = Vec<ModelLayer>> {
     })
 }
 
+fn bottom(value: ModelValue) -> Vec<ModelLayer> {
+    vec![ModelLayer { mask: None, value }]
+}
+
+/// Leaves that are evaluated without making their sets.
+fn big_leaf() -> impl Strategy<Value = Vec<ModelLayer>> {
+    prop_oneof![
+        big().prop_map(|set| bottom(ModelValue::Bitmap(set))),
+        updated(),
+        (numbers(), range(), big()).prop_map(|(numbers, range, users)| {
+            bottom(ModelValue::InRange(Box::new(ModelNumbers { users, ..numbers }), range))
+        }),
+        (numbers(), any::<[i16; 2]>()).prop_map(|(numbers, [min, max])| {
+            let users = ((0..SLOTS).collect(), true);
+            let range = NumberRange { min: min.into(), max: max.into() };
+            bottom(ModelValue::InRange(Box::new(ModelNumbers { users, origin: 0, span: 40_000, ..numbers }), range))
+        }),
+    ]
+}
+
 /// The layering rule, word for word.
 fn leaf_members(layers: &[ModelLayer]) -> Set {
     let mut open: Set = (0..SLOTS).collect();
@@ -370,9 +390,9 @@ proptest! {
     }
 
     #[test]
-    fn updated_leaves_meet_anything(
-        a in updated(),
-        b in prop_oneof![3 => big().prop_map(|set| vec![ModelLayer { mask: None, value: ModelValue::Bitmap(set) }]), 1 => leaf(), 2 => updated()],
+    fn big_leaves_meet_anything(
+        a in big_leaf(),
+        b in prop_oneof![3 => big_leaf(), 1 => leaf()],
         combine in prop_oneof![
             Just(Combine::And(vec![0, 1])),
             Just(Combine::Or(vec![0, 1])),

@@ -240,7 +240,8 @@ impl Dictionary {
         let Some(first) = parts.first() else { return Ok(0) };
         let slots = first.slots().start..parts.last().unwrap_or(first).slots().end;
         let mut damage = None;
-        let ids = parts.iter().flat_map(|part| part.ids()).map_while(|id| id.map_err(|error| damage = Some(error)).ok());
+        let ids =
+            parts.iter().flat_map(|part| part.ids()).map_while(|id| id.map_err(|error| damage = Some(error)).ok());
         let written = write_part(vfs, path, slots, ids)?;
         damage.map_or(Ok(written), |error| Err(error.into()))
     }

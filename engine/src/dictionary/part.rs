@@ -70,8 +70,8 @@ pub fn write_part<'a>(
     let mut index = vec![0u64; index_len(slots.len() as u64) as usize];
     for (slot, id) in slots.clone().zip(ids) {
         let message = "the ids of a shard have grown past 4 GiB; make the data directory with more shards";
-        let after = u32::try_from(writer.position() + 1)
-            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, message))?;
+        let after =
+            u32::try_from(writer.position() + 1).map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, message))?;
         if (slot - slots.start).is_multiple_of(GROUP) {
             groups.push(after - 1);
         }

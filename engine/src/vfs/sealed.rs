@@ -250,7 +250,9 @@ mod tests {
 
     #[test]
     fn reads_back_and_finds_every_damage() {
-        for len in [0, 1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, 3 * PAGE_BYTES + 17, BLOCK_BYTES, BLOCK_BYTES + 70_000] {
+        for len in
+            [0, 1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, 3 * PAGE_BYTES + 17, BLOCK_BYTES, BLOCK_BYTES + 70_000]
+        {
             let payload: Vec<u8> = (0..len).map(|at| ((at * 31) >> 3) as u8).collect();
             let (vfs, path) = (MemoryVfs::default(), Path::new("/f"));
             sealed(&vfs, path, &payload);

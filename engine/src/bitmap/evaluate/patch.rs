@@ -62,11 +62,7 @@ impl<'a> Patched<'a> {
         for changed in [&mut self.removed, &mut self.added] {
             select(changed, set.as_container(), true, scratch);
         }
-        let by_base = if keep {
-            set.and(self.base, scratch)
-        } else {
-            set.and_not_any(self.base.container, scratch)
-        };
+        let by_base = if keep { set.and(self.base, scratch) } else { set.and_not_any(self.base.container, scratch) };
         let (gone, back) = if keep { (&self.removed, &self.added) } else { (&self.added, &self.removed) };
         let result = by_base.exchange(gone, back, scratch);
         self.free(scratch);
@@ -103,16 +99,14 @@ fn without(array: &mut Box<ArrayBuffer>, few: &[Le16], scratch: &mut Scratch) {
 fn select(array: &mut Box<ArrayBuffer>, of: Container<'_>, keep: bool, scratch: &mut Scratch) {
     let level = scratch.level;
     if array.len > 0 {
-        replace(array, scratch, |array, scratch_array| kernels::select(level, array, of, keep, &mut scratch_array.room));
+        replace(array, scratch, |array, scratch_array| {
+            kernels::select(level, array, of, keep, &mut scratch_array.room)
+        });
     }
 }
 
 /// Puts what `make` writes in the place of what it reads; it answers how many it wrote.
-fn replace(
-    array: &mut Box<ArrayBuffer>,
-    scratch: &mut Scratch,
-    make: impl FnOnce(&[Le16], &mut ArrayBuffer) -> usize,
-) {
+fn replace(array: &mut Box<ArrayBuffer>, scratch: &mut Scratch, make: impl FnOnce(&[Le16], &mut ArrayBuffer) -> usize) {
     let mut made = scratch.take_array();
     made.len = make(array, &mut made);
     scratch.give_array(std::mem::replace(array, made));
