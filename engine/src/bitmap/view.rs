@@ -35,10 +35,10 @@ pub struct BitmapView<'a> {
     descriptors: &'a [[u8; 4]],
     /// Offset of each container; empty if the format left them out.
     offsets: &'a [[u8; 4]],
+    /// The same where the format left them out.
+    few_offsets: [[u8; 4]; OFFSETS_FROM_CONTAINERS - 1],
     /// A bit per container: is it a run container? Empty if none is.
     run_flags: &'a [u8],
-    /// Where the containers begin.
-    containers_at: usize,
 }
 
 /// The positions of one chunk, as they stand in the file.
@@ -82,8 +82,8 @@ impl<'a> BitmapView<'a> {
         bytes: &[0x3a, 0x30, 0, 0, 0, 0, 0, 0],
         descriptors: &[],
         offsets: &[],
+        few_offsets: [[0; 4]; OFFSETS_FROM_CONTAINERS - 1],
         run_flags: &[],
-        containers_at: 8,
     };
 
     /// A copy that can be changed.
@@ -99,8 +99,7 @@ impl<'a> BitmapView<'a> {
     /// # Errors
     /// [`FormatError`] with the offset of the first thing that is wrong.
     pub fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let view = Self::header(bytes)?;
-        let mut at = view.containers_at;
+        let (view, mut at) = Self::header(bytes)?;
         let mut previous = None;
         for index in 0..view.container_count() {
             let key = view.key(index);
@@ -125,10 +124,11 @@ impl<'a> BitmapView<'a> {
     /// # Panics
     /// If the header does not fit the bytes.
     pub fn trusted(bytes: &'a [u8]) -> Self {
-        Self::header(bytes).expect("bytes were validated before")
+        Self::header(bytes).expect("bytes were validated before").0
     }
 
-    fn header(bytes: &'a [u8]) -> Result<Self, FormatError> {
+    /// The view, and where the first container begins; nothing but the header is checked.
+    fn header(bytes: &'a [u8]) -> Result<(Self, usize), FormatError> {
         let Some((cookie, rest)) = bytes.split_first_chunk::<4>() else { return refuse(0, "shorter than a cookie") };
         let cookie = u32::from_le_bytes(*cookie);
         let (count, run_flags, rest) = if cookie == COOKIE_WITHOUT_RUNS {
@@ -154,13 +154,23 @@ impl<'a> BitmapView<'a> {
         let Some((offsets, rest)) = rest.split_at_checked(if with_offsets { count * 4 } else { 0 }) else {
             return refuse(position(rest), "container offsets cut short");
         };
-        Ok(BitmapView {
+        let mut view = BitmapView {
             bytes,
             descriptors: descriptors.as_chunks().0,
             offsets: offsets.as_chunks().0,
+            few_offsets: [[0; 4]; OFFSETS_FROM_CONTAINERS - 1],
             run_flags,
-            containers_at: position(rest),
-        })
+        };
+        let containers_at = position(rest);
+        if !with_offsets {
+            let mut at = containers_at;
+            for index in 0..count {
+                view.few_offsets[index] = (at as u32).to_le_bytes();
+                let Some(end) = view.end(index, at) else { return refuse(at, "run count cut short") };
+                at = end;
+            }
+        }
+        Ok((view, containers_at))
     }
 
     /// Checks the container that begins at `at`; answers where the next one begins.
@@ -291,26 +301,36 @@ impl<'a> BitmapView<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn offset(&self, index: usize) -> usize {
-        match self.offsets.get(index) {
-            Some(offset) => u32::from_le_bytes(*offset) as usize,
-            None => self.walk_to(index),
+        let offsets = if self.offsets.is_empty() { &self.few_offsets } else { self.offsets };
+        u32::from_le_bytes(offsets[index]) as usize
+    }
+
+    /// The elements of a container, before they are told apart: their bytes and what lies behind, how many, and whether
+    /// they are runs instead of positions. A bit set's number is its cardinality.
+    #[inline(always)]
+    pub(super) fn elements(&self, index: usize) -> (&'a [u8], usize, bool) {
+        let bytes = &self.bytes[self.offset(index)..];
+        if self.is_run(index) {
+            let (count, runs) = bytes.split_first_chunk().expect("runs begin with their count");
+            (runs, usize::from(u16::from_le_bytes(*count)), true)
+        } else {
+            (bytes, self.cardinality(index) as usize, false)
         }
     }
 
-    /// Small bitmaps with runs have no offsets: their containers are walked.
-    fn walk_to(&self, index: usize) -> usize {
-        (0..index).fold(self.containers_at, |at, index| at + self.size(index, at))
-    }
-
-    /// Bytes of the container at `at`.
-    fn size(&self, index: usize, at: usize) -> usize {
-        match self.cardinality(index) as usize {
-            _ if self.is_run(index) => 2 + usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]])) * 4,
-            len if len > ARRAY_LEN_MAX => WORDS_BYTES,
-            len => len * 2,
-        }
+    /// Where the container behind the one at `at` begins, going by the heads and the count of runs; `None` if it is cut
+    /// short.
+    fn end(&self, index: usize, at: usize) -> Option<usize> {
+        Some(match self.cardinality(index) as usize {
+            _ if self.is_run(index) => {
+                let count = self.bytes.get(at..)?.first_chunk()?;
+                at + 2 + usize::from(u16::from_le_bytes(*count)) * 4
+            }
+            len if len > ARRAY_LEN_MAX => at + WORDS_BYTES,
+            len => at + len * 2,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ const SKEW: usize = 32;
 const FEW: usize = 4;
 
 /// Positions in both arrays.
-#[inline]
+#[inline(never)]
 pub(crate) fn intersect_count(level: Level, a: &[Le16], b: &[Le16]) -> u32 {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     if long.len() <= FEW {

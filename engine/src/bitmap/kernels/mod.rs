@@ -7,6 +7,7 @@
 //! kernel reads or writes outside its buffers.
 
 mod arrays;
+mod pairs;
 mod runs;
 mod tally;
 mod words;
@@ -21,6 +22,7 @@ use super::view::{ARRAY_LEN_MAX, Container, Le16, Words};
 pub(crate) use arrays::{
     array_words_count, intersect, intersect_count, probe, retain, select, select_mask, with, without,
 };
+pub(crate) use pairs::common_len;
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
 pub(crate) use tally::{TALLY_MAX, Tally, take_reached, tally};
 pub(crate) use words::{
@@ -96,12 +98,14 @@ macro_rules! levels {
                 fn avx2($($arg: $type),*) $(-> $out)? { plain($($arg),*) }
                 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx512vpopcntdq,popcnt,bmi1,bmi2")]
                 fn avx512($($arg: $type),*) $(-> $out)? { plain($($arg),*) }
+                #[inline(never)]
+                fn portable($($arg: $type),*) $(-> $out)? { plain($($arg),*) }
                 match level {
                     // SAFETY: a level is only made by asking the processor for these features.
                     Level::Avx512 | Level::Avx512Intersect => unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     Level::Avx2 => unsafe { avx2($($arg),*) },
-                    Level::Portable => plain($($arg),*),
+                    Level::Portable => portable($($arg),*),
                 }
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -131,41 +135,6 @@ pub(crate) fn common_count(level: Level, a: Container<'_>, b: Container<'_>) -> 
             words_runs_count(level, words, runs)
         }
     }
-}
-
-/// Calls with the indices of heads of the same chunk in two bitmaps.
-#[inline]
-pub(crate) fn for_each_common_head(a: &[[u8; 4]], b: &[[u8; 4]], mut call: impl FnMut(usize, usize)) {
-    let chunk = |head: &[u8; 4]| u16::from_le_bytes([head[0], head[1]]);
-    let (mut i, mut j) = (0, 0);
-    while i < a.len() && j < b.len() {
-        let (x, y) = (chunk(&a[i]), chunk(&b[j]));
-        if x == y {
-            call(i, j);
-            (i, j) = (i + 1, j + 1);
-        } else if x < y {
-            i = skip_heads(a, i + 1, y);
-        } else {
-            j = skip_heads(b, j + 1, x);
-        }
-    }
-}
-
-/// Index of the first head from `from` on whose chunk is at least `wanted`.
-#[inline]
-fn skip_heads(heads: &[[u8; 4]], from: usize, wanted: u16) -> usize {
-    let chunk = |head: &[u8; 4]| u16::from_le_bytes([head[0], head[1]]);
-    // Mostly the next; else by doubling steps.
-    if from >= heads.len() || chunk(&heads[from]) >= wanted {
-        return from;
-    }
-    let (mut low, mut step) = (from, 1);
-    while low + step < heads.len() && chunk(&heads[low + step]) < wanted {
-        low += step;
-        step *= 2;
-    }
-    let high = (low + step).min(heads.len());
-    low + 1 + heads[low + 1..high].partition_point(|head| chunk(head) < wanted)
 }
 
 /// Asks the processor to fetch a container that is about to be read.

@@ -13,7 +13,7 @@ const BLOCK: usize = 16;
 const FEW: usize = 4;
 
 /// Positions in both.
-#[inline]
+#[inline(never)]
 pub(crate) fn runs_runs_count(level: Level, a: &[Run], b: &[Run]) -> u32 {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     if long.len() <= FEW {
@@ -28,7 +28,7 @@ pub(crate) fn runs_runs_count(level: Level, a: &[Run], b: &[Run]) -> u32 {
 }
 
 /// Positions in both.
-#[inline]
+#[inline(never)]
 pub(crate) fn array_runs_count(level: Level, array: &[Le16], runs: &[Run]) -> u32 {
     if array.len() <= FEW && runs.len() <= FEW {
         return merge_array(array, runs);

@@ -1,8 +1,10 @@
 //! All levels of the processor against the plainest loops.
 
+use super::pairs::{common_walk, for_each_common_head};
 use super::*;
-use crate::bitmap::view::Run;
+use crate::bitmap::view::{BitmapView, Run};
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 
 fn levels() -> impl Iterator<Item = Level> {
@@ -260,6 +262,51 @@ fn heads_meet() {
         let mut found = vec![];
         for_each_common_head(&a, &b, |i, j| found.push((i, j)));
         assert_eq!(found, expected);
+    }
+}
+
+/// A bitmap whose containers are of all kinds, mostly small.
+fn any_bitmap() -> impl Strategy<Value = RoaringBitmap> {
+    let container = prop_oneof![
+        4 => (any::<u16>(), 1..40_u32, 1..9_u32, Just(0_u32)),
+        4 => (any::<u16>(), 1..20_u32, 1..900_u32, 0..60_u32),
+        1 => (any::<u16>(), 1..6_000_u32, 1..9_u32, 0..4_u32),
+        1 => Just((0_u16, 1, 1, u32::from(u16::MAX))),
+    ];
+    let chunk = prop_oneof![3 => 0..4_u32, 2 => 0..70_u32, 1 => 0..=u32::from(u16::MAX)];
+    let containers = prop_oneof![
+        2 => prop::collection::vec((chunk.clone(), container.clone()), 0..3),
+        1 => prop::collection::vec((chunk, container), 0..90),
+    ];
+    (containers, any::<bool>()).prop_map(|(containers, with_runs)| {
+        let mut bitmap = RoaringBitmap::new();
+        for (chunk, (first, count, step, len)) in containers {
+            for run in 0..count {
+                let from = (u32::from(first) + run * (step + len)).min(u32::from(u16::MAX));
+                let last = (from + len).min(u32::from(u16::MAX));
+                bitmap.insert_range(chunk << 16 | from..=chunk << 16 | last);
+            }
+        }
+        if with_runs {
+            bitmap.optimize();
+        }
+        bitmap
+    })
+}
+
+proptest! {
+    #[test]
+    fn common_of_two_bitmaps(a in any_bitmap(), b in any_bitmap()) {
+        let bytes = [&a, &b].map(|bitmap| {
+            let mut bytes = Vec::new();
+            bitmap.serialize_into(&mut bytes).expect("memory does not fail");
+            bytes
+        });
+        let [x, y] = [&bytes[0], &bytes[1]].map(|bytes| BitmapView::new(bytes).expect("valid"));
+        let expected = a.intersection_len(&b);
+        prop_assert_eq!(common_len(&x, &y), expected);
+        prop_assert_eq!(common_len(&y, &x), expected);
+        prop_assert_eq!(common_walk(&x, &y), expected, "without vectors");
     }
 }
 
