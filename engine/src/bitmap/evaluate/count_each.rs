@@ -1,16 +1,21 @@
 //! One set against many leaves: the work of a profile.
 //!
-//! Few candidates are looked up in every leaf of a group, a bit a candidate. Where the leaves exclude each other (the values
-//! of an enum, the bins of a histogram), whoever was found is not looked up again, so that a group costs little more
-//! than its most frequent leaves.
+//! What takes time is reading the leaves, of which there are more than fit a cache. Each is fetched ahead, of few
+//! candidates only what they need. Where the leaves exclude each other (the values of an enum, the bins of a histogram),
+//! a chunk is done when everybody is found, and the leaves that had most of the last chunk are asked first.
 
 use super::leaf::{self, Leaf, Now};
 use super::scratch::{ArrayBuffer, MaskBuffer, Scratch};
-use crate::bitmap::chunk_set::ChunkSet;
+use crate::bitmap::chunk_set::{CHUNK_LEN, ChunkSet};
 use crate::bitmap::kernels;
 use crate::bitmap::program::Layer;
-use crate::bitmap::view::{ARRAY_LEN_MAX, Container, Le16};
+use crate::bitmap::view::{Container, Le16, Words};
+use std::cmp::Reverse;
 
+/// Up to so many candidates, each is looked up; more are taken as a bit set, which takes about as many reads.
+const FEW: usize = 128;
+/// Containers are fetched so many looks-up ahead.
+const AHEAD: usize = 3;
 /// Found candidates are taken out of the way once they are this part of all.
 const FOUND_PART: usize = 4;
 
@@ -40,8 +45,11 @@ impl GroupCounts {
 
 #[derive(Debug)]
 struct Group<'a> {
-    /// Biggest first, each with its place among the group's targets.
-    targets: Vec<(usize, Leaf<'a>)>,
+    targets: Vec<Leaf<'a>>,
+    /// The targets' indices, those first that are likely to have most of the candidates.
+    order: Vec<usize>,
+    /// Candidates found in each target so far.
+    hits: Vec<u64>,
     is_exclusive: bool,
 }
 
@@ -56,9 +64,11 @@ impl<'a> CountEach<'a> {
     where
         'a: 'l,
     {
-        let mut targets: Vec<_> = targets.into_iter().map(Leaf::new).enumerate().collect();
-        targets.sort_by_cached_key(|(_, leaf)| std::cmp::Reverse(leaf.len_at_most()));
-        self.groups.push(Group { targets, is_exclusive });
+        let targets: Vec<_> = targets.into_iter().map(Leaf::new).collect();
+        let mut order: Vec<usize> = (0..targets.len()).collect();
+        order.sort_by_cached_key(|index| Reverse(targets[*index].len_at_most()));
+        let hits = vec![0; targets.len()];
+        self.groups.push(Group { targets, order, hits, is_exclusive });
     }
 
     /// A zero for every target of every group.
@@ -73,15 +83,27 @@ impl<'a> CountEach<'a> {
         if matches!(filter, ChunkSet::Empty) {
             return;
         }
-        let is_full = matches!(filter, ChunkSet::Full);
-        for (group, counts) in self.groups.iter_mut().zip(counts) {
-            match filter.as_container() {
-                Container::Array(candidates) if candidates.len() <= ARRAY_LEN_MAX => {
-                    group.add_few(chunk, candidates, counts, &mut self.scratch);
-                }
-                filter => group.add_many(chunk, filter, is_full, counts, &mut self.scratch),
+        let container = filter.as_container();
+        if let Container::Array(candidates) = container
+            && candidates.len() <= FEW
+        {
+            for (group, counts) in self.groups.iter_mut().zip(counts) {
+                group.add_few(chunk, candidates, counts, &mut self.scratch);
             }
+            return;
         }
+        let mut loaded = self.scratch.take_words();
+        let members = match container {
+            Container::Words(words) => words,
+            other => {
+                leaf::load(other, &mut loaded);
+                &loaded
+            }
+        };
+        for (group, counts) in self.groups.iter_mut().zip(counts) {
+            group.add_many(chunk, members, filter.len(), counts, &mut self.scratch);
+        }
+        self.scratch.give_words(loaded);
     }
 }
 
@@ -97,22 +119,15 @@ impl Group<'_> {
         seen[..candidates.len().div_ceil(64)].fill(0);
         let mut left: Option<Box<ArrayBuffer>> = None;
         let mut found_of_left = 0;
-        if let Some((_, leaf)) = self.targets.first_mut() {
-            leaf.turn_to(chunk);
-        }
-        for place in 0..self.targets.len() {
+        (0..AHEAD).for_each(|place| self.turn(place, chunk, |next| kernels::prefetch_at(next, candidates)));
+        for place in 0..self.order.len() {
             let candidates = left.as_deref().map_or(candidates, |left| left);
             if candidates.is_empty() {
                 break;
             }
-            // Few of a container's bytes are read, and none in order: without this, each would be waited for.
-            if let Some((_, next)) = self.targets.get_mut(place + 1) {
-                next.turn_to(chunk);
-                if let Now::Container(next) = next.now() {
-                    kernels::prefetch(next.container);
-                }
-            }
-            let (index, leaf) = &self.targets[place];
+            self.turn(place + AHEAD, chunk, |next| kernels::prefetch_at(next, candidates));
+            let index = self.order[place];
+            let leaf = &self.targets[index];
             let mask = &mut mask[..candidates.len().div_ceil(64)];
             match leaf.now() {
                 Now::Empty => continue,
@@ -126,7 +141,8 @@ impl Group<'_> {
             if found == 0 {
                 continue;
             }
-            counts.each[*index] += found as u64;
+            counts.each[index] += found as u64;
+            self.hits[index] += found as u64;
             seen.iter_mut().zip(mask).for_each(|(seen, mask)| *seen |= *mask);
             found_of_left += found;
             if self.is_exclusive && found_of_left * FOUND_PART >= candidates.len() {
@@ -141,23 +157,33 @@ impl Group<'_> {
         left.into_iter().for_each(|array| scratch.give_array(array));
         scratch.give_mask(mask);
         scratch.give_mask(seen);
+        self.learn();
     }
 
-    fn add_many(
-        &mut self,
-        chunk: u16,
-        filter: Container<'_>,
-        is_full: bool,
-        counts: &mut GroupCounts,
-        scratch: &mut Scratch,
-    ) {
+    fn add_many(&mut self, chunk: u16, members: &Words, len: u32, counts: &mut GroupCounts, scratch: &mut Scratch) {
         let level = scratch.level;
+        let is_everybody = len == CHUNK_LEN;
+        // Members who are in no target so far, and how many.
+        let (mut left, mut left_len) = (scratch.take_words(), len);
+        if !self.is_exclusive {
+            left.copy_from_slice(members);
+        }
         let mut own = scratch.take_words();
-        let mut union = scratch.take_words();
-        union.fill([0; 8]);
-        for (index, leaf) in &mut self.targets {
-            leaf.turn_to(chunk);
-            let (target, len) = match leaf.now() {
+        let is_read = !(is_everybody && self.is_exclusive);
+        let fetch = |next: Container<'_>| {
+            if is_read {
+                kernels::prefetch(next);
+            }
+        };
+        (0..AHEAD).for_each(|place| self.turn(place, chunk, fetch));
+        for place in 0..self.order.len() {
+            if self.is_exclusive && left_len == 0 {
+                break;
+            }
+            self.turn(place + AHEAD, chunk, fetch);
+            let index = self.order[place];
+            let leaf = &self.targets[index];
+            let (target, target_len) = match leaf.now() {
                 Now::Empty => continue,
                 Now::Container(target) => (target.container, target.len),
                 Now::Composed => {
@@ -165,19 +191,57 @@ impl Group<'_> {
                     (Container::Words(&own), len)
                 }
             };
-            let count = u64::from(if is_full { len } else { kernels::common_count(level, filter, target) });
-            counts.each[*index] += count;
-            if self.is_exclusive {
-                counts.any += count;
-            } else {
-                leaf::add(level, &mut union, target);
-            }
+            let common = || {
+                if is_everybody { target_len } else { kernels::common_count(level, Container::Words(members), target) }
+            };
+            let count = match target {
+                _ if self.is_exclusive => {
+                    let count = common();
+                    left_len = left_len.saturating_sub(count);
+                    count
+                }
+                _ if left_len == 0 => common(),
+                Container::Array(array) => {
+                    let (count, taken) = kernels::count_and_take(level, array, members, &mut left);
+                    left_len -= taken;
+                    count
+                }
+                Container::Words(words) => {
+                    let count;
+                    (count, left_len) = kernels::count_and_take_words(level, members, words, &mut left);
+                    count
+                }
+                Container::Runs(runs) => {
+                    kernels::remove_runs(&mut left, runs);
+                    left_len = kernels::count(level, &left);
+                    common()
+                }
+            };
+            counts.each[index] += u64::from(count);
+            self.hits[index] += u64::from(count);
         }
-        if !self.is_exclusive {
-            counts.any += u64::from(kernels::common_count(level, filter, Container::Words(&union)));
-        }
+        counts.any += u64::from(len - left_len);
         scratch.give_words(own);
-        scratch.give_words(union);
+        scratch.give_words(left);
+        self.learn();
+    }
+
+    /// Turns a target that is soon read to its chunk. Containers lie far apart and are read in parts: unless they are
+    /// fetched, each part is waited for.
+    fn turn(&mut self, place: usize, chunk: u16, fetch: impl FnOnce(Container<'_>)) {
+        let Some(index) = self.order.get(place) else { return };
+        let leaf = &mut self.targets[*index];
+        leaf.turn_to(chunk);
+        if let Now::Container(next) = leaf.now() {
+            fetch(next.container);
+        }
+    }
+
+    /// The next chunk's members are likely of the same kind: where all of them are found early, the other targets
+    /// need not be read.
+    fn learn(&mut self) {
+        let Group { order, hits, .. } = self;
+        order.sort_by_key(|index| Reverse(hits[*index]));
     }
 }
 

@@ -64,16 +64,54 @@ pub(crate) fn intersect(level: Level, a: &[Le16], b: &[Le16], out: &mut [Le16; A
     }
 }
 
+/// Positions of the array whose bit is set.
+#[inline]
+pub(crate) fn array_words_count(level: Level, array: &[Le16], words: &Words) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if level >= Level::Avx512
+        && let Some(step) = super::x86::look_up::neighbours(array.len())
+    {
+        // SAFETY: a level is only made by asking the processor for its features.
+        return unsafe { super::x86::look_up::array_words_count(array, words, step) };
+    }
+    look_up_count(level, array, words)
+}
+
+/// Positions of the array that are set, and how many of these were in `left`, a part of `words`; clears them there.
+pub(crate) fn count_and_take(level: Level, array: &[Le16], words: &Words, left: &mut Words) -> (u32, u32) {
+    #[cfg(target_arch = "x86_64")]
+    if level >= Level::Avx512 {
+        let step = super::x86::look_up::neighbours(array.len()).unwrap_or(8);
+        // SAFETY: a level is only made by asking the processor for its features.
+        return unsafe { super::x86::look_up::count_and_take(array, words, step, left) };
+    }
+    let mut taken = 0;
+    for half in array {
+        let (word, bit) = (&mut left[usize::from(position(half) / 64)], position(half) % 64);
+        let old = u64::from_le_bytes(*word);
+        taken += (old >> bit & 1) as u32;
+        *word = (old & !(1 << bit)).to_le_bytes();
+    }
+    (array_words_count(level, array, words), taken)
+}
+
 levels! {
-    /// Positions of the array whose bit is set.
-    fn array_words_count(array: &[Le16], words: &Words) -> u32 {
+    fn look_up_count(array: &[Le16], words: &Words) -> u32 {
         array.iter().map(|half| u32::from(has_bit(words, position(half)))).sum()
     }
 }
 
-/// Adds to `mask` a bit for each candidate that is set. Bits are looked up one by one, in two chains: gathering them into
-/// vectors is slower on the processors at hand.
-fn probe_words(candidates: &[Le16], words: &Words, mask: &mut [u64]) {
+/// Adds to `mask` a bit for each candidate that is set. Where candidates are far apart, bits are looked up one by one, in
+/// two chains: gathering them into vectors is slower on the processors at hand.
+fn probe_words(level: Level, candidates: &[Le16], words: &Words, mask: &mut [u64]) {
+    #[cfg(target_arch = "x86_64")]
+    if level >= Level::Avx512
+        && let Some(step) = super::x86::look_up::neighbours(candidates.len())
+    {
+        // SAFETY: a level is only made by asking the processor for its features.
+        return unsafe { super::x86::look_up::probe_words(candidates, words, step, mask) };
+    }
+    let _ = level;
     for (candidates, mask) in candidates.chunks(64).zip(mask) {
         let (low, high) = candidates.split_at(candidates.len().min(32));
         let chain = |half: &[Le16]| {
@@ -234,7 +272,7 @@ pub(crate) fn for_each_candidate(candidates: &[Le16], container: Container<'_>, 
 /// Adds to `mask` a bit for each candidate in the container. `mask` has room for as many bits.
 pub(crate) fn probe(level: Level, candidates: &[Le16], container: Container<'_>, mask: &mut [u64]) {
     match (level, container) {
-        (_, Container::Words(words)) => probe_words(candidates, words, mask),
+        (_, Container::Words(words)) => probe_words(level, candidates, words, mask),
         (_, Container::Array(array)) if array.len() * SKEW < candidates.len() => {
             for half in array {
                 if let Ok(index) = candidates.binary_search_by_key(&position(half), position) {

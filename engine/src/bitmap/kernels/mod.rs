@@ -20,14 +20,14 @@ mod tests;
 use super::view::{ARRAY_LEN_MAX, Container, Le16, Words};
 
 pub(crate) use arrays::{
-    array_words_count, intersect, intersect_count, probe, retain, select, select_mask, with, without,
+    array_words_count, count_and_take, intersect, intersect_count, probe, retain, select, select_mask, with, without,
 };
 pub(crate) use pairs::common_len;
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
 pub(crate) use tally::{TALLY_MAX, Tally, take_reached, tally};
 pub(crate) use words::{
-    RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count, extract,
-    flip_array, flip_runs, or_assign, range, remove_array, remove_runs, xor_assign,
+    RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count,
+    count_and_take_words, extract, flip_array, flip_runs, or_assign, range, remove_array, remove_runs, xor_assign,
 };
 
 /// Room an array kernel needs: it may write whole vectors behind the last element.
@@ -140,21 +140,40 @@ pub(crate) fn common_count(level: Level, a: Container<'_>, b: Container<'_>) -> 
 /// Asks the processor to fetch a container that is about to be read.
 #[inline]
 pub(crate) fn prefetch(container: Container<'_>) {
+    bytes_of(container).chunks(64).for_each(|line| prefetch_line(&line[0]));
+}
+
+/// Asks the processor to fetch what is about to be read of a container when these positions are looked up in it.
+#[inline]
+pub(crate) fn prefetch_at(container: Container<'_>, positions: &[Le16]) {
+    match container {
+        // As many lines as there are: one by one they would be fetched several times.
+        Container::Words(words) if positions.len() < words.len() / 8 => {
+            positions.iter().for_each(|half| prefetch_line(&words[usize::from(position(half) >> 6)][0]));
+        }
+        container => prefetch(container),
+    }
+}
+
+#[inline]
+fn bytes_of(container: Container<'_>) -> &[u8] {
+    match container {
+        Container::Array(array) => array.as_flattened(),
+        Container::Words(words) => words.as_flattened(),
+        Container::Runs(runs) => runs.as_flattened(),
+    }
+}
+
+#[inline(always)]
+fn prefetch_line(byte: &u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let bytes: &[u8] = match container {
-            Container::Array(array) => array.as_flattened(),
-            Container::Words(words) => words.as_flattened(),
-            Container::Runs(runs) => runs.as_flattened(),
-        };
-        for line in bytes.chunks(64) {
-            // SAFETY: a prefetch reads nothing that the program could notice.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
+        // SAFETY: a prefetch reads nothing that the program could notice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = container;
+    let _ = byte;
 }
 
 #[inline(always)]

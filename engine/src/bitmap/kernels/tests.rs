@@ -97,6 +97,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_found_first_is_taken(a in array(), seeds in (any::<u64>(), any::<u64>()), density in 1..8_u32) {
+        let (members, target) = (words(seeds.0, density), words(seeds.1, 2));
+        let before = combined(&members, &words(!seeds.1, 1), |a, b| a & b);
+        for level in levels() {
+            let mut left = before.clone();
+            let (count, left_len) = count_and_take_words(level, &members, &target, &mut left);
+            prop_assert_eq!(count, and_count(Level::Portable, &members, &target));
+            prop_assert_eq!(&left, &combined(&before, &target, |a, b| a & !b));
+            prop_assert_eq!(left_len as usize, ones(&left).len());
+            let mut left = before.clone();
+            let found: Vec<u16> = a.iter().copied().filter(|position| has_bit(&members, *position)).collect();
+            let taken: Vec<u16> = found.iter().copied().filter(|position| has_bit(&before, *position)).collect();
+            let expected = (found.len() as u32, taken.len() as u32);
+            prop_assert_eq!(count_and_take(level, &halves(&a), &members, &mut left), expected);
+            let rest: Vec<u16> = ones(&before).into_iter().filter(|position| !a.contains(position)).collect();
+            prop_assert_eq!(ones(&left), rest);
+        }
+    }
+
+    #[test]
     fn ones_are_extracted(seed in any::<u64>(), density in 4..12_u32) {
         let words = words(seed, density);
         let expected = ones(&words);

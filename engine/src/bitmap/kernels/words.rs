@@ -66,6 +66,18 @@ levels! {
         ones as u32
     }
 
+    /// Ones of `a & b`, and the ones left of `left &= !b`.
+    fn count_and_take_words(a: &Words, b: &Words, left: &mut Words) -> (u32, u32) {
+        let (mut common, mut ones) = (0, 0);
+        for ((a, b), left) in a.iter().zip(b).zip(left) {
+            let (b, rest) = (load(b), load(left) & !load(b));
+            common += u64::from((load(a) & b).count_ones());
+            ones += u64::from(rest.count_ones());
+            *left = rest.to_le_bytes();
+        }
+        (common as u32, ones as u32)
+    }
+
     /// `a |= b`.
     fn or_assign(a: &mut Words, b: &Words) {
         for (a, b) in a.iter_mut().zip(b) {

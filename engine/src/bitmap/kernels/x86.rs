@@ -5,6 +5,7 @@
 //! integers" (2016). With VP2INTERSECT one instruction compares all pairs of 16 by 16 elements; tails are padded with
 //! values that no position has, so there is no scalar rest.
 
+pub(super) mod look_up;
 pub(super) mod pairs;
 
 use super::arrays::{self, merge_common};
