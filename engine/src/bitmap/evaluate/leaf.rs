@@ -233,14 +233,6 @@ impl<'a> Leaf<'a> {
         Some(members)
     }
 
-    /// The range that is all the leaf is in the current chunk, with its users.
-    pub(crate) fn as_range(&self) -> Option<(&RangeLeaf<'a>, Counted<'a>)> {
-        match self.steps[..] {
-            [Step::AddRange(index, exists)] => Some((self.range(index), exists)),
-            _ => None,
-        }
-    }
-
     /// The first step's container and the others as changes of it, if they are few and it is not.
     pub(crate) fn patched(&self, scratch: &mut Scratch) -> Option<Patched<'a>> {
         let (base, changes) = self.base_and_changes()?;

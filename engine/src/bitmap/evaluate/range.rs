@@ -8,7 +8,6 @@
 use super::cursor::{Counted, Cursor};
 use super::leaf::{add, load, remove};
 use super::scratch::{ArrayBuffer, Scratch, WordBuffer};
-use super::set::Set;
 use crate::bitmap::bsi::{Bounds, NumberRange, NumberView};
 use crate::bitmap::kernels::{self, RangeScan};
 use crate::bitmap::view::{BitmapView, Container, Le16, Words};
@@ -27,7 +26,7 @@ pub(crate) struct RangeLeaf<'a> {
 #[derive(Debug, Default)]
 struct RangeNow<'a> {
     /// The slices that differ, least significant first.
-    slices: Vec<Counted<'a>>,
+    slices: Vec<Container<'a>>,
     /// Bounds over these slices; `None` does not restrict.
     low: Option<u64>,
     high: Option<u64>,
@@ -91,7 +90,7 @@ impl<'a> RangeLeaf<'a> {
             let Some(counted) = slice.container(chunk) else { continue };
             near |= (low >> bit & 1) << self.now.slices.len();
             far |= (high >> bit & 1) << self.now.slices.len();
-            self.now.slices.push(counted);
+            self.now.slices.push(counted.container);
         }
         self.now.low = (!is_least).then_some(near);
         self.now.high = (!is_greatest).then_some(far);
@@ -114,61 +113,39 @@ impl<'a> RangeLeaf<'a> {
 
     /// Bytes of the slices that a comparison reads in the current chunk.
     pub(crate) fn slice_bytes(&self) -> u64 {
-        self.now.slices.iter().map(|slice| slice.container.size_bytes() as u64).sum()
+        self.now.slices.iter().map(|slice| slice.size_bytes() as u64).sum()
     }
 
     /// Writes who fits in the current chunk; answers how many.
     pub(crate) fn load(&self, target: &mut Words, exists: Container<'a>, scratch: &mut Scratch) -> u32 {
-        let held = held_words(exists, scratch);
-        let len = self.load_of(target, words_of(&held, exists), scratch);
-        if let Some(words) = held {
-            scratch.give_words(words);
-        }
-        len
-    }
-
-    /// Writes who fits of `users`, all of whom have a number in the current chunk; answers how many. The fewer they are, the
-    /// less of the slices is read.
-    pub(crate) fn load_of(&self, target: &mut Words, users: &Words, scratch: &mut Scratch) -> u32 {
         let split = self.sparse_from();
         let (slices, sparse) = self.now.slices.split_at(split);
         let below = |bound: u64| bound & low_bits(split);
-        let (mut low, mut high) = (self.now.low.map(below), self.now.high.map(below));
-        if !sparse.is_empty() {
-            // A number with a bit among the sparse slices is above any bound that has none there.
-            low = low.filter(|low| *low > 0);
-            high = high.filter(|high| *high < low_bits(split));
+        let scan = Scan { slices, low: self.now.low.map(below), high: self.now.high.map(below) };
+        if sparse.is_empty() {
+            return scan.load(target, exists, scratch);
         }
-        let mut held: [Option<Box<WordBuffer>>; 64] = [const { None }; 64];
-        for (held, slice) in held.iter_mut().zip(slices) {
-            *held = held_words(slice.container, scratch);
-        }
-        let mut words = [users; 64];
-        for (words, (held, slice)) in words.iter_mut().zip(held.iter().zip(slices)) {
-            *words = words_of(held, slice.container);
-        }
-        let mut len =
-            kernels::range(scratch.level, target, &RangeScan { exists: users, slices: &words[..split], low, high });
-        held.into_iter().flatten().for_each(|words| scratch.give_words(words));
+        // A number with a bit among the sparse slices is above any bound that has none there.
+        let scan = Scan {
+            low: scan.low.filter(|low| *low > 0),
+            high: scan.high.filter(|high| *high < low_bits(split)),
+            ..scan
+        };
+        scan.load(target, exists, scratch);
         for slice in sparse {
-            if self.now.high.is_some() {
-                remove(scratch.level, target, slice.container);
-            } else {
-                let above = Set::Container(*slice).and_any(Container::Words(users), scratch);
-                add(scratch.level, target, above.as_container());
-                above.free(scratch);
+            match self.now.high {
+                Some(_) => remove(scratch.level, target, *slice),
+                None => add(scratch.level, target, *slice),
             }
-            len = kernels::count(scratch.level, target);
         }
-        len
+        kernels::count(scratch.level, target)
     }
 
     /// The first of the uppermost slices that can be put right after the others were compared, because they hold few and
     /// no bound has a bit there: the rare large numbers.
     fn sparse_from(&self) -> usize {
         let slices = &self.now.slices;
-        let dense =
-            slices.iter().rposition(|slice| matches!(slice.container, Container::Words(_))).map_or(0, |last| last + 1);
+        let dense = slices.iter().rposition(|slice| matches!(slice, Container::Words(_))).map_or(0, |last| last + 1);
         let bits = self.now.low.unwrap_or(0) | self.now.high.unwrap_or(0);
         dense.max((u64::BITS - bits.leading_zeros()) as usize).min(slices.len())
     }
@@ -195,7 +172,7 @@ impl<'a> RangeLeaf<'a> {
         below[..count].fill(!0);
         for (index, slice) in self.now.slices.iter().enumerate() {
             bits[..count].fill(0);
-            kernels::probe(scratch.level, candidates, slice.container, &mut bits[..count]);
+            kernels::probe(scratch.level, candidates, *slice, &mut bits[..count]);
             for word in 0..count {
                 let bit = bits[word];
                 if let Some(low) = self.now.low {
@@ -217,22 +194,44 @@ impl<'a> RangeLeaf<'a> {
     }
 }
 
-/// A container as words, if it is not words itself.
-fn held_words(container: Container<'_>, scratch: &mut Scratch) -> Option<Box<WordBuffer>> {
-    if matches!(container, Container::Words(_)) {
-        return None;
-    }
-    let mut words = scratch.take_words();
-    load(container, &mut words);
-    Some(words)
+/// A comparison of some slices with bounds over them; `None` does not restrict.
+struct Scan<'s, 'a> {
+    slices: &'s [Container<'a>],
+    low: Option<u64>,
+    high: Option<u64>,
 }
 
-/// The words of a container that is words or was made so.
-fn words_of<'w>(held: &'w Option<Box<WordBuffer>>, container: Container<'w>) -> &'w Words {
-    match (held, container) {
-        (Some(held), _) => held,
-        (None, Container::Words(words)) => words,
-        (None, _) => unreachable!("what is not words is held"),
+impl<'a> Scan<'_, 'a> {
+    fn load(&self, target: &mut Words, exists: Container<'a>, scratch: &mut Scratch) -> u32 {
+        if self.low.is_none() && self.high.is_none() {
+            load(exists, target);
+            return kernels::count(scratch.level, target);
+        }
+        let mut held: [Option<Box<WordBuffer>>; 65] = [const { None }; 65];
+        for (held, container) in held.iter_mut().zip(self.slices.iter().chain([&exists])) {
+            if !matches!(container, Container::Words(_)) {
+                let mut words = scratch.take_words();
+                load(*container, &mut words);
+                *held = Some(words);
+            }
+        }
+        let count = self.slices.len();
+        let words = |index: usize, container: Container<'a>| match (&held[index], container) {
+            (Some(held), _) => &***held,
+            (None, Container::Words(words)) => words,
+            (None, _) => unreachable!("what is not words is held"),
+        };
+        let exists = words(count, exists);
+        let mut slices = [exists; 64];
+        for (index, container) in self.slices.iter().enumerate() {
+            slices[index] = words(index, *container);
+        }
+        let scan = RangeScan { exists, slices: &slices[..count], low: self.low, high: self.high };
+        let len = kernels::range(scratch.level, target, &scan);
+        for words in held.into_iter().flatten() {
+            scratch.give_words(words);
+        }
+        len
     }
 }
 

@@ -158,28 +158,6 @@ impl<'r, 'a> Run<'r, 'a> {
         }
     }
 
-    /// `set & node` of a big set and a leaf that is a range: only the set's users are compared.
-    fn in_range(&mut self, set: &Set<'a>, node: usize) -> Option<(Box<WordBuffer>, u32)> {
-        let (Step::Leaf(leaf), Container::Words(set)) = (&self.plan.steps[node], set.as_container()) else {
-            return None;
-        };
-        if self.recorder.is_some() || self.plan.uses[node] > 1 {
-            return None;
-        }
-        let (range, exists) = self.leaves[*leaf].as_range()?;
-        let mut result = self.scratch.take_words();
-        if exists.is_full() {
-            let len = range.load_of(&mut result, set, self.scratch);
-            return Some((result, len));
-        }
-        let mut users = self.scratch.take_words();
-        leaf::load(exists.container, &mut users);
-        kernels::and_assign(self.scratch.level, &mut users, set);
-        let len = range.load_of(&mut result, &users, self.scratch);
-        self.scratch.give_words(users);
-        Some((result, len))
-    }
-
     /// A leaf that is one container and few changes, which do not have to be made.
     fn patched(&mut self, node: usize) -> Option<Patched<'a>> {
         match self.plan.steps[node] {
@@ -276,15 +254,6 @@ impl<'r, 'a> Run<'r, 'a> {
                 if let Some(patched) = self.patched(node) {
                     return patched.restrict(set, keep, self.scratch);
                 }
-                if let Some((in_range, len)) = self.in_range(&set, node) {
-                    if keep {
-                        set.free(self.scratch);
-                        return Set::of_words(in_range, len, self.scratch);
-                    }
-                    let result = set.and_not_any(Container::Words(&in_range), self.scratch);
-                    self.scratch.give_words(in_range);
-                    return result;
-                }
                 let other = self.members(node);
                 let result = if keep {
                     set.and_any(other.as_container(), self.scratch)
@@ -314,10 +283,6 @@ impl<'r, 'a> Run<'r, 'a> {
         if let Some(patched) = self.patched(node) {
             let count = patched.common_count(self.scratch.level, set.as_container());
             patched.free(self.scratch);
-            return count;
-        }
-        if let Some((in_range, count)) = self.in_range(set, node) {
-            self.scratch.give_words(in_range);
             return count;
         }
         let other = self.members(node);

@@ -167,44 +167,33 @@ pub(crate) struct RangeScan<'s> {
     pub(crate) high: Option<u64>,
 }
 
-/// `bits >= low` and `bits <= high`, from the most significant slice down: a slice decides those who were tied with the
-/// bound and differ from its bit. Where nobody is tied any more, lower slices are not read; so the fewer users are asked
-/// about, the less memory is.
+/// `bits >= low` and `bits <= high`, from the least significant slice up: a slice decides where it differs from the
+/// bound's bit, and leaves the decision where it is equal.
 #[inline(always)]
 fn range_within<const LOW: bool, const HIGH: bool>(out: &mut Words, scan: &RangeScan<'_>, low: u64, high: u64) -> u32 {
     let mut ones = 0;
     for first in (0..out.len()).step_by(SCAN) {
-        let exists: Lanes<SCAN> = lanes(scan.exists, first);
-        let (mut above, mut tied_low) = ([0; SCAN], if LOW { exists } else { [0; SCAN] });
-        let (mut below, mut tied_high) = ([0; SCAN], if HIGH { exists } else { [0; SCAN] });
-        for (index, slice) in scan.slices.iter().enumerate().rev() {
-            if tied_low.iter().zip(&tied_high).fold(0, |tied, (low, high)| tied | low | high) == 0 {
-                break;
-            }
-            let bits: Lanes<SCAN> = lanes(slice, first);
-            match low >> index & 1 {
-                _ if !LOW => {}
-                1 => (0..SCAN).for_each(|lane| tied_low[lane] &= bits[lane]),
-                _ => (0..SCAN).for_each(|lane| {
-                    above[lane] |= tied_low[lane] & bits[lane];
-                    tied_low[lane] &= !bits[lane];
-                }),
-            }
-            match high >> index & 1 {
-                _ if !HIGH => {}
-                1 => (0..SCAN).for_each(|lane| {
-                    below[lane] |= tied_high[lane] & !bits[lane];
-                    tied_high[lane] &= bits[lane];
-                }),
-                _ => (0..SCAN).for_each(|lane| tied_high[lane] &= !bits[lane]),
+        let (mut above, mut below) = ([!0_u64; SCAN], [!0_u64; SCAN]);
+        for (index, slice) in scan.slices.iter().enumerate() {
+            let bits: &[[u8; 8]; SCAN] = slice[first..].first_chunk().expect("blocks divide the words");
+            // All ones where the bound's bit is one: one formula for both, without a branch.
+            let (low_bit, high_bit) = ((low >> index & 1).wrapping_neg(), (high >> index & 1).wrapping_neg());
+            for lane in 0..SCAN {
+                let bit = load(&bits[lane]);
+                if LOW {
+                    above[lane] = bit & above[lane] | !low_bit & (bit | above[lane]);
+                }
+                if HIGH {
+                    below[lane] = !bit & below[lane] | high_bit & (!bit | below[lane]);
+                }
             }
         }
+        let exists: &[[u8; 8]; SCAN] = scan.exists[first..].first_chunk().expect("blocks divide the words");
         let out: &mut [[u8; 8]; SCAN] = out[first..].first_chunk_mut().expect("blocks divide the words");
         for lane in 0..SCAN {
-            let from_low = if LOW { above[lane] | tied_low[lane] } else { exists[lane] };
-            let to_high = if HIGH { below[lane] | tied_high[lane] } else { exists[lane] };
-            out[lane] = (from_low & to_high).to_le_bytes();
-            ones += u64::from((from_low & to_high).count_ones());
+            let word = load(&exists[lane]) & above[lane] & below[lane];
+            out[lane] = word.to_le_bytes();
+            ones += u64::from(word.count_ones());
         }
     }
     ones as u32
