@@ -23,9 +23,34 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Plan<'s> {
     snapshot: &'s Snapshot,
-    predicate: &'s Predicate,
+    /// The nodes every shard's program has, operands first, the root last.
+    shape: Vec<Shape>,
+    /// The predicate each node stands for.
+    meaning: Vec<Predicate>,
     /// Serialised slots of the users named one by one: per list of ids, per shard.
-    named: HashMap<&'s [String], Vec<Vec<u8>>>,
+    named: Vec<Vec<Vec<u8>>>,
+}
+
+/// A node whatever the shard.
+#[derive(Debug)]
+enum Shape {
+    Leaf(LeafOf),
+    /// No leaf.
+    Inner(Node<'static>),
+}
+
+/// Where a leaf's layers are found.
+#[derive(Debug)]
+enum LeafOf {
+    Exists(TagId),
+    Value {
+        tag: TagId,
+        is_set: bool,
+        value: String,
+    },
+    InRange(TagId, NumberRange),
+    /// Index of a list of users named one by one.
+    Named(usize),
 }
 
 impl<'s> Plan<'s> {
@@ -33,10 +58,23 @@ impl<'s> Plan<'s> {
     ///
     /// # Errors
     /// [`ReadError`] if the dictionary is damaged.
-    pub fn new(snapshot: &'s Snapshot, predicate: &'s Predicate) -> Result<Plan<'s>, ReadError> {
-        let mut named = HashMap::new();
-        collect_named(snapshot, predicate, &mut named)?;
-        Ok(Plan { snapshot, predicate, named })
+    pub fn new(snapshot: &'s Snapshot, predicate: &Predicate) -> Result<Plan<'s>, ReadError> {
+        let mut lists = Vec::new();
+        collect_named(predicate, &mut lists);
+        let named = lists.iter().map(|ids| look_up(snapshot, ids)).collect::<Result<_, _>>()?;
+        let mut builder = Builder {
+            catalog: snapshot.catalog(),
+            lists,
+            shape: Vec::new(),
+            meaning: Vec::new(),
+            built: HashMap::new(),
+        };
+        let root = builder.node(predicate);
+        if root.0 as usize + 1 != builder.shape.len() {
+            // The root is the last node; an equal one came earlier.
+            builder.push(Shape::Inner(Node::And(vec![root])), predicate.clone());
+        }
+        Ok(Plan { snapshot, shape: builder.shape, meaning: builder.meaning, named })
     }
 
     /// The program of one shard; its root is the predicate.
@@ -44,47 +82,43 @@ impl<'s> Plan<'s> {
     /// # Errors
     /// [`ReadError`] if a posting is damaged.
     pub fn program(&self, shard: usize) -> Result<Program<'_>, ReadError> {
-        Ok(self.explained_program(shard)?.0)
+        let layers = self.snapshot.shards()[shard].layers();
+        let mut program = Program::new();
+        for node in &self.shape {
+            program.push(match node {
+                Shape::Inner(node) => node.clone(),
+                Shape::Leaf(LeafOf::Exists(tag)) => Node::Leaf(exclusive(layers, *tag, Part::Exists)?),
+                Shape::Leaf(LeafOf::Value { tag, is_set, value }) => {
+                    Node::Leaf(value_layers(layers, *is_set, *tag, value.as_bytes())?)
+                }
+                Shape::Leaf(LeafOf::InRange(tag, range)) => Node::Leaf(range_layers(layers, *tag, *range)?),
+                Shape::Leaf(LeafOf::Named(list)) => {
+                    let value = LayerValue::Bitmap(BitmapView::trusted(&self.named[*list][shard]));
+                    Node::Leaf(vec![Layer { mask: Mask::All, value }])
+                }
+            });
+        }
+        Ok(program)
     }
 
-    /// The program of one shard, with the predicate each node stands for.
-    pub(super) fn explained_program(&self, shard: usize) -> Result<(Program<'_>, Vec<Predicate>), ReadError> {
-        let mut builder = Builder {
-            plan: self,
-            shard,
-            layers: self.snapshot.shards()[shard].layers(),
-            program: Program::new(),
-            meaning: Vec::new(),
-            built: HashMap::new(),
-        };
-        let root = builder.node(self.predicate)?;
-        if root.0 as usize + 1 != builder.meaning.len() {
-            // The root is the last node; an equal one came earlier.
-            builder.push(Node::And(vec![root]), self.predicate.clone());
-        }
-        Ok((builder.program, builder.meaning))
+    /// The predicate each node of the programs stands for.
+    pub(super) fn meaning(&self) -> &[Predicate] {
+        &self.meaning
     }
 }
 
-fn collect_named<'s>(
-    snapshot: &Snapshot,
-    predicate: &'s Predicate,
-    named: &mut HashMap<&'s [String], Vec<Vec<u8>>>,
-) -> Result<(), ReadError> {
+fn collect_named<'p>(predicate: &'p Predicate, lists: &mut Vec<&'p [String]>) {
     match predicate {
-        Predicate::Users(ids) if !named.contains_key(ids.as_slice()) => {
-            named.insert(ids, look_up(snapshot, ids)?);
-            Ok(())
-        }
+        Predicate::Users(ids) if !lists.contains(&ids.as_slice()) => lists.push(ids),
         Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {
-            of.iter().try_for_each(|operand| collect_named(snapshot, operand, named))
+            of.iter().for_each(|operand| collect_named(operand, lists));
         }
         Predicate::Xor(a, b) => {
-            collect_named(snapshot, a, named)?;
-            collect_named(snapshot, b, named)
+            collect_named(a, lists);
+            collect_named(b, lists);
         }
-        Predicate::Not(of) => collect_named(snapshot, of, named),
-        _ => Ok(()),
+        Predicate::Not(of) => collect_named(of, lists),
+        _ => {}
     }
 }
 
@@ -110,95 +144,96 @@ fn look_up(snapshot: &Snapshot, ids: &[String]) -> Result<Vec<Vec<u8>>, ReadErro
     Ok(serialized.collect())
 }
 
-struct Builder<'p, 's> {
-    plan: &'p Plan<'s>,
-    shard: usize,
-    layers: &'p [Arc<Segment>],
-    program: Program<'p>,
+struct Builder<'b> {
+    catalog: &'b Catalog,
+    lists: Vec<&'b [String]>,
+    shape: Vec<Shape>,
     meaning: Vec<Predicate>,
     built: HashMap<Predicate, NodeId>,
 }
 
-impl<'p> Builder<'p, '_> {
-    fn push(&mut self, node: Node<'p>, meaning: Predicate) -> NodeId {
+impl Builder<'_> {
+    fn push(&mut self, node: Shape, meaning: Predicate) -> NodeId {
         self.meaning.push(meaning);
-        self.program.push(node)
+        self.shape.push(node);
+        NodeId(self.shape.len() as u32 - 1)
     }
 
-    fn node(&mut self, predicate: &Predicate) -> Result<NodeId, ReadError> {
+    fn node(&mut self, predicate: &Predicate) -> NodeId {
         if let Some(built) = self.built.get(predicate) {
-            return Ok(*built);
+            return *built;
         }
-        let node = self.make(predicate)?;
+        let node = self.make(predicate);
         let id = self.push(node, predicate.clone());
         self.built.insert(predicate.clone(), id);
-        Ok(id)
+        id
     }
 
-    fn nodes(&mut self, of: &[Predicate]) -> Result<Vec<NodeId>, ReadError> {
+    fn nodes(&mut self, of: &[Predicate]) -> Vec<NodeId> {
         of.iter().map(|operand| self.node(operand)).collect()
     }
 
-    fn make(&mut self, predicate: &Predicate) -> Result<Node<'p>, ReadError> {
-        Ok(match predicate {
-            Predicate::All => Node::Leaf(exclusive(self.layers, TagId::UNIVERSE, Part::Exists)?),
-            Predicate::Nobody => Node::Or(Vec::new()),
-            Predicate::Flag(tag) | Predicate::Known(tag) => Node::Leaf(exclusive(self.layers, *tag, Part::Exists)?),
+    fn make(&mut self, predicate: &Predicate) -> Shape {
+        Shape::Inner(match predicate {
+            Predicate::All => return Shape::Leaf(LeafOf::Exists(TagId::UNIVERSE)),
+            Predicate::Flag(tag) | Predicate::Known(tag) => return Shape::Leaf(LeafOf::Exists(*tag)),
+            Predicate::InRange(tag, range) => return Shape::Leaf(LeafOf::InRange(*tag, *range)),
             Predicate::HasAny(tag, values) => match values.as_slice() {
-                [value] => Node::Leaf(value_layers(self.layers, self.is_set(*tag), *tag, value.as_bytes())?),
+                [value] => {
+                    let is_set = self.is_set(*tag);
+                    return Shape::Leaf(LeafOf::Value { tag: *tag, is_set, value: value.clone() });
+                }
                 values => {
                     let one = |value: &String| Predicate::HasAny(*tag, vec![value.clone()]);
-                    Node::Or(values.iter().map(|value| self.node(&one(value))).collect::<Result<_, _>>()?)
+                    Node::Or(values.iter().map(|value| self.node(&one(value))).collect())
                 }
             },
-            Predicate::InRange(tag, range) => Node::Leaf(range_layers(self.layers, *tag, *range)?),
             Predicate::Listed(list) => {
-                let leaf = value_layers(self.layers, true, TagId::UPLOADS, list.as_bytes())?;
-                self.known_of(leaf, predicate)?
+                let leaf = LeafOf::Value { tag: TagId::UPLOADS, is_set: true, value: list.clone() };
+                self.known_of(leaf, predicate)
             }
             Predicate::Users(ids) => {
-                let plan = self.plan;
-                let bytes = plan.named.get(ids.as_slice()).map(|shards| shards[self.shard].as_slice());
-                let value = bytes.map_or(LayerValue::Empty, |bytes| LayerValue::Bitmap(BitmapView::trusted(bytes)));
-                self.known_of(vec![Layer { mask: Mask::All, value }], predicate)?
+                let list = self.lists.iter().position(|list| list == ids).expect("collected before");
+                self.known_of(LeafOf::Named(list), predicate)
             }
-            Predicate::And(of) => self.and(of)?,
-            Predicate::Or(of) => Node::Or(self.nodes(of)?),
-            Predicate::Xor(a, b) => Node::Xor(self.node(a)?, self.node(b)?),
-            Predicate::AtLeast(k, of) => Node::AtLeast(*k, self.nodes(of)?),
-            Predicate::Not(of) => Node::AndNot(self.node(&Predicate::All)?, self.node(of)?),
+            Predicate::Nobody => Node::Or(Vec::new()),
+            Predicate::And(of) => self.and(of),
+            Predicate::Or(of) => Node::Or(self.nodes(of)),
+            Predicate::Xor(a, b) => Node::Xor(self.node(a), self.node(b)),
+            Predicate::AtLeast(k, of) => Node::AtLeast(*k, self.nodes(of)),
+            Predicate::Not(of) => Node::AndNot(self.node(&Predicate::All), self.node(of)),
         })
     }
 
     /// What is excluded is taken off what is left, instead of taken from everybody first.
-    fn and(&mut self, of: &[Predicate]) -> Result<Node<'p>, ReadError> {
+    fn and(&mut self, of: &[Predicate]) -> Node<'static> {
         let (excluded, wanted): (Vec<&Predicate>, Vec<&Predicate>) =
             of.iter().partition(|operand| matches!(operand, Predicate::Not(_)));
         let wanted: Vec<Predicate> = wanted.into_iter().cloned().collect();
         let excluded: Vec<Predicate> = excluded.into_iter().cloned().map(Predicate::negate).collect();
         if excluded.is_empty() {
-            return Ok(Node::And(self.nodes(&wanted)?));
+            return Node::And(self.nodes(&wanted));
         }
         let wanted = match wanted.len() {
-            0 => self.node(&Predicate::All)?,
-            1 => self.node(&wanted[0])?,
-            _ => self.node(&Predicate::And(wanted))?,
+            0 => self.node(&Predicate::All),
+            1 => self.node(&wanted[0]),
+            _ => self.node(&Predicate::And(wanted)),
         };
         let excluded = match excluded.len() {
-            1 => self.node(&excluded[0])?,
-            _ => self.node(&Predicate::Or(excluded))?,
+            1 => self.node(&excluded[0]),
+            _ => self.node(&Predicate::Or(excluded)),
         };
-        Ok(Node::AndNot(wanted, excluded))
+        Node::AndNot(wanted, excluded)
     }
 
     /// The known users of a leaf that may name others.
-    fn known_of(&mut self, leaf: Vec<Layer<'p>>, meaning: &Predicate) -> Result<Node<'p>, ReadError> {
-        let leaf = self.push(Node::Leaf(leaf), meaning.clone());
-        Ok(Node::And(vec![leaf, self.node(&Predicate::All)?]))
+    fn known_of(&mut self, leaf: LeafOf, meaning: &Predicate) -> Node<'static> {
+        let leaf = self.push(Shape::Leaf(leaf), meaning.clone());
+        Node::And(vec![leaf, self.node(&Predicate::All)])
     }
 
     fn is_set(&self, tag: TagId) -> bool {
-        self.plan.snapshot.catalog().tags().any(|(_, known)| known.id == tag && known.tag_type == TagType::Set)
+        self.catalog.tags().any(|(_, known)| known.id == tag && known.tag_type == TagType::Set)
     }
 }
 

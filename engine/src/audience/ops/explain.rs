@@ -70,8 +70,8 @@ pub fn explain(
             }
         }
     }
-    let (program, meaning) = plan.explained_program(0)?;
-    let tree = Tree { snapshot, nodes: program.nodes(), meaning: &meaning, records: &records, chunks };
+    let program = plan.program(0)?;
+    let tree = Tree { snapshot, nodes: program.nodes(), meaning: plan.meaning(), records: &records, chunks };
     Ok(tree.node(program.nodes().len() - 1))
 }
 

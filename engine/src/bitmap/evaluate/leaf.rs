@@ -264,6 +264,44 @@ impl<'a> Leaf<'a> {
         self.base_and_changes().and(self.change_len)
     }
 
+    /// `target |= members`, if the steps after the first are arrays; answers whether it was done.
+    ///
+    /// Of those who are removed it is noted first who was in the target, to put it back: so that the leaf need not be
+    /// made apart.
+    pub(crate) fn add_to(&self, target: &mut Words, scratch: &mut Scratch) -> bool {
+        let (Some((Step::Add(base), changes)), Some(_)) = (self.steps.split_first(), self.change_len) else {
+            return false;
+        };
+        let mut noted = Vec::with_capacity(changes.len());
+        for step in changes {
+            if let Step::Remove(Container::Array(positions)) = step {
+                let mut mask = scratch.take_mask();
+                mask[..positions.len().div_ceil(64)].fill(0);
+                kernels::probe(scratch.level, positions, Container::Words(target), &mut mask[..]);
+                noted.push(mask);
+            }
+        }
+        add(scratch.level, target, base.container);
+        let mut noted = noted.into_iter();
+        for step in changes {
+            match *step {
+                Step::Remove(Container::Array(positions)) => {
+                    let mask = noted.next().expect("noted for each");
+                    kernels::put_back(target, positions, &mask[..]);
+                    scratch.give_mask(mask);
+                }
+                Step::Add(Counted { container: Container::Array(added), .. }) => kernels::add_array(target, added),
+                Step::AddRange(index, exists) if let Some(exists) = few_of(exists.container) => {
+                    let fitting = self.range(index).few(exists, scratch);
+                    kernels::add_array(target, &fitting);
+                    scratch.give_array(fitting);
+                }
+                _ => unreachable!("changes are arrays"),
+            }
+        }
+        true
+    }
+
     /// Writes the members of the current chunk; answers how many.
     pub(crate) fn load(&self, target: &mut Words, scratch: &mut Scratch) -> u32 {
         let mut len = None;

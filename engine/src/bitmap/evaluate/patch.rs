@@ -4,11 +4,10 @@
 //! apart: an operation is run with the container as it lies, and put right where it changed.
 
 use super::cursor::Counted;
-use super::leaf;
 use super::scratch::{ArrayBuffer, Scratch};
 use super::set::Set;
 use crate::bitmap::kernels::{self, Level};
-use crate::bitmap::view::{Container, Le16, Words};
+use crate::bitmap::view::{Container, Le16};
 
 /// More changes than this are cheaper made in a copy.
 pub(crate) const PATCH_LEN_MAX: usize = 1_024;
@@ -67,15 +66,6 @@ impl<'a> Patched<'a> {
         let result = by_base.exchange(gone, back, scratch);
         self.free(scratch);
         result
-    }
-
-    /// `target |= self`.
-    pub(crate) fn add_to(mut self, target: &mut Words, scratch: &mut Scratch) {
-        select(&mut self.removed, Container::Words(target), false, scratch);
-        leaf::add(scratch.level, target, self.base.container);
-        kernels::remove_array(target, &self.removed);
-        kernels::add_array(target, &self.added);
-        self.free(scratch);
     }
 
     /// The members.

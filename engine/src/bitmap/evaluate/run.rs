@@ -160,10 +160,13 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// A leaf that is one container and few changes, which do not have to be made.
     fn patched(&mut self, node: usize) -> Option<Patched<'a>> {
+        self.leaf_used_once(node).and_then(|leaf| self.leaves[leaf].patched(self.scratch))
+    }
+
+    /// The leaf a node is, if its members need neither be kept nor recorded.
+    fn leaf_used_once(&self, node: usize) -> Option<usize> {
         match self.plan.steps[node] {
-            Step::Leaf(leaf) if self.recorder.is_none() && self.plan.uses[node] <= 1 => {
-                self.leaves[leaf].patched(self.scratch)
-            }
+            Step::Leaf(leaf) if self.recorder.is_none() && self.plan.uses[node] <= 1 => Some(leaf),
             _ => None,
         }
     }
@@ -421,9 +424,9 @@ impl<'r, 'a> Run<'r, 'a> {
                 self.prefetch(*next);
             }
             if let Some(words) = &mut target
-                && let Some(patched) = self.patched(*node)
+                && let Some(leaf) = self.leaf_used_once(*node)
+                && self.leaves[leaf].add_to(words, self.scratch)
             {
-                patched.add_to(words, self.scratch);
                 continue;
             }
             let set = self.members(*node);

@@ -245,6 +245,15 @@ pub(crate) fn add_array(target: &mut Words, array: &[Le16]) {
     for_each_bit(target, array, |word, bit| word | bit);
 }
 
+/// Makes these positions what the mask says, a bit each.
+pub(crate) fn put_back(target: &mut Words, positions: &[Le16], mask: &[u64]) {
+    for (index, half) in positions.iter().enumerate() {
+        let (word, at) = (&mut target[usize::from(position(half) / 64)], position(half) % 64);
+        let bit = mask[index / 64] >> (index % 64) & 1;
+        *word = (u64::from_le_bytes(*word) & !(1 << at) | bit << at).to_le_bytes();
+    }
+}
+
 /// Clears the positions of an array.
 pub(crate) fn remove_array(target: &mut Words, array: &[Le16]) {
     for_each_bit(target, array, |word, bit| word & !bit);
