@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const PAGE_BYTES: usize = 64 << 10;
 /// Bytes of a write: file systems with large folios then keep the file in huge pages, which a mapping can show as such;
-/// scans of cached postings are bound by memory and half again as fast without the misses in the translation buffer.
+/// scans of cached postings are bound by memory and 5 to 10 % faster with fewer misses in the translation buffer.
 const BLOCK_BYTES: usize = 32 * PAGE_BYTES;
 const FOOTER_BYTES: usize = 48;
 
