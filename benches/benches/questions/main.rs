@@ -21,6 +21,7 @@ use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
 use ingest::keeper::{Keeper, KeeperOptions, workers};
 use peer::{Peer, PeerShard, Tree, index_size, posting};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -235,6 +236,27 @@ fn pool_of_one() -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one")
 }
 
+/// Members of the postings, which are sorted by falling cardinality, and of none of them.
+fn counts_by_hand(members: &croaring::Bitmap, postings: &[croaring::Bitmap], is_set: bool) -> (u64, u64) {
+    let (len, mut count) = (members.cardinality(), 0);
+    if is_set {
+        // Who has one of several values is counted once for each.
+        let mut unknown = members.clone();
+        for posting in postings {
+            count += members.and_cardinality(posting);
+            unknown.andnot_inplace(posting);
+        }
+        return (count, unknown.cardinality());
+    }
+    for posting in postings {
+        count += members.and_cardinality(posting);
+        if count == len {
+            break;
+        }
+    }
+    (count, len - count)
+}
+
 /// Counts of each value of seven tags, and of the users who have none, for audiences from few users to half of all.
 fn profile(snapshot: &Snapshot, shards: &[PeerShard]) {
     let pool = pool_of_one();
@@ -251,7 +273,11 @@ fn profile(snapshot: &Snapshot, shards: &[PeerShard]) {
         .iter()
         .map(|shard| {
             let of_tag = |tag: &TagId| cells.iter().filter(|cell| cell.0 == *tag).collect::<Vec<_>>();
-            let postings = |tag| of_tag(tag).iter().map(|(tag, value)| posting(shard, *tag, value)).collect();
+            let postings = |tag| {
+                let mut postings: Vec<_> = of_tag(tag).iter().map(|(tag, value)| posting(shard, *tag, value)).collect();
+                postings.sort_by_key(|posting| Reverse(posting.cardinality()));
+                postings
+            };
             by.iter().map(postings).collect()
         })
         .collect();
@@ -276,19 +302,12 @@ fn profile(snapshot: &Snapshot, shards: &[PeerShard]) {
             || {
                 let mut sums = vec![(0, 0); by.len()];
                 for (tree, postings) in trees.iter().zip(&postings) {
-                    let members = tree.evaluate();
-                    for ((sum, postings), is_set) in sums.iter_mut().zip(postings).zip(&are_sets) {
-                        let count = postings.iter().map(|posting| members.and_cardinality(posting)).sum::<u64>();
-                        sum.0 += count;
-                        // Who has one of several values is counted once for each.
-                        sum.1 += if *is_set {
-                            let mut unknown = members.clone();
-                            postings.iter().for_each(|posting| unknown.andnot_inplace(posting));
-                            unknown.cardinality()
-                        } else {
-                            members.cardinality() - count
-                        };
-                    }
+                    tree.with(|members| {
+                        for ((sum, postings), is_set) in sums.iter_mut().zip(postings).zip(&are_sets) {
+                            let (count, unknown) = counts_by_hand(members, postings, *is_set);
+                            *sum = (sum.0 + count, sum.1 + unknown);
+                        }
+                    });
                 }
                 sums
             },

@@ -196,7 +196,7 @@ impl<B: Peer> Tree<B> {
     }
 
     /// Hands a leaf out as it is, so that the peer is not charged for a copy.
-    fn with<T>(&self, work: impl FnOnce(&B) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&B) -> T) -> T {
         match self {
             Tree::Leaf(leaf) => work(leaf),
             tree => work(&tree.evaluate()),

@@ -158,7 +158,7 @@ impl<'a> BitmapView<'a> {
             bytes,
             descriptors: descriptors.as_chunks().0,
             offsets: offsets.as_chunks().0,
-            few_offsets: [[0; 4]; OFFSETS_FROM_CONTAINERS - 1],
+            few_offsets: [[0xff; 4]; OFFSETS_FROM_CONTAINERS - 1],
             run_flags,
         };
         let containers_at = position(rest);
@@ -166,7 +166,8 @@ impl<'a> BitmapView<'a> {
             let mut at = containers_at;
             for index in 0..count {
                 view.few_offsets[index] = (at as u32).to_le_bytes();
-                let Some(end) = view.end(index, at) else { return refuse(at, "run count cut short") };
+                // What is cut short is refused, or found missing, where the container is read.
+                let Some(end) = view.end(index, at) else { break };
                 at = end;
             }
         }

@@ -42,6 +42,20 @@ pub(super) fn run<T: Send>(
     work: impl Fn(&Task<'_>) -> Result<T, QueryError> + Sync,
 ) -> Result<Vec<T>, QueryError> {
     context.check()?;
+    let slots: u64 = snapshot.shards().iter().map(|shard| u64::from(shard.slot_count())).sum();
+    if slots <= INLINE_CHUNKS as u64 * u64::from(CHUNK_LEN) {
+        return run_here(snapshot, predicates, &work, false);
+    }
+    // Into the pool once: on busy processors every change of threads is a wait.
+    rayon::scope(|_| run_here(snapshot, predicates, &work, true))
+}
+
+fn run_here<T: Send>(
+    snapshot: &Snapshot,
+    predicates: &[&Predicate],
+    work: &(impl Fn(&Task<'_>) -> Result<T, QueryError> + Sync),
+    in_parallel: bool,
+) -> Result<Vec<T>, QueryError> {
     let plans: Result<Vec<Plan<'_>>, _> = predicates.iter().map(|predicate| Plan::new(snapshot, predicate)).collect();
     let plans = plans?;
     let programs_of = |shard: usize| -> Result<(Vec<Program<'_>>, Vec<u16>), QueryError> {
@@ -53,12 +67,8 @@ pub(super) fn run<T: Send>(
         Ok((programs, chunks))
     };
     let shards = 0..snapshot.shards().len();
-    let slots: u64 = snapshot.shards().iter().map(|shard| u64::from(shard.slot_count())).sum();
-    let planned: Result<Vec<_>, QueryError> = if slots <= INLINE_CHUNKS as u64 * u64::from(CHUNK_LEN) {
-        shards.map(programs_of).collect()
-    } else {
-        shards.into_par_iter().map(programs_of).collect()
-    };
+    let planned: Result<Vec<_>, QueryError> =
+        if in_parallel { shards.into_par_iter().map(programs_of).collect() } else { shards.map(programs_of).collect() };
     let planned = planned?;
     let mut tasks = Vec::new();
     for (shard, (programs, chunks)) in planned.iter().enumerate() {
@@ -66,8 +76,5 @@ pub(super) fn run<T: Send>(
         tasks.extend(chunks.chunks(TASK_CHUNKS).map(share));
     }
     let total: usize = tasks.iter().map(|task| task.chunks.len()).sum();
-    if total <= INLINE_CHUNKS {
-        return tasks.iter().map(&work).collect();
-    }
-    tasks.par_iter().map(&work).collect()
+    if total <= INLINE_CHUNKS { tasks.iter().map(work).collect() } else { tasks.par_iter().map(work).collect() }
 }

@@ -100,8 +100,9 @@ impl<'a> CountEach<'a> {
                 &loaded
             }
         };
+        let len = filter.len();
         for (group, counts) in self.groups.iter_mut().zip(counts) {
-            group.add_many(chunk, members, filter.len(), counts, &mut self.scratch);
+            group.add_many(chunk, members, len, counts, &mut self.scratch);
         }
         self.scratch.give_words(loaded);
     }
@@ -146,7 +147,7 @@ impl Group<'_> {
             seen.iter_mut().zip(mask).for_each(|(seen, mask)| *seen |= *mask);
             found_of_left += found;
             if self.is_exclusive && found_of_left * FOUND_PART >= candidates.len() {
-                counts.any += found_of_left as u64;
+                counts.any += ones(&seen[..candidates.len().div_ceil(64)]) as u64;
                 let rest = without(candidates, &mut seen, scratch);
                 left.replace(rest).into_iter().for_each(|array| scratch.give_array(array));
                 found_of_left = 0;
@@ -203,7 +204,7 @@ impl Group<'_> {
                 _ if left_len == 0 => common(),
                 Container::Array(array) => {
                     let (count, taken) = kernels::count_and_take(level, array, members, &mut left);
-                    left_len -= taken;
+                    left_len = left_len.saturating_sub(taken);
                     count
                 }
                 Container::Words(words) => {

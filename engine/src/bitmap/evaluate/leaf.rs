@@ -272,7 +272,7 @@ impl<'a> Leaf<'a> {
         let (Some((Step::Add(base), changes)), Some(_)) = (self.steps.split_first(), self.change_len) else {
             return false;
         };
-        let mut noted = Vec::with_capacity(changes.len());
+        let mut noted = scratch.take_notes();
         for step in changes {
             if let Step::Remove(Container::Array(positions)) = step {
                 let mut mask = scratch.take_mask();
@@ -282,13 +282,11 @@ impl<'a> Leaf<'a> {
             }
         }
         add(scratch.level, target, base.container);
-        let mut noted = noted.into_iter();
+        let mut masks = noted.iter();
         for step in changes {
             match *step {
                 Step::Remove(Container::Array(positions)) => {
-                    let mask = noted.next().expect("noted for each");
-                    kernels::put_back(target, positions, &mask[..]);
-                    scratch.give_mask(mask);
+                    kernels::put_back(target, positions, &masks.next().expect("noted for each")[..]);
                 }
                 Step::Add(Counted { container: Container::Array(added), .. }) => kernels::add_array(target, added),
                 Step::AddRange(index, exists) if let Some(exists) = few_of(exists.container) => {
@@ -299,6 +297,7 @@ impl<'a> Leaf<'a> {
                 _ => unreachable!("changes are arrays"),
             }
         }
+        scratch.give_notes(noted);
         true
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Scratch {
     arrays: Vec<Box<ArrayBuffer>>,
     #[expect(clippy::vec_box, reason = "buffers go in and out of the pool without being copied")]
     masks: Vec<Box<MaskBuffer>>,
+    #[expect(clippy::vec_box, reason = "as above")]
+    notes: Vec<Box<MaskBuffer>>,
     orders: Vec<Vec<Operand>>,
     tallies: Vec<Box<Tally>>,
 }
@@ -74,6 +76,7 @@ impl Default for Scratch {
             words: vec![],
             arrays: vec![],
             masks: vec![],
+            notes: vec![],
             orders: vec![],
             tallies: vec![],
         }
@@ -103,6 +106,16 @@ impl Scratch {
     }
     pub(crate) fn give_mask(&mut self, mask: Box<MaskBuffer>) {
         self.masks.push(mask);
+    }
+    /// An empty list for masks.
+    #[expect(clippy::vec_box, reason = "buffers go in and out of the pool without being copied")]
+    pub(crate) fn take_notes(&mut self) -> Vec<Box<MaskBuffer>> {
+        std::mem::take(&mut self.notes)
+    }
+    #[expect(clippy::vec_box, reason = "buffers go in and out of the pool without being copied")]
+    pub(crate) fn give_notes(&mut self, mut notes: Vec<Box<MaskBuffer>>) {
+        self.masks.append(&mut notes);
+        self.notes = notes;
     }
     /// All zero.
     pub(crate) fn take_tally(&mut self) -> Box<Tally> {

@@ -316,6 +316,22 @@ fn any_bitmap() -> impl Strategy<Value = RoaringBitmap> {
 
 proptest! {
     #[test]
+    fn damaged_bitmaps_stay_in_bounds(a in any_bitmap(), b in any_bitmap(), damage in any::<(prop::sample::Index, u8)>()) {
+        let [mut a, b] = [&a, &b].map(|bitmap| {
+            let mut bytes = Vec::new();
+            bitmap.serialize_into(&mut bytes).expect("memory does not fail");
+            bytes
+        });
+        let at = damage.0.index(a.len());
+        a[at] ^= damage.1;
+        // A panic is allowed, a read outside is not.
+        let _ = std::panic::catch_unwind(move || {
+            let [a, b] = [&a, &b].map(|bytes| BitmapView::trusted(bytes));
+            common_len(&a, &b) + common_walk(&a, &b)
+        });
+    }
+
+    #[test]
     fn common_of_two_bitmaps(a in any_bitmap(), b in any_bitmap()) {
         let bytes = [&a, &b].map(|bitmap| {
             let mut bytes = Vec::new();
@@ -341,6 +357,10 @@ fn damaged_arrays_stay_in_bounds() {
             // A panic is allowed, a write outside is not.
             let _ = std::panic::catch_unwind(move || intersect(level, a, b, &mut room));
             probe(level, a, Container::Array(b), &mut [0; 64]);
+            let (words, mut left) = (words(1, 1), words(2, 1));
+            probe(level, a, Container::Words(&words), &mut [0; 64]);
+            array_words_count(level, a, &words);
+            count_and_take(level, a, &words, &mut left);
             array_runs_count(level, a, &[[9, 0, 0xff, 0xff], [3, 0, 1, 0]]);
         }
     }
