@@ -13,6 +13,9 @@ pub const CHUNK_SLOTS: u32 = 1 << 16;
 /// The longest user id, in bytes.
 pub const USER_ID_BYTES_MAX: usize = 1024;
 
+/// The longest event id, in bytes.
+pub const EVENT_ID_BYTES_MAX: usize = 1024;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -27,7 +30,7 @@ macro_rules! number {
     };
 }
 
-number!(/// Number of a tag in the catalog; never reused after the tag is dropped.
+number!(/// Number of a tag or a fact in the catalog; never reused after it is dropped.
     TagId(u32));
 number!(/// A fixed share of all users, by the hash of the user id.
     ShardId(u16));

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! shard count u16 | epoch u64 | log position u64 | next file u64
-//! next tag u32 | tags u32 | per tag: name | id u32 | type u8 | scale u8
+//! next id u32 | tags u32 | per tag: name | id u32 | type u8 | scale u8 | facts u32 | per fact: see `encode_fact`
 //! audiences u32 | per audience: see `encode_audience`
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
@@ -16,7 +16,7 @@
 //! acknowledged since.
 
 use super::{Audience, Definition};
-use crate::catalog::{Catalog, Tag, TagType, Unit};
+use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Tag, TagType, Unit, Zone};
 use crate::error::ReadError;
 use crate::ids::{Epoch, FileId, Lsn, TagId};
 use crate::vfs::Vfs;
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -178,7 +178,7 @@ pub(super) fn remove_before(vfs: &dyn Vfs, folder: &Path, number: u64) {
 }
 
 pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
-    out.u32(catalog.next_tag_id().0);
+    out.u32(catalog.next_id().0);
     out.u32(catalog.tags().len() as u32);
     for (name, tag) in catalog.tags() {
         out.text(name);
@@ -193,7 +193,82 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
         };
         out.0.extend_from_slice(&[kind, scale]);
     }
+    out.u32(catalog.facts().len() as u32);
+    catalog.facts().for_each(|(name, fact)| encode_fact(name, fact, out));
 }
+
+/// `name | id u32 | columns u32 | per column: name | type u8 | precision u8 | scale u8 | dimensions u32 | each u16 |
+/// measures u32 | each u16 | retention days u32 | deduplicate days u32 (0: none) | zone: name | first i32 | changes u32 |
+/// each: i64 | i32`.
+fn encode_fact(name: &str, fact: &Fact, out: &mut Encoder) {
+    out.text(name);
+    out.u32(fact.id.0);
+    out.u32(fact.columns.len() as u32);
+    for column in &fact.columns {
+        out.text(&column.name);
+        let kind = COLUMN_TYPES
+            .iter()
+            .position(|of| std::mem::discriminant(of) == std::mem::discriminant(&column.column_type))
+            .unwrap_or(0) as u8;
+        let (precision, scale) = match column.column_type {
+            ColumnType::Decimal { precision, scale } => (precision, scale),
+            _ => (0, 0),
+        };
+        out.0.extend_from_slice(&[kind, precision, scale]);
+    }
+    for places in [&fact.activity.dimensions, &fact.activity.measures] {
+        out.u32(places.len() as u32);
+        places.iter().for_each(|place| out.u16(*place));
+    }
+    out.u32(fact.retention_days.unwrap_or(0));
+    out.u32(fact.deduplicate_days.unwrap_or(0));
+    out.text(&fact.zone.name);
+    out.u32(fact.zone.first() as u32);
+    out.u32(fact.zone.changes().len() as u32);
+    for (from, offset) in fact.zone.changes() {
+        out.u64(*from as u64);
+        out.u32(*offset as u32);
+    }
+}
+
+fn decode_fact(bytes: &mut Decoder<'_>) -> Option<(String, Fact)> {
+    let (name, id) = (bytes.text()?, TagId(bytes.u32()?));
+    let columns = bytes.many(|bytes| {
+        let name = bytes.text()?;
+        let kind = *COLUMN_TYPES.get(usize::from(bytes.u8()?))?;
+        let (precision, scale) = (bytes.u8()?, bytes.u8()?);
+        let column_type = match kind {
+            ColumnType::Decimal { .. } => ColumnType::Decimal { precision, scale },
+            other => other,
+        };
+        Some(Column { name, column_type })
+    })?;
+    let dimensions = bytes.many(Decoder::u16)?;
+    let measures = bytes.many(Decoder::u16)?;
+    let (retention, deduplicate) = (bytes.u32()?, bytes.u32()?);
+    let (zone, first) = (bytes.text()?, bytes.u32()? as i32);
+    let changes = bytes.many(|bytes| Some((bytes.u64()? as i64, bytes.u32()? as i32)))?;
+    let activity = Activity { dimensions, measures };
+    let some = |days: u32| (days > 0).then_some(days);
+    let places = activity.dimensions.iter().chain(&activity.measures);
+    let whole = places.clone().all(|at| usize::from(*at) < columns.len()) && changes.is_sorted_by(|a, b| a.0 < b.0);
+    whole.then(|| {
+        let zone = Zone::new(&zone, first, changes);
+        let (retention_days, deduplicate_days) = (some(retention), some(deduplicate));
+        (name, Fact { id, columns, activity, retention_days, deduplicate_days, zone })
+    })
+}
+
+/// By their numbers in files.
+const COLUMN_TYPES: [ColumnType; 7] = [
+    ColumnType::String,
+    ColumnType::Integer,
+    ColumnType::Decimal { precision: 0, scale: 0 },
+    ColumnType::Float,
+    ColumnType::Boolean,
+    ColumnType::Timestamp,
+    ColumnType::Json,
+];
 
 pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let next = TagId(bytes.u32()?);
@@ -211,7 +286,9 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
         };
         (id < next && id >= TagId::FIRST_DECLARED).then_some((name, Tag { id, tag_type }))
     })?;
-    Some(Catalog::from_parts(tags, next))
+    let facts = bytes.many(decode_fact)?;
+    let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
+    numbered.then(|| Catalog::from_parts(tags, facts, next))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64`.

@@ -19,7 +19,7 @@ pub(super) struct Types(Vec<Option<TagType>>);
 
 impl Types {
     pub(super) fn of(catalog: &Catalog) -> Types {
-        let mut types = vec![None; catalog.next_tag_id().0 as usize];
+        let mut types = vec![None; catalog.next_id().0 as usize];
         types[TagId::UPLOADS.0 as usize] = Some(TagType::Set);
         catalog.tags().for_each(|(_, tag)| types[tag.id.0 as usize] = Some(tag.tag_type));
         Types(types)

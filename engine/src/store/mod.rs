@@ -16,6 +16,7 @@ mod once;
 mod publish;
 mod recovery;
 mod snapshot;
+mod tables;
 mod wal;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod proptests;
 pub use check::{CheckReport, check};
 pub use recovery::{OpenError, SHARDS_MAX};
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
+pub use tables::{FactRow, FactTables, TableError};
 
 use crate::catalog::Catalog;
 use crate::dictionary::{Dictionary, HashedId, hash_of};

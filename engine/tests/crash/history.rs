@@ -457,11 +457,11 @@ impl History {
             Change::Add(_) | Change::Remove(_) => SET,
             Change::Enum(_) => CHOICE,
             Change::Flag(_) => FLAG,
-            Change::Number(_) => NUMBER,
+            Change::Number(_) | Change::Event(_) => NUMBER,
         };
         if stream == 'l' && self.random.chance(5) {
             // A tag that comes and goes, may have another type, or was never declared.
-            let extras = self.last().catalog.next_tag_id().0;
+            let extras = self.last().catalog.next_id().0;
             batch.push(TagId(CLOCK.0 + self.random.below(u64::from(extras + 2 - CLOCK.0)) as u32), change);
         } else if stream == 'l' && self.random.chance(5) {
             let list = self.list();

@@ -1,6 +1,12 @@
-//! What is declared: the tags and their types.
+//! What is declared: the tags and their types, the facts and their columns.
 //!
 //! A catalog is a value: a change makes a new one, and a snapshot holds the one it was published with.
+
+pub mod fact;
+pub mod zone;
+
+pub use fact::{Activity, Column, ColumnType, Fact};
+pub use zone::Zone;
 
 use crate::ids::TagId;
 use std::collections::BTreeMap;
@@ -48,18 +54,19 @@ pub struct Tag {
     pub tag_type: TagType,
 }
 
-/// The declared tags by name.
+/// The declared tags and facts by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     tags: BTreeMap<String, Tag>,
-    next_tag_id: TagId,
+    facts: BTreeMap<String, Fact>,
+    next_id: TagId,
 }
 
 /// Why a catalog change is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// The name cannot be written as an SQL identifier or is taken.
-    #[error("tag name `{name}`: {why}")]
+    #[error("name `{name}`: {why}")]
     Name {
         /// The name.
         name: String,
@@ -78,11 +85,19 @@ pub enum CatalogError {
         /// The type asked for.
         wanted: String,
     },
+    /// What is said of a fact cannot be, or cannot become of what it is.
+    #[error("fact `{fact}`: {why}")]
+    Fact {
+        /// The fact.
+        fact: String,
+        /// What is wrong, and what to write instead.
+        why: String,
+    },
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Catalog { tags: BTreeMap::new(), next_tag_id: TagId::FIRST_DECLARED }
+        Catalog { tags: BTreeMap::new(), facts: BTreeMap::new(), next_id: TagId::FIRST_DECLARED }
     }
 }
 
@@ -92,9 +107,11 @@ impl Catalog {
         self.tags.get(name)
     }
 
-    /// The name of a tag; cost is linear in the number of tags.
+    /// The name of a tag or fact; cost is linear in their number.
     pub fn name_of(&self, id: TagId) -> Option<&str> {
-        self.tags.iter().find(|(_, tag)| tag.id == id).map(|(name, _)| name.as_str())
+        let mut names =
+            self.tags().map(|(name, tag)| (name, tag.id)).chain(self.facts().map(|(name, fact)| (name, fact.id)));
+        names.find(|(_, known)| *known == id).map(|(name, _)| name)
     }
 
     /// All tags, by name.
@@ -102,9 +119,30 @@ impl Catalog {
         self.tags.iter().map(|(name, tag)| (name.as_str(), tag))
     }
 
-    /// The number the next new tag will get.
-    pub fn next_tag_id(&self) -> TagId {
-        self.next_tag_id
+    /// The fact of this name.
+    pub fn fact(&self, name: &str) -> Option<&Fact> {
+        self.facts.get(name)
+    }
+
+    /// The fact of this number; cost is linear in the number of facts.
+    pub fn fact_of(&self, id: TagId) -> Option<&Fact> {
+        self.facts.values().find(|fact| fact.id == id)
+    }
+
+    /// All facts, by name.
+    pub fn facts(&self) -> impl ExactSizeIterator<Item = (&str, &Fact)> {
+        self.facts.iter().map(|(name, fact)| (name.as_str(), fact))
+    }
+
+    /// The number the next new tag or fact will get.
+    pub fn next_id(&self) -> TagId {
+        self.next_id
+    }
+
+    fn new_id(&mut self) -> TagId {
+        let id = self.next_id;
+        self.next_id = TagId(id.0 + 1);
+        id
     }
 
     /// Declares a tag; declaring it again with the same type changes nothing. Answers its id.
@@ -123,8 +161,7 @@ impl Catalog {
             });
         }
         check_name(name)?;
-        let id = self.next_tag_id;
-        self.next_tag_id = TagId(id.0 + 1);
+        let id = self.new_id();
         self.tags.insert(name.to_owned(), Tag { id, tag_type });
         Ok(id)
     }
@@ -134,9 +171,41 @@ impl Catalog {
         self.tags.remove(name)
     }
 
-    /// Puts a catalog together again from what [`Catalog::tags`] and [`Catalog::next_tag_id`] told.
-    pub fn from_parts(tags: impl IntoIterator<Item = (String, Tag)>, next_tag_id: TagId) -> Catalog {
-        Catalog { tags: tags.into_iter().collect(), next_tag_id }
+    /// Declares a fact, or changes what may be changed of one: columns are added at the end; retention and
+    /// the window of event ids are what they are said to be now. The id in `wanted` does not matter. Answers the fact's id.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the declaration cannot be, or would change what stored events mean.
+    pub fn declare_fact(&mut self, name: &str, wanted: Fact) -> Result<TagId, CatalogError> {
+        let refuse = |why: String| CatalogError::Fact { fact: name.to_owned(), why };
+        fact::check(&wanted).map_err(refuse)?;
+        if let Some(known) = self.facts.get_mut(name) {
+            let changed = fact::change(known, wanted).map_err(refuse)?;
+            let id = changed.id;
+            *known = changed;
+            return Ok(id);
+        }
+        check_name(name)?;
+        if fact::TABLES.contains(&name) {
+            return Err(refuse("this name is a table of Beluga's own; choose another".to_owned()));
+        }
+        let id = self.new_id();
+        self.facts.insert(name.to_owned(), Fact { id, ..wanted });
+        Ok(id)
+    }
+
+    /// Forgets a fact. Its activity goes with the next compaction; its id is never given again.
+    pub fn drop_fact(&mut self, name: &str) -> Option<Fact> {
+        self.facts.remove(name)
+    }
+
+    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::facts`] and [`Catalog::next_id`] told.
+    pub fn from_parts(
+        tags: impl IntoIterator<Item = (String, Tag)>,
+        facts: impl IntoIterator<Item = (String, Fact)>,
+        next_id: TagId,
+    ) -> Catalog {
+        Catalog { tags: tags.into_iter().collect(), facts: facts.into_iter().collect(), next_id }
     }
 }
 
@@ -189,7 +258,7 @@ const RESERVED: [&str; 45] = [
     "xor",
 ];
 
-/// Whether a tag can have this name: it stands in an expression as it is, without quotes.
+/// Whether a tag, fact or column can have this name: it stands in an expression as it is, without quotes.
 pub fn is_name(name: &str) -> bool {
     check_name(name).is_ok()
 }

@@ -1,4 +1,4 @@
-//! What a writer says about users: a batch of tag updates in one flat buffer.
+//! What a writer says about users: a batch of tag updates and events in one flat buffer.
 //!
 //! A decoder fills a batch once; the same bytes are appended to the write-ahead log, applied to the in-memory layers
 //! and, after a crash, replayed. So a batch is built without an allocation per user and is never encoded twice.
@@ -9,12 +9,17 @@
 //! user   = id length u16 | id | change count u32 | change*
 //! change = tag u32 | kind u8 | payload
 //! kind   = 0 unset: nothing | 1 enum, 4 add, 5 remove: length u32, value | 2 number: i64 | 3 flag: u8, 0 or 1
+//!          | 6 event (`tag` is the fact): length u32, see `event`
 //! ```
+
+mod event;
+
+pub use event::{Event, EventHead, Value};
 
 use crate::ids::{TagId, USER_ID_BYTES_MAX};
 
-/// What happens to one tag of one user. Later changes win over earlier ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to one tag of one user, where later changes win over earlier ones; or what the user did.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Change<'a> {
     /// The user has no value any more: NULL for `enum` and `number`, false for `flag`, empty for `set`.
     Unset,
@@ -28,6 +33,8 @@ pub enum Change<'a> {
     Add(&'a str),
     /// A `set` loses a value.
     Remove(&'a str),
+    /// An event of a fact.
+    Event(Event<'a>),
 }
 
 /// Tag updates of many users, in arrival order.
@@ -94,7 +101,35 @@ impl UpdateBatch {
             Change::Flag(value) => self.bytes.extend_from_slice(&[3, u8::from(value)]),
             Change::Add(value) => self.push_text(4, value),
             Change::Remove(value) => self.push_text(5, value),
+            Change::Event(event) => {
+                let values: Vec<Value<'_>> = event.values().collect();
+                self.push_event_payload(&event.head, &values);
+            }
         }
+        self.count_change(at);
+    }
+
+    /// Adds an event of the user begun last, with a value for each column of the fact, in order.
+    ///
+    /// # Panics
+    /// If no user was begun, or the event's id is longer than [`crate::ids::EVENT_ID_BYTES_MAX`].
+    pub fn push_event(&mut self, fact: TagId, head: &EventHead<'_>, values: &[Value<'_>]) {
+        let at = self.open_count_at.expect("begin_user comes before push");
+        self.bytes.extend_from_slice(&fact.0.to_le_bytes());
+        self.push_event_payload(head, values);
+        self.count_change(at);
+    }
+
+    fn push_event_payload(&mut self, head: &EventHead<'_>, values: &[Value<'_>]) {
+        self.bytes.push(EVENT);
+        let len_at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        event::push(&mut self.bytes, head, values);
+        let len = (self.bytes.len() - len_at - 4) as u32;
+        self.bytes[len_at..len_at + 4].copy_from_slice(&len.to_le_bytes());
+    }
+
+    fn count_change(&mut self, at: usize) {
         let count = &mut self.bytes[at..at + 4];
         let next = u32::from_le_bytes([count[0], count[1], count[2], count[3]]) + 1;
         count.copy_from_slice(&next.to_le_bytes());
@@ -143,7 +178,9 @@ impl UpdateBatch {
                 return Err(reader.damage("user id length out of range"));
             }
             for _ in 0..reader.u32()? {
-                reader.change()?;
+                if let (_, Change::Event(event)) = reader.change()? {
+                    event.check()?;
+                }
                 change_count += 1;
             }
             user_count += 1;
@@ -180,6 +217,9 @@ pub struct BatchMark {
     user_count: usize,
     change_count: usize,
 }
+
+/// The kind of change that is an event.
+const EVENT: u8 = 6;
 
 const CHECKED: &str = "a batch is built by push or checked by from_bytes";
 
@@ -218,6 +258,10 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str, BatchDamage> {
         let len = self.u32()? as usize;
+        self.utf8(len)
+    }
+
+    fn utf8(&mut self, len: usize) -> Result<&'a str, BatchDamage> {
         let bytes = self.take(len)?;
         std::str::from_utf8(bytes).map_err(|_| self.damage("value is not UTF-8"))
     }
@@ -240,7 +284,7 @@ impl<'a> Reader<'a> {
     fn skip_change(&mut self) -> Result<(), BatchDamage> {
         let head: [u8; 5] = self.array()?;
         let len = match head[4] {
-            1 | 4 | 5 => self.u32()? as usize,
+            1 | 4 | 5 | EVENT => self.u32()? as usize,
             2 => 8,
             3 => 1,
             _ => 0,
@@ -258,6 +302,10 @@ impl<'a> Reader<'a> {
             3 => Change::Flag(self.array::<1>()? != [0]),
             4 => Change::Add(self.text()?),
             5 => Change::Remove(self.text()?),
+            EVENT => {
+                let len = self.u32()? as usize;
+                Change::Event(event::read(self.take(len)?)?)
+            }
             _ => return Err(self.damage("unknown kind of change")),
         };
         Ok((tag, change))
@@ -278,18 +326,34 @@ mod tests {
         for change in [Change::Unset, Change::Flag(true), Change::Add("yoga"), Change::Remove("golf")] {
             batch.push(TagId(18), change);
         }
+        let head = EventHead { ts: -5, is_retraction: true, event_id: "e1", undeclared: "{\"a\":1}" };
+        batch.push_event(TagId(19), &head, &VALUES);
         batch
     }
+
+    const VALUES: [Value<'_>; 5] =
+        [Value::Null, Value::Text("shoes"), Value::Integer(-1250), Value::Float(0.5), Value::Boolean(true)];
 
     #[test]
     fn reads_back_what_was_pushed() {
         let batch = UpdateBatch::from_bytes(sample().as_bytes().to_vec()).expect("valid");
-        assert_eq!((batch.user_count(), batch.change_count()), (3, 6));
+        assert_eq!((batch.user_count(), batch.change_count()), (3, 7));
         let users: Vec<_> = batch.users().collect();
         assert_eq!(users[0].user_id, b"u1");
         assert_eq!(users[0].changes().nth(1), Some((TagId(17), Change::Number(-3))));
         assert_eq!(users[1].changes().count(), 0);
-        assert_eq!(users[2].changes().last(), Some((TagId(18), Change::Remove("golf"))));
+        assert_eq!(users[2].changes().nth(3), Some((TagId(18), Change::Remove("golf"))));
+        let Some((TagId(19), Change::Event(event))) = users[2].changes().last() else { panic!("an event") };
+        assert_eq!((event.head.ts, event.head.event_id, event.head.undeclared), (-5, "e1", "{\"a\":1}"));
+        assert!(event.head.is_retraction);
+        assert!(event.values().eq(VALUES));
+        let mut again = UpdateBatch::new();
+        again.begin_user(b"u");
+        again.push(TagId(19), Change::Event(event));
+        assert_eq!(
+            again.users().next().and_then(|user| user.changes().next()),
+            Some((TagId(19), Change::Event(event)))
+        );
     }
 
     #[test]
@@ -300,7 +364,13 @@ mod tests {
         batch.push(TagId(16), Change::Enum("x"));
         batch.truncate(mark);
         assert_eq!(batch.as_bytes(), sample().as_bytes());
-        assert_eq!(batch.change_count(), 6);
+        assert_eq!(batch.change_count(), 7);
+    }
+
+    fn walk((_, change): (TagId, Change<'_>)) {
+        if let Change::Event(event) = change {
+            event.values().for_each(drop);
+        }
     }
 
     #[test]
@@ -314,7 +384,7 @@ mod tests {
                 let mut bytes = good.as_bytes().to_vec();
                 bytes[at] ^= 1 << bit;
                 if let Ok(batch) = UpdateBatch::from_bytes(bytes) {
-                    batch.users().for_each(|user| user.changes().for_each(drop));
+                    batch.users().for_each(|user| user.changes().for_each(walk));
                 }
             }
         }

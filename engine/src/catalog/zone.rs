@@ -1,0 +1,66 @@
+//! Time zones as data: from which instant on clocks show what.
+//!
+//! The engine knows no time zone database. Whoever declares a fact hands over the zone's changes, and they are kept with the
+//! fact: so a slice means the same hours for ever, whatever a later edition of the database says.
+
+use std::sync::Arc;
+
+/// A time zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name: `UTC`, `Asia/Shanghai`.
+    pub name: String,
+    /// Per change, rising: seconds since 1970 from which on, and seconds east of UTC.
+    changes: Arc<[(i64, i32)]>,
+    /// Seconds east of UTC before the first change.
+    first: i32,
+}
+
+impl Default for Zone {
+    /// UTC.
+    fn default() -> Self {
+        Zone { name: "UTC".to_owned(), changes: Arc::default(), first: 0 }
+    }
+}
+
+impl Zone {
+    /// A zone of its offset before the first change (seconds east of UTC), and its changes, rising.
+    pub fn new(name: &str, first: i32, changes: Vec<(i64, i32)>) -> Zone {
+        debug_assert!(changes.is_sorted_by(|a, b| a.0 < b.0));
+        Zone { name: name.to_owned(), changes: changes.into(), first }
+    }
+
+    /// See [`Zone::new`].
+    pub fn first(&self) -> i32 {
+        self.first
+    }
+
+    /// See [`Zone::new`].
+    pub fn changes(&self) -> &[(i64, i32)] {
+        &self.changes
+    }
+
+    /// What the zone's clocks show at an instant (microseconds since 1970), as if it were UTC.
+    pub fn local(&self, micros: i64) -> i64 {
+        let seconds = micros.div_euclid(1_000_000);
+        let later = self.changes.partition_point(|(from, _)| *from <= seconds);
+        let offset = later.checked_sub(1).map_or(self.first, |at| self.changes[at].1);
+        micros.saturating_add(i64::from(offset) * 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_change_at_the_instant() {
+        let zone = Zone::new("Europe/Berlin", 3_600, vec![(1_000, 7_200), (2_000, 3_600)]);
+        let local = |seconds: i64| zone.local(seconds * 1_000_000) / 1_000_000;
+        assert_eq!(
+            [local(0), local(999), local(1_000), local(1_999), local(2_000)],
+            [3_600, 4_599, 8_200, 9_199, 5_600]
+        );
+        assert_eq!(Zone::default().local(7), 7);
+    }
+}
