@@ -10,15 +10,19 @@
 //! In reading order:
 //!
 //! * [`ids`], [`catalog`], [`update`]: the nouns — shards, slots, tags, and what a writer says about a user.
+//! * [`behavior`]: slices of time in which events are counted.
 //! * [`bitmap`]: zero-copy Roaring views and the fused evaluator. Knows nothing of tags.
+//! * [`clock`]: the seam to the wall clock.
 //! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
 //! * [`segment`], [`dictionary`]: the two kinds of immutable file a shard is made of.
 //! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
 //! * [`audience`]: the audience language, its planner and the operators that answer questions on a snapshot.
 
 pub mod audience;
+pub mod behavior;
 pub mod bitmap;
 pub mod catalog;
+pub mod clock;
 pub mod dictionary;
 pub mod error;
 pub mod ids;

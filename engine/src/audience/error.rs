@@ -25,6 +25,10 @@ pub enum ExprErrorKind {
     Unsupported,
     /// No such tag.
     UnknownTag,
+    /// No such fact.
+    UnknownFact,
+    /// The fact has no such column.
+    UnknownColumn,
     /// No such audience.
     UnknownAudience,
     /// The tag's type does not allow this.

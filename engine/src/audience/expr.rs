@@ -36,7 +36,7 @@ pub enum CompareOp {
 
 /// An expression of the audience language. Two are equal if they say the same in the same words, wherever they stand.
 ///
-/// Places kept open: `did(…)` and `similar_to(…)` come as further variants of [`ExprKind`].
+/// A place kept open: `similar_to(…)` comes as a further variant of [`ExprKind`].
 #[derive(Clone, Debug)]
 pub struct Expr {
     /// What it says.
@@ -91,6 +91,7 @@ pub enum ExprKind {
         negated: bool,
     },
     InAudience(String),
+    Did(Box<Did>),
     AtLeast {
         k: u32,
         of: Vec<Expr>,
@@ -99,4 +100,48 @@ pub enum ExprKind {
     Or(Vec<Expr>),
     Xor(Box<Expr>, Box<Expr>),
     Not(Box<Expr>),
+}
+
+/// `did('purchase', category = 'shoes', count >= 2, within => '30 days')`: whether a user's events of a fact come to
+/// something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Did {
+    /// The fact.
+    pub fact: String,
+    /// What events are meant: all of these hold of an event's columns and of its time, `ts`.
+    pub events: Vec<Expr>,
+    /// What they come to: all of these; none means at least one event.
+    pub figures: Vec<FigureTest>,
+    /// Only events of the time up to now that is told: `30 days`.
+    pub within: Option<String>,
+}
+
+/// A condition on what events come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FigureTest {
+    /// What is compared.
+    pub figure: Figure,
+    /// With what.
+    pub test: Test,
+}
+
+/// What events come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// How many there are.
+    Count,
+    /// The sum of a column.
+    Sum(String),
+    /// The time of the first one.
+    First,
+    /// The time of the last one.
+    Last,
+}
+
+/// A comparison whose left side stands elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the SQL construct of its name")]
+pub enum Test {
+    Compare(CompareOp, Literal),
+    Between { low: Literal, high: Literal, negated: bool },
 }

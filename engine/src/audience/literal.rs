@@ -3,6 +3,7 @@
 //! A literal may lie between two numbers the tag can hold (`age > 30.5`), or beyond them; it is kept as the floor of
 //! the exact value and whether it is exact, from which every comparison follows without rounding.
 
+use crate::behavior::calendar::Date;
 use crate::bitmap::bsi::NumberRange;
 
 /// A literal in a tag's unit.
@@ -97,10 +98,11 @@ pub fn timestamp(text: &str) -> Option<Exact> {
     let year = number(&mut rest, 4)?;
     let month = after(&mut rest, b'-').then(|| number(&mut rest, 2))??;
     let day = after(&mut rest, b'-').then(|| number(&mut rest, 2))??;
-    if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
+    let date = Date { year, month, day };
+    if !date.exists() {
         return None;
     }
-    let mut seconds = days_since_1970(year, month, day) * 86_400;
+    let mut seconds = date.days_since_1970() * 86_400;
     let (mut micros, mut exact) = (0, true);
     if after(&mut rest, b'T') || after(&mut rest, b't') || after(&mut rest, b' ') {
         let hour = number(&mut rest, 2)?;
@@ -153,22 +155,6 @@ fn zone(rest: &mut &[u8]) -> Option<i64> {
     after(rest, b':');
     let minutes = if rest.is_empty() { 0 } else { number(rest, 2)? };
     (hours <= 23 && minutes <= 59).then(|| sign * (hours * 3_600 + minutes * 60))
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01 in the Gregorian calendar. Years are counted from March, so that the leap day is the last one.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Two-valued logic over known tags: what an expression means, with names, types and NULLs settled.
 
+use crate::behavior::Window;
 use crate::bitmap::bsi::NumberRange;
 use crate::ids::TagId;
 
@@ -23,6 +24,8 @@ pub enum Predicate {
     Listed(String),
     /// These users; sorted, without doubles.
     Users(Vec<String>),
+    /// A figure of the users' events is in a range.
+    Did(Did),
     /// Members of all.
     And(Vec<Predicate>),
     /// Members of any.
@@ -33,6 +36,32 @@ pub enum Predicate {
     AtLeast(u32, Vec<Predicate>),
     /// The rest of the universe.
     Not(Box<Predicate>),
+}
+
+/// A condition on what a user's events of a fact come to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Did {
+    /// The fact.
+    pub fact: TagId,
+    /// Which of its events.
+    pub of: Selection,
+    /// When they happened, by the clocks of the fact's zone; not empty.
+    pub window: Window,
+    /// 0: how many there are; else the sum of the measure at this place, from 1.
+    pub figure: u8,
+    /// What that must be; never holds 0, which users without events have.
+    pub range: NumberRange,
+}
+
+/// The events of a fact that a condition is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// Those with one of these values of the dimension at this place; sorted, without doubles, at least one.
+    Values(u16, Vec<String>),
+    /// Those with any other value of the dimension, but not without one; sorted, without doubles.
+    Others(u16, Vec<String>),
 }
 
 impl Predicate {

@@ -1,6 +1,6 @@
 //! An expression as canonical text, which parses back to an equal tree.
 
-use super::expr::{CompareOp, Expr, ExprKind, Literal};
+use super::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use std::fmt;
 
 impl fmt::Display for Expr {
@@ -27,6 +27,7 @@ impl fmt::Display for Expr {
                 list(f, &ids)
             }
             ExprKind::InAudience(name) => write!(f, "in_audience({})", Quoted(name)),
+            ExprKind::Did(did) => did.fmt(f),
             ExprKind::AtLeast { k, of } => {
                 write!(f, "at_least({k}")?;
                 of.iter().try_for_each(|operand| write!(f, ", {operand}"))?;
@@ -39,6 +40,33 @@ impl fmt::Display for Expr {
                 f.write_str("NOT ")?;
                 within(f, of, 3)
             }
+        }
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "did({}", Quoted(&self.fact))?;
+        self.events.iter().try_for_each(|event| write!(f, ", {event}"))?;
+        self.figures.iter().try_for_each(|figure| write!(f, ", {figure}"))?;
+        if let Some(within) = &self.within {
+            write!(f, ", within => {}", Quoted(within))?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for FigureTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.figure {
+            Figure::Count => f.write_str("count"),
+            Figure::Sum(column) => write!(f, "sum({column})"),
+            Figure::First => f.write_str("first"),
+            Figure::Last => f.write_str("last"),
+        }?;
+        match &self.test {
+            Test::Compare(op, value) => write!(f, " {op} {value}"),
+            Test::Between { low, high, negated } => write!(f, " {}BETWEEN {low} AND {high}", not(*negated)),
         }
     }
 }
@@ -56,7 +84,8 @@ fn tightness(expr: &Expr) -> u8 {
 fn within(f: &mut fmt::Formatter<'_>, expr: &Expr, outer: u8) -> fmt::Result {
     // A comparison behind NOT is put in parentheses too: `NOT (a = 1)` cannot be misread.
     let parentheses = if outer == 3 { !matches!(expr.kind, ExprKind::Flag(_)) } else { tightness(expr) <= outer };
-    if parentheses && !matches!(expr.kind, ExprKind::InAudience(_) | ExprKind::AtLeast { .. } | ExprKind::Literal(_)) {
+    let is_call = matches!(expr.kind, ExprKind::InAudience(_) | ExprKind::AtLeast { .. } | ExprKind::Did(_));
+    if parentheses && !is_call && !matches!(expr.kind, ExprKind::Literal(_)) {
         write!(f, "({expr})")
     } else {
         write!(f, "{expr}")

@@ -43,6 +43,13 @@ pub struct NumberRange {
     pub max: i64,
 }
 
+impl Default for NumberRange {
+    /// Whatever there is at least one of.
+    fn default() -> Self {
+        NumberRange { min: 1, max: i64::MAX }
+    }
+}
+
 impl NumberRange {
     /// All numbers.
     pub const ALL: NumberRange = NumberRange { min: i64::MIN, max: i64::MAX };

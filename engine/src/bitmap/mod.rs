@@ -7,11 +7,13 @@
 //! * [`program`]: an expression over layered leaves, as a graph.
 //! * [`evaluate`]: runs a program a chunk (65,536 slots) at a time to a count or a set ([`ChunkSet`]); [`count_each`]: one
 //!   set against many leaves.
+//! * [`counter`]: bit-sliced counters that add up.
 //! * [`bsi`]: bit-sliced numbers: encoding and ranges; [`numbers`]: sums, extremes and counts below thresholds of a number
 //!   tag under a filter.
 
 pub mod bsi;
 mod chunk_set;
+pub mod counter;
 pub mod evaluate;
 mod kernels;
 pub mod numbers;

@@ -36,11 +36,33 @@ pub enum LayerValue<'a> {
     InRange(NumberView<'a>, NumberRange),
 }
 
+/// Numbers of many users that add up: bit slices at their places.
+#[derive(Clone, Debug, Default)]
+pub struct SumOf<'a> {
+    /// What is added, in any order.
+    pub terms: Vec<Term<'a>>,
+    /// The sums wanted; never holds 0, so that users in no term are out.
+    pub range: NumberRange,
+}
+
+/// 2^`bit` for each of some users.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    /// At most 126.
+    pub bit: u8,
+    /// Taken off instead of added.
+    pub is_negative: bool,
+    /// The users.
+    pub users: BitmapView<'a>,
+}
+
 /// A node of a program.
 #[derive(Clone, Debug)]
 pub enum Node<'a> {
     /// `result |= value & open; open &= !(mask | value)`, walking layers newest first.
     Leaf(Vec<Layer<'a>>),
+    /// Users whose sum is in the range.
+    Sum(SumOf<'a>),
     /// Members of all of at least one operand.
     And(Vec<NodeId>),
     /// Members of any; no operands: nobody.
@@ -57,7 +79,7 @@ impl Node<'_> {
     /// The operands, in order.
     pub fn operands(&self) -> Vec<NodeId> {
         match self {
-            Node::Leaf(_) => Vec::new(),
+            Node::Leaf(_) | Node::Sum(_) => Vec::new(),
             Node::And(of) | Node::Or(of) | Node::AtLeast(_, of) => of.clone(),
             Node::AndNot(a, b) | Node::Xor(a, b) => vec![*a, *b],
         }

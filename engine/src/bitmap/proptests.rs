@@ -5,7 +5,7 @@ use super::chunk_set::ChunkSet;
 use super::count_each::CountEach;
 use super::evaluate::Evaluator;
 use super::numbers::{NumberLayer, NumberReader, NumberSummary, Sum};
-use super::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
+use super::program::{Layer, LayerValue, Mask, Node, NodeId, Program, SumOf, Term};
 use super::shapes::{bytes, run_bytes};
 use super::view::{BitmapView, Container};
 use proptest::collection::vec;
@@ -313,12 +313,61 @@ fn layers<'a>(arena: &'a Arena, stored: &[(Option<Vec<usize>>, StoredValue)]) ->
     stored.iter().map(layer).collect()
 }
 
+/// A sum: per term its bit, whether it is taken off, and its users.
+#[derive(Clone, Debug)]
+struct ModelSum {
+    terms: Vec<(u8, bool, Stored)>,
+    range: NumberRange,
+}
+
+fn sum() -> impl Strategy<Value = ModelSum> {
+    let bit = prop_oneof![6 => 0..4_u8, 2 => 0..20_u8, 1 => 0..90_u8];
+    let users = || prop_oneof![2 => stored(), 1 => set_of(vec(0..500_u16, 1..200).prop_map(Part::Few))];
+    let terms = (0.0..1.0_f64).prop_flat_map(move |share| {
+        let share = if share < 0.5 { 0.0 } else { share - 0.5 };
+        vec((bit.clone(), proptest::bool::weighted(share), users()), 0..40)
+    });
+    let bound = || prop_oneof![4 => 1..12_i64, 1 => 1..5_000_i64, 1 => 1..=i64::MAX];
+    let range = prop_oneof![
+        2 => Just(NumberRange::default()),
+        3 => bound().prop_map(|min| NumberRange { min, max: i64::MAX }),
+        2 => (bound(), bound()).prop_map(|(a, b)| NumberRange { min: a.min(b), max: a.max(b) }),
+        1 => bound().prop_map(|max| NumberRange { min: i64::MIN, max: -max }),
+        1 => (bound(), bound()).prop_map(|(a, b)| NumberRange { min: -a.max(b), max: -a.min(b) }),
+    ];
+    (terms, range).prop_map(|(terms, range)| ModelSum { terms, range })
+}
+
+fn store_sum(arena: &mut Arena, sum: &ModelSum) -> Vec<usize> {
+    sum.terms.iter().map(|(_, _, users)| arena.stored(users)).collect()
+}
+
+fn sum_node<'a>(arena: &'a Arena, stored: &[usize], sum: &ModelSum) -> Node<'a> {
+    let term = |(index, (bit, is_negative, _)): (&usize, &(u8, bool, Stored))| Term {
+        bit: *bit,
+        is_negative: *is_negative,
+        users: arena.view(*index),
+    };
+    Node::Sum(SumOf { terms: stored.iter().zip(&sum.terms).map(term).collect(), range: sum.range })
+}
+
+fn sum_members(sum: &ModelSum) -> Set {
+    let mut sums: BTreeMap<u32, i128> = BTreeMap::new();
+    for (bit, is_negative, (users, _)) in &sum.terms {
+        let number = if *is_negative { -(1_i128 << bit) } else { 1 << bit };
+        users.iter().for_each(|slot| *sums.entry(*slot).or_default() += number);
+    }
+    let NumberRange { min, max } = sum.range;
+    let fits = |sum: &i128| (min == i64::MIN || *sum >= min.into()) && (max == i64::MAX || *sum <= max.into());
+    sums.into_iter().filter(|(_, sum)| fits(sum)).map(|(slot, _)| slot).collect()
+}
+
 /// Builds the program and the members its root must have.
-fn build<'a>(leaves: Vec<(Vec<Layer<'a>>, Set)>, combines: &[Combine]) -> (Program<'a>, Set) {
+fn build<'a>(leaves: Vec<(Node<'a>, Set)>, combines: &[Combine]) -> (Program<'a>, Set) {
     let mut program = Program::new();
     let mut members: Vec<Set> = vec![];
-    for (layers, set) in leaves {
-        program.push(Node::Leaf(layers));
+    for (leaf, set) in leaves {
+        program.push(leaf);
         members.push(set);
     }
     for combine in combines {
@@ -365,12 +414,16 @@ proptest! {
     #[test]
     fn programs_have_the_members_of_plain_set_algebra(
         leaves in vec(leaf(), 1..7),
+        sums in vec(sum(), 0..3),
         combines in vec(combine(), 0..7),
     ) {
         let mut arena = Arena(vec![]);
         let stored: Vec<_> = leaves.iter().map(|leaf| store_leaf(&mut arena, leaf)).collect();
-        let leaves = stored.iter().zip(&leaves).map(|(stored, leaf)| (layers(&arena, stored), leaf_members(leaf)));
-        let (program, expected) = build(leaves.collect(), &combines);
+        let stored_sums: Vec<_> = sums.iter().map(|sum| store_sum(&mut arena, sum)).collect();
+        let leaves =
+            stored.iter().zip(&leaves).map(|(stored, leaf)| (Node::Leaf(layers(&arena, stored)), leaf_members(leaf)));
+        let sums = stored_sums.iter().zip(&sums).map(|(stored, sum)| (sum_node(&arena, stored, sum), sum_members(sum)));
+        let (program, expected) = build(leaves.chain(sums).collect(), &combines);
 
         let mut evaluator = Evaluator::new(&program);
         let chunks = evaluator.chunks();
@@ -404,7 +457,10 @@ proptest! {
     ) {
         let mut arena = Arena(Vec::new());
         let stored: Vec<_> = [&a, &b].map(|leaf| store_leaf(&mut arena, leaf)).into();
-        let leaves = stored.iter().zip([&a, &b]).map(|(stored, model)| (layers(&arena, stored), leaf_members(model)));
+        let leaves = stored
+            .iter()
+            .zip([&a, &b])
+            .map(|(stored, model)| (Node::Leaf(layers(&arena, stored)), leaf_members(model)));
         let (program, expected) = build(leaves.collect(), &[combine]);
         let mut evaluator = Evaluator::new(&program);
         for chunk in 0..CHUNKS {

@@ -1,6 +1,7 @@
 //! What a fact is declared as: an event type with a user, an event time and typed columns.
 
 use super::zone::Zone;
+use crate::behavior::slice::hour_of;
 use crate::ids::TagId;
 
 /// The most columns of a fact.
@@ -85,6 +86,16 @@ impl Fact {
     /// The place of a column among the dimensions.
     pub fn dimension(&self, column: usize) -> Option<usize> {
         self.activity.dimensions.iter().position(|dimension| usize::from(*dimension) == column)
+    }
+
+    /// The present hour by the zone's clocks (`now`: microseconds since 1970), and the first hour that is kept.
+    pub fn hours_at(&self, now: i64) -> (i32, i32) {
+        let now_hour = hour_of(self.zone.local(now));
+        let kept_from = self.retention_days.map_or(i32::MIN, |days| {
+            let days = i32::try_from(days).unwrap_or(i32::MAX);
+            now_hour.div_euclid(24).saturating_sub(days).saturating_mul(24)
+        });
+        (now_hour, kept_from)
     }
 
     /// The place of a column among the measures.

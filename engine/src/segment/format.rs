@@ -11,10 +11,12 @@
 //! hash index   u32 each, a power of two of them: entry + 1, or 0 if free; by xxh3 of the key, linear probing
 //! trailer      40 bytes: keys at u64 | entries at u64 | numbers at u64 | hash index at u64 | entry count u32 | 0 u32
 //!
-//! key          tag u32 big-endian | part u8 | slice u8, or the value's bytes
+//! key          tag u32 big-endian | part u8 | slice u8, or the value's bytes, or
+//!              dimension u16 | value length u16 | value | grain u8 | slice u32 | figure u8 | bit u8, all big-endian
 //! ```
 
-use super::{Key, Part};
+use super::{ActivityKey, BITS_MAX, Figure, Key, Part, Series};
+use crate::behavior::{Grain, Slice};
 use crate::ids::TagId;
 
 pub(super) const KIND: [u8; 8] = *b"BELUGSEG";
@@ -39,7 +41,61 @@ pub(super) fn encode_key(key: Key<'_>, out: &mut Vec<u8>) {
             out.push(4);
             out.extend_from_slice(value);
         }
+        Part::Activity(key) => {
+            out.push(ACTIVITY);
+            encode_series(key.series, out);
+            out.push(key.slice.grain as u8);
+            out.extend_from_slice(&(key.slice.number as u32 ^ SIGN).to_be_bytes());
+            out.extend_from_slice(&[key.figure.of << 1 | u8::from(key.figure.is_negative), key.bit]);
+        }
     }
+}
+
+const ACTIVITY: u8 = 5;
+/// Turned, so that negative numbers sort first.
+const SIGN: u32 = 1 << 31;
+const ACTIVITY_TAIL_BYTES: usize = 7;
+
+fn encode_series(series: Series<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&series.dimension.to_be_bytes());
+    out.extend_from_slice(&(series.value.len() as u16).to_be_bytes());
+    out.extend_from_slice(series.value);
+}
+
+/// What the keys of a series begin with.
+pub(super) fn series_prefix(fact: TagId, series: Series<'_>) -> Vec<u8> {
+    let mut prefix = dimension_prefix(fact, series.dimension);
+    prefix.truncate(5);
+    encode_series(series, &mut prefix);
+    prefix
+}
+
+/// What the keys of a dimension begin with.
+pub(super) fn dimension_prefix(fact: TagId, dimension: u16) -> Vec<u8> {
+    let mut prefix = fact.0.to_be_bytes().to_vec();
+    prefix.push(ACTIVITY);
+    prefix.extend_from_slice(&dimension.to_be_bytes());
+    prefix
+}
+
+fn decode_activity(bytes: &[u8]) -> Option<ActivityKey<'_>> {
+    let (dimension, rest) = bytes.split_first_chunk::<2>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+    let [grain, a, b, c, d, figure, bit] = *rest.as_array::<ACTIVITY_TAIL_BYTES>()?;
+    let grain = match grain {
+        0 => Grain::Month,
+        1 => Grain::Day,
+        2 => Grain::Hour,
+        _ => return None,
+    };
+    let number = (u32::from_be_bytes([a, b, c, d]) ^ SIGN) as i32;
+    (bit < BITS_MAX).then_some(ActivityKey {
+        series: Series { dimension: u16::from_be_bytes(*dimension), value },
+        slice: Slice { grain, number },
+        figure: Figure { of: figure >> 1, is_negative: figure & 1 != 0 },
+        bit,
+    })
 }
 
 /// The key behind encoded bytes, if they are one.
@@ -52,6 +108,7 @@ pub(super) fn decode_key(bytes: &[u8]) -> Option<Key<'_>> {
         (2, [bit]) if *bit < 64 => Part::Slice(*bit),
         (3, value) => Part::Value(value),
         (4, value) => Part::Removed(value),
+        (&ACTIVITY, rest) => Part::Activity(decode_activity(rest)?),
         _ => return None,
     };
     Some(Key { tag: TagId(u32::from_be_bytes(*tag)), part })

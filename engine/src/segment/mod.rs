@@ -13,7 +13,9 @@ pub mod writer;
 pub use reader::{Posting, Segment};
 pub use writer::SegmentWriter;
 
+use crate::behavior::Slice as TimeSlice;
 use crate::ids::TagId;
+use std::cmp::Ordering;
 
 /// What a posting is of. Keys sort by tag, then part in the order below, then value.
 ///
@@ -25,6 +27,7 @@ use crate::ids::TagId;
 /// | enum | `Value(v)` | `Touched` (users whose value was set or unset in this layer) |
 /// | flag | `Exists` (users for whom it is true) | `Touched` |
 /// | number | `Exists` (users with a number) and `Slice(0..)` | `Touched` |
+/// | fact | `Activity`: counts and sums that add up over layers | none |
 /// | universe | `Exists` (known users) | `Touched` (users erased) |
 ///
 /// An `enum` also keeps `Exists`, the union of its values. A bottom segment (one that covers all older data) has no
@@ -50,4 +53,71 @@ pub enum Part<'a> {
     Value(&'a [u8]),
     /// Users who lost this value of a set.
     Removed(&'a [u8]),
+    /// Users for whom a figure of a fact in a slice of time has this bit.
+    Activity(ActivityKey<'a>),
+}
+
+/// A bit of a figure: of whom, when, what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ActivityKey<'a> {
+    /// Which events are counted.
+    pub series: Series<'a>,
+    /// When they happened.
+    pub slice: TimeSlice,
+    /// What is counted of them.
+    pub figure: Figure,
+    /// Which bit of it; at most [`BITS_MAX`] of them.
+    pub bit: u8,
+}
+
+/// The most bits of a figure.
+pub const BITS_MAX: u8 = 127;
+
+/// The events of a fact that are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Series<'a> {
+    /// 0: the whole fact; else the place of the dimension, from 1.
+    pub dimension: u16,
+    /// The dimension's value; empty for the whole fact.
+    pub value: &'a [u8],
+}
+
+impl Series<'_> {
+    /// All events of the fact.
+    pub const WHOLE: Series<'static> = Series { dimension: 0, value: &[] };
+}
+
+/// What is counted. What retractions take away is counted apart, so that all parts only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Figure {
+    /// 0: the events; else the sum of the measure at this place, from 1.
+    pub of: u8,
+    /// What is taken off.
+    pub is_negative: bool,
+}
+
+impl Ord for Series<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by = |series: &Self| (series.dimension, series.value.len());
+        by(self).cmp(&by(other)).then_with(|| self.value.cmp(other.value))
+    }
+}
+
+impl PartialOrd for Series<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ActivityKey<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rest = |key: &Self| (key.slice, key.figure, key.bit);
+        self.series.cmp(&other.series).then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
+
+impl PartialOrd for ActivityKey<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }

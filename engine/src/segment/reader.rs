@@ -1,7 +1,7 @@
 //! Opens a segment.
 
 use super::format::{self, ENTRY_BYTES, NUMBER_BYTES, POSTING_ALIGN, TRAILER_BYTES};
-use super::{Key, Part};
+use super::{Key, Part, Series};
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
 use crate::ids::TagId;
@@ -217,6 +217,11 @@ impl Segment {
         self.find(key).map_or(0, |number| self.entry(number).cardinality.into())
     }
 
+    /// The cardinality of a posting by its place in key order, without reading it.
+    pub fn cardinality_at(&self, number: usize) -> u64 {
+        self.entry(number).cardinality.into()
+    }
+
     /// The key at a place in key order.
     pub fn key_at(&self, number: usize) -> Key<'_> {
         format::decode_key(self.key_of(number)).expect("checked when opened")
@@ -224,16 +229,31 @@ impl Segment {
 
     /// The places of one tag's postings, which are in key order.
     pub fn entries(&self, tag: TagId) -> Range<usize> {
-        let first_not_below = |tag: u64| {
+        self.entries_with(&tag.0.to_be_bytes())
+    }
+
+    /// The places of the postings of one series of a fact.
+    pub fn series_entries(&self, fact: TagId, series: Series<'_>) -> Range<usize> {
+        self.entries_with(&format::series_prefix(fact, series))
+    }
+
+    /// The places of the postings of all values of a fact's dimension.
+    pub fn dimension_entries(&self, fact: TagId, dimension: u16) -> Range<usize> {
+        self.entries_with(&format::dimension_prefix(fact, dimension))
+    }
+
+    /// The places of the keys that begin so.
+    fn entries_with(&self, prefix: &[u8]) -> Range<usize> {
+        let first = |is_before: &dyn Fn(&[u8]) -> bool| {
             let (mut low, mut high) = (0, self.entry_count());
             while low < high {
                 let middle = low + (high - low) / 2;
-                let prefix = self.key_of(middle).first_chunk::<4>().expect("a key begins with its tag");
-                if u64::from(u32::from_be_bytes(*prefix)) < tag { low = middle + 1 } else { high = middle }
+                if is_before(self.key_of(middle)) { low = middle + 1 } else { high = middle }
             }
             low
         };
-        first_not_below(tag.0.into())..first_not_below(u64::from(tag.0) + 1)
+        let begin = |key: &[u8]| key[..prefix.len().min(key.len())].cmp(prefix);
+        first(&|key| begin(key).is_lt())..first(&|key| begin(key).is_le())
     }
 
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.

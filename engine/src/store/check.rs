@@ -110,7 +110,7 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         self.found(check.segment.verify());
         // What holds between postings can only be told when each can be read.
         for tag in tags.into_iter().filter(|_| sound) {
-            let related = check.tag(tag, types.get(tag));
+            let related = check.tag(tag, types.tag(tag));
             self.found(related);
         }
     }

@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, TagType};
 use crate::dictionary::part::Part;
 use crate::dictionary::{self, Dictionary};
 use crate::ids::{FileId, TagId};
-use crate::segment::merge::{MergeError, MergeKind, MergeRules, merge};
+use crate::segment::merge::{ActivityRules, MergeError, MergeKind, MergeRules, merge};
 use crate::segment::{Segment, SegmentWriter};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -36,10 +36,15 @@ pub(super) struct OwnedRules {
 
 impl OwnedRules {
     /// Rules that are not yet for the bottom; `lists` are kept there, and no others.
-    pub(super) fn new<'l>(catalog: &Catalog, lists: impl Iterator<Item = &'l str>) -> OwnedRules {
-        let kinds = catalog.tags().map(|(_, tag)| (tag.id, kind_of(tag.tag_type)));
+    /// `now`: microseconds since 1970.
+    pub(super) fn new<'l>(catalog: &Catalog, now: i64, lists: impl Iterator<Item = &'l str>) -> OwnedRules {
+        let tags = catalog.tags().map(|(_, tag)| (tag.id, kind_of(tag.tag_type)));
+        let facts = catalog.facts().map(|(_, fact)| {
+            let (now_hour, kept_from) = fact.hours_at(now);
+            (fact.id, MergeKind::Activity(ActivityRules { now_hour, kept_from, sum_months: true }))
+        });
         OwnedRules {
-            kinds: Arc::new(kinds.collect()),
+            kinds: Arc::new(tags.chain(facts).collect()),
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
             bottom: false,
         }
@@ -47,6 +52,16 @@ impl OwnedRules {
 
     pub(super) fn with_bottom(&self, bottom: bool) -> OwnedRules {
         OwnedRules { bottom, ..self.clone() }
+    }
+
+    /// Rules for what is merged again soon.
+    pub(super) fn in_memory(mut self) -> OwnedRules {
+        for kind in Arc::make_mut(&mut self.kinds).values_mut() {
+            if let MergeKind::Activity(rules) = kind {
+                rules.sum_months = false;
+            }
+        }
+        self
     }
 
     pub(super) fn apply<T>(&self, merge: impl FnOnce(&MergeRules<'_>) -> T) -> T {
@@ -121,7 +136,7 @@ impl Store {
     ) -> Result<Option<StepReport>, WriteError> {
         let Some(due) = self.segments_due(compacting, due) else { return Ok(None) };
         let (shard, run) = (due.shard, due.run);
-        let rules = held(&self.writer).merge_rules(Some(&self.snapshot()));
+        let rules = held(&self.writer).merge_rules(Some(&self.snapshot()), self.options.clock.now());
         let id = self.new_file();
         let path = segment_path(&self.folder, shard, id);
         let merged = self.merge_segments(&path, &run, &rules.with_bottom(due.bottom));

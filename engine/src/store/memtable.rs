@@ -3,30 +3,54 @@
 //! Appending is the fastest thing to do, so a memtable is an operation log by tag. Sealing sorts it by slot (stably, so
 //! that the last writer wins), and makes the newest layer of the shard out of it: an in-memory segment.
 
+use super::activity::ActivityLog;
 use crate::bitmap::bsi;
-use crate::catalog::{Catalog, TagType};
+use crate::catalog::{Catalog, Fact, TagType};
 use crate::ids::{Slot, TagId};
 use crate::segment::{Key, Part, Segment, SegmentWriter};
-use crate::update::Change;
+use crate::update::{Change, Event};
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The types of the tags, by id: what a change must fit to be applied.
+/// The types of the tags and the facts, by id: what a change must fit to be applied.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Types(Vec<Option<TagType>>);
+pub(super) struct Types(Vec<Option<TypeOf>>);
+
+/// What an id is.
+#[derive(Clone, Debug)]
+pub(super) enum TypeOf {
+    Tag(TagType),
+    Fact(Arc<Fact>),
+}
 
 impl Types {
     pub(super) fn of(catalog: &Catalog) -> Types {
         let mut types = vec![None; catalog.next_id().0 as usize];
-        types[TagId::UPLOADS.0 as usize] = Some(TagType::Set);
-        catalog.tags().for_each(|(_, tag)| types[tag.id.0 as usize] = Some(tag.tag_type));
+        types[TagId::UPLOADS.0 as usize] = Some(TypeOf::Tag(TagType::Set));
+        catalog.tags().for_each(|(_, tag)| types[tag.id.0 as usize] = Some(TypeOf::Tag(tag.tag_type)));
+        catalog.facts().for_each(|(_, fact)| types[fact.id.0 as usize] = Some(TypeOf::Fact(Arc::new(fact.clone()))));
         Types(types)
     }
 
-    pub(super) fn get(&self, tag: TagId) -> Option<TagType> {
-        self.0.get(tag.0 as usize).copied().flatten()
+    pub(super) fn get(&self, id: TagId) -> Option<&TypeOf> {
+        self.0.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The type of a tag; `None` for what is none.
+    pub(super) fn tag(&self, id: TagId) -> Option<TagType> {
+        match self.get(id)? {
+            TypeOf::Tag(tag_type) => Some(*tag_type),
+            TypeOf::Fact(_) => None,
+        }
+    }
+
+    fn fact(&self, id: TagId) -> Option<&Fact> {
+        match self.get(id)? {
+            TypeOf::Fact(fact) => Some(fact),
+            TypeOf::Tag(_) => None,
+        }
     }
 }
 
@@ -46,6 +70,7 @@ enum Changes {
     Enum(Vec<(Slot, Option<u32>)>, Values),
     Flag(Vec<(Slot, bool)>),
     Number(Vec<(Slot, Option<i64>)>),
+    Activity(ActivityLog),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +82,7 @@ enum SetChange {
 
 /// Values seen, numbered in order of first sight.
 #[derive(Debug, Default)]
-struct Values {
+pub(super) struct Values {
     numbers: HashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
 }
@@ -70,7 +95,7 @@ const VALUE_BYTES_MORE: usize = 80;
 
 impl Values {
     /// The number of a value; adds what a new one costs to `bytes`.
-    fn number(&mut self, value: &str, bytes: &mut usize) -> u32 {
+    pub(super) fn number(&mut self, value: &str, bytes: &mut usize) -> u32 {
         if let Some(number) = self.numbers.get(value) {
             return *number;
         }
@@ -82,14 +107,18 @@ impl Values {
     }
 
     /// Numbers in the order of the values' bytes.
-    fn sorted(&self) -> Vec<u32> {
+    pub(super) fn sorted(&self) -> Vec<u32> {
         let mut numbers: Vec<u32> = (0..self.names.len() as u32).collect();
         numbers.sort_unstable_by_key(|number| self.names[*number as usize].as_bytes());
         numbers
     }
 
-    fn bytes(&self, number: u32) -> &[u8] {
+    pub(super) fn bytes(&self, number: u32) -> &[u8] {
         self.names[number as usize].as_bytes()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.names.len()
     }
 }
 
@@ -133,6 +162,15 @@ impl Memtable {
         *bytes += CHANGE_BYTES;
     }
 
+    /// Appends an event, or with weight −1 what takes one back.
+    pub(super) fn count_event(&mut self, slot: Slot, fact: &Fact, event: &Event<'_>, weight: i8) {
+        let Memtable { tags, bytes, .. } = self;
+        let log = tags.entry(fact.id).or_insert_with(|| Changes::Activity(ActivityLog::new(fact)));
+        if let Changes::Activity(log) = log {
+            log.push(slot, fact, event, weight, bytes);
+        }
+    }
+
     /// Memory held, roughly.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes
@@ -143,8 +181,9 @@ impl Memtable {
         self.known.is_empty() && self.tags.is_empty()
     }
 
-    /// Makes a layer of it; `None` if nothing was applied.
-    pub(super) fn seal(mut self) -> Option<Segment> {
+    /// Makes a layer of it; `None` if nothing was applied. `now` (microseconds since 1970) says which events are recent
+    /// enough to be kept by the hour.
+    pub(super) fn seal(mut self, types: &Types, now: i64) -> Option<Segment> {
         if self.is_empty() {
             return None;
         }
@@ -162,13 +201,18 @@ impl Memtable {
                     out.put(tag, Part::Exists, 0, &slots(&last, |value| *value));
                 }
                 Changes::Number(log) => seal_number(&mut out, tag, log),
+                Changes::Activity(log) => {
+                    if let Some(fact) = types.fact(tag) {
+                        log.seal(&mut out, tag, fact.hours_at(now).0);
+                    }
+                }
             }
         }
         Some(Segment::from_memory(out.0.finish_in_memory()).expect("just written"))
     }
 }
 
-struct Output(SegmentWriter);
+pub(super) struct Output(SegmentWriter);
 
 impl Output {
     /// Adds a posting of rising slots.
@@ -177,7 +221,7 @@ impl Output {
         self.put_bitmap(tag, part, aux, bitmap);
     }
 
-    fn put_bitmap(&mut self, tag: TagId, part: Part<'_>, aux: i64, mut bitmap: RoaringBitmap) {
+    pub(super) fn put_bitmap(&mut self, tag: TagId, part: Part<'_>, aux: i64, mut bitmap: RoaringBitmap) {
         bitmap.optimize();
         self.0.add(Key { tag, part }, aux, &bitmap).expect("memory does not fail, and layers are small");
     }

@@ -7,6 +7,7 @@
 //! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`. Under `writer` only the log is written, and
 //! synced only when it goes on in a new file; under `layers` it is synced too, which readers do not notice.
 
+mod activity;
 mod check;
 mod checkpoint;
 mod compaction;
@@ -28,6 +29,7 @@ pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
 
 use crate::catalog::Catalog;
+use crate::clock::{Clock, ManualClock};
 use crate::dictionary::{Dictionary, HashedId, hash_of};
 use crate::error::{Class, ReadError};
 use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of};
@@ -36,7 +38,7 @@ use crate::update::{Change, UpdateBatch};
 use crate::vfs::Vfs;
 use compaction::OwnedRules;
 use manifest::{Encoder, Manifest};
-use memtable::{Memtable, Types};
+use memtable::{Memtable, TypeOf, Types};
 use once::{Known, OnceTable, Remembered};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub struct Options {
     pub memory_bytes_max: usize,
     /// Threads that make layers and checkpoints; without them rayon's global ones do, where questions then wait.
     pub workers: Option<Arc<rayon::ThreadPool>>,
+    /// Says which slices of activity are recent and which are due to go.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Options {
@@ -66,8 +70,10 @@ impl Options {
 }
 
 impl Default for Options {
+    /// With a clock that stands still in 1970.
     fn default() -> Self {
-        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None }
+        let clock = Arc::new(ManualClock::default());
+        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, clock }
     }
 }
 
@@ -488,8 +494,10 @@ impl Writer {
                     listed = true;
                     note_list(&mut self.pending_lists, &self.audiences, change);
                 }
-                if let Some(tag_type) = self.types.get(tag) {
-                    memtable.apply(*slot, tag, tag_type, change);
+                match (self.types.get(tag), change) {
+                    (Some(TypeOf::Fact(fact)), Change::Event(event)) => memtable.count_event(*slot, fact, &event, 1),
+                    (Some(TypeOf::Tag(tag_type)), change) => memtable.apply(*slot, tag, *tag_type, change),
+                    _ => {}
                 }
             }
             if known || !listed {
@@ -503,11 +511,11 @@ impl Writer {
     }
 
     /// The rules by which files are merged now. `shown` is the published view, if something newer than it is not durable yet.
-    fn merge_rules(&self, shown: Option<&Snapshot>) -> OwnedRules {
+    fn merge_rules(&self, shown: Option<&Snapshot>, now: i64) -> OwnedRules {
         let catalog = shown.map_or(&self.catalog, |shown| &shown.catalog);
         let audiences = self.audiences.values().chain(shown.iter().flat_map(|shown| shown.audiences.values()));
         let lists = audiences.filter_map(Audience::list_id).chain(self.pending_lists.iter().map(String::as_str));
-        OwnedRules::new(catalog, lists)
+        OwnedRules::new(catalog, now, lists)
     }
 
     fn put_catalog(&mut self, catalog: Catalog) {

@@ -103,7 +103,7 @@ fn apply(users: &mut Users, ops: &[(u8, Op)]) {
 /// Everything a snapshot says, by merging each shard's layers to the bottom and reading that.
 fn read(snapshot: &Snapshot) -> Result<Users, ReadError> {
     let (_, [set, choice, flag, number]) = catalog();
-    let rules = OwnedRules::new(snapshot.catalog(), std::iter::empty()).with_bottom(true);
+    let rules = OwnedRules::new(snapshot.catalog(), 0, std::iter::empty()).with_bottom(true);
     let mut users = Users::new();
     for shard in snapshot.shards() {
         let mut writer = SegmentWriter::in_memory();

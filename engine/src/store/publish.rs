@@ -1,7 +1,7 @@
 //! Making writes visible: memtables become the newest layers, and a new snapshot is swapped in.
 
 use super::compaction::OwnedRules;
-use super::memtable::Memtable;
+use super::memtable::{Memtable, Types};
 use super::once::Remembered;
 use super::snapshot::{Audience, ShardSnapshot, Snapshot};
 use super::wal::Kind;
@@ -81,7 +81,7 @@ impl Store {
         let cut = Cut {
             position,
             epoch: layers.epoch + u64::from(writer.dirty),
-            rules: writer.merge_rules(None),
+            rules: writer.merge_rules(None, self.options.clock.now()),
             catalog: writer.catalog.clone(),
             audiences: writer.audiences.clone(),
             sources: writer.sources.clone(),
@@ -115,11 +115,13 @@ impl Store {
         catalog: Arc<Catalog>,
         audiences: Arc<BTreeMap<String, Audience>>,
     ) {
-        let rules = OwnedRules::new(&catalog, std::iter::empty());
+        let now = self.options.clock.now();
+        let rules = OwnedRules::new(&catalog, now, std::iter::empty()).in_memory();
+        let types = Types::of(&catalog);
         let shards: Vec<_> = layers.shards.iter_mut().zip(tables).collect();
         let seal = |(shard, (table, slot_count)): (&mut ShardLayers, (Memtable, u32))| {
             shard.slot_count = slot_count;
-            if let Some(layer) = table.seal() {
+            if let Some(layer) = table.seal(&types, now) {
                 shard.memory.insert(0, Arc::new(layer));
                 shard.merge_memory(&rules);
             }

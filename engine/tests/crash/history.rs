@@ -105,6 +105,7 @@ impl History {
             // Sometimes so little that writes have to wait for checkpoints.
             memory_bytes_max: random.pick(&[2_000, 1 << 30]),
             workers: None,
+            ..Options::default()
         };
         History {
             random,

@@ -89,6 +89,7 @@ impl Tree<'_> {
         let operator = match &self.nodes[index] {
             Node::Leaf(_) if matches!(meaning, Predicate::InRange(_, _)) => "range",
             Node::Leaf(_) => "bitmap",
+            Node::Sum(_) => "activity",
             Node::And(_) => "and",
             Node::Or(_) => "or",
             Node::AndNot(_, _) => "and-not",
@@ -97,7 +98,7 @@ impl Tree<'_> {
         };
         let detail = match (&self.nodes[index], meaning) {
             (Node::Leaf(_), Predicate::All) => "everybody".to_owned(),
-            (Node::Leaf(_), leaf) => describe(leaf, self.snapshot.catalog()),
+            (Node::Leaf(_) | Node::Sum(_), leaf) => describe(leaf, self.snapshot.catalog()),
             (_, Predicate::AtLeast(k, _)) => format!("{k} of {}", self.nodes[index].operands().len()),
             _ => String::new(),
         };

@@ -2,10 +2,11 @@
 //! expressions.
 
 use super::*;
-use crate::audience::naive::{Random, User, Value, fits, sample_catalog};
+use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog};
 use crate::audience::predicate::Predicate;
 use crate::audience::{bind, parse};
 use crate::catalog::Catalog;
+use crate::clock::ManualClock;
 use crate::ids::TagId;
 use crate::store::{Audience, Definition, Options, Snapshot, Store};
 use crate::update::{Change, UpdateBatch};
@@ -13,6 +14,7 @@ use crate::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A store and the users that are in it.
 struct World {
@@ -49,20 +51,30 @@ fn push(batch: &mut UpdateBatch, catalog: &Catalog, user: &User) {
         }
     }
     user.lists.iter().for_each(|list| batch.push(TagId::UPLOADS, Change::Add(list)));
+    let purchase = catalog.fact("purchase").expect("declared").id;
+    user.events.iter().for_each(|event| event.push(purchase, batch));
 }
 
 impl World {
     fn new(random: &mut Random, shard_count: u16) -> World {
-        let options = Options { shard_count, ..Options::default() };
-        let store = Store::open(std::sync::Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
+        // What is recent when it is written may be old when it is merged.
+        let mut days_ago = random.below(90) as i64;
+        let clock = Arc::new(ManualClock::default());
+        let options = Options { shard_count, clock: clock.clone(), ..Options::default() };
+        let store = Store::open(Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
         let catalog = sample_catalog();
         store.put_catalog(catalog.clone()).expect("catalog");
-        let mut users = BTreeMap::new();
+        let mut users: BTreeMap<String, User> = BTreeMap::new();
         for _ in 0..1 + random.below(5) {
+            clock.set(NOW - days_ago * 86_400_000_000);
+            days_ago = random.below(days_ago as u64 + 1) as i64;
             let mut batch = UpdateBatch::new();
             for _ in 0..random.below(40) {
-                let user = random.user();
+                let mut user = random.user();
                 push(&mut batch, &catalog, &user);
+                if let Some(before) = users.get_mut(&user.id) {
+                    user.events.append(&mut before.events);
+                }
                 users.insert(user.id.clone(), user);
             }
             store.write(&batch, None).expect("write");
@@ -81,7 +93,7 @@ impl World {
     }
 
     fn predicate(&self, random: &mut Random) -> Predicate {
-        bind(&random.expression(3), &self.catalog, &self.audiences).expect("binds")
+        bind(&random.expression(3), &self.catalog, &self.audiences, NOW).expect("binds")
     }
 
     fn who(&self, predicate: &Predicate) -> BTreeSet<&str> {
@@ -260,7 +272,7 @@ proptest! {
 /// Many users in one shard, so that there are several chunks and threads.
 fn crowd(users: u32) -> (Store, Catalog) {
     let options = Options { shard_count: 1, ..Options::default() };
-    let store = Store::open(std::sync::Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
+    let store = Store::open(Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("open");
     let catalog = sample_catalog();
     store.put_catalog(catalog.clone()).expect("catalog");
     let mut batch = UpdateBatch::new();
@@ -281,7 +293,7 @@ fn counts_go_across_chunk_borders() {
     let users = 200_000;
     let (store, catalog) = crowd(users);
     let ask = |text: &str| {
-        let predicate = bind(&parse(text).expect("parses"), &catalog, &BTreeMap::new()).expect("binds");
+        let predicate = bind(&parse(text).expect("parses"), &catalog, &BTreeMap::new(), NOW).expect("binds");
         count(&store.snapshot(), &predicate, &context()).expect("count")
     };
     let expected = |fits: &dyn Fn(u32) -> bool| (0..users).filter(|user| fits(*user)).count() as u64;

@@ -9,12 +9,14 @@ use sqlparser::ast::{self, BinaryOperator, Spanned, UnaryOperator};
 
 pub(super) struct Converter<'p> {
     pub(super) places: &'p Places<'p>,
+    /// What is converted is a condition on an event: names are of columns, or of its time.
+    pub(super) of_event: bool,
 }
 
-type Converted<T> = Result<T, ExprError>;
+pub(super) type Converted<T> = Result<T, ExprError>;
 
 impl Converter<'_> {
-    fn span(&self, expr: &ast::Expr) -> Span {
+    pub(super) fn span(&self, expr: &ast::Expr) -> Span {
         let mut span = self.places.span(expr.span());
         // The parser's span of a call ends before its parenthesis.
         let rest = &self.places.text[span.end..];
@@ -24,7 +26,7 @@ impl Converter<'_> {
         span
     }
 
-    fn refuse<T>(&self, expr: &ast::Expr, message: impl Into<String>, suggestion: &str) -> Converted<T> {
+    pub(super) fn refuse<T>(&self, expr: &ast::Expr, message: impl Into<String>, suggestion: &str) -> Converted<T> {
         let error = ExprError::new(ExprErrorKind::Unsupported, message).at(self.span(expr));
         Err(if suggestion.is_empty() { error } else { error.suggest(suggestion) })
     }
@@ -68,6 +70,19 @@ impl Converter<'_> {
         }
     }
 
+    /// The comparison an operator is.
+    pub(super) fn comparison(op: &BinaryOperator) -> Option<CompareOp> {
+        Some(match op {
+            BinaryOperator::Eq => CompareOp::Equal,
+            BinaryOperator::NotEq => CompareOp::NotEqual,
+            BinaryOperator::Lt => CompareOp::Less,
+            BinaryOperator::LtEq => CompareOp::LessOrEqual,
+            BinaryOperator::Gt => CompareOp::Greater,
+            BinaryOperator::GtEq => CompareOp::GreaterOrEqual,
+            _ => return None,
+        })
+    }
+
     fn binary(
         &self,
         whole: &ast::Expr,
@@ -75,7 +90,6 @@ impl Converter<'_> {
         op: &BinaryOperator,
         right: &ast::Expr,
     ) -> Converted<ExprKind> {
-        let compare = |op| self.compare(whole, left, op, right);
         match op {
             BinaryOperator::And | BinaryOperator::Or => {
                 let mut operands = Vec::new();
@@ -91,17 +105,14 @@ impl Converter<'_> {
                 };
                 Ok(ExprKind::Xor(conditions(left)?, conditions(right)?))
             }
-            BinaryOperator::Eq => compare(CompareOp::Equal),
-            BinaryOperator::NotEq => compare(CompareOp::NotEqual),
-            BinaryOperator::Lt => compare(CompareOp::Less),
-            BinaryOperator::LtEq => compare(CompareOp::LessOrEqual),
-            BinaryOperator::Gt => compare(CompareOp::Greater),
-            BinaryOperator::GtEq => compare(CompareOp::GreaterOrEqual),
-            other => self.refuse(
-                whole,
-                format!("`{other}` is not an operator of the audience language"),
-                "use =, <>, <, <=, >, >=, AND, OR, NOT, XOR",
-            ),
+            other => match Self::comparison(other) {
+                Some(op) => self.compare(whole, left, op, right),
+                None => self.refuse(
+                    whole,
+                    format!("`{other}` is not an operator of the audience language"),
+                    "use =, <>, <, <=, >, >=, AND, OR, NOT, XOR",
+                ),
+            },
         }
     }
 
@@ -132,7 +143,7 @@ impl Converter<'_> {
             );
         }
         let (tag, value) = (self.tag(side)?, self.literal(value)?);
-        if tag != "user_id" {
+        if tag != "user_id" || self.of_event {
             return Ok(ExprKind::Compare { tag, op, value });
         }
         let ids = vec![user_id(value)];
@@ -160,7 +171,7 @@ impl Converter<'_> {
         if values.is_empty() {
             return self.refuse(of, "IN needs at least one value", "");
         }
-        if tag == "user_id" {
+        if tag == "user_id" && !self.of_event {
             return Ok(ExprKind::UserIn { ids: values.into_iter().map(user_id).collect(), negated });
         }
         Ok(ExprKind::In { tag, values, negated })
@@ -194,9 +205,10 @@ impl Converter<'_> {
                 _ => self.refuse(whole, "array_has takes a set tag and a value", "write array_has(interest, 'yoga')"),
             },
             "upload" => self.refuse(whole, "upload(…) stands behind IN", "write user_id IN upload('name')"),
-            "did" | "similar_to" => self.refuse(whole, format!("{name}(…) is not available yet"), ""),
+            "did" => self.did(whole, function),
+            "similar_to" => self.refuse(whole, format!("{name}(…) is not available yet"), ""),
             _ => {
-                let known = ["in_audience", "at_least", "array_has"];
+                let known = ["in_audience", "at_least", "array_has", "did"];
                 let near = closest(&name, known).map(|near| format!("did you mean {near}(…)?"));
                 self.refuse(whole, format!("there is no function {name}(…)"), &near.unwrap_or_default())
             }
@@ -228,7 +240,7 @@ impl Converter<'_> {
         }
     }
 
-    fn tag(&self, expr: &ast::Expr) -> Converted<String> {
+    pub(super) fn tag(&self, expr: &ast::Expr) -> Converted<String> {
         let name = match expr {
             ast::Expr::Nested(inner) => return self.tag(inner),
             // Unquoted names are lower-case in SQL; quoted ones are as written.
@@ -241,14 +253,14 @@ impl Converter<'_> {
             }
             _ => return self.refuse(expr, format!("expected the name of a tag, found `{expr}`"), ""),
         };
-        if name != "user_id" && !catalog::is_name(&name) {
+        if name != "user_id" && !catalog::is_name(&name) && !(self.of_event && name == "ts") {
             let message = format!("`{name}` cannot be the name of a tag");
             return Err(ExprError::new(ExprErrorKind::UnknownTag, message).at(self.span(expr)));
         }
         Ok(name)
     }
 
-    fn literal(&self, expr: &ast::Expr) -> Converted<Literal> {
+    pub(super) fn literal(&self, expr: &ast::Expr) -> Converted<Literal> {
         use ast::Value;
         let refused = |what: &str, suggestion: &str| self.refuse(expr, what.to_owned(), suggestion);
         match expr {
@@ -288,7 +300,7 @@ impl Converter<'_> {
     }
 }
 
-fn is_name(expr: &ast::Expr) -> bool {
+pub(super) fn is_name(expr: &ast::Expr) -> bool {
     match expr {
         ast::Expr::Nested(inner) => is_name(inner),
         ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_) => true,
@@ -296,7 +308,7 @@ fn is_name(expr: &ast::Expr) -> bool {
     }
 }
 
-fn turned(op: CompareOp) -> CompareOp {
+pub(super) fn turned(op: CompareOp) -> CompareOp {
     match op {
         CompareOp::Less => CompareOp::Greater,
         CompareOp::LessOrEqual => CompareOp::GreaterOrEqual,

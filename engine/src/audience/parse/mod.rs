@@ -4,6 +4,7 @@
 //! checked on the tokens, before anything recursive runs.
 
 mod convert;
+mod did;
 mod tokens;
 
 use super::error::{ExprError, ExprErrorKind};
@@ -63,7 +64,7 @@ fn parse_tokens(tokens: Vec<TokenWithSpan>, places: &Places<'_>) -> Result<Expr,
     let parsed = parser.parse_expr().map_err(|error| syntax(error, places))?;
     let next = parser.peek_token();
     match next.token {
-        Token::EOF => Converter { places }.expr(&parsed),
+        Token::EOF => Converter { places, of_event: false }.expr(&parsed),
         Token::DoubleEq => Err(unexpected("==", places.span(next.span)).suggest("write `=`")),
         token => Err(unexpected(&token.to_string(), places.span(next.span))),
     }
@@ -165,6 +166,18 @@ mod tests {
         check("a IS NOT DISTINCT FROM 'x' AND b IS NOT NULL", "(a IS NOT DISTINCT FROM 'x') AND b IS NOT NULL");
         check("c OR a IS DISTINCT FROM -1 AND b", "c OR (a IS DISTINCT FROM -1) AND b");
         check("users.age = 3", "age = 3");
+        check(
+            "not DID('purchase', Category='shoes', 2 <= count, within=>'30 days')",
+            "NOT did('purchase', category = 'shoes', count >= 2, within => '30 days')",
+        );
+        check(
+            "did('p', ts between '2026-01-01' and '2026-01-31', sum(amount) not between -1 and 2.5, last < '7 days ago') AND a",
+            "did('p', ts BETWEEN '2026-01-01' AND '2026-01-31', sum(amount) NOT BETWEEN -1 AND 2.5, last < '7 days ago') AND a",
+        );
+        check(
+            "did('p', category in ('a', 'b') or gift) OR did('q')",
+            "did('p', category IN ('a', 'b') OR gift) OR did('q')",
+        );
     }
 
     fn refused(text: &str) -> String {
@@ -185,7 +198,13 @@ mod tests {
             refused("in_audence('x')"),
             "there is no function in_audence(…); did you mean in_audience(…)? [in_audence('x')]"
         );
-        assert!(refused("did('purchase')").starts_with("did(…) is not available yet"));
+        assert_eq!(
+            refused("did('purchase', counts >= 2, within => 30)"),
+            "within is told as text; write within => '30 days' [30]"
+        );
+        assert!(refused("did(purchase)").contains("write did('purchase'"));
+        assert!(refused("did('a', within => '1 day', within => '2 days')").contains("twice"));
+        assert!(refused("did('a', since => '1 day')").contains("`since`"));
         assert!(refused("age > 3 3").starts_with("`3` was not expected here"));
         assert!(refused("at_least(4, a, b)").contains("from 1 to 2"));
         assert!(refused("age >").contains("the expression ends here"));
@@ -224,6 +243,9 @@ mod tests {
             "exists(",
             "array(",
             "(a, ",
+            "sum(",
+            "did('a', ",
+            "did('a', within => ",
         ] {
             for inner in ["a", "a b", "a,", "'x' 'y'", "select", "a = ", ") (", "=>"] {
                 for depth in [10, 40, 120] {

@@ -87,6 +87,7 @@ fn has_grammar_of_its_own(keyword: Keyword, rest: &[TokenWithSpan]) -> bool {
                 | K::TIMESTAMP
                 | K::LIKE
                 | K::ILIKE
+                | K::SUM
         )
     };
     if own(keyword) {

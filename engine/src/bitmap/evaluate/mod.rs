@@ -21,6 +21,7 @@ mod run;
 pub(crate) mod scratch;
 mod set;
 mod stats;
+mod sum;
 
 pub use pair::{common_len, difference_len, symmetric_difference_len, union_len};
 pub use stats::NodeRecord;
@@ -28,8 +29,7 @@ pub use stats::NodeRecord;
 use super::chunk_set::ChunkSet;
 use super::program::Program;
 use super::view::BitmapView;
-use leaf::Leaf;
-use plan::{Plan, Step};
+use plan::{Leaves, Plan, Step};
 use run::{Outlook, Run};
 use scratch::Scratch;
 use set::Set;
@@ -42,7 +42,7 @@ use stats::Recorder;
 pub struct Evaluator<'p, 'a> {
     program: &'p Program<'a>,
     plan: Plan,
-    leaves: Vec<Leaf<'a>>,
+    leaves: Leaves<'a>,
     outlook: Vec<Outlook>,
     shared: Vec<Option<Set<'a>>>,
     scratch: Scratch,
@@ -123,9 +123,7 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.begin_chunk();
         }
-        for leaf in &mut self.leaves {
-            leaf.turn_to(chunk);
-        }
+        self.leaves.turn_to(chunk);
         self.plan.look_out(&self.leaves, &mut self.outlook);
     }
 
@@ -155,13 +153,13 @@ impl<'p, 'a> Evaluator<'p, 'a> {
                 _ => None,
             },
             Step::Xor(a, b) => both(*a, *b).map(|(a, b)| symmetric_difference_len(&a, &b)),
-            Step::AtLeast(..) | Step::Everybody(_) => None,
+            Step::Sum(_) | Step::AtLeast(..) | Step::Everybody(_) => None,
         }
     }
 
     fn plain(&self, node: usize) -> Option<BitmapView<'a>> {
         match self.plan.steps[node] {
-            Step::Leaf(leaf) => self.leaves[leaf].as_bitmap(),
+            Step::Leaf(leaf) => self.leaves.layered[leaf].as_bitmap(),
             _ => None,
         }
     }

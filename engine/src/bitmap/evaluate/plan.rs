@@ -2,6 +2,7 @@
 
 use super::leaf::{Leaf, Now};
 use super::run::{Outlook, PASS_COST};
+use super::sum::SumLeaf;
 use crate::bitmap::chunk_set::CHUNK_LEN;
 use crate::bitmap::program::{Node, NodeId, Program};
 use crate::bitmap::view::Container;
@@ -12,6 +13,8 @@ use std::cmp::Ordering;
 pub(crate) enum Step {
     /// Index of a leaf.
     Leaf(usize),
+    /// Index of a sum.
+    Sum(usize),
     /// Members of all `all` and of none of `none`; nobody if `all` is empty.
     Conjunction { all: Vec<usize>, none: Vec<usize> },
     /// Members of any.
@@ -24,6 +27,21 @@ pub(crate) enum Step {
     Everybody(Vec<usize>),
 }
 
+/// What a program reads.
+#[derive(Debug, Default)]
+pub(crate) struct Leaves<'a> {
+    pub(crate) layered: Vec<Leaf<'a>>,
+    pub(crate) sums: Vec<SumLeaf<'a>>,
+}
+
+impl Leaves<'_> {
+    /// Turns to a chunk; reads heads only.
+    pub(crate) fn turn_to(&mut self, chunk: u16) {
+        self.layered.iter_mut().for_each(|leaf| leaf.turn_to(chunk));
+        self.sums.iter_mut().for_each(|sum| sum.turn_to(chunk));
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Indexed as the program's nodes.
@@ -34,18 +52,22 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// `flatten` merges nested nodes; without it, every node keeps statistics of its own.
-    pub(crate) fn new<'a>(program: &Program<'a>, flatten: bool) -> (Self, Vec<Leaf<'a>>) {
+    pub(crate) fn new<'a>(program: &Program<'a>, flatten: bool) -> (Self, Leaves<'a>) {
         let mut uses = vec![0; program.nodes().len()];
         for operand in program.nodes().iter().flat_map(Node::operands) {
             uses[index(operand)] += 1;
         }
         let mut plan = Plan { steps: vec![], uses };
-        let mut leaves = vec![];
+        let mut leaves = Leaves::default();
         for node in program.nodes() {
             let step = match node {
                 Node::Leaf(layers) => {
-                    leaves.push(Leaf::new(layers));
-                    Step::Leaf(leaves.len() - 1)
+                    leaves.layered.push(Leaf::new(layers));
+                    Step::Leaf(leaves.layered.len() - 1)
+                }
+                Node::Sum(sum) => {
+                    leaves.sums.push(SumLeaf::new(sum));
+                    Step::Sum(leaves.sums.len() - 1)
                 }
                 Node::And(operands) => plan.conjunction(operands, &[], flatten),
                 Node::AndNot(keep, drop) => plan.conjunction(&[*keep], &[*drop], flatten),
@@ -110,12 +132,13 @@ impl Plan {
     }
 
     /// Rising chunks outside of which the root has no members.
-    pub(crate) fn chunks(&self, leaves: &[Leaf<'_>]) -> Vec<u16> {
+    pub(crate) fn chunks(&self, leaves: &Leaves<'_>) -> Vec<u16> {
         let mut of_node: Vec<Vec<u16>> = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let in_some = |k: usize, operands: &[usize]| in_at_least(k, operands.iter().map(|node| &of_node[*node]));
             let chunks = match step {
-                Step::Leaf(leaf) => leaves[*leaf].chunks(),
+                Step::Leaf(leaf) => leaves.layered[*leaf].chunks(),
+                Step::Sum(sum) => leaves.sums[*sum].chunks(),
                 Step::Conjunction { all, .. } => in_some(all.len(), all),
                 Step::Or(operands) | Step::Everybody(operands) => in_some(1, operands),
                 Step::Xor(a, b) => in_some(1, &[*a, *b]),
@@ -127,10 +150,11 @@ impl Plan {
     }
 
     /// What is known of each node, once the leaves have turned to a chunk.
-    pub(crate) fn look_out(&self, leaves: &[Leaf<'_>], outlook: &mut [Outlook]) {
+    pub(crate) fn look_out(&self, leaves: &Leaves<'_>, outlook: &mut [Outlook]) {
         for (node, step) in self.steps.iter().enumerate() {
             outlook[node] = match step {
-                Step::Leaf(leaf) => of_leaf(&leaves[*leaf]),
+                Step::Leaf(leaf) => of_leaf(&leaves.layered[*leaf]),
+                Step::Sum(sum) => of_sum(&leaves.sums[*sum]),
                 Step::Everybody(_) => Outlook { upper: CHUNK_LEN, guess: CHUNK_LEN, cost: 1, probes: 1 },
                 Step::Conjunction { all, none } => of_conjunction(all, none, outlook),
                 Step::Or(operands) => of_some(1, operands, outlook),
@@ -159,6 +183,10 @@ fn of_leaf(leaf: &Leaf<'_>) -> Outlook {
         }
     };
     Outlook { upper: leaf.upper(), guess: leaf.guess(), cost, probes }
+}
+
+fn of_sum(sum: &SumLeaf<'_>) -> Outlook {
+    Outlook { upper: sum.upper(), guess: sum.upper(), cost: sum.cost(), probes: sum.probes() }
 }
 
 fn of_conjunction(all: &[usize], none: &[usize], outlook: &[Outlook]) -> Outlook {

@@ -6,9 +6,9 @@
 //! so that a subtree of many dense leaves costs a look-up a candidate instead of a pass.
 
 use super::cursor::Counted;
-use super::leaf::{self, Leaf, Now};
+use super::leaf::{self, Now};
 use super::patch::Patched;
-use super::plan::{Plan, Step};
+use super::plan::{Leaves, Plan, Step};
 use super::scratch::{ArrayBuffer, Operand, Scratch, WordBuffer};
 use super::set::Set;
 use super::stats::Recorder;
@@ -37,7 +37,7 @@ pub(crate) struct Outlook {
 /// What an evaluation of one chunk works with.
 pub(crate) struct Run<'r, 'a> {
     pub(crate) plan: &'r Plan,
-    pub(crate) leaves: &'r [Leaf<'a>],
+    pub(crate) leaves: &'r Leaves<'a>,
     pub(crate) outlook: &'r [Outlook],
     /// Members of shared nodes, once computed in this chunk.
     pub(crate) shared: &'r mut [Option<Set<'a>>],
@@ -70,10 +70,14 @@ impl<'r, 'a> Run<'r, 'a> {
     fn members_fresh(&mut self, node: usize) -> Set<'a> {
         let plan = self.plan;
         match &plan.steps[node] {
-            Step::Leaf(leaf) => match self.leaves[*leaf].now() {
+            Step::Leaf(leaf) => match self.leaves.layered[*leaf].now() {
                 Now::Empty => Set::Empty,
                 Now::Container(counted) => Set::Container(counted),
                 Now::Composed => self.composed(*leaf),
+            },
+            Step::Sum(_) => match self.sum(node) {
+                Some((words, len)) => Set::of_words(words, len, self.scratch),
+                None => Set::Empty,
             },
             Step::Everybody(_) => Set::Container(Counted::EVERYBODY),
             Step::Conjunction { all, none } => match self.narrow(all, none, false) {
@@ -125,6 +129,7 @@ impl<'r, 'a> Run<'r, 'a> {
             },
             Step::Xor(a, b) => Some(self.xor(*a, *b)),
             Step::AtLeast(k, operands) => self.at_least(*k, operands),
+            Step::Sum(_) => self.sum(node),
             Step::Leaf(_) | Step::Everybody(_) => {
                 let set = self.members_fresh(node);
                 let len = set.len();
@@ -142,7 +147,7 @@ impl<'r, 'a> Run<'r, 'a> {
     fn in_place(&self, node: usize) -> Option<Counted<'a>> {
         match self.plan.steps[node] {
             // Recorded, every visit of a leaf goes the long way that counts it.
-            Step::Leaf(leaf) if self.recorder.is_none() => match self.leaves[leaf].now() {
+            Step::Leaf(leaf) if self.recorder.is_none() => match self.leaves.layered[leaf].now() {
                 Now::Container(counted) => Some(counted),
                 _ => None,
             },
@@ -160,7 +165,7 @@ impl<'r, 'a> Run<'r, 'a> {
 
     /// A leaf that is one container and few changes, which do not have to be made.
     fn patched(&mut self, node: usize) -> Option<Patched<'a>> {
-        self.leaf_used_once(node).and_then(|leaf| self.leaves[leaf].patched(self.scratch))
+        self.leaf_used_once(node).and_then(|leaf| self.leaves.layered[leaf].patched(self.scratch))
     }
 
     /// The leaf a node is, if its members need neither be kept nor recorded.
@@ -172,14 +177,14 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     fn composed(&mut self, leaf: usize) -> Set<'a> {
-        if let Some(few) = self.leaves[leaf].few(self.scratch) {
+        if let Some(few) = self.leaves.layered[leaf].few(self.scratch) {
             return Set::of_array(few, self.scratch);
         }
-        if let Some(patched) = self.leaves[leaf].patched(self.scratch) {
+        if let Some(patched) = self.leaves.layered[leaf].patched(self.scratch) {
             return patched.into_set(self.scratch);
         }
         let mut words = self.scratch.take_words();
-        let len = self.leaves[leaf].load(&mut words, self.scratch);
+        let len = self.leaves.layered[leaf].load(&mut words, self.scratch);
         Set::of_words(words, len, self.scratch)
     }
 
@@ -333,7 +338,8 @@ impl<'r, 'a> Run<'r, 'a> {
     fn probe_fresh(&mut self, node: usize, candidates: &[Le16], mask: &mut [u64]) {
         let plan = self.plan;
         match &plan.steps[node] {
-            Step::Leaf(leaf) => self.leaves[*leaf].probe(candidates, mask, self.scratch),
+            Step::Leaf(leaf) => self.leaves.layered[*leaf].probe(candidates, mask, self.scratch),
+            Step::Sum(sum) => self.leaves.sums[*sum].probe(candidates, mask, self.scratch),
             Step::Everybody(_) => fill_ones(mask, candidates.len()),
             Step::Conjunction { all, none } => {
                 fill_ones(mask, candidates.len());
@@ -425,7 +431,7 @@ impl<'r, 'a> Run<'r, 'a> {
             }
             if let Some(words) = &mut target
                 && let Some(leaf) = self.leaf_used_once(*node)
-                && self.leaves[leaf].add_to(words, self.scratch)
+                && self.leaves.layered[leaf].add_to(words, self.scratch)
             {
                 continue;
             }
@@ -502,12 +508,20 @@ impl<'r, 'a> Run<'r, 'a> {
         Some((words, len))
     }
 
+    fn sum(&mut self, node: usize) -> Option<(Box<WordBuffer>, u32)> {
+        let Step::Sum(sum) = self.plan.steps[node] else { return None };
+        let mut words = self.scratch.take_words();
+        let len = self.leaves.sums[sum].load(&mut words, self.scratch);
+        Some((words, len))
+    }
+
     fn enter(&mut self, node: usize) -> u64 {
         match &mut self.recorder {
             None => 0,
             Some(recorder) => {
                 let size_bytes = match self.plan.steps[node] {
-                    Step::Leaf(leaf) => self.leaves[leaf].size_bytes(),
+                    Step::Leaf(leaf) => self.leaves.layered[leaf].size_bytes(),
+                    Step::Sum(sum) => self.leaves.sums[sum].size_bytes(),
                     _ => 0,
                 };
                 recorder.enter(node, size_bytes)

@@ -24,11 +24,11 @@ pub(crate) use arrays::{
 };
 pub(crate) use pairs::common_len;
 pub(crate) use runs::{array_runs_count, runs_runs_count, words_runs_count};
-pub(crate) use tally::{TALLY_MAX, Tally, take_reached, tally};
+pub(crate) use tally::{TALLY_MAX, Tally, take_planes, take_reached, tally, tally_times};
 pub(crate) use words::{
     RangeScan, add_array, add_runs, and, and_assign, and_count, and_not, and_not_assign, at_least, count,
-    count_and_take_words, extract, flip_array, flip_runs, or_assign, put_back, range, remove_array, remove_runs,
-    xor_assign,
+    count_and_take_words, extract, flip_array, flip_runs, half_add, or_assign, put_back, range, remove_array,
+    remove_runs, subtract, xor_assign,
 };
 
 /// Room an array kernel needs: it may write whole vectors behind the last element.

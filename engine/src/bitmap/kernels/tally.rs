@@ -2,7 +2,7 @@
 //!
 //! An element of an array costs one addition, where bit-sliced counters would first need all arrays as bit sets.
 
-use super::{Level, position, run_bounds};
+use super::{Level, levels, position, run_bounds};
 use crate::bitmap::view::{Container, Le16, Run, Words};
 
 /// How many operands have each position; all zero between uses.
@@ -45,6 +45,62 @@ fn tally_words(tally: &mut Tally, words: &Words) {
             *count = count.wrapping_add(1);
             left &= left - 1;
         }
+    }
+}
+
+/// Counts one sparse operand `weight` times.
+pub(crate) fn tally_times(tally: &mut Tally, operand: Container<'_>, weight: u8) {
+    match operand {
+        Container::Array(array) => {
+            for half in array {
+                let count = &mut tally[usize::from(position(half))];
+                *count = count.wrapping_add(weight);
+            }
+        }
+        Container::Runs(runs) => {
+            for run in runs {
+                let (first, last) = run_bounds(run);
+                let counts = &mut tally[usize::from(first)..=usize::from(last)];
+                counts.iter_mut().for_each(|count| *count = count.wrapping_add(weight));
+            }
+        }
+        Container::Words(words) => {
+            for (counts, word) in tally.as_chunks_mut::<64>().0.iter_mut().zip(words) {
+                let mut left = u64::from_le_bytes(*word);
+                while left != 0 {
+                    let count = &mut counts[left.trailing_zeros() as usize];
+                    *count = count.wrapping_add(weight);
+                    left &= left - 1;
+                }
+            }
+        }
+    }
+}
+
+levels! {
+    /// Bit `i` of the counts to `planes[i]`; leaves the tally all zero. Answers a bit for each plane that has ones.
+    fn take_planes(tally: &mut Tally, planes: &mut [&mut Words; 8]) -> u8 {
+        let mut used = 0;
+        for (index, counts) in tally.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            let mut words = [0_u64; 8];
+            for (byte, eight) in counts.as_chunks::<8>().0.iter().enumerate() {
+                let eight = u64::from_le_bytes(*eight);
+                if eight == 0 {
+                    continue;
+                }
+                for (bit, word) in words.iter_mut().enumerate() {
+                    // The lowest bits of eight bytes, gathered into one byte.
+                    let bits = (eight >> bit & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+                    *word |= bits << (8 * byte);
+                }
+            }
+            for (bit, word) in words.iter().enumerate() {
+                planes[bit][index] = word.to_le_bytes();
+                used |= u8::from(*word != 0) << bit;
+            }
+            counts.fill(0);
+        }
+        used
     }
 }
 

@@ -92,6 +92,27 @@ levels! {
         }
     }
 
+    /// A bit-sliced half adder: `sum ^= addend`, `carry` = what both had. Answers whether there is any carry.
+    fn half_add(sum: &mut Words, addend: &Words, carry: &mut Words) -> bool {
+        let mut any = 0;
+        for ((sum, addend), carry) in sum.iter_mut().zip(addend).zip(carry) {
+            let (a, b) = (load(sum), load(addend));
+            any |= a & b;
+            *carry = (a & b).to_le_bytes();
+            *sum = (a ^ b).to_le_bytes();
+        }
+        any != 0
+    }
+
+    /// A bit-sliced subtractor: `a = a - b - borrow`, and `borrow` as it goes on.
+    fn subtract(a: &mut Words, b: &Words, borrow: &mut Words) {
+        for ((a, b), borrow) in a.iter_mut().zip(b).zip(borrow) {
+            let (x, y, below) = (load(a), load(b), load(borrow));
+            *a = (x ^ y ^ below).to_le_bytes();
+            *borrow = (!x & y | !(x ^ y) & below).to_le_bytes();
+        }
+    }
+
     /// `out` = positions in at least `k` of the operands; answers its ones. `k` is at least 1.
     fn at_least(out: &mut Words, k: u32, operands: &[&Words]) -> u32 {
         // Counters need only tell numbers below a power of two above `k`: what carries beyond is enough for good.

@@ -7,6 +7,8 @@
 //! What can be NULL: an `enum` or `number` the user does not have. A `set` is only empty, a `flag` only false;
 //! `at_least`, `in_audience` and `user_id IN` are true or false.
 
+mod did;
+
 use super::error::{ExprError, ExprErrorKind};
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
 use super::literal::{self, Exact};
@@ -25,12 +27,18 @@ pub const XOR_DEPTH_MAX: usize = 8;
 /// The most nodes of an expression with all its audiences expanded.
 pub const PREDICATE_NODES_MAX: usize = 1_000_000;
 
-/// The users for whom `expr` is true, in canonical form.
+/// The users for whom `expr` is true, in canonical form. `now` (microseconds since 1970) settles what is told relative to the
+/// present.
 ///
 /// # Errors
 /// [`ExprError`] with what is wrong, where, and what to write instead.
-pub fn bind(expr: &Expr, catalog: &Catalog, audiences: &BTreeMap<String, Audience>) -> Result<Predicate, ExprError> {
-    let mut binder = Binder { catalog, audiences, open: Vec::new(), known: BTreeMap::new(), within_xor: 0 };
+pub fn bind(
+    expr: &Expr,
+    catalog: &Catalog,
+    audiences: &BTreeMap<String, Audience>,
+    now: i64,
+) -> Result<Predicate, ExprError> {
+    let mut binder = Binder { catalog, audiences, now, open: Vec::new(), known: BTreeMap::new(), within_xor: 0 };
     let bound = binder.bind(expr, true)?;
     check_size(&bound)?;
     Ok(bound.canonical())
@@ -47,6 +55,7 @@ fn check_size(predicate: &Predicate) -> Result<(), ExprError> {
 struct Binder<'b> {
     catalog: &'b Catalog,
     audiences: &'b BTreeMap<String, Audience>,
+    now: i64,
     /// Audiences being expanded, outermost first.
     open: Vec<String>,
     /// Audiences expanded before.
@@ -83,6 +92,7 @@ impl Binder<'_> {
                 settled(if *negated { listed.negate() } else { listed })
             }
             ExprKind::InAudience(name) => settled(self.audience(name)?),
+            ExprKind::Did(did) => settled(did::bind(did, self.catalog, self.now)?),
             ExprKind::Flag(name) => match self.tag(name)?.tag_type {
                 TagType::Flag => settled(Predicate::Flag(self.tag(name)?.id)),
                 other => {
@@ -159,14 +169,7 @@ impl Binder<'_> {
         match (tag.tag_type, equality) {
             (TagType::Number(unit), _) => {
                 let exact = number(name, unit, value)?;
-                let range = match op {
-                    CompareOp::Less => exact.below(false),
-                    CompareOp::LessOrEqual => exact.below(true),
-                    CompareOp::Greater => exact.above(false),
-                    CompareOp::GreaterOrEqual => exact.above(true),
-                    _ => exact.equal(),
-                };
-                let within = Predicate::InRange(tag.id, range);
+                let within = Predicate::InRange(tag.id, range_of(op, exact));
                 let wanted = wanted == equality.unwrap_or(true);
                 Ok(if distinct { two_valued(within, wanted) } else { three_valued(tag, within, wanted) })
             }
@@ -308,6 +311,17 @@ fn text(name: &str, tag_type: TagType, value: &Literal) -> Result<String, ExprEr
     }
 }
 
+/// The numbers that compare so with a literal; those equal to it for (in)equality.
+fn range_of(op: CompareOp, exact: Exact) -> NumberRange {
+    match op {
+        CompareOp::Less => exact.below(false),
+        CompareOp::LessOrEqual => exact.below(true),
+        CompareOp::Greater => exact.above(false),
+        CompareOp::GreaterOrEqual => exact.above(true),
+        _ => exact.equal(),
+    }
+}
+
 fn number(name: &str, unit: Unit, value: &Literal) -> Result<Exact, ExprError> {
     let exact = match (unit, value) {
         (Unit::Integer, Literal::Number(digits)) => literal::decimal(digits, 0),
@@ -347,7 +361,7 @@ mod tests {
 
     fn refused(text: &str, definitions: &[(&str, &str)]) -> String {
         let expr = parse(text).expect("parses");
-        let error = bind(&expr, &naive::sample_catalog(), &audiences(definitions)).expect_err(text);
+        let error = bind(&expr, &naive::sample_catalog(), &audiences(definitions), naive::NOW).expect_err(text);
         let place = error.span.map(|span| format!(" [{}]", &text[span.start..span.end])).unwrap_or_default();
         format!("{error}{place}")
     }
@@ -382,7 +396,8 @@ mod tests {
     fn audiences_expand_and_cycles_are_named() {
         let definitions = [("a", "in_audience('b') AND member"), ("b", "age > 30")];
         let bound = |text: &str| {
-            bind(&parse(text).expect("parses"), &naive::sample_catalog(), &audiences(&definitions)).expect("binds")
+            bind(&parse(text).expect("parses"), &naive::sample_catalog(), &audiences(&definitions), naive::NOW)
+                .expect("binds")
         };
         assert_eq!(bound("in_audience('a')"), bound("member AND age > 30"));
         assert_eq!(bound("NOT in_audience('b')"), bound("age > 30").negate(), "an audience is never NULL");
@@ -397,7 +412,7 @@ mod tests {
     #[test]
     fn literals_between_two_numbers_round_rightly() {
         let bound = |text: &str| {
-            bind(&parse(text).expect("parses"), &naive::sample_catalog(), &BTreeMap::new()).expect("binds")
+            bind(&parse(text).expect("parses"), &naive::sample_catalog(), &BTreeMap::new(), naive::NOW).expect("binds")
         };
         assert_eq!(bound("age > 30.5"), bound("age >= 31"));
         assert_eq!(bound("age < 30.5"), bound("age <= 30"));
@@ -423,13 +438,13 @@ mod tests {
             let expr = random.expression(4);
             let printed = expr.to_string();
             prop_assert_eq!(&parse(&printed).expect("canonical text parses"), &expr, "{}", printed);
-            let bound = bind(&expr, &catalog, &definitions).unwrap_or_else(|error| panic!("{printed}: {error}"));
+            let bound = bind(&expr, &catalog, &definitions, naive::NOW).unwrap_or_else(|error| panic!("{printed}: {error}"));
             prop_assert_eq!(&bound.clone().canonical(), &bound, "canonical form is stable: {}", printed);
             for _ in 0..40 {
                 let user = random.user();
                 let expected = naive::truth(&expr, &user, &definitions) == Some(true);
                 prop_assert_eq!(naive::fits(&bound, &user, &catalog), expected, "{} on {:?}", printed, user);
-                let negated = bind(&ExprKind::Not(Box::new(expr.clone())).into(), &catalog, &definitions).expect("binds");
+                let negated = bind(&ExprKind::Not(Box::new(expr.clone())).into(), &catalog, &definitions, naive::NOW).expect("binds");
                 let expected = naive::truth(&expr, &user, &definitions) == Some(false);
                 prop_assert_eq!(naive::fits(&negated, &user, &catalog), expected, "NOT ({}) on {:?}", printed, user);
             }

@@ -1,5 +1,9 @@
 //! The same meaning on plain maps: slow, obvious, and the oracle of the tests of every package.
 
+mod event;
+
+pub use event::{Event, NOW};
+
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
 use super::literal::{decimal, timestamp};
 use super::parse::parse;
@@ -19,6 +23,8 @@ pub struct User {
     pub tags: BTreeMap<String, Value>,
     /// Uploaded lists the user is in, by list id.
     pub lists: BTreeSet<String>,
+    /// The user's purchases.
+    pub events: Vec<Event>,
 }
 
 /// A value of one tag.
@@ -31,7 +37,7 @@ pub enum Value {
     Number(i64),
 }
 
-/// Two enums, a set, a flag, and a number of every unit.
+/// Two enums, a set, a flag, a number of every unit, and purchases.
 pub fn sample_catalog() -> Catalog {
     let mut catalog = Catalog::default();
     for (name, tag_type) in [
@@ -45,10 +51,11 @@ pub fn sample_catalog() -> Catalog {
     ] {
         catalog.declare(name, tag_type).expect("good names");
     }
+    catalog.declare_fact("purchase", event::sample_fact()).expect("a good fact");
     catalog
 }
 
-/// What SQL says of the expression for this user: true, false or NULL.
+/// What SQL says of the expression for this user at [`NOW`]: true, false or NULL.
 #[expect(clippy::manual_try_fold, reason = "NULL does not end AND and OR: a later operand may settle them")]
 pub fn truth(expr: &Expr, user: &User, audiences: &BTreeMap<String, Audience>) -> Option<bool> {
     let inner = |expr: &Expr| truth(expr, user, audiences);
@@ -75,6 +82,7 @@ pub fn truth(expr: &Expr, user: &User, audiences: &BTreeMap<String, Audience>) -
             Definition::Uploaded { list_id, .. } => user.lists.contains(list_id),
             Definition::Expression(text) => inner(&parse(text).expect("a saved audience parses")) == Some(true),
         }),
+        ExprKind::Did(did) => Some(event::did(did, user)),
         ExprKind::IsNull { tag, negated } => {
             let never = tag == "interest" || tag == "member";
             Some((!never && !user.tags.contains_key(tag)) != *negated)
@@ -160,6 +168,7 @@ pub fn fits(predicate: &Predicate, user: &User, catalog: &Catalog) -> bool {
         Predicate::Known(tag) => value(tag).is_some(),
         Predicate::Listed(list) => user.lists.contains(list),
         Predicate::Users(ids) => ids.contains(&user.id),
+        Predicate::Did(did) => event::fits(did, user, catalog),
         Predicate::And(of) => of.iter().all(inner),
         Predicate::Or(of) => of.iter().any(inner),
         Predicate::Xor(a, b) => inner(a) != inner(b),
@@ -230,6 +239,9 @@ impl Random {
             INTERESTS.iter().filter(|_| self.one_in(3)).map(|value| (*value).to_owned()).collect();
         put("interest", Value::Set(interests));
         put("member", Value::Flag(self.one_in(3)));
+        if self.one_in(2) {
+            user.events = (0..self.below(8)).map(|_| self.event()).collect();
+        }
         user
     }
 
@@ -256,7 +268,8 @@ impl Random {
 
     fn leaf(&mut self) -> Expr {
         let negated = self.one_in(3);
-        let tag = self.of(&["gender", "city", "interest", "member", "age", "spend", "seen_at", "user", "audience"]);
+        let tag = self
+            .of(&["gender", "city", "interest", "member", "age", "spend", "seen_at", "user", "audience", "did", "did"]);
         let name = tag.to_owned();
         let several = 1 + self.below(3);
         match (tag, self.below(6)) {
@@ -264,6 +277,7 @@ impl Random {
                 let ids = (0..several * 3).map(|_| format!("u{}", self.below(60))).collect();
                 ExprKind::UserIn { ids, negated }
             }
+            ("did", _) => ExprKind::Did(Box::new(self.did())),
             ("audience", _) => ExprKind::InAudience(self.of(&["kept", "nested"]).to_owned()),
             ("member", 0..=2) => ExprKind::Flag(name),
             ("member", _) => {

@@ -3,6 +3,11 @@
 //! Key by key, so that memory holds a few postings, not a segment (the numbers of one tag are the largest thing held). A
 //! posting that only one input has, and no newer layer hides anything of, is copied as it stands.
 
+mod activity;
+
+pub use activity::ActivityRules;
+pub(crate) use activity::{activity_keys, dimension_series};
+
 use super::{Key, Part, Segment, SegmentWriter};
 use crate::bitmap::bsi::{Encoded, NumberView};
 use crate::error::ReadError;
@@ -20,6 +25,8 @@ pub enum MergeKind {
     Exclusive,
     /// As `Exclusive`, with bit slices whose base may differ from layer to layer.
     Number,
+    /// Counters add up: the activity of a fact.
+    Activity(ActivityRules),
 }
 
 /// What is merged how.
@@ -51,6 +58,10 @@ pub fn merge(inputs: &[Arc<Segment>], rules: &MergeRules<'_>, writer: &mut Segme
     let tags: BTreeSet<TagId> = inputs.iter().flat_map(|input| tags_of(input)).collect();
     for tag in tags {
         let Some(kind) = (rules.kind)(tag) else { continue };
+        if let MergeKind::Activity(rules) = kind {
+            activity::merge(inputs, tag, rules, writer)?;
+            continue;
+        }
         let hidden = Hidden::new(inputs, tag)?;
         let merger = TagMerger { inputs, rules, tag, kind, hidden };
         merger.run(writer)?;

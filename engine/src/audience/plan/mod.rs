@@ -4,7 +4,9 @@
 //! subtrees become one node. Leaves are stacks of the shard's layers, by the table at [`crate::segment::Key`]. Every
 //! result is within the universe: leaves of declared tags are by construction, lists and ids are intersected with it.
 
-use super::predicate::Predicate;
+mod activity;
+
+use super::predicate::{Did, Predicate};
 use crate::bitmap::bsi::{NumberLayer, NumberRange};
 use crate::bitmap::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
 use crate::bitmap::view::BitmapView;
@@ -49,6 +51,7 @@ enum LeafOf {
         value: String,
     },
     InRange(TagId, NumberRange),
+    Activity(Did),
     /// Index of a list of users named one by one.
     Named(usize),
 }
@@ -92,6 +95,7 @@ impl<'s> Plan<'s> {
                     Node::Leaf(value_layers(layers, *is_set, *tag, value.as_bytes())?)
                 }
                 Shape::Leaf(LeafOf::InRange(tag, range)) => Node::Leaf(range_layers(layers, *tag, *range)?),
+                Shape::Leaf(LeafOf::Activity(did)) => Node::Sum(activity::sum_of(layers, did)?),
                 Shape::Leaf(LeafOf::Named(list)) => {
                     let value = LayerValue::Bitmap(BitmapView::trusted(&self.named[*list][shard]));
                     Node::Leaf(vec![Layer { mask: Mask::All, value }])
@@ -178,6 +182,7 @@ impl Builder<'_> {
             Predicate::All => return Shape::Leaf(LeafOf::Exists(TagId::UNIVERSE)),
             Predicate::Flag(tag) | Predicate::Known(tag) => return Shape::Leaf(LeafOf::Exists(*tag)),
             Predicate::InRange(tag, range) => return Shape::Leaf(LeafOf::InRange(*tag, *range)),
+            Predicate::Did(did) => return Shape::Leaf(LeafOf::Activity(did.clone())),
             Predicate::HasAny(tag, values) => match values.as_slice() {
                 [value] => {
                     let is_set = self.is_set(*tag);
@@ -348,6 +353,10 @@ pub(super) fn estimate(shards: &[ShardSnapshot], predicate: &Predicate) -> u64 {
         }
         Predicate::Listed(list) => key(Key { tag: TagId::UPLOADS, part: Part::Value(list.as_bytes()) }),
         Predicate::Users(ids) => ids.len() as u64,
+        Predicate::Did(did) => {
+            let layers = shards.iter().flat_map(|shard| shard.layers());
+            layers.map(|segment| activity::estimate(segment, did)).sum::<u64>().min(all())
+        }
         Predicate::And(operands) => operands.iter().map(of).min().unwrap_or(0),
         Predicate::Or(operands) => operands.iter().map(of).sum::<u64>().min(all()),
         Predicate::Xor(a, b) => (of(a) + of(b)).min(all()),
@@ -375,6 +384,7 @@ pub fn describe(predicate: &Predicate, catalog: &Catalog) -> String {
         Predicate::InRange(tag, range) => describe_range(&name(*tag), unit_of(catalog, *tag), *range),
         Predicate::Listed(list) => format!("uploaded list {list}"),
         Predicate::Users(ids) => format!("user_id IN ({} ids)", ids.len()),
+        Predicate::Did(did) => activity::describe(did, catalog),
         Predicate::And(of) => format!("({})", joined(of, " AND ")),
         Predicate::Or(of) => format!("({})", joined(of, " OR ")),
         Predicate::Xor(a, b) => format!("({} XOR {})", describe(a, catalog), describe(b, catalog)),

@@ -1,0 +1,504 @@
+//! `did(…)`: settles what a condition on behaviour means now, and whether the activity index can answer it.
+//!
+//! The index counts whole slices of time per value of one dimension. So the conditions on an event must come down to a window
+//! made of slices and to some values of one dimension; what they come to is counts and sums that are compared, and
+//! the first and the last event are told by which windows have events and which have none.
+//!
+//! `did` is true or false, never NULL. A count of users without events is 0, a sum is none: `count = 0` is true of them,
+//! `sum(amount) < 100` is not.
+
+use super::{number, range_of, type_error};
+use crate::audience::error::{ExprError, ExprErrorKind};
+use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
+use crate::audience::literal;
+use crate::audience::predicate::{self, Predicate, Selection};
+use crate::audience::suggest::closest;
+use crate::behavior::Window;
+use crate::behavior::calendar::Date;
+use crate::behavior::slice::{HOUR_MICROS, hour_of};
+use crate::bitmap::bsi::NumberRange;
+use crate::catalog::{Catalog, ColumnType, Fact, Unit};
+use std::collections::BTreeSet;
+
+type Bound<T> = Result<T, ExprError>;
+
+/// The users for whom `did` is true at `now`, in microseconds since 1970.
+pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
+    let fact = catalog.fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
+    let (now_hour, kept_from) = fact.hours_at(now);
+    let binder = Binder { name: &did.fact, fact, now_hour, kept_from };
+    let mut events = Events { window: Window::ALL, chosen: Chosen::All };
+    if let Some(within) = &did.within {
+        events.window = events.window.and(binder.within(within)?);
+    }
+    for condition in &did.events {
+        events = binder.narrow(events, condition).map_err(|error| error.at(condition.span))?;
+    }
+    let Some(of) = events.chosen.selection() else { return Ok(Predicate::Nobody) };
+    let counted = Counted { binder: &binder, of };
+    if did.figures.is_empty() {
+        return counted.some(events.window);
+    }
+    let tests: Bound<Vec<Predicate>> = did.figures.iter().map(|test| counted.test(test, events.window)).collect();
+    Ok(Predicate::And(tests?))
+}
+
+fn unknown_fact(name: &str, catalog: &Catalog) -> ExprError {
+    let error = ExprError::new(ExprErrorKind::UnknownFact, format!("unknown fact '{name}'"));
+    match closest(name, catalog.facts().map(|(known, _)| known)) {
+        Some(near) => error.suggest(format!("did you mean '{near}'?")),
+        None => error.suggest("declare it in the catalog first"),
+    }
+}
+
+/// The events that are meant, as far as conditions were taken in.
+struct Events {
+    window: Window,
+    chosen: Chosen,
+}
+
+/// Which values of which dimension.
+enum Chosen {
+    All,
+    Values(usize, BTreeSet<String>),
+    Others(usize, BTreeSet<String>),
+}
+
+impl Chosen {
+    /// `None`: no event.
+    fn selection(self) -> Option<Selection> {
+        let sorted = |values: BTreeSet<String>| values.into_iter().collect::<Vec<_>>();
+        match self {
+            Chosen::All => Some(Selection::All),
+            Chosen::Values(_, values) if values.is_empty() => None,
+            Chosen::Values(dimension, values) => Some(Selection::Values(dimension as u16, sorted(values))),
+            Chosen::Others(dimension, values) => Some(Selection::Others(dimension as u16, sorted(values))),
+        }
+    }
+
+    fn dimension(&self) -> Option<usize> {
+        match self {
+            Chosen::All => None,
+            Chosen::Values(dimension, _) | Chosen::Others(dimension, _) => Some(*dimension),
+        }
+    }
+
+    /// What both choose; of the same dimension.
+    fn and(self, other: Chosen) -> Chosen {
+        match (self, other) {
+            (Chosen::All, other) | (other, Chosen::All) => other,
+            (Chosen::Values(at, a), Chosen::Values(_, b)) => Chosen::Values(at, &a & &b),
+            (Chosen::Others(at, a), Chosen::Others(_, b)) => Chosen::Others(at, &a | &b),
+            (Chosen::Values(at, a), Chosen::Others(_, b)) | (Chosen::Others(at, b), Chosen::Values(_, a)) => {
+                Chosen::Values(at, &a - &b)
+            }
+        }
+    }
+
+    /// What either chooses; of the same dimension.
+    fn or(self, other: Chosen) -> Chosen {
+        match (self, other) {
+            (Chosen::All, _) | (_, Chosen::All) => Chosen::All,
+            (Chosen::Values(at, a), Chosen::Values(_, b)) => Chosen::Values(at, &a | &b),
+            (Chosen::Others(at, a), Chosen::Others(_, b)) => Chosen::Others(at, &a & &b),
+            (Chosen::Values(at, a), Chosen::Others(_, b)) | (Chosen::Others(at, b), Chosen::Values(_, a)) => {
+                Chosen::Others(at, &b - &a)
+            }
+        }
+    }
+
+    /// The events with another value, but not those without one.
+    fn negate(self) -> Option<Chosen> {
+        match self {
+            Chosen::All => None,
+            Chosen::Values(at, values) => Some(Chosen::Others(at, values)),
+            Chosen::Others(at, values) => Some(Chosen::Values(at, values)),
+        }
+    }
+}
+
+struct Binder<'b> {
+    name: &'b str,
+    fact: &'b Fact,
+    now_hour: i32,
+    kept_from: i32,
+}
+
+impl Binder<'_> {
+    fn narrow(&self, mut events: Events, condition: &Expr) -> Bound<Events> {
+        match &condition.kind {
+            ExprKind::And(of) => of.iter().try_fold(events, |events, condition| self.narrow(events, condition)),
+            ExprKind::Compare { tag, op, value } if tag == "ts" => {
+                events.window = events.window.and(self.moments(*op, value)?);
+                Ok(events)
+            }
+            ExprKind::Between { tag, low, high, negated: false } if tag == "ts" => {
+                let window = self.moments(CompareOp::GreaterOrEqual, low)?;
+                events.window = events.window.and(window).and(self.moments(CompareOp::LessOrEqual, high)?);
+                Ok(events)
+            }
+            _ => {
+                let chosen = self.choose(condition)?;
+                if let (Some(one), Some(other)) = (events.chosen.dimension(), chosen.dimension())
+                    && one != other
+                {
+                    return Err(self.not_covered("two dimensions at once"));
+                }
+                events.chosen = events.chosen.and(chosen);
+                Ok(events)
+            }
+        }
+    }
+
+    /// Which values of a dimension a condition chooses.
+    fn choose(&self, condition: &Expr) -> Bound<Chosen> {
+        let values = |tag: &String, values: &[Literal], wanted: bool| {
+            let (dimension, column_type) = self.dimension(tag)?;
+            let texts: Bound<BTreeSet<String>> =
+                values.iter().map(|value| dimension_value(tag, column_type, value)).collect();
+            Ok(if wanted { Chosen::Values(dimension, texts?) } else { Chosen::Others(dimension, texts?) })
+        };
+        match &condition.kind {
+            ExprKind::Literal(true) => Ok(Chosen::All),
+            ExprKind::Flag(tag) => values(tag, &[Literal::Bool(true)], true),
+            ExprKind::Compare { tag, op: CompareOp::Equal | CompareOp::IsNotDistinctFrom, value } => {
+                values(tag, std::slice::from_ref(value), true)
+            }
+            ExprKind::Compare { tag, op: CompareOp::NotEqual, value } => {
+                values(tag, std::slice::from_ref(value), false)
+            }
+            ExprKind::Compare { tag, .. } | ExprKind::Between { tag, .. } => {
+                self.dimension(tag)?;
+                Err(self.not_covered("a comparison other than = and <>"))
+            }
+            ExprKind::In { tag, values: of, negated } => values(tag, of, !negated),
+            ExprKind::IsNull { tag, negated: true } => values(tag, &[], false),
+            ExprKind::IsNull { tag, negated: false } => {
+                self.dimension(tag)?;
+                Err(self.not_covered("events without a value"))
+            }
+            ExprKind::Not(of) => {
+                self.choose(of)?.negate().ok_or_else(|| self.not_covered("a NOT that does not name values"))
+            }
+            ExprKind::And(of) | ExprKind::Or(of) => {
+                let all = matches!(condition.kind, ExprKind::And(_));
+                let mut chosen: Option<Chosen> = None;
+                for operand in of {
+                    let next = self.choose(operand).map_err(|error| error.at(operand.span))?;
+                    chosen = Some(match chosen {
+                        None => next,
+                        Some(before) if before.dimension() != next.dimension() => {
+                            return Err(self.not_covered("two dimensions at once"));
+                        }
+                        Some(before) if all => before.and(next),
+                        Some(before) => before.or(next),
+                    });
+                }
+                Ok(chosen.unwrap_or(Chosen::All))
+            }
+            _ => Err(ExprError::new(ExprErrorKind::Unsupported, "this is not a condition on an event")
+                .suggest("compare columns of the fact with values")),
+        }
+    }
+
+    fn not_covered(&self, what: &str) -> ExprError {
+        let dimensions: Vec<&str> = self.dimensions().collect();
+        let message = format!("the activity index of `{}` does not cover {what}", self.name);
+        ExprError::new(ExprErrorKind::Unsupported, message).suggest(match dimensions.as_slice() {
+            [] => "it has no dimensions; declare some in the catalog".to_owned(),
+            dimensions => format!("it counts each value of {} on its own", dimensions.join(", ")),
+        })
+    }
+
+    fn dimensions(&self) -> impl Iterator<Item = &str> {
+        let places = self.fact.activity.dimensions.iter();
+        places.map(|place| self.fact.columns[usize::from(*place)].name.as_str())
+    }
+
+    fn column(&self, name: &str) -> Bound<usize> {
+        self.fact.column(name).ok_or_else(|| {
+            let message = format!("fact `{}` has no column `{name}`", self.name);
+            let error = ExprError::new(ExprErrorKind::UnknownColumn, message);
+            match closest(name, self.fact.columns.iter().map(|column| column.name.as_str())) {
+                Some(near) => error.suggest(format!("did you mean `{near}`?")),
+                None => error.suggest("GET /v1/catalog lists its columns"),
+            }
+        })
+    }
+
+    /// The place of a dimension, and the type of its values.
+    fn dimension(&self, name: &str) -> Bound<(usize, ColumnType)> {
+        if name == "ts" {
+            return Err(self.not_covered("this condition on ts; write ts >= …, ts < … or ts BETWEEN … AND …"));
+        }
+        let column = self.column(name)?;
+        match self.fact.dimension(column) {
+            Some(dimension) => Ok((dimension, self.fact.columns[column].column_type)),
+            None => Err(self.not_covered(&format!("`{name}`"))),
+        }
+    }
+
+    /// The window of the time up to now: `30 days` are today and the 29 days before.
+    fn within(&self, text: &str) -> Bound<Window> {
+        let period = period(text).ok_or_else(|| {
+            ExprError::new(ExprErrorKind::Value, format!("'{text}' is not a length of time"))
+                .suggest("write within => '30 days', '24 hours', '6 weeks', '3 months' or '1 year'")
+        })?;
+        let (from, end) = match period {
+            Period::Hours(hours) => (self.now_hour.saturating_sub(hours).saturating_add(1), self.now_hour + 1),
+            period => {
+                (self.day_earlier(period).saturating_add(1).saturating_mul(24), (self.now_hour.div_euclid(24) + 1) * 24)
+            }
+        };
+        self.made_of_slices(Window { from, to: end }, text)
+    }
+
+    /// The day so much earlier than today.
+    fn day_earlier(&self, period: Period) -> i32 {
+        let today = self.now_hour.div_euclid(24);
+        match period {
+            Period::Hours(hours) => self.now_hour.saturating_sub(hours).div_euclid(24),
+            Period::Days(days) => today.saturating_sub(days),
+            Period::Months(months) => {
+                let day = Date::of(today.into()).months_earlier(months.into()).days_since_1970();
+                day.clamp((i32::MIN / 24).into(), i32::MAX.into()) as i32
+            }
+        }
+    }
+
+    /// The window of events at a time that compares so with a literal.
+    fn moments(&self, op: CompareOp, value: &Literal) -> Bound<Window> {
+        let (at, is_instant) = self.moment(value)?;
+        let after = |from: i32| Window { from, to: i32::MAX };
+        let before = |to: i32| Window { from: i32::MIN, to };
+        let window = match op {
+            CompareOp::GreaterOrEqual => after(at.from),
+            CompareOp::Less => before(at.from),
+            _ if is_instant => {
+                let message = "the activity index counts whole hours and days, and cannot tell a single instant";
+                return Err(ExprError::new(ExprErrorKind::Unsupported, message).suggest("use >= or <, or a date"));
+            }
+            CompareOp::Greater => after(at.to),
+            CompareOp::LessOrEqual => before(at.to),
+            CompareOp::Equal | CompareOp::IsNotDistinctFrom => at,
+            CompareOp::NotEqual | CompareOp::IsDistinctFrom => return Err(self.not_covered("<> of a time")),
+        };
+        self.made_of_slices(window, &value.to_string())
+    }
+
+    /// What a literal means as a time: a date is that whole day, '3 days ago' the day three days before today; a time of day is
+    /// an instant.
+    fn moment(&self, value: &Literal) -> Bound<(Window, bool)> {
+        let wrong = || {
+            ExprError::new(ExprErrorKind::Value, format!("{value} is not a time"))
+                .suggest("write '2026-11-20', '2026-11-20T10:00:00Z' or '30 days ago'")
+        };
+        let Literal::Text(text) = value else { return Err(wrong()) };
+        let day = |day: i32| {
+            let from = day.saturating_mul(24);
+            (Window { from, to: from.saturating_add(24) }, false)
+        };
+        if let Some(ago) = text.trim().strip_suffix("ago") {
+            return Ok(match period(ago).ok_or_else(wrong)? {
+                Period::Hours(hours) => {
+                    let hour = self.now_hour.saturating_sub(hours);
+                    (Window { from: hour, to: hour.saturating_add(1) }, false)
+                }
+                period => day(self.day_earlier(period)),
+            });
+        }
+        let exact = literal::timestamp(text).ok_or_else(wrong)?;
+        let micros = exact.number().ok_or_else(wrong)?;
+        if !text.contains(':') {
+            // A date: the day of that name by the zone's clocks.
+            return Ok(day(hour_of(micros).div_euclid(24)));
+        }
+        let local = self.fact.zone.local(micros);
+        if local.rem_euclid(HOUR_MICROS) != 0 {
+            let message = format!("the activity index counts whole hours and days; '{text}' is within an hour");
+            return Err(ExprError::new(ExprErrorKind::Unsupported, message).suggest("write the hour or the date"));
+        }
+        let hour = hour_of(local);
+        Ok((Window { from: hour, to: hour }, true))
+    }
+
+    fn made_of_slices(&self, window: Window, text: &str) -> Bound<Window> {
+        if window.is_made_of_slices(self.now_hour) {
+            return Ok(window);
+        }
+        let message =
+            format!("the activity index has hours of the last 48 only, and {text} begins or ends within a day before");
+        Err(ExprError::new(ExprErrorKind::Unsupported, message)
+            .suggest(format!("use days, in the time zone of the fact ({})", self.fact.zone.name)))
+    }
+}
+
+/// The events that are counted, whenever they were.
+struct Counted<'c> {
+    binder: &'c Binder<'c>,
+    of: Selection,
+}
+
+impl Counted<'_> {
+    fn did(&self, window: Window, figure: u8, range: NumberRange) -> Predicate {
+        let kept = Window { from: self.binder.kept_from, to: i32::MAX };
+        let window = window.and(kept);
+        if window.is_empty() || range.is_empty() {
+            return Predicate::Nobody;
+        }
+        let (fact, of) = (self.binder.fact.id, self.of.clone());
+        Predicate::Did(predicate::Did { fact, of, window, figure, range })
+    }
+
+    /// At least one event.
+    fn some(&self, window: Window) -> Bound<Predicate> {
+        Ok(self.did(window, 0, NumberRange::default()))
+    }
+
+    fn test(&self, test: &FigureTest, window: Window) -> Bound<Predicate> {
+        match &test.figure {
+            Figure::Count => self.compare(test, "count", Unit::Integer, |range| self.count(window, range)),
+            Figure::Sum(name) => {
+                let column = self.binder.column(name)?;
+                let Some(measure) = self.binder.fact.measure(column) else {
+                    let message = format!("`{name}` is not a measure of `{}`", self.binder.name);
+                    return Err(ExprError::new(ExprErrorKind::Unsupported, message)
+                        .suggest("declare it in `activity: { measures: […] }` of the fact"));
+                };
+                let unit = match self.binder.fact.columns[column].column_type.scale() {
+                    0 => Unit::Integer,
+                    scale => Unit::Decimal { scale },
+                };
+                self.compare(test, &format!("sum({name})"), unit, |range| self.sum(window, measure as u8 + 1, range))
+            }
+            Figure::First => self.end(test, window, true),
+            Figure::Last => self.end(test, window, false),
+        }
+    }
+
+    /// Turns a comparison into a range of numbers.
+    fn compare(
+        &self,
+        test: &FigureTest,
+        name: &str,
+        unit: Unit,
+        fits: impl Fn(NumberRange) -> Predicate,
+    ) -> Bound<Predicate> {
+        Ok(match &test.test {
+            Test::Compare(op, value) => {
+                let exact = number(name, unit, value)?;
+                match op {
+                    CompareOp::NotEqual | CompareOp::IsDistinctFrom => {
+                        Predicate::Or(vec![fits(exact.below(false)), fits(exact.above(false))])
+                    }
+                    op => fits(range_of(*op, exact)),
+                }
+            }
+            Test::Between { low, high, negated } => {
+                let (low, high) = (number(name, unit, low)?, number(name, unit, high)?);
+                if *negated {
+                    Predicate::Or(vec![fits(low.below(false)), fits(high.above(false))])
+                } else {
+                    let (above, below) = (low.above(true), high.below(true));
+                    if above.is_empty() || below.is_empty() {
+                        Predicate::Nobody
+                    } else {
+                        fits(NumberRange { min: above.min, max: below.max })
+                    }
+                }
+            }
+        })
+    }
+
+    /// The number of events is in a range. Users without events have 0.
+    fn count(&self, window: Window, range: NumberRange) -> Predicate {
+        match (range.min, range.max) {
+            (min, max) if min > max || max < 0 => Predicate::Nobody,
+            (..=0, i64::MAX) => Predicate::All,
+            (..=0, max) => self.did(window, 0, NumberRange { min: max + 1, max: i64::MAX }).negate(),
+            _ => self.did(window, 0, range),
+        }
+    }
+
+    /// The sum of a measure is in a range. Users without events have none.
+    fn sum(&self, window: Window, figure: u8, range: NumberRange) -> Predicate {
+        if range.is_empty() {
+            return Predicate::Nobody;
+        }
+        if !range.contains(0) {
+            return self.did(window, figure, range);
+        }
+        let mut parts = vec![self.did(window, 0, NumberRange::default())];
+        if range.min > i64::MIN {
+            parts.push(self.did(window, figure, NumberRange { min: i64::MIN, max: range.min - 1 }).negate());
+        }
+        if range.max < i64::MAX {
+            parts.push(self.did(window, figure, NumberRange { min: range.max + 1, max: i64::MAX }).negate());
+        }
+        Predicate::And(parts)
+    }
+
+    /// The first or the last event is at a time that compares so.
+    fn end(&self, test: &FigureTest, window: Window, is_first: bool) -> Bound<Predicate> {
+        let some = |window: Window| self.did(window, 0, NumberRange::default());
+        let within = |end: Window| {
+            let beyond =
+                if is_first { Window { from: i32::MIN, to: end.from } } else { Window { from: end.to, to: i32::MAX } };
+            Predicate::And(vec![some(window.and(end)), some(window.and(beyond)).negate()])
+        };
+        let moments = |op: CompareOp, value: &Literal| self.binder.moments(op, value);
+        Ok(match &test.test {
+            Test::Compare(CompareOp::NotEqual | CompareOp::IsDistinctFrom, value) => {
+                Predicate::And(vec![some(window), within(moments(CompareOp::Equal, value)?).negate()])
+            }
+            Test::Compare(op, value) => within(moments(*op, value)?),
+            Test::Between { low, high, negated } => {
+                let low = moments(CompareOp::GreaterOrEqual, low)?;
+                let found = within(low.and(moments(CompareOp::LessOrEqual, high)?));
+                if *negated { Predicate::And(vec![some(window), found.negate()]) } else { found }
+            }
+        })
+    }
+}
+
+/// The text by which a literal is counted.
+fn dimension_value(name: &str, column_type: ColumnType, value: &Literal) -> Bound<String> {
+    let wrong = |what: &str, write: String| {
+        Err(type_error(format!("`{name}` is {what}, {value} is not")).suggest(format!("write {write}")))
+    };
+    match (column_type, value) {
+        (ColumnType::String, Literal::Text(text)) => Ok(text.clone()),
+        (ColumnType::String, other) => wrong("text", format!("'{other}'")),
+        (ColumnType::Integer, Literal::Number(digits)) => match literal::decimal(digits, 0).and_then(|n| n.number()) {
+            Some(number) => Ok(number.to_string()),
+            None => wrong("an integer", format!("{name} = 3")),
+        },
+        (ColumnType::Integer, _) => wrong("an integer", format!("{name} = 3")),
+        (_, Literal::Bool(value)) => Ok(value.to_string()),
+        _ => wrong("a boolean", format!("{name} or NOT {name}")),
+    }
+}
+
+/// A length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Period {
+    Hours(i32),
+    Days(i32),
+    Months(i32),
+}
+
+/// Reads `30 days`.
+fn period(text: &str) -> Option<Period> {
+    let mut words = text.split_whitespace();
+    let (count, unit) = (words.next()?, words.next()?);
+    let count: i32 = count.parse().ok().filter(|count| *count > 0 && words.next().is_none())?;
+    let times = |times: i32| count.checked_mul(times);
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "hour" | "hours" => Period::Hours(count),
+        "day" | "days" => Period::Days(count),
+        "week" | "weeks" => Period::Days(times(7)?),
+        "month" | "months" => Period::Months(count),
+        "year" | "years" => Period::Months(times(12)?),
+        _ => return None,
+    })
+}

@@ -1,0 +1,120 @@
+//! Conditions on behaviour: which postings of a shard's layers add up to the figure.
+//!
+//! A month is taken where the window holds all of it and the segment has its sum, else the days and hours. Each segment is
+//! looked at on its own, since what it holds is not in another.
+
+use super::decimal_text;
+use crate::audience::predicate::{Did, Selection};
+use crate::behavior::calendar::Date;
+use crate::behavior::{Grain, Window};
+use crate::bitmap::bsi::NumberRange;
+use crate::bitmap::program::{SumOf, Term};
+use crate::catalog::{Catalog, Fact};
+use crate::error::ReadError;
+use crate::segment::merge::{activity_keys, dimension_series};
+use crate::segment::{ActivityKey, Segment, Series};
+use std::sync::Arc;
+
+/// The sum of a shard.
+pub(super) fn sum_of<'p>(layers: &'p [Arc<Segment>], did: &Did) -> Result<SumOf<'p>, ReadError> {
+    let mut terms = Vec::new();
+    for segment in layers {
+        for (entry, key) in postings(segment, did) {
+            let users = segment.posting_at(entry)?.bitmap;
+            terms.push(Term { bit: key.bit, is_negative: key.figure.is_negative, users });
+        }
+    }
+    Ok(SumOf { terms, range: did.range })
+}
+
+/// At most how many users of a segment fit, from its key directory.
+pub(super) fn estimate(segment: &Segment, did: &Did) -> u64 {
+    let added = postings(segment, did).into_iter().filter(|(_, key)| key.figure.is_negative == (did.range.max < 0));
+    added.map(|(entry, _)| segment.cardinality_at(entry)).sum()
+}
+
+/// The postings of a segment that are added up.
+fn postings<'s>(segment: &'s Segment, did: &Did) -> Vec<(usize, ActivityKey<'s>)> {
+    let mut found = Vec::new();
+    let mut take = |series: Series<'_>| {
+        // Months come before days and hours.
+        let mut summed = Vec::new();
+        for (entry, key) in activity_keys(segment, did.fact, series) {
+            let is_summed = key.slice.grain != Grain::Month && summed.contains(&key.slice.month());
+            if key.figure.of != did.figure || !did.window.covers(key.slice.hours()) || is_summed {
+                continue;
+            }
+            if key.slice.grain == Grain::Month && summed.last() != Some(&key.slice.number) {
+                summed.push(key.slice.number);
+            }
+            found.push((entry, key));
+        }
+    };
+    match &did.of {
+        Selection::All => take(Series::WHOLE),
+        Selection::Values(dimension, values) => {
+            for value in values {
+                take(Series { dimension: dimension + 1, value: value.as_bytes() });
+            }
+        }
+        Selection::Others(dimension, values) => {
+            let is_other = |series: &Series<'_>| !values.iter().any(|value| value.as_bytes() == series.value);
+            dimension_series(segment, did.fact, dimension + 1).into_iter().filter(is_other).for_each(take);
+        }
+    }
+    found
+}
+
+/// The condition in the words of the audience language.
+pub(super) fn describe(did: &Did, catalog: &Catalog) -> String {
+    let name = catalog.name_of(did.fact).unwrap_or("dropped");
+    let Some(fact) = catalog.fact(name) else { return format!("did('{name}')") };
+    let mut parts = vec![format!("'{name}'")];
+    let column = |place: &u16| &fact.columns[usize::from(fact.activity.dimensions[usize::from(*place)])].name;
+    let listed = |values: &[String]| {
+        let quoted: Vec<String> = values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect();
+        quoted.join(", ")
+    };
+    match &did.of {
+        Selection::All => {}
+        Selection::Values(dimension, values) => parts.push(format!("{} IN ({})", column(dimension), listed(values))),
+        Selection::Others(dimension, values) if values.is_empty() => {
+            parts.push(format!("{} IS NOT NULL", column(dimension)));
+        }
+        Selection::Others(dimension, values) => {
+            parts.push(format!("{} NOT IN ({})", column(dimension), listed(values)));
+        }
+    }
+    parts.push(describe_figure(did, fact));
+    if did.window != Window::ALL {
+        let hour = |hour: i32| {
+            let date = Date::of(hour.div_euclid(24).into());
+            if hour.rem_euclid(24) == 0 { date.to_string() } else { format!("{date}T{:02}", hour.rem_euclid(24)) }
+        };
+        if did.window.from > i32::MIN {
+            parts.push(format!("ts >= '{}'", hour(did.window.from)));
+        }
+        if did.window.to < i32::MAX {
+            parts.push(format!("ts < '{}'", hour(did.window.to)));
+        }
+    }
+    format!("did({})", parts.join(", "))
+}
+
+fn describe_figure(did: &Did, fact: &Fact) -> String {
+    let (name, scale) = match did.figure.checked_sub(1) {
+        None => ("count".to_owned(), 0),
+        Some(measure) => {
+            let column = &fact.columns[usize::from(fact.activity.measures[usize::from(measure)])];
+            (format!("sum({})", column.name), column.column_type.scale())
+        }
+    };
+    let number = |number: i64| decimal_text(number, scale);
+    let NumberRange { min, max } = did.range;
+    match (min, max) {
+        (i64::MIN, max) => format!("{name} <= {}", number(max)),
+        (min, i64::MAX) => format!("{name} >= {}", number(min)),
+        (min, max) if min == max => format!("{name} = {}", number(min)),
+        (min, max) => format!("{name} BETWEEN {} AND {}", number(min), number(max)),
+    }
+}
