@@ -14,7 +14,7 @@
 //! * [`bitmap`]: zero-copy Roaring views and the fused evaluator. Knows nothing of tags.
 //! * [`clock`]: the seam to the wall clock.
 //! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
-//! * [`segment`], [`dictionary`]: the two kinds of immutable file a shard is made of.
+//! * [`segment`], [`dictionary`], [`events`]: the kinds of immutable file a shard is made of.
 //! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
 //! * [`audience`]: the audience language, its planner and the operators that answer questions on a snapshot.
 
@@ -25,6 +25,7 @@ pub mod catalog;
 pub mod clock;
 pub mod dictionary;
 pub mod error;
+pub mod events;
 pub mod ids;
 pub mod segment;
 pub mod store;

@@ -88,6 +88,11 @@ impl Fact {
         self.activity.dimensions.iter().position(|dimension| usize::from(*dimension) == column)
     }
 
+    /// The day, since 1970, that the zone's clocks show at an instant (microseconds since 1970).
+    pub fn day_of(&self, micros: i64) -> i32 {
+        hour_of(self.zone.local(micros)).div_euclid(24)
+    }
+
     /// The present hour by the zone's clocks (`now`: microseconds since 1970), and the first hour that is kept.
     pub fn hours_at(&self, now: i64) -> (i32, i32) {
         let now_hour = hour_of(self.zone.local(now));

@@ -3,16 +3,17 @@
 //! * Files: those the newest manifest names are there, of the length it says, and whole.
 //! * Postings: below the shard's slot count; the values of an `enum` are disjoint and their union is `Exists`; slices lie within
 //!   `Exists`; above the oldest segment what exists was touched.
-//! * User ids: each in its shard, each found under its slot and no other.
+//! * User ids: each in its shard, each found under its slot and no other. Ids of events: in order, each found.
 //! * The log: whole records of known form without a gap, but for a torn end.
 
 use super::manifest::{Manifest, ShardFiles};
 use super::once::OnceTable;
 use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_record};
-use super::{once_path, part_path, wal};
+use super::{event_ids_path, once_path, part_path, wal};
 use crate::catalog::TagType;
 use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
+use crate::events::part::Part as EventPart;
 use crate::ids::{Lsn, TagId, shard_of};
 use crate::segment::{Key, Part, Segment};
 use crate::store::memtable::Types;
@@ -61,6 +62,7 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         for (shard, files) in manifest.shards.iter().enumerate() {
             self.segments(shard, files, &types);
             self.ids(shard, files, manifest.shards.len() as u16);
+            self.event_ids(shard, files);
         }
         for file in &manifest.once_files {
             let loaded = OnceTable::default().load(self.vfs, &once_path(self.folder, file.id));
@@ -112,6 +114,17 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         for tag in tags.into_iter().filter(|_| sound) {
             let related = check.tag(tag, types.tag(tag));
             self.found(related);
+        }
+    }
+
+    fn event_ids(&mut self, shard: usize, files: &ShardFiles) {
+        for id in &files.event_ids {
+            let part = EventPart::open(self.vfs, &event_ids_path(self.folder, shard, *id));
+            let checked = part.and_then(|part| {
+                self.read(part.size_bytes());
+                part.verify()
+            });
+            self.found(checked);
         }
     }
 

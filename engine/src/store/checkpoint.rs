@@ -3,18 +3,28 @@
 //! 1. A cut: everything written so far is published, and the log goes on in a new file.
 //! 2. Per changed shard: its in-memory layers, merged, become one segment file; its new ids a dictionary part. Writers and
 //!    publishers go on meanwhile, above these layers.
-//! 3. Files are synced, then their folders, then the manifest is renamed into place: only that makes them real.
-//! 4. The files take the layers' place; log files and manifests that are no longer needed go.
+//! 3. Rows of facts are staged as files that no table names yet. If there are any, the manifest is first written as a prepared
+//!    one: from then on the checkpoint will happen, if need be at the next start. Then the rows are committed to their tables.
+//! 4. Files are synced, then their folders, then the manifest is renamed into place: only that makes them real.
+//! 5. The files take the layers' place; log files and manifests that are no longer needed go.
 
 use super::compaction::OwnedRules;
-use super::manifest::{self, OnceFile, ShardFiles};
+use super::manifest::{self, Manifest, OnceFile, ShardFiles, Staged};
 use super::publish::Cut;
-use super::{Checkpointed, DiskSegment, StepReport, Store, WriteError, held, once, once_path, part_path, segment_path};
+use super::recovery::commit_staged;
+use super::tables::{FactRow, TableError};
+use super::{
+    Checkpointed, DiskSegment, RecentRows, StepReport, Store, WriteError, event_ids_path, held, once, once_path,
+    part_path, segment_path,
+};
 use crate::dictionary::part::Part;
-use crate::ids::FileId;
+use crate::events::Recent as RecentIds;
+use crate::events::part::{Part as EventPart, write as write_event_ids};
+use crate::ids::{FileId, TagId};
 use crate::segment::merge::{MergeError, merge};
 use crate::segment::{Segment, SegmentWriter};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
@@ -25,6 +35,7 @@ struct Frozen {
     /// There is no older data, so masks are not needed.
     bottom: bool,
     slot_count: u32,
+    event_ids: Arc<RecentIds>,
 }
 
 /// What was written for a shard.
@@ -32,6 +43,7 @@ struct Frozen {
 struct Saved {
     segment: Option<DiskSegment>,
     part: Option<(FileId, Arc<Part>)>,
+    event_ids: Option<(FileId, Arc<EventPart>)>,
     bytes: u64,
 }
 
@@ -53,7 +65,7 @@ impl Store {
         if !held(&self.writer).unsaved {
             return Ok(StepReport::default());
         }
-        let (cut, frozen) = self.freeze()?;
+        let (cut, frozen, rows) = self.freeze()?;
         let saved: Result<Vec<Saved>, MergeError> =
             self.options.install(|| frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
         // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
@@ -70,15 +82,17 @@ impl Store {
         for (files, (frozen, saved)) in next.shards.iter_mut().zip(frozen.iter().zip(&saved)) {
             record(files, frozen, saved, &mut report);
         }
+        self.save_rows(&checkpointed, &mut next, &rows, &mut report)?;
+        let tables = next.tables.clone();
         self.commit(&mut checkpointed, next, &mut report)?;
         self.position.store(cut.position.0, Ordering::Relaxed);
-        self.exchange(&frozen, saved);
+        self.exchange(&frozen, saved, &rows, tables);
         self.log.cut(cut.position);
         Ok(report)
     }
 
     /// Publishes and marks the layers that will be written.
-    fn freeze(&self) -> Result<(Cut, Vec<Frozen>), WriteError> {
+    fn freeze(&self) -> Result<(Cut, Vec<Frozen>, RecentRows), WriteError> {
         let (cut, mut layers) = self.cut()?;
         let frozen = layers.shards.iter_mut().enumerate().map(|(number, shard)| {
             shard.frozen = shard.memory.len();
@@ -87,10 +101,45 @@ impl Store {
                 layers: shard.memory.clone(),
                 bottom: shard.disk.is_empty(),
                 slot_count: shard.slot_count,
+                event_ids: cut.event_ids[number].clone(),
             }
         });
         let frozen = frozen.collect();
-        Ok((cut, frozen))
+        Ok((cut, frozen, layers.rows.clone()))
+    }
+
+    /// Brings rows to their tables. When this returns they are there, and only the manifest is missing.
+    fn save_rows(
+        &self,
+        before: &Checkpointed,
+        next: &mut Manifest,
+        rows: &RecentRows,
+        report: &mut StepReport,
+    ) -> Result<(), WriteError> {
+        let Some(tables) = &self.options.tables else { return Ok(()) };
+        let failed = |error: TableError| self.log.fail("bring rows to their table", &error);
+        let catalog = next.catalog.clone();
+        for (name, fact) in before.manifest.catalog.facts() {
+            // The log says that it was dropped, so nobody comes back to its rows.
+            if catalog.fact(name).is_none_or(|now| now.id != fact.id) {
+                tables.remove(name).map_err(failed)?;
+                next.tables.remove(&fact.id);
+            }
+        }
+        let number = before.number + 1;
+        for (name, fact) in catalog.facts() {
+            let Some(logs) = rows.get(&fact.id) else { continue };
+            let rows: Vec<FactRow<'_>> = logs.iter().flat_map(|log| log.rows()).collect();
+            let plan = tables.stage(name, fact, number, &rows).map_err(failed)?;
+            next.staged.push(Staged { fact: fact.id, plan });
+        }
+        if next.staged.is_empty() {
+            return Ok(());
+        }
+        next.next_file = self.new_file().0;
+        report.bytes_written += manifest::prepare(&*self.vfs, &self.folder.join("manifest"), number, next)
+            .map_err(|error| self.log.fail("prepare a manifest", &error))?;
+        commit_staged(next, number, &**tables).map_err(failed)
     }
 
     fn save(&self, frozen: &Frozen, rules: &OwnedRules) -> Result<Saved, MergeError> {
@@ -111,13 +160,19 @@ impl Store {
             saved.bytes += dictionary.write_unsealed(frozen.slot_count, vfs, &path)?;
             saved.part = Some((id, Arc::new(Part::open(vfs, &path)?)));
         }
+        if !frozen.event_ids.is_empty() {
+            let id = self.new_file();
+            let path = event_ids_path(&self.folder, frozen.shard, id);
+            saved.bytes += write_event_ids(vfs, &path, frozen.event_ids.sorted().into_iter())?;
+            saved.event_ids = Some((id, Arc::new(EventPart::open(vfs, &path)?)));
+        }
         if saved.bytes > 0 {
             vfs.sync_folder(&self.shard_folder(frozen.shard))?;
         }
         Ok(saved)
     }
 
-    fn save_once(&self, cut: &Cut, next: &mut manifest::Manifest, report: &mut StepReport) -> std::io::Result<()> {
+    fn save_once(&self, cut: &Cut, next: &mut Manifest, report: &mut StepReport) -> std::io::Result<()> {
         next.once_files.retain(|file| file.expires > cut.now);
         let Some(expires) = cut.once.iter().map(|step| step.expires).max() else { return Ok(()) };
         let id = self.new_file();
@@ -131,7 +186,7 @@ impl Store {
     pub(super) fn commit(
         &self,
         checkpointed: &mut Checkpointed,
-        mut next: manifest::Manifest,
+        mut next: Manifest,
         report: &mut StepReport,
     ) -> Result<(), WriteError> {
         next.next_file = self.new_file().0;
@@ -150,8 +205,21 @@ impl Store {
     }
 
     /// Puts the written files in the place of the layers they were made of.
-    fn exchange(&self, frozen: &[Frozen], saved: Vec<Saved>) {
+    fn exchange(&self, frozen: &[Frozen], saved: Vec<Saved>, rows: &RecentRows, tables: BTreeMap<TagId, u64>) {
         let mut layers = held(&self.layers);
+        layers.tables = tables;
+        for (fact, logs) in rows {
+            if let Some(recent) = layers.rows.get_mut(fact) {
+                recent.drain(..logs.len());
+            }
+        }
+        layers.rows.retain(|_, recent| !recent.is_empty());
+        let mut writer = held(&self.writer);
+        for (frozen, saved) in frozen.iter().zip(&saved) {
+            let part = saved.event_ids.as_ref().map(|(_, part)| part.clone());
+            writer.event_ids[frozen.shard].adopt(part);
+        }
+        drop(writer);
         for (frozen, saved) in frozen.iter().zip(saved) {
             let shard = &mut layers.shards[frozen.shard];
             let kept = shard.memory.len() - frozen.layers.len();
@@ -177,5 +245,6 @@ fn record(files: &mut ShardFiles, frozen: &Frozen, saved: &Saved, report: &mut S
         report.segments_written += 1;
     }
     files.parts.extend(saved.part.as_ref().map(|(id, _)| *id));
+    files.event_ids.splice(..0, saved.event_ids.as_ref().map(|(id, _)| *id));
     report.bytes_written += saved.bytes;
 }

@@ -8,10 +8,12 @@
 //! Merging reads and writes beside everything else; only the exchange of the files takes the checkpoint's lock.
 
 use super::manifest::Manifest;
-use super::{Compacting, DiskSegment, StepReport, Store, WriteError, held, part_path, segment_path};
+use super::{Compacting, DiskSegment, StepReport, Store, WriteError, event_ids_path, held, part_path, segment_path};
 use crate::catalog::{Catalog, TagType};
 use crate::dictionary::part::Part;
 use crate::dictionary::{self, Dictionary};
+use crate::events;
+use crate::events::part::Part as EventPart;
 use crate::ids::{FileId, TagId};
 use crate::segment::merge::{ActivityRules, MergeError, MergeKind, MergeRules, merge};
 use crate::segment::{Segment, SegmentWriter};
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 /// A run is due when the newer segments have at least one in so many bytes of the older one.
 const SIZE_RATIO: u64 = 3;
+const DAY_MICROS: i64 = 86_400_000_000;
 /// No shard keeps more segments than this, whatever their sizes.
 const SEGMENTS_MAX: usize = 8;
 
@@ -126,6 +129,9 @@ impl Store {
         if let Some(report) = self.compact_dictionary(&mut compacting)? {
             return Ok(Some(report));
         }
+        if let Some(report) = self.compact_event_ids(&mut compacting)? {
+            return Ok(Some(report));
+        }
         self.compact_segments(&mut compacting, due)
     }
 
@@ -196,9 +202,59 @@ impl Store {
     /// Makes a change of files, and nothing else, the state on disk.
     fn commit_files(&self, report: &mut StepReport, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
         let mut checkpointed = held(&self.checkpointing);
+        // After a failure a prepared manifest may be the next one; it must not be overtaken.
+        self.log.check()?;
         let mut next = checkpointed.manifest.clone();
         change(&mut next);
         self.commit(&mut checkpointed, next, report)
+    }
+
+    fn compact_event_ids(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {
+        // A day late, since somewhere it is still yesterday.
+        let today = (self.options.clock.now() / DAY_MICROS - 1) as i32;
+        let due = {
+            let writer = held(&self.writer);
+            let shards = writer.event_ids.iter().enumerate();
+            let mut sound = shards.filter(|(shard, _)| !compacting.damaged.contains(shard));
+            sound.find_map(|(shard, ids)| Some((shard, ids.parts()[events::merge_due(ids.parts(), today)?].to_vec())))
+        };
+        let Some((shard, parts)) = due else { return Ok(None) };
+        let id = self.new_file();
+        let path = event_ids_path(&self.folder, shard, id);
+        let merged = self.merge_event_ids(&path, &parts, today);
+        let merged = merged.map_err(|error| self.step_failed(compacting, shard, &path, error))?;
+        let written = merged.as_ref().map_or(0, |part| part.size_bytes());
+        let mut report = StepReport { bytes_written: written, ..StepReport::default() };
+        let old: Vec<_> = parts.iter().map(|part| part.path().to_owned()).collect();
+        self.commit_files(&mut report, |manifest| {
+            let files = &mut manifest.shards[shard].event_ids;
+            let is_old = |file: &FileId| old.contains(&event_ids_path(&self.folder, shard, *file));
+            let at = files.iter().position(is_old).unwrap_or(files.len());
+            files.retain(|file| !is_old(file));
+            files.splice(at..at, merged.as_ref().map(|_| id));
+        })?;
+        held(&self.writer).event_ids[shard].replace(&parts, merged);
+        old.iter().for_each(|path| {
+            let _ = self.vfs.remove(path);
+        });
+        Ok(Some(report))
+    }
+
+    fn merge_event_ids(
+        &self,
+        path: &Path,
+        parts: &[Arc<EventPart>],
+        today: i32,
+    ) -> Result<Option<Arc<EventPart>>, MergeError> {
+        let written = events::part::merge(&*self.vfs, path, parts, today).map_err(|error| match error {
+            events::part::MergeError::Read(error) => MergeError::Read(error),
+            events::part::MergeError::Write(error) => MergeError::Write(error),
+        })?;
+        if written.is_none() {
+            return Ok(None);
+        }
+        self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(Some(Arc::new(EventPart::open(&*self.vfs, path)?)))
     }
 
     fn compact_dictionary(&self, compacting: &mut Compacting) -> Result<Option<StepReport>, WriteError> {

@@ -8,12 +8,18 @@
 //! audiences u32 | per audience: see `encode_audience`
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
-//! per shard: slots u32 | parts u32 | per part: id u64 | segments u32 | per segment, newest first: id u64 | length u64
+//! tables u32 | per table: fact u32 | version u64
+//! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
+//! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
 //! ```
 //!
 //! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
 //! crash's trace; it is refused by name rather than passed over, because an older one would silently lose what was
 //! acknowledged since.
+//!
+//! `manifest/<number>.prepared`, of the same form, is a checkpoint that will happen: its files are written, and rows of facts
+//! are staged. What it takes is to commit them to their tables and to write it as a manifest; after a crash that is
+//! done first of all.
 
 use super::{Audience, Definition};
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Tag, TagType, Unit, Zone};
@@ -39,7 +45,19 @@ pub(super) struct Manifest {
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
     pub(super) once_files: Vec<OnceFile>,
+    /// Versions of the facts' tables.
+    pub(super) tables: BTreeMap<TagId, u64>,
+    /// Rows on their way to tables; only while a checkpoint is prepared.
+    pub(super) staged: Vec<Staged>,
     pub(super) shards: Vec<ShardFiles>,
+}
+
+/// Rows of a fact that are written and not part of its table yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Staged {
+    pub(super) fact: TagId,
+    /// See [`super::FactTables::stage`].
+    pub(super) plan: Vec<u8>,
 }
 
 /// A file of remembered steps.
@@ -56,6 +74,8 @@ pub(super) struct ShardFiles {
     pub(super) slot_count: u32,
     /// Dictionary parts, by rising slot.
     pub(super) parts: Vec<FileId>,
+    /// Ids of events, newest first.
+    pub(super) event_ids: Vec<FileId>,
     /// Newest first, with their lengths.
     pub(super) segments: Vec<(FileId, u64)>,
 }
@@ -93,10 +113,22 @@ impl Manifest {
             out.u64(file.id.0);
             out.u64(file.expires);
         }
+        out.u32(self.tables.len() as u32);
+        for (fact, version) in &self.tables {
+            out.u32(fact.0);
+            out.u64(*version);
+        }
+        out.u32(self.staged.len() as u32);
+        for staged in &self.staged {
+            out.u32(staged.fact.0);
+            out.bytes(&staged.plan);
+        }
         for shard in &self.shards {
             out.u32(shard.slot_count);
             out.u32(shard.parts.len() as u32);
             shard.parts.iter().for_each(|part| out.u64(part.0));
+            out.u32(shard.event_ids.len() as u32);
+            shard.event_ids.iter().for_each(|file| out.u64(file.0));
             out.u32(shard.segments.len() as u32);
             for (id, len) in &shard.segments {
                 out.u64(id.0);
@@ -114,11 +146,14 @@ impl Manifest {
         let audiences = bytes.many(decode_audience)?;
         let sources = bytes.many(|bytes| Some((bytes.text()?, bytes.u64()?)))?;
         let once_files = bytes.many(|bytes| Some(OnceFile { id: FileId(bytes.u64()?), expires: bytes.u64()? }))?;
+        let tables = bytes.many(|bytes| Some((TagId(bytes.u32()?), bytes.u64()?)))?;
+        let staged = bytes.many(|bytes| Some(Staged { fact: TagId(bytes.u32()?), plan: bytes.bytes()? }))?;
         let mut shards = Vec::new();
         for _ in 0..shard_count {
             shards.push(ShardFiles {
                 slot_count: bytes.u32()?,
                 parts: bytes.many(|bytes| Some(FileId(bytes.u64()?)))?,
+                event_ids: bytes.many(|bytes| Some(FileId(bytes.u64()?)))?,
                 segments: bytes.many(|bytes| Some((FileId(bytes.u64()?), bytes.u64()?)))?,
             });
         }
@@ -131,6 +166,8 @@ impl Manifest {
             audiences: Arc::new(audiences.into_iter().collect()),
             sources: sources.into_iter().collect(),
             once_files,
+            tables: tables.into_iter().collect(),
+            staged,
             shards,
         })
     }
@@ -148,8 +185,21 @@ pub(super) fn numbers(vfs: &dyn Vfs, folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
+fn prepared_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:020}.prepared"))
+}
+
 /// Writes a manifest; when this returns it is the state, whatever happens.
 pub(super) fn write(vfs: &dyn Vfs, folder: &Path, number: u64, manifest: &Manifest) -> io::Result<u64> {
+    write_as(vfs, folder, &path(folder, number), manifest)
+}
+
+/// Writes a prepared manifest; when this returns it will become the state, whatever happens.
+pub(super) fn prepare(vfs: &dyn Vfs, folder: &Path, number: u64, manifest: &Manifest) -> io::Result<u64> {
+    write_as(vfs, folder, &prepared_path(folder, number), manifest)
+}
+
+fn write_as(vfs: &dyn Vfs, folder: &Path, path: &Path, manifest: &Manifest) -> io::Result<u64> {
     let temporary = folder.join("next.tmp");
     match vfs.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -158,22 +208,43 @@ pub(super) fn write(vfs: &dyn Vfs, folder: &Path, number: u64, manifest: &Manife
     let mut writer = SealedWriter::new(vfs.create(&temporary)?, KIND, VERSION);
     writer.append(&manifest.encode())?;
     let len = writer.finish()?;
-    vfs.rename(&temporary, &path(folder, number))?;
+    vfs.rename(&temporary, path)?;
     vfs.sync_folder(folder)?;
     Ok(len)
 }
 
 /// Reads a manifest.
 pub(super) fn read(vfs: &dyn Vfs, folder: &Path, number: u64) -> Result<Manifest, ReadError> {
-    let file = SealedFile::open(vfs, &path(folder, number), KIND, VERSION)?;
+    read_from(vfs, &path(folder, number))
+}
+
+/// Reads the prepared manifest of this number, if there is one.
+pub(super) fn read_prepared(vfs: &dyn Vfs, folder: &Path, number: u64) -> Result<Option<Manifest>, ReadError> {
+    let path = prepared_path(folder, number);
+    let names = vfs.list(folder).map_err(|source| ReadError::Io {
+        path: folder.to_owned(),
+        verb: "list the manifests",
+        source: Arc::new(source),
+    })?;
+    let is_there = names.iter().any(|name| path.file_name().is_some_and(|wanted| wanted == name.as_str()));
+    is_there.then(|| read_from(vfs, &path)).transpose()
+}
+
+fn read_from(vfs: &dyn Vfs, path: &Path) -> Result<Manifest, ReadError> {
+    let file = SealedFile::open(vfs, path, KIND, VERSION)?;
     let payload = file.payload(0..file.payload_len())?;
     Manifest::decode(payload).ok_or_else(|| file.corrupt(0, "not a manifest"))
 }
 
-/// Removes the manifests before `number`; what cannot be removed now goes next time.
+/// Removes the manifests before `number`, and what prepared them; what cannot be removed now goes next time.
 pub(super) fn remove_before(vfs: &dyn Vfs, folder: &Path, number: u64) {
-    for old in numbers(vfs, folder).unwrap_or_default().into_iter().filter(|old| *old < number) {
-        let _ = vfs.remove(&path(folder, old));
+    for name in vfs.list(folder).unwrap_or_default() {
+        let of = |suffix: &str| name.strip_suffix(suffix).and_then(|number| number.parse::<u64>().ok());
+        let is_old =
+            of(".manifest").is_some_and(|old| old < number) || of(".prepared").is_some_and(|old| old <= number);
+        if is_old {
+            let _ = vfs.remove(&folder.join(&name));
+        }
     }
 }
 
@@ -337,8 +408,12 @@ impl Encoder {
     }
 
     pub(super) fn text(&mut self, text: &str) {
-        self.u32(text.len() as u32);
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.u32(bytes.len() as u32);
+        self.0.extend_from_slice(bytes);
     }
 }
 
@@ -373,10 +448,14 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
+    }
+
+    fn bytes(&mut self) -> Option<Vec<u8>> {
         let len = self.u32()? as usize;
-        let (text, rest) = self.0.split_at_checked(len)?;
+        let (bytes, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
-        String::from_utf8(text.to_vec()).ok()
+        Some(bytes.to_vec())
     }
 
     /// A count and that many items.

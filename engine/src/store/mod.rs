@@ -16,8 +16,10 @@ mod memtable;
 mod once;
 mod publish;
 mod recovery;
+mod rows;
 mod snapshot;
 mod tables;
+mod verdict;
 mod wal;
 
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod proptests;
 
 pub use check::{CheckReport, check};
 pub use recovery::{OpenError, SHARDS_MAX};
+pub use rows::RowLog;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
 
@@ -32,9 +35,10 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, ManualClock};
 use crate::dictionary::{Dictionary, HashedId, hash_of};
 use crate::error::{Class, ReadError};
+use crate::events::EventIds;
 use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of};
 use crate::segment::Segment;
-use crate::update::{Change, UpdateBatch};
+use crate::update::{Change, UpdateBatch, read_event};
 use crate::vfs::Vfs;
 use compaction::OwnedRules;
 use manifest::{Encoder, Manifest};
@@ -44,6 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use verdict::{Verdict, Verdicts};
 use wal::{Kind, Log};
 
 /// How a store is laid out and paced.
@@ -57,6 +62,8 @@ pub struct Options {
     pub workers: Option<Arc<rayon::ThreadPool>>,
     /// Says which slices of activity are recent and which are due to go.
     pub clock: Arc<dyn Clock>,
+    /// Where rows of facts are kept; without it only their activity is.
+    pub tables: Option<Arc<dyn FactTables>>,
 }
 
 impl Options {
@@ -73,7 +80,7 @@ impl Default for Options {
     /// With a clock that stands still in 1970.
     fn default() -> Self {
         let clock = Arc::new(ManualClock::default());
-        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, clock }
+        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, clock, tables: None }
     }
 }
 
@@ -113,6 +120,11 @@ struct Writer {
     catalog: Arc<Catalog>,
     audiences: Arc<BTreeMap<String, Audience>>,
     sources: BTreeMap<String, u64>,
+    /// Rows since the last publish, by fact; `None` if rows are not kept.
+    rows: Option<BTreeMap<TagId, RowLog>>,
+    /// Per shard.
+    event_ids: Vec<EventIds>,
+    events: EventCounts,
     once: OnceTable,
     /// Uploaded lists that were written to since the store was opened and that no audience has had since: they may be on
     /// their way, so no merge leaves them out. One whose upload a crash ended is left out after the next start.
@@ -125,12 +137,27 @@ struct Writer {
     unsaved: bool,
 }
 
+/// Events since the store was opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct EventCounts {
+    counted: u64,
+    repeated: u64,
+    taken_back: u64,
+}
+
 /// What the published snapshot is made of.
 #[derive(Debug)]
 struct Layers {
     epoch: u64,
     shards: Vec<ShardLayers>,
+    /// Published rows that are not in their tables yet, by fact, oldest first.
+    rows: RecentRows,
+    /// Versions of the facts' tables that have the others.
+    tables: BTreeMap<TagId, u64>,
 }
+
+/// Rows by fact, oldest first.
+type RecentRows = BTreeMap<TagId, Vec<Arc<RowLog>>>;
 
 /// The layers of one shard.
 #[derive(Debug, Default)]
@@ -252,6 +279,12 @@ pub struct Statistics {
     pub layers_max: u64,
     /// Log records not covered by a checkpoint.
     pub log_records: u64,
+    /// Events counted since the store was opened.
+    pub events: u64,
+    /// Events that came again under an id that was known.
+    pub events_repeated: u64,
+    /// Events that were taken back.
+    pub events_taken_back: u64,
     /// Bytes in log files.
     pub log_bytes: u64,
     /// LSN before which the newest manifest has everything.
@@ -294,13 +327,15 @@ impl Store {
                 }),
             },
         };
+        wal::check_size(batch.as_bytes().len())?;
         // What can fail without harm comes before the log, so that what is logged is applied.
         let places = self.places(&mut writer, batch)?;
+        let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
         let lsn = self.log.append(Kind::Tags, &[&encode_once(remembered), batch.as_bytes()])?;
         if let (Some(remembered), Some(once)) = (remembered, once) {
             writer.once.remember(remembered, once.now_seconds);
         }
-        writer.apply(batch, &places);
+        writer.apply(batch, &places, &verdicts);
         Ok(Written { lsn, repeated: false })
     }
 
@@ -314,7 +349,8 @@ impl Store {
         self.make_room()?;
         let mut writer = held(&self.writer);
         let places = self.places(&mut writer, batch)?;
-        writer.apply(batch, &places);
+        let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
+        writer.apply(batch, &places, &verdicts);
         writer.unsaved = true;
         match writer.sources.get_mut(source) {
             Some(known) => *known = offset,
@@ -398,8 +434,14 @@ impl Store {
         let position = self.position.load(Ordering::Relaxed);
         let layers = held(&self.layers);
         let segments = || layers.shards.iter().flat_map(|shard| &shard.disk);
-        let tables = held(&self.writer).memtable_bytes;
+        let (tables, events) = {
+            let writer = held(&self.writer);
+            (writer.memtable_bytes, writer.events)
+        };
         Statistics {
+            events: events.counted,
+            events_repeated: events.repeated,
+            events_taken_back: events.taken_back,
             epoch: layers.epoch,
             shards: layers.shards.len() as u64,
             slots: layers.shards.iter().map(|shard| u64::from(shard.slot_count)).sum(),
@@ -482,7 +524,9 @@ impl Store {
 
 impl Writer {
     /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by uploaded lists.
-    fn apply(&mut self, batch: &UpdateBatch, places: &[Place]) {
+    fn apply(&mut self, batch: &UpdateBatch, places: &[Place], verdicts: &Verdicts) {
+        let mut events = 0..;
+        let mut verdicts = verdicts.iter().peekable();
         for (user, (shard, slot)) in batch.users().zip(places) {
             let memtable = &mut self.memtables[usize::from(shard.0)];
             let before = memtable.heap_bytes();
@@ -495,7 +539,24 @@ impl Writer {
                     note_list(&mut self.pending_lists, &self.audiences, change);
                 }
                 match (self.types.get(tag), change) {
-                    (Some(TypeOf::Fact(fact)), Change::Event(event)) => memtable.count_event(*slot, fact, &event, 1),
+                    (of, Change::Event(event)) => {
+                        let index = events.next();
+                        let verdict = verdicts.next_if(|(at, _)| Some(*at) == index).map(|(_, verdict)| verdict);
+                        let Some(TypeOf::Fact(fact)) = of else { continue };
+                        let (event, weight) = match verdict {
+                            None => (event, 1),
+                            Some(Verdict::Nothing) => continue,
+                            Some(Verdict::TakesBack(bytes)) => (read_event(bytes), -1),
+                        };
+                        self.events.counted += u64::from(weight == 1);
+                        memtable.count_event(*slot, fact, &event, weight);
+                        if let Some(rows) = &mut self.rows {
+                            let log = rows.entry(tag).or_default();
+                            let before = log.heap_bytes();
+                            log.push((*shard, *slot), user.user_id, weight, &event);
+                            self.memtable_bytes += log.heap_bytes() - before;
+                        }
+                    }
                     (Some(TypeOf::Tag(tag_type)), change) => memtable.apply(*slot, tag, *tag_type, change),
                     _ => {}
                 }
@@ -571,6 +632,10 @@ fn segment_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
 
 fn part_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
     shard_folder(folder, shard).join(format!("{:020}.ids", id.0))
+}
+
+fn event_ids_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
+    shard_folder(folder, shard).join(format!("{:020}.evt", id.0))
 }
 
 fn once_path(folder: &Path, id: FileId) -> PathBuf {

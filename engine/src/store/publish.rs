@@ -5,9 +5,10 @@ use super::memtable::{Memtable, Types};
 use super::once::Remembered;
 use super::snapshot::{Audience, ShardSnapshot, Snapshot};
 use super::wal::Kind;
-use super::{Layers, ShardLayers, Store, WriteError, held};
+use super::{Layers, RowLog, ShardLayers, Store, WriteError, held};
 use crate::catalog::Catalog;
-use crate::ids::{Epoch, Lsn};
+use crate::events::{EventIds, Recent as RecentIds};
+use crate::ids::{Epoch, Lsn, TagId};
 use crate::segment::merge::merge;
 use crate::segment::{Segment, SegmentWriter};
 use rayon::prelude::*;
@@ -19,6 +20,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 /// is merged in memory only a few times before it is written.
 const MEMORY_RATIO: u64 = 3;
 
+/// What was written since the last publish.
+struct Taken {
+    /// Per shard, with its number of slots.
+    shards: Vec<(Memtable, u32)>,
+    rows: BTreeMap<TagId, RowLog>,
+}
+
 /// A consistent point in the stream of writes, and what has to be saved for it.
 pub(super) struct Cut {
     pub(super) position: Lsn,
@@ -29,6 +37,8 @@ pub(super) struct Cut {
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
     pub(super) once: Vec<Remembered>,
+    /// Per shard.
+    pub(super) event_ids: Vec<Arc<RecentIds>>,
     pub(super) now: u64,
 }
 
@@ -86,6 +96,7 @@ impl Store {
             audiences: writer.audiences.clone(),
             sources: writer.sources.clone(),
             once: writer.once.take_fresh(),
+            event_ids: writer.event_ids.iter_mut().map(EventIds::freeze).collect(),
             now: writer.once.now(),
         };
         let dirty = writer.dirty;
@@ -100,25 +111,31 @@ impl Store {
         Ok((cut, layers))
     }
 
-    fn take_tables(&self, writer: &mut super::Writer) -> Vec<(Memtable, u32)> {
+    fn take_tables(&self, writer: &mut super::Writer) -> Taken {
         writer.memtable_bytes = 0;
         writer.dirty = false;
         let tables = writer.memtables.iter_mut().map(std::mem::take);
-        tables.zip(&self.dictionaries).map(|(table, dictionary)| (table, dictionary.slot_count())).collect()
+        Taken {
+            shards: tables
+                .zip(&self.dictionaries)
+                .map(|(table, dictionary)| (table, dictionary.slot_count()))
+                .collect(),
+            rows: writer.rows.as_mut().map(std::mem::take).unwrap_or_default(),
+        }
     }
 
     /// Puts sealed tables on the stacks and swaps the new snapshot in.
     fn show(
         &self,
         layers: &mut Layers,
-        tables: Vec<(Memtable, u32)>,
+        taken: Taken,
         catalog: Arc<Catalog>,
         audiences: Arc<BTreeMap<String, Audience>>,
     ) {
         let now = self.options.clock.now();
         let rules = OwnedRules::new(&catalog, now, std::iter::empty()).in_memory();
         let types = Types::of(&catalog);
-        let shards: Vec<_> = layers.shards.iter_mut().zip(tables).collect();
+        let shards: Vec<_> = layers.shards.iter_mut().zip(taken.shards).collect();
         let seal = |(shard, (table, slot_count)): (&mut ShardLayers, (Memtable, u32))| {
             shard.slot_count = slot_count;
             if let Some(layer) = table.seal(&types, now) {
@@ -127,14 +144,18 @@ impl Store {
             }
         };
         self.options.install(|| shards.into_par_iter().for_each(seal));
+        for (fact, log) in taken.rows {
+            layers.rows.entry(fact).or_default().push(Arc::new(log));
+        }
         layers.epoch += 1;
         self.swap_in(layers, catalog, audiences);
     }
 
     /// Makes the layers the published snapshot.
     pub(super) fn swap_in(&self, layers: &Layers, catalog: Arc<Catalog>, audiences: Arc<BTreeMap<String, Audience>>) {
-        let bytes = layers.shards.iter().flat_map(|shard| &shard.memory).map(|layer| layer.size_bytes()).sum();
-        self.layer_bytes.store(bytes, Ordering::Relaxed);
+        let segments = layers.shards.iter().flat_map(|shard| &shard.memory).map(|layer| layer.size_bytes());
+        let rows = layers.rows.values().flatten().map(|log| log.heap_bytes() as u64);
+        self.layer_bytes.store(segments.chain(rows).sum(), Ordering::Relaxed);
         let snapshot = self.snapshot_of(layers, catalog, audiences);
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
@@ -150,6 +171,8 @@ impl Store {
             epoch: Epoch(layers.epoch),
             catalog,
             audiences,
+            rows: Arc::new(layers.rows.clone()),
+            tables: Arc::new(layers.tables.clone()),
             shards: shards
                 .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
                 .collect(),

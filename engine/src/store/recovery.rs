@@ -7,19 +7,22 @@ use super::manifest::{self, Manifest};
 use super::memtable::{Memtable, Types};
 use super::once::{OnceTable, Remembered};
 use super::snapshot::{ShardSnapshot, Snapshot};
+use super::tables::{FactTables, TableError};
 use super::wal::{self, Kind, Log};
 use super::{
-    Checkpointed, Compacting, DiskSegment, Layers, Options, ShardLayers, Store, WriteError, Writer, held, once_path,
-    part_path, segment_path, shard_folder,
+    Checkpointed, Compacting, DiskSegment, EventCounts, Layers, Options, ShardLayers, Store, WriteError, Writer,
+    event_ids_path, held, once_path, part_path, segment_path, shard_folder,
 };
 use crate::dictionary::Dictionary;
 use crate::dictionary::part::Part;
 use crate::error::{Class, ReadError};
+use crate::events::EventIds;
+use crate::events::part::Part as EventPart;
 use crate::ids::{FileId, Lsn};
 use crate::segment::Segment;
 use crate::update::UpdateBatch;
 use crate::vfs::Vfs;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -64,6 +67,9 @@ pub enum OpenError {
     /// The first write failed.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A fact's table cannot be brought to where the directory is.
+    #[error(transparent)]
+    Table(#[from] TableError),
 }
 
 impl OpenError {
@@ -76,6 +82,7 @@ impl OpenError {
             OpenError::ShardCount(_) => Class::Invalid,
             OpenError::Read(error) => error.class(),
             OpenError::Write(error) => error.class(),
+            OpenError::Table(_) => Class::Conflict,
         }
     }
 }
@@ -96,16 +103,27 @@ impl Store {
         vfs.create_folder(folder).map_err(failed("make the directory"))?;
         let lock = lock(&*vfs, folder)?;
         let checkpointed = match newest_manifest(&*vfs, folder)? {
-            Some(found) => found,
+            Some(found) => carry_out(&*vfs, folder, found, options.tables.as_deref())?,
             None => first_manifest(&*vfs, folder, shards).map_err(failed("make a manifest"))?,
         };
         // The manifest may have been renamed by a process that was killed before it was sure; from here on it is the state.
         vfs.sync_folder(&folder.join("manifest")).map_err(failed("sync the manifests"))?;
         remove_orphans(&*vfs, folder, &checkpointed.manifest).map_err(failed("remove orphans"))?;
-        let (mut store, end) = Self::load(vfs.clone(), folder, options, lock, checkpointed)?;
+        let keeps_rows = options.tables.is_some();
+        let (mut store, end) = Self::load(vfs.clone(), folder, options, lock, checkpointed, keeps_rows)?;
         store.log = Log::begin(vfs, folder.join("wal"), end).map_err(failed("begin a log file"))?;
+        store.forget_staged();
         store.publish()?;
         Ok(store)
+    }
+
+    /// Removes what a crash left of rows on their way to tables.
+    fn forget_staged(&self) {
+        let Some(tables) = &self.options.tables else { return };
+        for (name, _) in held(&self.writer).catalog.facts() {
+            // What is left does no harm, and goes with the next start.
+            let _ = tables.forget_staged(name);
+        }
     }
 
     /// Opens an existing directory to ask it, not to write: every write answers [`WriteError::ReadOnly`], and no file is changed.
@@ -119,7 +137,7 @@ impl Store {
         newest_manifest(&*vfs, folder)?.ok_or_else(missing)?;
         let lock = lock(&*vfs, folder)?;
         let checkpointed = newest_manifest(&*vfs, folder)?.ok_or_else(missing)?;
-        let (store, _) = Self::load(vfs, folder, Options::default(), lock, checkpointed)?;
+        let (store, _) = Self::load(vfs, folder, Options::default(), lock, checkpointed, true)?;
         store.show_replayed();
         Ok(store)
     }
@@ -131,6 +149,7 @@ impl Store {
         options: Options,
         lock: Box<dyn Send + Sync>,
         checkpointed: Checkpointed,
+        keeps_rows: bool,
     ) -> Result<(Store, Lsn), OpenError> {
         let manifest = &checkpointed.manifest;
         let loaded = Loaded::load(&*vfs, folder, manifest)?;
@@ -145,6 +164,9 @@ impl Store {
                 catalog: manifest.catalog.clone(),
                 audiences: manifest.audiences.clone(),
                 sources: manifest.sources.clone(),
+                rows: keeps_rows.then(BTreeMap::new),
+                event_ids: loaded.event_ids,
+                events: EventCounts::default(),
                 once: loaded.once,
                 pending_lists: HashSet::new(),
                 id_bytes: 0,
@@ -152,7 +174,12 @@ impl Store {
                 unsaved: false,
             }),
             published: RwLock::new(shown(manifest, &loaded.layers, &loaded.dictionaries)),
-            layers: Mutex::new(Layers { epoch: manifest.epoch, shards: loaded.layers }),
+            layers: Mutex::new(Layers {
+                epoch: manifest.epoch,
+                shards: loaded.layers,
+                rows: BTreeMap::new(),
+                tables: manifest.tables.clone(),
+            }),
             next_file: AtomicU64::new(manifest.next_file),
             position: AtomicU64::new(position.0),
             checkpointing: Mutex::new(checkpointed),
@@ -179,7 +206,8 @@ impl Store {
                     writer.once.remember(once, 0);
                 }
                 let places = self.places(&mut writer, &batch)?;
-                writer.apply(&batch, &places);
+                let verdicts = writer.settle(&batch, &places, self.options.clock.now())?;
+                writer.apply(&batch, &places, &verdicts);
             }
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
@@ -201,6 +229,8 @@ fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictio
         epoch: manifest.epoch(),
         catalog: manifest.catalog.clone(),
         audiences: manifest.audiences.clone(),
+        rows: Arc::default(),
+        tables: Arc::new(manifest.tables.clone()),
         shards: shards
             .map(|(layers, dictionary)| ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count))
             .collect(),
@@ -268,6 +298,42 @@ fn newest_manifest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<Checkpointed>,
     Ok(None)
 }
 
+/// Carries out a checkpoint that was prepared and not finished: part of it may be in the facts' tables already.
+fn carry_out(
+    vfs: &dyn Vfs,
+    folder: &Path,
+    found: Checkpointed,
+    tables: Option<&dyn FactTables>,
+) -> Result<Checkpointed, OpenError> {
+    let manifests = folder.join("manifest");
+    let number = found.number + 1;
+    let Some(mut prepared) = manifest::read_prepared(vfs, &manifests, number)? else { return Ok(found) };
+    let Some(tables) = tables else {
+        return Err(OpenError::Incomplete {
+            path: folder.to_owned(),
+            what: "rows of facts are on their way to tables",
+        });
+    };
+    commit_staged(&mut prepared, number, tables)?;
+    let failed = |source| OpenError::Directory { path: folder.to_owned(), verb: "finish a checkpoint", source };
+    manifest::write(vfs, &manifests, number, &prepared).map_err(failed)?;
+    manifest::remove_before(vfs, &manifests, number);
+    Ok(Checkpointed { number, manifest: prepared })
+}
+
+/// Makes the staged rows part of their tables, and notes the versions that have them.
+pub(super) fn commit_staged(manifest: &mut Manifest, number: u64, tables: &dyn FactTables) -> Result<(), TableError> {
+    for staged in std::mem::take(&mut manifest.staged) {
+        let catalog = manifest.catalog.clone();
+        // A fact that was dropped before the cut has no rows in it.
+        let Some(name) = catalog.name_of(staged.fact) else { continue };
+        let Some(fact) = catalog.fact(name) else { continue };
+        let version = tables.commit(name, fact, number, &staged.plan)?;
+        manifest.tables.insert(staged.fact, version);
+    }
+    Ok(())
+}
+
 fn first_manifest(vfs: &dyn Vfs, folder: &Path, shard_count: u16) -> io::Result<Checkpointed> {
     let manifest = Manifest::new(shard_count);
     let manifests = folder.join("manifest");
@@ -291,7 +357,9 @@ fn remove_orphans(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> io::Resu
     };
     for (shard, files) in manifest.shards.iter().enumerate() {
         let segments = files.segments.iter().map(|(id, _)| segment_path(folder, shard, *id));
-        let named = segments.chain(files.parts.iter().map(|id| part_path(folder, shard, *id))).collect();
+        let parts = files.parts.iter().map(|id| part_path(folder, shard, *id));
+        let event_ids = files.event_ids.iter().map(|id| event_ids_path(folder, shard, *id));
+        let named = segments.chain(parts).chain(event_ids).collect();
         remove_others(&shard_folder(folder, shard), &named)?;
     }
     let named = manifest.once_files.iter().map(|file| once_path(folder, file.id)).collect();
@@ -302,12 +370,14 @@ fn remove_orphans(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> io::Resu
 pub(super) struct Loaded {
     layers: Vec<ShardLayers>,
     dictionaries: Vec<Arc<Dictionary>>,
+    event_ids: Vec<EventIds>,
     once: OnceTable,
 }
 
 impl Loaded {
     fn load(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> Result<Loaded, ReadError> {
-        let mut loaded = Loaded { layers: Vec::new(), dictionaries: Vec::new(), once: OnceTable::default() };
+        let mut loaded =
+            Loaded { layers: Vec::new(), dictionaries: Vec::new(), event_ids: Vec::new(), once: OnceTable::default() };
         for (shard, files) in manifest.shards.iter().enumerate() {
             let mut layers = ShardLayers { slot_count: files.slot_count, ..ShardLayers::default() };
             for (id, len) in &files.segments {
@@ -316,6 +386,10 @@ impl Loaded {
             }
             loaded.layers.push(layers);
             loaded.dictionaries.push(Arc::new(open_dictionary(vfs, folder, shard, files)?));
+            let ids = files.event_ids.iter();
+            let parts: Result<_, _> =
+                ids.map(|id| EventPart::open(vfs, &event_ids_path(folder, shard, *id)).map(Arc::new)).collect();
+            loaded.event_ids.push(EventIds::of(parts?));
         }
         for file in &manifest.once_files {
             loaded.once.load(vfs, &once_path(folder, file.id))?;

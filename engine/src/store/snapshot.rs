@@ -1,9 +1,10 @@
 //! An immutable, consistent view of all shards.
 
+use super::{RecentRows, RowLog};
 use crate::catalog::Catalog;
 use crate::dictionary::{Dictionary, HashedId};
 use crate::error::ReadError;
-use crate::ids::{Epoch, Slot};
+use crate::ids::{Epoch, Slot, TagId};
 use crate::segment::Segment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ pub struct Snapshot {
     pub(super) catalog: Arc<Catalog>,
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) shards: Arc<[ShardSnapshot]>,
+    pub(super) rows: Arc<RecentRows>,
+    pub(super) tables: Arc<BTreeMap<TagId, u64>>,
 }
 
 /// A named audience.
@@ -74,6 +77,16 @@ impl Snapshot {
     /// The audiences defined in this view, by name.
     pub fn audiences(&self) -> &BTreeMap<String, Audience> {
         &self.audiences
+    }
+
+    /// The version of a fact's table that has its rows up to [`Snapshot::recent_rows`]; `None` if it has none yet.
+    pub fn table_version(&self, fact: TagId) -> Option<u64> {
+        self.tables.get(&fact).copied()
+    }
+
+    /// The rows of a fact that are not in its table yet, oldest first.
+    pub fn recent_rows(&self, fact: TagId) -> &[Arc<RowLog>] {
+        self.rows.get(&fact).map_or(&[], Vec::as_slice)
     }
 
     /// The shards, by [`crate::ids::ShardId`].

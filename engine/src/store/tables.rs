@@ -39,6 +39,12 @@ pub trait FactTables: std::fmt::Debug + Send + Sync {
     /// [`TableError`]; whether the rows are in the table is then unknown, and commit is to be called again.
     fn commit(&self, name: &str, fact: &Fact, epoch: u64, staged: &[u8]) -> Result<u64, TableError>;
 
+    /// Removes the table of a fact that was dropped. No table is no error.
+    ///
+    /// # Errors
+    /// [`TableError`]; part of the table may be left, and the next call goes on.
+    fn remove(&self, name: &str) -> Result<(), TableError>;
+
     /// Removes the files that were staged and never committed. Called after every start, once nothing is under way.
     ///
     /// # Errors

@@ -151,10 +151,7 @@ impl Log {
     /// Appends a record; answers the position behind it.
     pub(super) fn append(&self, kind: Kind, payload: &[&[u8]]) -> Result<Lsn, WriteError> {
         self.check()?;
-        let len: usize = payload.iter().map(|part| part.len()).sum();
-        if len > PAYLOAD_BYTES_MAX {
-            return Err(WriteError::TooLarge { size_bytes: len });
-        }
+        check_size(payload.iter().map(|part| part.len()).sum())?;
         let mut current = held(&self.current);
         if current.file_bytes > FILE_BYTES {
             self.rotate_file(&mut current)?;
@@ -278,6 +275,14 @@ impl Log {
             }
         }
     }
+}
+
+/// Refuses what no record holds.
+pub(super) fn check_size(payload_bytes: usize) -> Result<(), WriteError> {
+    if payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(WriteError::TooLarge { size_bytes: payload_bytes });
+    }
+    Ok(())
 }
 
 fn encode_record(buffer: &mut Vec<u8>, kind: Kind, lsn: Lsn, durable: Lsn, payload: &[&[u8]]) {

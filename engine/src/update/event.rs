@@ -43,9 +43,15 @@ pub struct Event<'a> {
     pub head: EventHead<'a>,
     value_count: u16,
     values: &'a [u8],
+    whole: &'a [u8],
 }
 
 impl<'a> Event<'a> {
+    /// The event as it stands in its batch.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.whole
+    }
+
     /// The values of the columns, in the order of declaration; columns declared later than it was written are missing.
     pub fn values(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
         let mut reader = Reader { bytes: self.values, at: 0 };
@@ -95,6 +101,11 @@ pub(super) fn push(bytes: &mut Vec<u8>, head: &EventHead<'_>, values: &[Value<'_
     }
 }
 
+/// Reads what [`Event::as_bytes`] told.
+pub(crate) fn read_event(bytes: &[u8]) -> Event<'_> {
+    read(bytes).expect("bytes of an event that was read before")
+}
+
 /// Reads an event; its values are not looked at.
 pub(super) fn read<'a>(bytes: &'a [u8]) -> Result<Event<'a>, BatchDamage> {
     let mut reader = Reader { bytes, at: 0 };
@@ -108,7 +119,7 @@ pub(super) fn read<'a>(bytes: &'a [u8]) -> Result<Event<'a>, BatchDamage> {
     let undeclared = reader.text()?;
     let value_count = u16::from_le_bytes(reader.array()?);
     let head = EventHead { ts, is_retraction: flags == 1, event_id, undeclared };
-    Ok(Event { head, value_count, values: &bytes[reader.at..] })
+    Ok(Event { head, value_count, values: &bytes[reader.at..], whole: bytes })
 }
 
 fn value<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, BatchDamage> {

@@ -14,6 +14,7 @@
 
 mod event;
 
+pub(crate) use event::read_event;
 pub use event::{Event, EventHead, Value};
 
 use crate::ids::{TagId, USER_ID_BYTES_MAX};

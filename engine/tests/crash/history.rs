@@ -4,11 +4,13 @@
 //! after a crash is a prefix of each of the two streams: of the logged steps at least those acknowledged (synced, published, or
 //! shown when the store was opened), of the source exactly those before the offset that the store tells.
 
-use crate::model::{State, read};
-use engine::catalog::{Catalog, TagType, Unit};
+use crate::model::{State, event_of, read};
+use crate::tables::FileTables;
+use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
+use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
 use engine::store::{Audience, Definition, Once, Options, Snapshot, Store, WriteError, check};
-use engine::update::{Change, UpdateBatch};
+use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +24,7 @@ const FLAG: TagId = TagId(18);
 const NUMBER: TagId = TagId(19);
 /// Tells one state from the next: each logged batch sets it to its own number.
 const CLOCK: TagId = TagId(20);
+const FACT: TagId = TagId(21);
 const VALUES: [&str; 4] = ["", "a", "b", "a value that is longer than the others"];
 
 /// What may happen to the store.
@@ -64,6 +67,8 @@ pub(crate) struct History {
     trouble: Trouble,
     pub(crate) vfs: MemoryVfs,
     options: Options,
+    clock: Arc<ManualClock>,
+    tables: Arc<FileTables>,
     /// The logged stream: the state after each step; those up to `durable` were acknowledged.
     logged: Vec<State>,
     durable: usize,
@@ -94,24 +99,39 @@ fn base_catalog() -> Catalog {
     assert_eq!(declare(&mut catalog, "member", TagType::Flag), FLAG);
     assert_eq!(declare(&mut catalog, "spend", TagType::Number(Unit::Decimal { scale: 2 })), NUMBER);
     assert_eq!(declare(&mut catalog, "clock", TagType::Number(Unit::Integer)), CLOCK);
+    let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
+    let purchase = Fact {
+        id: FACT,
+        columns: vec![column("category", ColumnType::String), column("amount", ColumnType::Integer)],
+        activity: Activity { dimensions: vec![0], measures: vec![1] },
+        retention_days: None,
+        deduplicate_days: Some(1_000),
+        zone: Zone::default(),
+    };
+    assert_eq!(catalog.declare_fact("purchase", purchase), Ok(FACT));
     catalog
 }
 
 impl History {
     pub(crate) fn new(seed: u64, trouble: Trouble) -> History {
         let mut random = Random(seed);
+        let vfs = MemoryVfs::default();
+        let (clock, tables) = (Arc::new(ManualClock::default()), Arc::new(FileTables(vfs.clone())));
         let options = Options {
             shard_count: random.pick(&[1, 2, 4]),
             // Sometimes so little that writes have to wait for checkpoints.
             memory_bytes_max: random.pick(&[2_000, 1 << 30]),
             workers: None,
-            ..Options::default()
+            clock: clock.clone(),
+            tables: Some(tables.clone()),
         };
         History {
             random,
             trouble,
-            vfs: MemoryVfs::default(),
+            vfs,
             options,
+            clock,
+            tables,
             logged: vec![State::default()],
             durable: 0,
             present: 0,
@@ -204,7 +224,7 @@ impl History {
             }
         }
         if let Some((snapshot, state)) = self.kept.take() {
-            let now = read(&snapshot).expect("good");
+            let now = read(&snapshot, &self.tables).expect("good");
             assert!(now == state, "a snapshot has changed:\n{}", state.difference(&now));
         }
         failed
@@ -234,7 +254,7 @@ impl History {
 
     /// Finds out what survived; it becomes the history.
     fn judge(&mut self, store: &Store) {
-        let found = read(&store.snapshot()).expect("good");
+        let found = read(&store.snapshot(), &self.tables).expect("good");
         let offset = store.source_offset(SOURCE).unwrap_or(0) as usize;
         assert!((self.saved..self.sent.len()).contains(&offset), "offset {offset}, {} were saved", self.saved);
         let logged = found.of_users(b"l");
@@ -246,7 +266,9 @@ impl History {
             panic!("found, against what was acknowledged:\n{acknowledged}\nagainst the last step:\n{last}")
         });
         let sent = found.of_users(b"r");
-        assert_eq!((&sent.known, &sent.values), (&self.sent[offset].known, &self.sent[offset].values));
+        let users =
+            |state: &State| (state.known.clone(), state.values.clone(), state.activity.clone(), state.rows.clone());
+        assert_eq!(users(&sent), users(&self.sent[offset]));
         self.logged.truncate(kept + 1);
         self.ends = vec![None; kept + 1];
         self.once.retain(|(_, _, step)| *step <= kept);
@@ -259,7 +281,7 @@ impl History {
     /// The published view is that of all steps so far, and its number belongs to it alone.
     fn observe(&mut self, store: &Store) {
         let snapshot = store.snapshot();
-        let found = read(&snapshot).expect("good");
+        let found = read(&snapshot, &self.tables).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
         let number = snapshot.epoch().0;
@@ -297,6 +319,7 @@ impl History {
                 Ok(())
             }
             18..20 => {
+                self.clock.set(self.random.below(90) as i64 * 86_400_000_000);
                 while store.compact()?.is_some() {}
                 Ok(())
             }
@@ -436,10 +459,24 @@ impl History {
             let id = format!("{stream}-{}", self.random.below(40));
             batch.begin_user(id.as_bytes());
             for _ in 0..self.random.below(5) {
-                self.push_change(&mut batch, stream);
+                if self.random.chance(3) {
+                    self.push_event(&mut batch);
+                } else {
+                    self.push_change(&mut batch, stream);
+                }
             }
         }
         batch
+    }
+
+    /// An event that may have come before, or one that takes it back.
+    fn push_event(&mut self, batch: &mut UpdateBatch) {
+        let event_id = format!("e{}", self.random.below(30));
+        let (ts, category, amount) = event_of(&event_id);
+        let is_retraction = self.random.chance(4);
+        let head = EventHead { ts, is_retraction, event_id: &event_id, undeclared: "" };
+        let values = [Value::Text(&category), Value::Integer(amount)];
+        batch.push_event(FACT, &head, if is_retraction { &[] } else { &values });
     }
 
     fn push_change(&mut self, batch: &mut UpdateBatch, stream: char) {
@@ -486,6 +523,6 @@ impl History {
         assert!(store.publish().is_err());
         assert!(store.checkpoint().is_err());
         assert!(store.compact().is_err());
-        read(&store.snapshot()).expect("queries go on");
+        read(&store.snapshot(), &self.tables).expect("queries go on");
     }
 }

@@ -4,6 +4,7 @@
 //! * [`history`]: random steps on a store whose process is killed, whose power is cut and whose disk fails, and the rules by
 //!   which it is judged when it is opened again.
 //!
+//! * [`tables`]: tables of facts on the same simulated disk.
 //! * [`damage`]: flipped bits and files cut short.
 //!
 //! A failure prints its seed. `BELUGA_CRASH_SEEDS` sets how many are tried.
@@ -11,6 +12,7 @@
 mod damage;
 mod history;
 mod model;
+mod tables;
 
 use history::{History, Trouble};
 

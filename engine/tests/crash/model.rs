@@ -1,5 +1,7 @@
 //! Users and tags as plain maps, and a snapshot read back into them by the layering rule, bitmap by bitmap.
 
+use crate::tables::{FileTables, Rows, text_of};
+use engine::behavior::Grain;
 use engine::bitmap::bsi;
 use engine::catalog::{Catalog, TagType};
 use engine::error::ReadError;
@@ -7,7 +9,7 @@ use engine::ids::TagId;
 use engine::segment::merge::number_view;
 use engine::segment::{Key, Part, Segment};
 use engine::store::{Audience, ShardSnapshot, Snapshot};
-use engine::update::{Change, UpdateBatch};
+use engine::update::{Change, Event, UpdateBatch};
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +29,27 @@ pub(crate) struct State {
     pub(crate) known: BTreeSet<Vec<u8>>,
     /// Values by user and tag; absent where a user has none.
     pub(crate) values: BTreeMap<(Vec<u8>, TagId), Value>,
+    /// Counts and sums of events; absent where they are 0.
+    pub(crate) activity: BTreeMap<Activity, i128>,
+    pub(crate) rows: Rows,
+    pub(crate) seen: Seen,
 }
+
+/// User, fact, value of the dimension (none: all events), day, figure.
+pub(crate) type Activity = (Vec<u8>, TagId, Option<String>, i32, u8);
+
+/// What came under each user's event ids: the event, and whether it was taken back. It cannot be asked for, so it is
+/// equal to any other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen(BTreeMap<(Vec<u8>, TagId, String), bool>);
+
+impl PartialEq for Seen {
+    fn eq(&self, _: &Seen) -> bool {
+        true
+    }
+}
+
+impl Eq for Seen {}
 
 impl State {
     pub(crate) fn apply(&mut self, batch: &UpdateBatch) {
@@ -37,7 +59,9 @@ impl State {
             for (tag, change) in user.changes() {
                 changes += 1;
                 named |= tag >= TagId::FIRST_DECLARED;
-                if let Some(tag_type) = self.tag_type(tag) {
+                if let Change::Event(event) = change {
+                    self.event(user.user_id, tag, &event);
+                } else if let Some(tag_type) = self.tag_type(tag) {
                     self.change((user.user_id.to_vec(), tag), tag_type, change);
                 }
             }
@@ -52,6 +76,46 @@ impl State {
             return Some(TagType::Set);
         }
         self.catalog.tags().find(|(_, known)| known.id == tag).map(|(_, known)| known.tag_type)
+    }
+
+    /// Every event in these histories has an id; what is said of one is always the same.
+    fn event(&mut self, user: &[u8], fact: TagId, event: &Event<'_>) {
+        if self.catalog.fact_of(fact).is_none() {
+            return;
+        }
+        let key = (user.to_vec(), fact, event.head.event_id.to_owned());
+        let (came, weight) = match (self.seen.0.get(&key), event.head.is_retraction) {
+            (None, false) => (true, 1),
+            (None, true) => (true, 0),
+            (Some(false), true) => (true, -1),
+            _ => (false, 0),
+        };
+        if !came {
+            return;
+        }
+        self.seen.0.insert(key, event.head.is_retraction);
+        if weight != 0 {
+            let whole = event_of(event.head.event_id);
+            self.count(user, fact, weight, &whole);
+            let (ts, category, amount) = whole;
+            let user = String::from_utf8_lossy(user);
+            let row = format!("{user} {} {ts} {weight} {} {amount}", event.head.event_id, category);
+            *self.rows.entry(row).or_default() += 1;
+        }
+    }
+
+    fn count(&mut self, user: &[u8], fact: TagId, weight: i128, (ts, category, amount): &(i64, String, i64)) {
+        let day = ts.div_euclid(86_400_000_000) as i32;
+        for value in [None, Some(category.clone())] {
+            for (figure, number) in [(0, 1), (1, i128::from(*amount))] {
+                let key = (user.to_vec(), fact, value.clone(), day, figure);
+                let sum = self.activity.entry(key.clone()).or_default();
+                *sum += weight * number;
+                if *sum == 0 {
+                    self.activity.remove(&key);
+                }
+            }
+        }
     }
 
     fn change(&mut self, key: (Vec<u8>, TagId), tag_type: TagType, change: Change<'_>) {
@@ -89,6 +153,10 @@ impl State {
 
     pub(crate) fn put_catalog(&mut self, catalog: Catalog) {
         let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).collect();
+        self.activity.retain(|(_, fact, ..), _| catalog.fact_of(*fact).is_some());
+        if catalog.facts().len() == 0 {
+            self.rows.clear();
+        }
         self.values.retain(|(_, tag), _| *tag == TagId::UPLOADS || live.contains(tag));
         self.catalog = catalog;
     }
@@ -120,7 +188,9 @@ impl State {
             let known = state.known.iter().map(|id| format!("known {}", id.escape_ascii()));
             let values = state.values.iter();
             let values = values.map(|((id, tag), value)| format!("user {} tag {tag}: {value:?}", id.escape_ascii()));
-            tags.chain(audiences).chain(known).chain(values).collect()
+            let activity = state.activity.iter().map(|(key, sum)| format!("activity {key:?}: {sum}"));
+            let rows = state.rows.iter().map(|(row, times)| format!("row {row}, {times} times"));
+            tags.chain(audiences).chain(known).chain(values).chain(activity).chain(rows).collect()
         };
         let (here, there) = (lines(self), lines(other));
         let only_here = here.difference(&there).map(|line| format!("- {line}\n"));
@@ -131,6 +201,8 @@ impl State {
     pub(crate) fn with_users_of(mut self, other: &State) -> State {
         self.known.extend(other.known.iter().cloned());
         self.values.extend(other.values.iter().map(|(key, value)| (key.clone(), value.clone())));
+        self.activity.extend(other.activity.iter().map(|(key, sum)| (key.clone(), *sum)));
+        self.rows.extend(other.rows.iter().map(|(row, times)| (row.clone(), *times)));
         self
     }
 
@@ -139,6 +211,8 @@ impl State {
         let mut part = self.clone();
         part.known.retain(|id| id.starts_with(prefix));
         part.values.retain(|(id, _), _| id.starts_with(prefix));
+        part.activity.retain(|(id, ..), _| id.starts_with(prefix));
+        part.rows.retain(|row, _| row.as_bytes().starts_with(prefix));
         part
     }
 }
@@ -150,8 +224,14 @@ fn list_id(audience: &Audience) -> Option<String> {
     }
 }
 
+/// The event of an id, in these histories: its time, category and amount.
+pub(crate) fn event_of(event_id: &str) -> (i64, String, i64) {
+    let number: i64 = event_id.strip_prefix('e').and_then(|number| number.parse().ok()).expect("an id of ours");
+    (number % 40 * 7_000_000_000, ["", "shoes", "hats"][number as usize % 3].to_owned(), number % 11 - 5)
+}
+
 /// Reads all of a snapshot, and checks on the way that ids and slots agree.
-pub(crate) fn read(snapshot: &Snapshot) -> Result<State, ReadError> {
+pub(crate) fn read(snapshot: &Snapshot, tables: &FileTables) -> Result<State, ReadError> {
     let mut state =
         State { catalog: snapshot.catalog().clone(), audiences: snapshot.audiences().clone(), ..State::default() };
     let tags = snapshot.catalog().tags().map(|(_, tag)| (tag.id, tag.tag_type));
@@ -165,9 +245,53 @@ pub(crate) fn read(snapshot: &Snapshot) -> Result<State, ReadError> {
                 state.values.insert((ids[slot as usize].clone(), *tag), value);
             }
         }
+        for (_, fact) in snapshot.catalog().facts() {
+            for layer in shard.layers() {
+                add_activity(layer, fact.id, &ids, &mut state.activity)?;
+            }
+        }
+    }
+    state.activity.retain(|_, sum| *sum != 0);
+    for (name, fact) in snapshot.catalog().facts() {
+        if let Some(version) = snapshot.table_version(fact.id) {
+            state.rows.extend(tables.rows(name, version));
+        }
+        for row in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.rows()) {
+            *state.rows.entry(text_of(&row)).or_default() += 1;
+        }
     }
     state.forget_unlisted();
     Ok(state)
+}
+
+/// Adds up a layer's hours and days, and checks that its months say the same.
+fn add_activity(
+    layer: &Segment,
+    fact: TagId,
+    ids: &[Vec<u8>],
+    sums: &mut BTreeMap<Activity, i128>,
+) -> Result<(), ReadError> {
+    let (mut days, mut months) = (BTreeMap::new(), BTreeMap::new());
+    for entry in layer.entries(fact) {
+        let Part::Activity(key) = layer.key_at(entry).part else { panic!("a fact has only activity") };
+        let value = (key.series.dimension > 0).then(|| String::from_utf8_lossy(key.series.value).into_owned());
+        for slot in layer.posting_at(entry)?.bitmap.iter() {
+            let number = (1_i128 << key.bit) * if key.figure.is_negative { -1 } else { 1 };
+            let month = (slot, value.clone(), key.slice.month(), key.figure.of);
+            if key.slice.grain == Grain::Month {
+                *months.entry(month).or_insert(0) += number;
+                continue;
+            }
+            *days.entry(month).or_insert(0) += number;
+            let day = key.slice.hours().from.div_euclid(24);
+            let activity = (ids[slot as usize].clone(), fact, value.clone(), day, key.figure.of);
+            *sums.entry(activity).or_default() += number;
+        }
+    }
+    for (month, sum) in months {
+        assert_eq!(days.get(&month), Some(&sum), "a month is the sum of its days: {month:?}");
+    }
+    Ok(())
 }
 
 fn ids(shard: &ShardSnapshot) -> Result<Vec<Vec<u8>>, ReadError> {
