@@ -46,7 +46,10 @@ impl Change for EpochCommit<'_> {
         actions.extend(self.staged.files.iter().map(|file| Action::Add(file.add(true))));
         actions.push(Action::Txn(Transaction::new_with_last_update(APPLICATION, self.transaction, Some(now_ms()))));
         let partition_by = Some(vec![DAY.to_owned()]);
-        Ok(Plan::Commit(actions, DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None }))
+        Ok(Plan::Commit(
+            actions,
+            Box::new(DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None }),
+        ))
     }
 }
 

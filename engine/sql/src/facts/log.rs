@@ -44,7 +44,7 @@ pub(super) trait Change: Send + Sync {
 pub(super) enum Plan {
     /// Nothing is left to be done.
     Done,
-    Commit(Vec<Action>, DeltaOperation),
+    Commit(Vec<Action>, Box<DeltaOperation>),
 }
 
 impl Table {
@@ -124,7 +124,7 @@ impl Table {
             let commit = CommitBuilder::from(properties).with_actions(actions).build(
                 snapshot.map(|state| state as &dyn TableReference),
                 unloaded.log_store(),
-                operation,
+                *operation,
             );
             match commit.await {
                 Ok(committed) => {
@@ -179,7 +179,7 @@ impl Table {
     }
 }
 
-pub(super) fn state<'t>(table: &'t DeltaTable) -> Result<&'t EagerSnapshot, String> {
+pub(super) fn state(table: &DeltaTable) -> Result<&EagerSnapshot, String> {
     table.snapshot().map(|state| state.snapshot()).map_err(|error| error.to_string())
 }
 

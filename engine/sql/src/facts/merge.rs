@@ -244,6 +244,6 @@ impl Change for Swap {
             return Ok(Plan::Done);
         }
         let target_size = self.file.size_bytes.cast_signed();
-        Ok(Plan::Commit(actions, DeltaOperation::Optimize { predicate: None, target_size }))
+        Ok(Plan::Commit(actions, Box::new(DeltaOperation::Optimize { predicate: None, target_size })))
     }
 }

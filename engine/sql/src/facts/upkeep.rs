@@ -181,6 +181,6 @@ impl Change for DropDays {
             return Ok(Plan::Done);
         }
         let predicate = Some(format!("{DAY} < '{}'", self.first_kept));
-        Ok(Plan::Commit(actions, DeltaOperation::Delete { predicate }))
+        Ok(Plan::Commit(actions, Box::new(DeltaOperation::Delete { predicate })))
     }
 }

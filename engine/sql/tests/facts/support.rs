@@ -1,6 +1,6 @@
 //! Facts, rows and a way to read them back.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 use engine::catalog::{Activity, Column, ColumnType, Fact, Zone};
@@ -112,7 +112,7 @@ pub(crate) fn contents(tables: &DeltaTables, fact: &Fact) -> Vec<(i64, i64)> {
     let mut rows = Vec::new();
     for batch in &batches {
         let column = |at: usize| batch.column(at).as_primitive::<arrow::datatypes::Int64Type>();
-        rows.extend((0..column(0).len()).map(|row| (column(0).value(row), column(1).value(row))));
+        rows.extend((0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row))));
     }
     rows.sort_unstable();
     rows
