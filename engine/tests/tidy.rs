@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Package, and the packages of ours it may use.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 6] = [
     ("engine", &[]),
+    ("engine-sql", &["engine"]),
     ("datasets", &["engine"]),
     ("ingest", &["engine"]),
     ("api", &["engine", "ingest", "datasets"]),
@@ -35,7 +36,8 @@ fn read(path: &Path) -> String {
 
 /// Names in the `[dependencies]` table of a manifest.
 fn dependencies(package: &str) -> BTreeSet<String> {
-    let manifest = read(&root().join(package).join("Cargo.toml"));
+    let folder = if package == "engine-sql" { "engine/sql" } else { package };
+    let manifest = read(&root().join(folder).join("Cargo.toml"));
     let table = manifest.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
     let entries = table.take_while(|line| !line.starts_with('['));
     entries

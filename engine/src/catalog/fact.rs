@@ -74,8 +74,20 @@ pub struct Activity {
 pub(super) const TABLES: [&str; 6] = ["audiences", "facts", "information_schema", "system", "tags", "users"];
 
 /// Words that mean something else within `did(…)`, or name a column every fact has.
-const RESERVED: [&str; 10] =
-    ["count", "day", "event_id", "exact_window", "first", "last", "sum", "undeclared", "weight", "within"];
+const RESERVED: [&str; 12] = [
+    "_shard",
+    "_slot",
+    "count",
+    "day",
+    "event_id",
+    "exact_window",
+    "first",
+    "last",
+    "sum",
+    "undeclared",
+    "weight",
+    "within",
+];
 
 impl Fact {
     /// The place of a column.

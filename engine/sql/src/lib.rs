@@ -1,0 +1,7 @@
+//! What stands between the engine and SQL: the tables of facts, kept as Delta Lake tables that any reader of the format opens.
+//!
+//! * [`facts`]: writes rows of facts durably and once, reads them at a version, merges their files.
+
+#![deny(missing_docs)]
+
+pub mod facts;

@@ -1,0 +1,7 @@
+//! Tables of facts against a list of rows kept by hand.
+
+mod columns;
+mod crash;
+mod history;
+mod others;
+mod support;
