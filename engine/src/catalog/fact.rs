@@ -74,7 +74,7 @@ pub struct Activity {
 pub(super) const TABLES: [&str; 6] = ["audiences", "facts", "information_schema", "system", "tags", "users"];
 
 /// Words that mean something else within `did(…)`, or name a column every fact has.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
     "_shard",
     "_slot",
     "count",
@@ -83,6 +83,7 @@ const RESERVED: [&str; 12] = [
     "exact_window",
     "first",
     "last",
+    "retract",
     "sum",
     "undeclared",
     "weight",

@@ -312,13 +312,35 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; nothing was acknowledged.
     pub fn write(&self, batch: &UpdateBatch, once: Option<Once>) -> Result<Written, WriteError> {
+        self.write_logged(batch, once, None)
+    }
+
+    /// The same for what a source sent: from now on `source` goes on at `offset`, and this is as durable as the batch. A batch
+    /// that ends before where the source goes on already came before and changes nothing.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was acknowledged.
+    pub fn write_from(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<Written, WriteError> {
+        self.write_logged(batch, None, Some((source, offset)))
+    }
+
+    fn write_logged(
+        &self,
+        batch: &UpdateBatch,
+        once: Option<Once>,
+        origin: Option<(&str, u64)>,
+    ) -> Result<Written, WriteError> {
         self.make_room()?;
         let mut writer = held(&self.writer);
         self.log.check()?;
+        let repeated = Written { lsn: self.log.end(), repeated: true };
+        if origin.is_some_and(|(source, offset)| writer.sources.get(source).is_some_and(|known| offset <= *known)) {
+            return Ok(repeated);
+        }
         let remembered = match once {
             None => None,
             Some(once) => match writer.once.look_up(&once) {
-                Known::Repeated => return Ok(Written { lsn: self.log.end(), repeated: true }),
+                Known::Repeated => return Ok(repeated),
                 Known::Different => return Err(WriteError::KeyReused),
                 Known::New => Some(Remembered {
                     key: once.key,
@@ -331,9 +353,12 @@ impl Store {
         // What can fail without harm comes before the log, so that what is logged is applied.
         let places = self.places(&mut writer, batch)?;
         let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
-        let lsn = self.log.append(Kind::Tags, &[&encode_once(remembered), batch.as_bytes()])?;
+        let lsn = self.log.append(Kind::Tags, &[&encode_head(remembered, origin), batch.as_bytes()])?;
         if let (Some(remembered), Some(once)) = (remembered, once) {
             writer.once.remember(remembered, once.now_seconds);
+        }
+        if let Some((source, offset)) = origin {
+            writer.go_on(source, offset);
         }
         writer.apply(batch, &places, &verdicts);
         Ok(Written { lsn, repeated: false })
@@ -351,14 +376,24 @@ impl Store {
         let places = self.places(&mut writer, batch)?;
         let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
         writer.apply(batch, &places, &verdicts);
-        writer.unsaved = true;
-        match writer.sources.get_mut(source) {
-            Some(known) => *known = offset,
-            None => {
-                writer.sources.insert(source.to_owned(), offset);
-            }
-        }
+        writer.go_on(source, offset);
         Ok(())
+    }
+
+    /// Sets where `source` goes on, whatever was applied: a source is rewound, or passes over what is lost. Durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the source then goes on where it was.
+    pub fn set_source_offset(&self, source: &str, offset: u64) -> Result<(), WriteError> {
+        let mut writer = held(&self.writer);
+        let mut encoded = Encoder::default();
+        encoded.text(source);
+        encoded.u64(offset);
+        let lsn = self.log.append(Kind::SourceOffset, &[&encoded.0])?;
+        writer.go_on(source, offset);
+        drop(writer);
+        self.log.sync(lsn)
     }
 
     /// Where `source` goes on, by what was applied.
@@ -598,6 +633,17 @@ impl Writer {
         self.changed();
     }
 
+    /// Notes where a source goes on.
+    fn go_on(&mut self, source: &str, offset: u64) {
+        self.unsaved = true;
+        match self.sources.get_mut(source) {
+            Some(known) => *known = offset,
+            None => {
+                self.sources.insert(source.to_owned(), offset);
+            }
+        }
+    }
+
     fn changed(&mut self) {
         self.dirty = true;
         self.unsaved = true;
@@ -643,11 +689,16 @@ fn once_path(folder: &Path, id: FileId) -> PathBuf {
 }
 
 /// See [`Kind::Tags`].
-fn encode_once(once: Option<Remembered>) -> Vec<u8> {
-    let Some(once) = once else { return vec![0] };
-    let mut bytes = vec![1];
-    bytes.extend_from_slice(&once.key.to_le_bytes());
-    bytes.extend_from_slice(&once.digest.to_le_bytes());
-    bytes.extend_from_slice(&once.expires.to_le_bytes());
-    bytes
+fn encode_head(once: Option<Remembered>, origin: Option<(&str, u64)>) -> Vec<u8> {
+    let mut head = Encoder(vec![u8::from(once.is_some()) | u8::from(origin.is_some()) << 1]);
+    if let Some(once) = once {
+        head.0.extend_from_slice(&once.key.to_le_bytes());
+        head.0.extend_from_slice(&once.digest.to_le_bytes());
+        head.u64(once.expires);
+    }
+    if let Some((source, offset)) = origin {
+        head.text(source);
+        head.u64(offset);
+    }
+    head.0
 }

@@ -201,9 +201,12 @@ impl Store {
         let mut layers = held(&self.layers);
         let mut writer = held(&self.writer);
         match record {
-            Record::Tags(once, batch) => {
+            Record::Tags(once, origin, batch) => {
                 if let Some(once) = once {
                     writer.once.remember(once, 0);
+                }
+                if let Some((source, offset)) = origin {
+                    writer.go_on(&source, offset);
                 }
                 let places = self.places(&mut writer, &batch)?;
                 let verdicts = writer.settle(&batch, &places, self.options.clock.now())?;
@@ -212,6 +215,7 @@ impl Store {
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
             Record::DeleteAudience(name) => writer.delete_audience(&name),
+            Record::SourceOffset(source, offset) => writer.go_on(&source, offset),
             Record::Published(epoch) => {
                 // That view may have shown what a source has to send again, so what is shown now needs a new number.
                 layers.epoch = layers.epoch.max(epoch);
@@ -255,11 +259,12 @@ pub(super) fn unknown_record(wal_folder: &Path, lsn: Lsn) -> ReadError {
 
 /// A log record, decoded.
 pub(super) enum Record {
-    Tags(Option<Remembered>, UpdateBatch),
+    Tags(Option<Remembered>, Option<(String, u64)>, UpdateBatch),
     Catalog(crate::catalog::Catalog),
     PutAudience(String, super::Audience),
     DeleteAudience(String),
     Published(u64),
+    SourceOffset(String, u64),
 }
 
 impl Record {
@@ -267,12 +272,16 @@ impl Record {
         let mut bytes = manifest::Decoder(payload);
         Some(match kind {
             Kind::Tags => {
-                let once = match bytes.u8()? {
+                let flags = bytes.u8().filter(|flags| *flags < 4)?;
+                let once = match flags & 1 {
                     0 => None,
-                    1 => Some(Remembered { key: bytes.u128()?, digest: bytes.u128()?, expires: bytes.u64()? }),
-                    _ => return None,
+                    _ => Some(Remembered { key: bytes.u128()?, digest: bytes.u128()?, expires: bytes.u64()? }),
                 };
-                Record::Tags(once, UpdateBatch::from_bytes(bytes.0.to_vec()).ok()?)
+                let origin = match flags & 2 {
+                    0 => None,
+                    _ => Some((bytes.text()?, bytes.u64()?)),
+                };
+                Record::Tags(once, origin, UpdateBatch::from_bytes(bytes.0.to_vec()).ok()?)
             }
             Kind::Catalog => Record::Catalog(manifest::decode_catalog(&mut bytes)?),
             Kind::PutAudience => {
@@ -281,6 +290,7 @@ impl Record {
             }
             Kind::DeleteAudience => Record::DeleteAudience(String::from_utf8(payload.to_vec()).ok()?),
             Kind::Published => Record::Published(bytes.u64()?),
+            Kind::SourceOffset => Record::SourceOffset(bytes.text()?, bytes.u64()?),
         })
     }
 }

@@ -34,7 +34,7 @@ const FILE_BYTES: u64 = 64 << 20;
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Tag updates: `has once u8 | [key u128 | digest u128 | expires u64] | batch`.
+    /// Tag updates and events: `flags u8 | 1: key u128, digest u128, expires u64 | 2: source, offset u64 | batch`.
     Tags,
     /// The whole catalog.
     Catalog,
@@ -44,9 +44,12 @@ pub(super) enum Kind {
     DeleteAudience,
     /// The number u64 of a view that is shown once this record is durable.
     Published,
+    /// Where a source goes on from now: `source | offset u64`.
+    SourceOffset,
 }
 
-const KINDS: [Kind; 5] = [Kind::Tags, Kind::Catalog, Kind::PutAudience, Kind::DeleteAudience, Kind::Published];
+const KINDS: [Kind; 6] =
+    [Kind::Tags, Kind::Catalog, Kind::PutAudience, Kind::DeleteAudience, Kind::Published, Kind::SourceOffset];
 
 /// The log being written.
 pub(super) struct Log {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 pub(crate) const FOLDER: &str = "/data/beluga";
 const SOURCE: &str = "job";
+const TOPIC: &str = "topic/0";
 const SET: TagId = TagId(16);
 const CHOICE: TagId = TagId(17);
 const FLAG: TagId = TagId(18);
@@ -269,6 +270,7 @@ impl History {
         let users =
             |state: &State| (state.known.clone(), state.values.clone(), state.activity.clone(), state.rows.clone());
         assert_eq!(users(&sent), users(&self.sent[offset]));
+        assert_eq!(store.source_offset(TOPIC).unwrap_or(0), self.logged[kept].offset, "the topic goes on behind it");
         self.logged.truncate(kept + 1);
         self.ends = vec![None; kept + 1];
         self.once.retain(|(_, _, step)| *step <= kept);
@@ -347,9 +349,15 @@ impl History {
         });
         let mut state = self.last().clone();
         state.apply(&batch);
+        let from_topic = once.is_none() && self.random.chance(3);
+        state.offset += u64::from(from_topic);
+        let offset = state.offset;
         self.begin(state);
-        let written = store.write(&batch, once)?;
+        let written = if from_topic { store.write_from(&batch, TOPIC, offset)? } else { store.write(&batch, once)? };
         assert!(!written.repeated);
+        if from_topic && self.random.chance(3) {
+            assert!(store.write_from(&batch, TOPIC, offset)?.repeated, "the source has sent it before");
+        }
         *self.ends.last_mut().expect("just begun") = Some(written.lsn);
         self.once.extend(once.map(|once| (once, batch, self.logged.len() - 1)));
         Ok(())

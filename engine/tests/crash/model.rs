@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) activity: BTreeMap<Activity, i128>,
     pub(crate) rows: Rows,
     pub(crate) seen: Seen,
+    /// Where the topic goes on; told by the store, not by a view.
+    pub(crate) offset: u64,
 }
 
 /// User, fact, value of the dimension (none: all events), day, figure.
@@ -175,7 +177,7 @@ impl State {
 
     /// What can be asked of this state.
     pub(crate) fn visible(&self) -> State {
-        let mut visible = self.clone();
+        let mut visible = State { offset: 0, ..self.clone() };
         visible.forget_unlisted();
         visible
     }

@@ -66,6 +66,9 @@ pub(super) enum Taken {
 /// are so many tells ours from others'.
 const TEMPORARY_DIGITS: usize = 20;
 
+/// What the name of a removed folder begins with; no fact has such a name.
+const GONE: &str = "#gone-";
+
 /// Whether a name is that of a file we were writing when we were stopped.
 pub(super) fn is_temporary(name: &str) -> bool {
     let digits = name.rsplit_once('#').map(|(_, digits)| digits);
@@ -181,6 +184,32 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
+    }
+
+    /// Removes a folder of the root with all that is in it: first its name, durably, so that no half of it is found. What a
+    /// crash leaves of the rest has a name of its own and goes with the next call.
+    pub(super) fn remove_folder(&self, folder: &Path) -> io::Result<()> {
+        self.known_folders().clear();
+        if folder.exists() {
+            let number: u64 = rand::random();
+            let gone = self.root.join(format!("{GONE}{number:0TEMPORARY_DIGITS$}"));
+            self.step(Step::Rename(folder.to_owned(), gone.clone()))?;
+            std::fs::rename(folder, gone)?;
+            self.sync_folder(&self.root)?;
+        }
+        self.remove_gone()
+    }
+
+    /// Removes what is left of removed folders.
+    pub(super) fn remove_gone(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(GONE) {
+                self.step(Step::Remove(entry.path()))?;
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

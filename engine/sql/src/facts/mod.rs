@@ -84,7 +84,8 @@ impl DeltaTables {
         let refuse = |why: String| failed("", "open the folder of facts", why);
         let root = std::path::absolute(root).map_err(|error| refuse(error.to_string()))?;
         let disk = Arc::new(Disk::new(root.clone(), watch));
-        disk.make_folder(&root).map_err(|error| refuse(format!("{}: {error}", root.display())))?;
+        let explain = |error: std::io::Error| refuse(format!("{}: {error}", root.display()));
+        disk.make_folder(&root).and_then(|()| disk.remove_gone()).map_err(explain)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_COUNT)
             .thread_name("facts")
@@ -138,6 +139,20 @@ impl FactTables for DeltaTables {
         let staged = staged::Staged::from_bytes(staged).map_err(|why| failed(name, VERB, why))?;
         let (table, fact) = (self.shared.table(name), fact.clone());
         self.wait(name, VERB, async move { table.commit_epoch(&fact, epoch, &staged).await })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), TableError> {
+        let table = self.shared.table(name);
+        let shared = Arc::clone(&self.shared);
+        let named = name.to_owned();
+        self.wait(name, "remove the table", async move {
+            let _upkeep = table.upkeep.lock().await;
+            let mut newest = table.newest.lock().await;
+            *newest = None;
+            shared.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(&named);
+            let folder = shared.folder(&named);
+            shared.disk.remove_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+        })
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {

@@ -43,6 +43,20 @@ fn an_append_of_another_writer_costs_nothing() {
     assert_eq!(contents(&other, &fact).len(), 5);
 }
 
+#[test]
+fn a_removed_table_begins_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fact = fact(&[]);
+    let tables = DeltaTables::open(folder.path()).expect("opens");
+    add(&tables, &fact, 1, &[row(1, 0, &[]), row(2, 0, &[])]);
+    tables.remove("purchase").expect("removes");
+    tables.remove("purchase").expect("there is nothing to remove");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    assert_eq!(contents(&tables, &fact), []);
+    assert_eq!(add(&tables, &fact, 2, &[row(3, 7, &[])]), 0);
+    assert_eq!(contents(&DeltaTables::open(folder.path()).expect("opens"), &fact), [(3, 7)]);
+}
+
 /// Delta's own check lets both commit, since neither says that rows changed; then the rows are there twice.
 #[test]
 fn two_mergers_of_the_same_files_do_not_double_them() {
