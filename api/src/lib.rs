@@ -11,3 +11,4 @@ pub mod error;
 pub mod rest;
 pub mod server;
 pub mod state;
+pub mod zones;

@@ -11,6 +11,7 @@ use crate::state::AppState;
 use axum::serve::ListenerExt;
 use engine::store::{Options, Store};
 use engine::vfs::real::RealVfs;
+use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -139,6 +140,7 @@ pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
         workers: Some(ingest::keeper::workers().map_err(no_threads)?),
+        clock: Arc::new(SystemClock),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     forget_broken_uploads(&store)?;

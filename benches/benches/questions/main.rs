@@ -180,7 +180,7 @@ fn load(folder: &Path, users: u64) {
 }
 
 fn predicate(snapshot: &Snapshot, text: &str) -> Predicate {
-    bind(&parse(text).expect("parses"), snapshot.catalog(), &BTreeMap::new()).expect("binds")
+    bind(&parse(text).expect("parses"), snapshot.catalog(), &BTreeMap::new(), 0).expect("binds")
 }
 
 /// Our count on one thread, with everything from planning on.
