@@ -13,7 +13,7 @@ use engine::audience::error::{ExprError, ExprErrorKind};
 use engine::audience::ops::QueryError;
 use engine::catalog::CatalogError;
 use engine::error::{Class, ReadError};
-use engine::store::{OpenError, WriteError};
+use engine::store::{OpenError, TableError, WriteError};
 use serde::{Deserialize, Serialize};
 
 /// The HTTP status of a class.
@@ -64,6 +64,10 @@ kinds! {
     Unsupported, "unsupported", "Not in the audience language", status(Class::Invalid);
     /// A tag that the catalog does not have.
     UnknownTag, "unknown-tag", "Unknown tag", status(Class::Invalid);
+    /// A fact that the catalog does not have, inside an expression.
+    UnknownFact, "unknown-fact", "Unknown fact", status(Class::Invalid);
+    /// A column that the fact does not have.
+    UnknownColumn, "unknown-column", "Unknown column", status(Class::Invalid);
     /// An audience that is not defined, inside an expression.
     UnknownAudience, "unknown-audience", "Unknown audience", status(Class::Invalid);
     /// The tag's type does not allow the operation.
@@ -158,6 +162,8 @@ impl Kind {
             Kind::Syntax
                 | Kind::Unsupported
                 | Kind::UnknownTag
+                | Kind::UnknownFact
+                | Kind::UnknownColumn
                 | Kind::UnknownAudience
                 | Kind::TagType
                 | Kind::TagValue
@@ -324,6 +330,8 @@ impl From<ExprError> for Failure {
             ExprErrorKind::Syntax => Kind::Syntax,
             ExprErrorKind::Unsupported => Kind::Unsupported,
             ExprErrorKind::UnknownTag => Kind::UnknownTag,
+            ExprErrorKind::UnknownFact => Kind::UnknownFact,
+            ExprErrorKind::UnknownColumn => Kind::UnknownColumn,
             ExprErrorKind::UnknownAudience => Kind::UnknownAudience,
             ExprErrorKind::Type => Kind::TagType,
             ExprErrorKind::Value => Kind::TagValue,
@@ -382,13 +390,20 @@ impl From<OpenError> for Failure {
     }
 }
 
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Failure {
+        Failure::new(Kind::LocalFile, error.to_string())
+    }
+}
+
 impl From<CatalogError> for Failure {
     fn from(error: CatalogError) -> Failure {
-        let (kind, name) = match &error {
-            CatalogError::Name { name, .. } => (Kind::InvalidCatalog, name),
-            CatalogError::TypeChange { name, .. } => (Kind::UnsafeChange, name),
+        let (kind, part, name) = match &error {
+            CatalogError::Name { name, .. } => (Kind::InvalidCatalog, "tags", name),
+            CatalogError::TypeChange { name, .. } => (Kind::UnsafeChange, "tags", name),
+            CatalogError::Fact { fact, .. } => (Kind::InvalidCatalog, "facts", fact),
         };
-        Failure::new(kind, error.to_string()).at(format!("/tags/{}", escape_pointer(name)))
+        Failure::new(kind, error.to_string()).at(format!("/{part}/{}", escape_pointer(name)))
     }
 }
 

@@ -11,3 +11,5 @@ pub mod error;
 pub mod rest;
 pub mod server;
 pub mod state;
+pub mod upkeep;
+pub mod zones;

@@ -8,9 +8,13 @@ use crate::error::{Failure, Kind};
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::state::AppState;
+use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
 use engine::store::{Options, Store};
+use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
+use engine_sql::facts::DeltaTables;
+use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +33,7 @@ pub struct Server {
     state: AppState,
     stop: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
+    upkeep: TableKeeper,
 }
 
 impl Server {
@@ -47,11 +52,12 @@ impl Server {
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
-        let store = open(&state.config)?;
+        let (store, tables) = open_with_tables(&state.config)?;
+        let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         state.set_opened(store, keeper);
         runtime.spawn(sweep_cursors(state.clone()));
-        Ok(Server { runtime, address, state, stop, serving })
+        Ok(Server { runtime, address, state, stop, serving, upkeep })
     }
 
     /// Where it listens.
@@ -90,6 +96,7 @@ impl Server {
         }
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
+        drop(self.upkeep);
         match self.state.stop_keeper().and_then(|status| status.last_error) {
             Some(error) => Err(Failure::new(Kind::LocalFile, format!("last checkpoint: {error}"))),
             None => Ok(()),
@@ -135,14 +142,25 @@ async fn serve(
 /// # Errors
 /// Those of [`Store::open`], and the operating system's if it gives no thread.
 pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
+    open_with_tables(config).map(|(store, _)| store)
+}
+
+fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), Failure> {
+    RealVfs.create_folder(&config.data).map_err(|error| {
+        Failure::new(Kind::LocalFile, format!("{}: cannot make the directory: {error}", config.data.display()))
+            .suggest("Beluga needs a directory it may write to")
+    })?;
+    let tables = Arc::new(DeltaTables::open(&config.data.join("facts"))?);
     let options = Options {
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
         workers: Some(ingest::keeper::workers().map_err(no_threads)?),
+        clock: Arc::new(SystemClock),
+        tables: Some(tables.clone()),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     forget_broken_uploads(&store)?;
-    Ok(Arc::new(store))
+    Ok((Arc::new(store), tables))
 }
 
 /// How a keeper tends the store of a configuration.

@@ -204,7 +204,10 @@ fn write_parquet(table: &mut Option<ArrowWriter<File>>, path: &Path, events: &[E
     let column = |array: ArrayRef| array;
     let batch = RecordBatch::try_from_iter([
         ("user_id", column(Arc::new(UInt32Array::from_iter_values(events.iter().map(|event| event.user))))),
-        ("day", column(Arc::new(Int32Array::from_iter_values(events.iter().map(|event| (event.ts / DAY_MICROS) as i32))))),
+        (
+            "day",
+            column(Arc::new(Int32Array::from_iter_values(events.iter().map(|event| (event.ts / DAY_MICROS) as i32)))),
+        ),
         ("ts", column(Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.ts))))),
         ("category", column(Arc::new(UInt8Array::from_iter_values(events.iter().map(|event| event.category))))),
         ("amount", column(Arc::new(Int64Array::from_iter_values(events.iter().map(|event| event.amount))))),

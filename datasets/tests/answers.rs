@@ -44,7 +44,7 @@ fn check(data_set: DataSet, users: &[User]) {
     let plain: Vec<naive::User> = users.iter().map(|user| plain(data_set, user)).collect();
     for question in sample_questions(data_set) {
         let expr = parse(question.expression).expect("in the language");
-        let predicate = bind(&expr, snapshot.catalog(), snapshot.audiences()).expect(question.expression);
+        let predicate = bind(&expr, snapshot.catalog(), snapshot.audiences(), 0).expect(question.expression);
         let count = ops::count(&snapshot, &predicate, &ops::QueryContext::default()).expect("readable");
         let expected = plain.iter().filter(|user| naive::fits(&predicate, user, snapshot.catalog())).count() as u64;
         assert_eq!(count, expected, "{}", question.expression);

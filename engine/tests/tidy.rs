@@ -11,7 +11,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("engine-sql", &["engine"]),
     ("datasets", &["engine"]),
     ("ingest", &["engine"]),
-    ("api", &["engine", "ingest", "datasets"]),
+    ("api", &["engine", "engine-sql", "ingest", "datasets"]),
     ("benches", &["engine", "datasets", "ingest"]),
 ];
 

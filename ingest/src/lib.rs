@@ -1,10 +1,12 @@
 //! Beluga's ingest: from records of any source to the engine's store.
 //!
-//! * [`decode`]: NDJSON lines to tag updates, checked against the catalog, errors by line; lists of user ids.
+//! * [`decode`]: NDJSON lines to tag updates and events, checked against the catalog, errors by line; lists of user ids.
 //! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
+//! * [`clock`]: the machine's clock.
 
 #[cfg(feature = "backfill")]
 pub mod backfill;
+pub mod clock;
 pub mod decode;
 pub mod keeper;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Brings the catalog to what a file says: shows the difference, refuses unsafe changes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
+    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n  facts:\n    purchase:\n      columns: { category: string, amount: { decimal: [12, 2] } }   # also integer, float, boolean, timestamp, json\n      activity: { dimensions: [category], measures: [amount] }\n      retention: 400 days\n      time_zone: Asia/Shanghai\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
 )]
 pub(super) struct Arguments {
     /// The catalog, YAML or JSON; `-` reads standard input
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Only show the difference
     #[arg(long)]
     dry_run: bool,
-    /// Drop tags that the file does not have, with all their data
+    /// Drop tags and facts that the file does not have, with all their data
     #[arg(long)]
     allow_drop: bool,
     #[command(flatten)]
@@ -34,13 +34,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     for change in &answer.changes {
         let sign = match change.change {
             ChangeKind::Add => '+',
+            ChangeKind::Alter => '~',
             ChangeKind::Drop => '-',
         };
-        println!("{sign} {}: {}", change.tag, change.r#type);
+        match (&change.tag, &change.fact) {
+            (_, Some(fact)) => println!("{sign} fact {fact}: {}", change.r#type),
+            (tag, None) => println!("{sign} {}: {}", tag.as_deref().unwrap_or_default(), change.r#type),
+        }
     }
+    let (tags, facts) = (answer.tags.len(), answer.facts.len());
+    let there_are = if facts == 0 { format!("{tags} tags") } else { format!("{tags} tags, {facts} facts") };
     match (answer.changes.len(), answer.applied) {
-        (0, _) => eprintln!("the catalog is so already: {} tags", answer.tags.len()),
-        (count, true) => eprintln!("{count} changes made; {} tags", answer.tags.len()),
+        (0, _) => eprintln!("the catalog is so already: {there_are}"),
+        (count, true) => eprintln!("{count} changes made; {there_are}"),
         (count, false) => eprintln!("{count} changes; a dry run, nothing was changed"),
     }
     Ok(())

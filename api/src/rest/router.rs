@@ -49,6 +49,7 @@ fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(v1::catalog::get, v1::catalog::put))
         .routes(routes!(v1::tags::post))
+        .routes(routes!(v1::facts::post))
         .routes(routes!(v1::count::post))
         .routes(routes!(v1::profile::post))
         .routes(routes!(v1::overlap::post))

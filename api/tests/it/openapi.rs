@@ -95,12 +95,17 @@ fn every_reference_leads_somewhere_and_every_operation_tells_how_it_fails() {
 fn answers_look_as_described() {
     let server = TestServer::with_people();
     let description = success(server.get("/openapi.json").send().expect("get"));
+    let mut with_fact = catalog();
+    with_fact["facts"]["purchase"] = json!({"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
+        "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days", "time_zone": "Asia/Shanghai"});
     let calls: Vec<(&str, &str, u16, Value)> = vec![
         ("GET /healthz", "", 200, Value::Null),
         ("GET /readyz", "", 200, Value::Null),
         ("GET /metrics", "", 200, Value::Null),
         ("PUT /v1/catalog", "", 200, catalog()),
+        ("PUT /v1/catalog", "", 200, with_fact),
         ("GET /v1/catalog", "", 200, Value::Null),
+        ("POST /v1/facts/{fact}", "?visible=true", 200, json!({"user_id": "u1", "ts": "2026-02-30"})),
         ("POST /v1/tags", "?visible=true", 200, json!({"user_id": "u1", "set": {"gendr": "f"}})),
         ("POST /v1/count", "", 200, json!({"where": "TRUE"})),
         ("POST /v1/members", "", 200, json!({"where": {"not": {"tag": "is_member"}}, "limit": 2})),
@@ -133,7 +138,9 @@ fn answers_look_as_described() {
     for (call, query, status, body) in calls {
         left.remove(call);
         let (method, path) = call.split_once(' ').expect("a method and a path");
-        let url = server.url(&format!("{path}{query}").replace("{name}", "some").replace("{id}", "u1"));
+        let url = server.url(
+            &format!("{path}{query}").replace("{name}", "some").replace("{id}", "u1").replace("{fact}", "purchase"),
+        );
         let request = server.client.request(Method::from_bytes(method.as_bytes()).expect("a method"), url);
         let request = match &body {
             Value::Null => request,

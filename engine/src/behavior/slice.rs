@@ -5,6 +5,7 @@
 //! event is in one hour or one day, never in both.
 
 use super::calendar::Date;
+use std::ops::Range;
 
 /// Microseconds of an hour.
 pub const HOUR_MICROS: i64 = 3_600_000_000;
@@ -120,6 +121,22 @@ impl Window {
         self.from <= other.from && other.to <= self.to
     }
 
+    /// The slices of this length that lie in it wholly, by number.
+    pub fn slices(self, grain: Grain) -> Range<i32> {
+        // From the first that begins in it to the first that does not end in it.
+        let first = |hour: i32, length: i32| -(-i64::from(hour)).div_euclid(length.into()) as i32;
+        match grain {
+            Grain::Hour => self.from..self.to,
+            Grain::Day => first(self.from, 24)..self.to.div_euclid(24),
+            Grain::Month => {
+                let begins = |month: i32| Slice { grain: Grain::Month, number: month }.hours().from;
+                let holding = |hour: i32| month_of(hour.div_euclid(24));
+                let from = holding(self.from);
+                from + i32::from(begins(from) < self.from)..holding(self.to)
+            }
+        }
+    }
+
     /// Whether it can be made of the slices there are: it ends between days, or where there are hours still.
     pub fn is_made_of_slices(self, now_hour: i32) -> bool {
         let even = |hour: i32| {
@@ -143,6 +160,20 @@ mod tests {
             assert_eq!(hour.month(), month.number);
         }
         assert_eq!(Slice { grain: Grain::Month, number: 1 }.hours(), Window { from: 31 * 24, to: 59 * 24 });
+    }
+
+    #[test]
+    fn the_slices_of_a_window_are_those_within() {
+        for (from, to) in
+            [(-5_000, 9_000), (24, 24 * 31), (0, 24 * 31), (23, 24 * 365 + 1), (744, 744 + 28 * 24), (7, 7)]
+        {
+            let window = Window { from, to };
+            for grain in [Grain::Month, Grain::Day, Grain::Hour] {
+                let inside = (-20_000..20_000).filter(|number| window.covers(Slice { grain, number: *number }.hours()));
+                assert!(inside.eq(window.slices(grain)), "{window:?} {grain:?}");
+            }
+        }
+        assert!(Window::ALL.slices(Grain::Month).contains(&0) && Window::ALL.slices(Grain::Day).contains(&20_000));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! trailer      40 bytes: keys at u64 | entries at u64 | numbers at u64 | hash index at u64 | entry count u32 | 0 u32
 //!
 //! key          tag u32 big-endian | part u8 | slice u8, or the value's bytes, or
-//!              dimension u16 | value length u16 | value | grain u8 | slice u32 | figure u8 | bit u8, all big-endian
+//!              dimension u16 | value length u16 | value | figure u8 | grain u8 | slice u32 | negative u8 | bit u8, all big-endian
 //! ```
 
 use super::{ActivityKey, BITS_MAX, Figure, Key, Part, Series};
@@ -44,9 +44,8 @@ pub(super) fn encode_key(key: Key<'_>, out: &mut Vec<u8>) {
         Part::Activity(key) => {
             out.push(ACTIVITY);
             encode_series(key.series, out);
-            out.push(key.slice.grain as u8);
-            out.extend_from_slice(&(key.slice.number as u32 ^ SIGN).to_be_bytes());
-            out.extend_from_slice(&[key.figure.of << 1 | u8::from(key.figure.is_negative), key.bit]);
+            encode_slice(key.figure.of, key.slice, out);
+            out.extend_from_slice(&[u8::from(key.figure.is_negative), key.bit]);
         }
     }
 }
@@ -54,12 +53,24 @@ pub(super) fn encode_key(key: Key<'_>, out: &mut Vec<u8>) {
 const ACTIVITY: u8 = 5;
 /// Turned, so that negative numbers sort first.
 const SIGN: u32 = 1 << 31;
-const ACTIVITY_TAIL_BYTES: usize = 7;
+const ACTIVITY_TAIL_BYTES: usize = 8;
 
 fn encode_series(series: Series<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&series.dimension.to_be_bytes());
     out.extend_from_slice(&(series.value.len() as u16).to_be_bytes());
     out.extend_from_slice(series.value);
+}
+
+fn encode_slice(figure: u8, slice: Slice, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[figure, slice.grain as u8]);
+    out.extend_from_slice(&(slice.number as u32 ^ SIGN).to_be_bytes());
+}
+
+/// What the keys of a figure of a series in a slice begin with.
+pub(super) fn slice_prefix(fact: TagId, series: Series<'_>, figure: u8, slice: Slice) -> Vec<u8> {
+    let mut prefix = series_prefix(fact, series);
+    encode_slice(figure, slice, &mut prefix);
+    prefix
 }
 
 /// What the keys of a series begin with.
@@ -82,7 +93,7 @@ fn decode_activity(bytes: &[u8]) -> Option<ActivityKey<'_>> {
     let (dimension, rest) = bytes.split_first_chunk::<2>()?;
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (value, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
-    let [grain, a, b, c, d, figure, bit] = *rest.as_array::<ACTIVITY_TAIL_BYTES>()?;
+    let [figure, grain, a, b, c, d, negative, bit] = *rest.as_array::<ACTIVITY_TAIL_BYTES>()?;
     let grain = match grain {
         0 => Grain::Month,
         1 => Grain::Day,
@@ -90,10 +101,10 @@ fn decode_activity(bytes: &[u8]) -> Option<ActivityKey<'_>> {
         _ => return None,
     };
     let number = (u32::from_be_bytes([a, b, c, d]) ^ SIGN) as i32;
-    (bit < BITS_MAX).then_some(ActivityKey {
+    (bit < BITS_MAX && negative < 2).then_some(ActivityKey {
         series: Series { dimension: u16::from_be_bytes(*dimension), value },
         slice: Slice { grain, number },
-        figure: Figure { of: figure >> 1, is_negative: figure & 1 != 0 },
+        figure: Figure { of: figure, is_negative: negative == 1 },
         bit,
     })
 }

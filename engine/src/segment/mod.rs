@@ -57,7 +57,7 @@ pub enum Part<'a> {
     Activity(ActivityKey<'a>),
 }
 
-/// A bit of a figure: of whom, when, what.
+/// A bit of a figure: of whom, what, when. They sort by series, figure and slice, so that a window is a range of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ActivityKey<'a> {
     /// Which events are counted.
@@ -111,7 +111,7 @@ impl PartialOrd for Series<'_> {
 
 impl Ord for ActivityKey<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let rest = |key: &Self| (key.slice, key.figure, key.bit);
+        let rest = |key: &Self| (key.figure.of, key.slice, key.figure.is_negative, key.bit);
         self.series.cmp(&other.series).then_with(|| rest(self).cmp(&rest(other)))
     }
 }

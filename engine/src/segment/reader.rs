@@ -2,6 +2,7 @@
 
 use super::format::{self, ENTRY_BYTES, NUMBER_BYTES, POSTING_ALIGN, TRAILER_BYTES};
 use super::{Key, Part, Series};
+use crate::behavior::Slice as TimeSlice;
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
 use crate::ids::TagId;
@@ -237,6 +238,23 @@ impl Segment {
         self.entries_with(&format::series_prefix(fact, series))
     }
 
+    /// The places of the postings of one figure of a series in the slices `from..to`, which are of one length.
+    pub fn slice_entries(
+        &self,
+        fact: TagId,
+        series: Series<'_>,
+        figure: u8,
+        from: TimeSlice,
+        to: TimeSlice,
+    ) -> Range<usize> {
+        let first = |slice| {
+            let prefix = format::slice_prefix(fact, series, figure, slice);
+            self.first_entry(&|key| key < prefix.as_slice())
+        };
+        let from = first(from);
+        from..first(to).max(from)
+    }
+
     /// The places of the postings of all values of a fact's dimension.
     pub fn dimension_entries(&self, fact: TagId, dimension: u16) -> Range<usize> {
         self.entries_with(&format::dimension_prefix(fact, dimension))
@@ -244,16 +262,18 @@ impl Segment {
 
     /// The places of the keys that begin so.
     fn entries_with(&self, prefix: &[u8]) -> Range<usize> {
-        let first = |is_before: &dyn Fn(&[u8]) -> bool| {
-            let (mut low, mut high) = (0, self.entry_count());
-            while low < high {
-                let middle = low + (high - low) / 2;
-                if is_before(self.key_of(middle)) { low = middle + 1 } else { high = middle }
-            }
-            low
-        };
         let begin = |key: &[u8]| key[..prefix.len().min(key.len())].cmp(prefix);
-        first(&|key| begin(key).is_lt())..first(&|key| begin(key).is_le())
+        self.first_entry(&|key| begin(key).is_lt())..self.first_entry(&|key| begin(key).is_le())
+    }
+
+    /// The first entry whose key is not before something.
+    fn first_entry(&self, is_before: &dyn Fn(&[u8]) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.entry_count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_before(self.key_of(middle)) { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.

@@ -95,25 +95,35 @@ impl ActivityLog {
 
     /// Writes the postings of one series; its events come in order of slice and slot.
     fn seal_series(&self, out: &mut Output, fact: TagId, series: Series<'_>, order: &[u32], slices: &[TimeSlice]) {
-        for of_slice in order.chunk_by(|a, b| slices[*a as usize] == slices[*b as usize]) {
-            let slice = slices[of_slice[0] as usize];
-            for of in 0..=self.measure_count {
-                let sums: Vec<(Slot, i128)> = of_slice
-                    .chunk_by(|a, b| self.entries[*a as usize].slot == self.entries[*b as usize].slot)
-                    .map(|of_user| {
-                        let sum = of_user.iter().map(|at| self.figure(*at as usize, of)).sum();
-                        (self.entries[of_user[0] as usize].slot, sum)
-                    })
-                    .collect();
-                for is_negative in [false, true] {
-                    let part = |sum: i128| if (sum < 0) == is_negative { sum.unsigned_abs() } else { 0 };
-                    let counter = Counter::of(sums.iter().map(|(slot, sum)| (*slot, part(*sum))));
-                    let figure = Figure { of: of as u8, is_negative };
-                    for (bit, users) in counter.into_slices().into_iter().enumerate() {
-                        let key = ActivityKey { series, slice, figure, bit: bit as u8 };
-                        out.put_bitmap(fact, Part::Activity(key), 0, users);
-                    }
-                }
+        for of in 0..=self.measure_count {
+            for of_slice in order.chunk_by(|a, b| slices[*a as usize] == slices[*b as usize]) {
+                self.seal_figure(out, fact, (series, slices[of_slice[0] as usize], of), of_slice);
+            }
+        }
+    }
+
+    /// Writes the postings of one figure of a series in a slice; its events come in order of slot.
+    fn seal_figure(
+        &self,
+        out: &mut Output,
+        fact: TagId,
+        (series, slice, of): (Series<'_>, TimeSlice, usize),
+        events: &[u32],
+    ) {
+        let sums: Vec<(Slot, i128)> = events
+            .chunk_by(|a, b| self.entries[*a as usize].slot == self.entries[*b as usize].slot)
+            .map(|of_user| {
+                let sum = of_user.iter().map(|at| self.figure(*at as usize, of)).sum();
+                (self.entries[of_user[0] as usize].slot, sum)
+            })
+            .collect();
+        for is_negative in [false, true] {
+            let part = |sum: i128| if (sum < 0) == is_negative { sum.unsigned_abs() } else { 0 };
+            let counter = Counter::of(sums.iter().map(|(slot, sum)| (*slot, part(*sum))));
+            let figure = Figure { of: of as u8, is_negative };
+            for (bit, users) in counter.into_slices().into_iter().enumerate() {
+                let key = ActivityKey { series, slice, figure, bit: bit as u8 };
+                out.put_bitmap(fact, Part::Activity(key), 0, users);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A whole body: chunks in, batches out, errors by line.
 
 use super::error::{LineError, LineErrorKind};
+use super::events::EventDecoder;
 use super::lines::{Line, LineSplitter};
 use super::tags::TagDecoder;
 use super::user_list::UserListDecoder;
@@ -29,6 +30,8 @@ pub struct LineReport {
 pub enum LineDecoder {
     /// Lines of `POST /v1/tags`.
     Tags(TagDecoder),
+    /// Lines of `POST /v1/facts/{fact}`.
+    Events(EventDecoder),
     /// A list of users.
     UserList(UserListDecoder),
 }
@@ -38,6 +41,7 @@ impl LineDecoder {
     fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<bool, LineError> {
         match self {
             LineDecoder::Tags(decoder) => decoder.decode(line, batch).map(|()| true),
+            LineDecoder::Events(decoder) => decoder.decode(line, batch).map(|()| true),
             LineDecoder::UserList(decoder) => decoder.decode(line, batch),
         }
     }

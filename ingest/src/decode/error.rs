@@ -11,11 +11,15 @@ pub enum LineErrorKind {
     Key,
     /// The user id is missing, empty, too long, or neither a string nor an integer.
     UserId,
+    /// The event id is missing, empty, too long, or neither a string nor an integer.
+    EventId,
+    /// The event time is missing, no time, or cannot be.
+    EventTime,
     /// The catalog has no such tag.
     UnknownTag,
-    /// The tag's type does not allow this value or this action.
+    /// The type of the tag or column does not allow this value or this action.
     Type,
-    /// The value is of the right type but not one the tag can hold: overflow, too many digits, too long.
+    /// The value is of the right type but not one the tag or column can hold: overflow, too many digits, too long.
     Value,
     /// The line is longer than the limit.
     TooLong,

@@ -85,7 +85,7 @@ impl<'a> Json<'a> {
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
             Some(b'N' | b'I') => {
-                Err(self.error("NaN and infinity are not JSON").suggest("leave the tag out, or write null to unset it"))
+                Err(self.error("NaN and infinity are not JSON").suggest("leave it out, or write null"))
             }
             Some(b'\'') => Err(self.error("a string stands in double quotes, not in single ones")),
             Some(_) => Err(self.error("a value is expected here").suggest("text stands in double quotes")),
@@ -179,29 +179,46 @@ impl<'a> Json<'a> {
     where
         'a: 's,
     {
-        self.expect(b'"', "a string in double quotes is expected here")?;
-        let start = self.at;
-        if self.run_of_plain()? == b'"' {
-            let plain = &self.text[start..self.at];
+        let plain = self.begin_string()?;
+        if self.byte() == Some(b'"') {
             self.at += 1;
             return Ok(plain);
         }
         scratch.clear();
-        scratch.push_str(&self.text[start..self.at]);
-        loop {
-            self.escape(scratch)?;
-            let start = self.at;
-            let end = self.run_of_plain()?;
-            scratch.push_str(&self.text[start..self.at]);
-            if end == b'"' {
-                self.at += 1;
-                return Ok(scratch);
-            }
-        }
+        scratch.push_str(plain);
+        self.rest_of_string(scratch)?;
+        Ok(scratch)
     }
 
-    /// Moves to the next quote or backslash and answers which.
-    fn run_of_plain(&mut self) -> Result<u8, LineError> {
+    /// Appends a string to `out`.
+    pub(crate) fn push_string(&mut self, out: &mut String) -> Result<(), LineError> {
+        let plain = self.begin_string()?;
+        out.push_str(plain);
+        self.rest_of_string(out)
+    }
+
+    /// The text up to the first escape, or to the closing quote.
+    fn begin_string(&mut self) -> Result<&'a str, LineError> {
+        self.expect(b'"', "a string in double quotes is expected here")?;
+        let start = self.at;
+        self.run_of_plain()?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Appends what follows from an escape on, or nothing at the closing quote.
+    fn rest_of_string(&mut self, out: &mut String) -> Result<(), LineError> {
+        while self.byte() != Some(b'"') {
+            self.escape(out)?;
+            let start = self.at;
+            self.run_of_plain()?;
+            out.push_str(&self.text[start..self.at]);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Moves to the next quote or backslash.
+    fn run_of_plain(&mut self) -> Result<(), LineError> {
         let bytes = self.text.as_bytes();
         let stop = bytes[self.at..].iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
         let Some(stop) = stop else {
@@ -210,7 +227,7 @@ impl<'a> Json<'a> {
         };
         self.at += stop;
         match bytes[self.at] {
-            byte @ (b'"' | b'\\') => Ok(byte),
+            b'"' | b'\\' => Ok(()),
             byte => Err(self.error(format!("control character {byte:#04x} in a string")).suggest("escape it: \\u00..")),
         }
     }
@@ -320,6 +337,14 @@ impl<'a> Json<'a> {
             Some(_) => Err(self.error(format!("`,` or `{}` is expected here", char::from(close)))),
             None => Err(self.cut_off()),
         }
+    }
+
+    /// Any value, checked, as written.
+    pub(crate) fn verbatim(&mut self, scratch: &mut String) -> Result<&'a str, LineError> {
+        self.peek();
+        let start = self.at;
+        self.skip(scratch)?;
+        Ok(&self.text[start..self.at])
     }
 
     /// Checks and passes over any value.

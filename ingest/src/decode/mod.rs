@@ -1,16 +1,17 @@
-//! Text to tag updates: the body of `POST /v1/tags`, and lists of user ids.
+//! Text to updates: the bodies of `POST /v1/tags` and `POST /v1/facts/{fact}`, and lists of user ids.
 //!
 //! A body comes in chunks; [`lines::LineSplitter`] cuts it into lines and skips an over-long one without keeping it;
-//! [`tags::TagDecoder`] turns a line into changes of one user, all of the line or nothing; [`body::BodyReader`] puts
-//! both together, counts, and keeps the first errors by line number.
+//! [`tags::TagDecoder`] turns a line into changes of one user and [`events::EventDecoder`] into one event, all of the
+//! line or nothing; [`body::BodyReader`] puts both together, counts, and keeps the first errors by line number.
 //!
 //! * [`lines`]: chunks to lines.
 //! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
-//! * [`value`]: text to the 64 bits of a number tag, exactly.
+//! * [`value`]: text to the 64 bits of a number tag or column, exactly.
 //! * [`error`]: why a line is refused.
 
 pub mod body;
 pub mod error;
+pub mod events;
 pub mod lines;
 pub mod tags;
 pub mod user_list;
@@ -20,6 +21,7 @@ pub(crate) mod json;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};
+pub use events::EventDecoder;
 pub use lines::{LINE_BYTES_MAX, Line, LineSplitter};
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};

@@ -173,18 +173,36 @@ pub(crate) fn utf8(line: &[u8]) -> Result<&str, LineError> {
 
 /// Reads a user id into `out`.
 pub(crate) fn read_user_id(json: &mut Json<'_>, scratch: &mut String, out: &mut String) -> Result<(), LineError> {
+    read_id(json, ("user_id", LineErrorKind::UserId), check_user_id, scratch, out)
+}
+
+/// Reads an id, a string or an integer, into `out`; `check` refuses strings that cannot be.
+pub(crate) fn read_id(
+    json: &mut Json<'_>,
+    (field, error_kind): (&str, LineErrorKind),
+    check: impl Fn(&[u8]) -> Result<(), LineError>,
+    scratch: &mut String,
+    out: &mut String,
+) -> Result<(), LineError> {
     out.clear();
     let kind = json.kind()?;
     let at = json.position();
     match kind {
         Kind::String => {
             let id = json.string(scratch)?;
-            check_user_id(id.as_bytes()).map_err(|error| error.at(at))?;
+            check(id.as_bytes()).map_err(|error| error.at(at))?;
             out.push_str(id);
         }
-        Kind::Number => push_integer_id(json.number()?, out).map_err(|error| error.at(at))?,
+        Kind::Number => {
+            let text = json.number()?;
+            let Some(id) = integer_id(text) else {
+                let message = format!("`{field}`: {} is not an integer of 64 bits", shown(text));
+                return Err(LineError::new(error_kind, message).at(at).suggest("write other ids as strings"));
+            };
+            out.push_str(id);
+        }
         kind => {
-            return Err(LineError::new(LineErrorKind::UserId, format!("`user_id` cannot be {}", kind.noun()))
+            return Err(LineError::new(error_kind, format!("`{field}` cannot be {}", kind.noun()))
                 .at(at)
                 .suggest("write a string or an integer"));
         }
@@ -192,18 +210,11 @@ pub(crate) fn read_user_id(json: &mut Json<'_>, scratch: &mut String, out: &mut 
     Ok(())
 }
 
-fn push_integer_id(text: &str, out: &mut String) -> Result<(), LineError> {
+/// The decimal text of an integer of 64 bits.
+fn integer_id(text: &str) -> Option<&str> {
     let canonical = if text == "-0" { "0" } else { text };
     let fits = canonical.parse::<i64>().is_ok() || canonical.parse::<u64>().is_ok();
-    if !fits {
-        return Err(LineError::new(
-            LineErrorKind::UserId,
-            format!("`user_id`: {} is not an integer of 64 bits", shown(text)),
-        )
-        .suggest("write other ids as strings"));
-    }
-    out.push_str(canonical);
-    Ok(())
+    fits.then_some(canonical)
 }
 
 /// Whether bytes can be a user id.
@@ -256,7 +267,7 @@ fn unknown_key(key: &str, tags: &HashMap<String, KnownTag>) -> LineError {
     }
 }
 
-fn twice(what: &str, at: usize) -> LineError {
+pub(crate) fn twice(what: &str, at: usize) -> LineError {
     LineError::new(LineErrorKind::Key, format!("`{what}` is given twice")).at(at).suggest("keep one of them")
 }
 
@@ -456,6 +467,7 @@ mod tests {
                     Change::Flag(value) => format!(" {name}={value}"),
                     Change::Add(value) => format!(" {name}+{value}"),
                     Change::Remove(value) => format!(" {name}-{value}"),
+                    Change::Event(_) => panic!("a tag decoder makes no events"),
                 };
             }
         }
@@ -529,7 +541,7 @@ mod tests {
         );
         check(
             r#"{"user_id":"u","set":{"age":NaN}}"#,
-            "Syntax: NaN and infinity are not JSON (column 29); leave the tag out, or write null to unset it",
+            "Syntax: NaN and infinity are not JSON (column 29); leave it out, or write null",
         );
         check(
             r#"{"user_id":"u","set":{"gender":1}}"#,

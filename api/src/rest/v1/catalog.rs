@@ -1,10 +1,11 @@
-//! `PUT` and `GET /v1/catalog`: which tags there are.
+//! `PUT` and `GET /v1/catalog`: which tags and facts there are.
 //!
-//! A put brings the catalog to what the document says. New tags are declared; a tag that is missing from the document
-//! would be dropped with all its data, so that is refused unless asked for; a type never changes. Everything that is
-//! wrong is told at once, and nothing is changed unless everything is right.
+//! A put brings the catalog to what the document says. New tags and facts are declared; one that is missing from the
+//! document would be dropped with all its data, so that is refused unless asked for; a type never changes, a fact gains
+//! columns. Everything that is wrong is told at once, and nothing is changed unless everything is right.
 
 use super::expression::Where;
+use super::fact_declaration::{FactDeclaration, difference, summary};
 use super::profile::type_name;
 use crate::error::{Failure, Item, Kind, escape_pointer};
 use crate::rest::body::{JsonBody, Parameters};
@@ -17,21 +18,22 @@ use engine::catalog::{Catalog, SCALE_MAX, TagType, Unit};
 use engine::store::{Audience, Definition, Snapshot, Store};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::marker::PhantomData;
 
 /// A catalog, as `catalog.yaml` and REST write it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"tags": {"gender": {"type": "enum"}, "age": {"type": "number"}, "interest": {"type": "set"}}}))]
+#[schema(example = json!({"tags": {"gender": {"type": "enum"}, "age": {"type": "number"}, "interest": {"type": "set"}},
+    "facts": {"purchase": {"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
+        "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days"}}}))]
 pub struct CatalogDocument {
     /// The tags by name.
-    #[serde(default, deserialize_with = "each_key_once")]
+    #[serde(default, deserialize_with = "declarations")]
     pub tags: BTreeMap<String, TagDeclaration>,
-    /// Event types. Not available yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub facts: Option<serde_json::Value>,
+    /// Event types by name.
+    #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, FactDeclaration>,
     /// Vector spaces. Not available yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -86,7 +88,7 @@ pub struct PutParameters {
     /// Only tell what would change.
     #[serde(default)]
     pub dry_run: bool,
-    /// Drop tags that the document does not have, with all their data.
+    /// Drop tags and facts that the document does not have, with all their data.
     #[serde(default)]
     pub allow_drop: bool,
 }
@@ -100,66 +102,84 @@ pub struct PutAnswer {
     pub applied: bool,
     /// The tags as they are afterwards.
     pub tags: BTreeMap<String, TagDeclaration>,
+    /// The facts as they are afterwards.
+    #[serde(default)]
+    pub facts: BTreeMap<String, FactDeclaration>,
     /// Number of the view that shows the catalog.
     pub epoch: u64,
 }
 
-/// One difference.
+/// One difference, of a tag or of a fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
-    /// `add` or `drop`.
+    /// `add`, `alter` or `drop`.
     pub change: ChangeKind,
     /// The tag.
-    pub tag: String,
-    /// Its type, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The fact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact: Option<String>,
+    /// The tag's type, or what the fact is or how it is altered; for people.
     pub r#type: String,
 }
 
-/// What happens to a tag.
+/// What happens to a tag or a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It is declared.
     Add,
+    /// A fact gains columns, or keeps its events for another time.
+    Alter,
     /// It goes, with all its data.
     Drop,
 }
 
-/// A map in which no key may come twice.
-fn each_key_once<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+fn declarations<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, V>, D::Error> {
-    struct Once<V>(PhantomData<V>);
+    let declared = each_key_once(deserializer, "an object with a declaration for each name")?;
+    Ok(declared.into_iter().collect())
+}
+
+/// A map in which no key may come twice, in the order it is written.
+pub(super) fn each_key_once<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<Vec<(String, V)>, D::Error> {
+    struct Once<V>(&'static str, PhantomData<V>);
     impl<'de, V: Deserialize<'de>> Visitor<'de> for Once<V> {
-        type Value = BTreeMap<String, V>;
+        type Value = Vec<(String, V)>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object with a declaration for each tag")
+            f.write_str(self.0)
         }
 
         fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-            let mut declared = BTreeMap::new();
+            let (mut declared, mut names) = (Vec::new(), HashSet::new());
             while let Some((name, declaration)) = map.next_entry::<String, V>()? {
-                if declared.contains_key(&name) {
+                if !names.insert(name.clone()) {
                     return Err(serde::de::Error::custom(format!("`{name}` is declared twice")));
                 }
-                declared.insert(name, declaration);
+                declared.push((name, declaration));
             }
             Ok(declared)
         }
     }
-    deserializer.deserialize_map(Once(PhantomData))
+    deserializer.deserialize_map(Once(expected, PhantomData))
 }
 
 impl CatalogDocument {
     /// The document that says what a catalog is.
     pub fn of(catalog: &Catalog) -> CatalogDocument {
         let tags = catalog.tags().map(|(name, tag)| (name.to_owned(), TagDeclaration::of(tag.tag_type)));
-        CatalogDocument { tags: tags.collect(), ..CatalogDocument::default() }
+        let facts = catalog.facts().map(|(name, fact)| (name.to_owned(), FactDeclaration::of(fact)));
+        CatalogDocument { tags: tags.collect(), facts: facts.collect(), ..CatalogDocument::default() }
     }
 
     fn later(&self) -> Option<Failure> {
-        let parts = [("facts", &self.facts), ("spaces", &self.spaces), ("sources", &self.sources)];
+        let parts = [("spaces", &self.spaces), ("sources", &self.sources)];
         let is_said = |value: &Option<serde_json::Value>| match value {
             None | Some(serde_json::Value::Null) => false,
             Some(serde_json::Value::Object(entries)) => !entries.is_empty(),
@@ -221,25 +241,11 @@ pub fn plan(snapshot: &Snapshot, document: &CatalogDocument, allow_drop: bool) -
         return Err(failure);
     }
     let mut plan = Plan { catalog: snapshot.catalog().clone(), changes: Vec::new() };
-    let mut wrong = Vec::new();
-    for (name, declaration) in &document.tags {
-        match declare(&mut plan.catalog, name, *declaration) {
-            Ok(None) => {}
-            Ok(Some(tag_type)) => plan.changes.push(change(ChangeKind::Add, name, tag_type)),
-            Err(failure) => wrong.push(failure),
-        }
-    }
-    for (name, tag) in snapshot.catalog().tags() {
-        if document.tags.contains_key(name) {
-            continue;
-        }
-        if !allow_drop {
-            let detail = format!("tag `{name}` is not in the new catalog: dropping it would lose its data");
-            wrong.push(Failure::new(Kind::UnsafeChange, detail).at(format!("/tags/{}", escape_pointer(name))));
-            continue;
-        }
-        plan.catalog.drop_tag(name);
-        plan.changes.push(change(ChangeKind::Drop, name, tag.tag_type));
+    let mut wrong = plan.declare(document);
+    if allow_drop {
+        plan.drop_others(document);
+    } else {
+        wrong.extend(losses(&plan.catalog, document));
     }
     if wrong.is_empty() {
         wrong = broken_audiences(snapshot, &plan.catalog);
@@ -250,8 +256,60 @@ pub fn plan(snapshot: &Snapshot, document: &CatalogDocument, allow_drop: bool) -
     }
 }
 
-fn change(change: ChangeKind, name: &str, tag_type: TagType) -> Change {
-    Change { change, tag: name.to_owned(), r#type: tag_type.to_string() }
+impl Plan {
+    /// Takes in what the document declares; answers what is wrong with it.
+    fn declare(&mut self, document: &CatalogDocument) -> Vec<Failure> {
+        let mut wrong = Vec::new();
+        for (name, declaration) in &document.tags {
+            match declare(&mut self.catalog, name, *declaration) {
+                Ok(None) => {}
+                Ok(Some(tag_type)) => self.changes.push(Change::of_tag(ChangeKind::Add, name, tag_type)),
+                Err(failure) => wrong.push(failure),
+            }
+        }
+        for (name, declaration) in &document.facts {
+            match declare_fact(&mut self.catalog, name, declaration) {
+                Ok(change) => self.changes.extend(change),
+                Err(failure) => wrong.push(failure),
+            }
+        }
+        wrong
+    }
+
+    fn drop_others(&mut self, document: &CatalogDocument) {
+        let tags: Vec<String> = self.catalog.tags().map(|(name, _)| name.to_owned()).collect();
+        for name in tags.into_iter().filter(|name| !document.tags.contains_key(name)) {
+            let dropped = self.catalog.drop_tag(&name);
+            self.changes.extend(dropped.map(|tag| Change::of_tag(ChangeKind::Drop, &name, tag.tag_type)));
+        }
+        let facts: Vec<String> = self.catalog.facts().map(|(name, _)| name.to_owned()).collect();
+        for name in facts.into_iter().filter(|name| !document.facts.contains_key(name)) {
+            let dropped = self.catalog.drop_fact(&name);
+            self.changes.extend(dropped.map(|fact| Change::of_fact(ChangeKind::Drop, &name, summary(&fact))));
+        }
+    }
+}
+
+/// What the catalog has and the document does not.
+fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
+    let tags = catalog.tags().map(|(name, _)| ("tag", name)).filter(|(_, name)| !document.tags.contains_key(*name));
+    let facts = catalog.facts().map(|(name, _)| ("fact", name));
+    let facts = facts.filter(|(_, name)| !document.facts.contains_key(*name));
+    let loss = |(what, name): (&str, &str)| {
+        let detail = format!("{what} `{name}` is not in the new catalog: dropping it would lose its data");
+        Failure::new(Kind::UnsafeChange, detail).at(format!("/{what}s/{}", escape_pointer(name)))
+    };
+    tags.chain(facts).map(loss).collect()
+}
+
+impl Change {
+    fn of_tag(change: ChangeKind, name: &str, tag_type: TagType) -> Change {
+        Change { change, tag: Some(name.to_owned()), fact: None, r#type: tag_type.to_string() }
+    }
+
+    fn of_fact(change: ChangeKind, name: &str, what: String) -> Change {
+        Change { change, tag: None, fact: Some(name.to_owned()), r#type: what }
+    }
 }
 
 /// The type if the tag is new.
@@ -263,6 +321,26 @@ fn declare(catalog: &mut Catalog, name: &str, declaration: TagDeclaration) -> Re
     let is_new = catalog.tag(name).is_none();
     catalog.declare(name, tag_type)?;
     Ok(is_new.then_some(tag_type))
+}
+
+/// What changes if the fact is new or becomes another.
+fn declare_fact(catalog: &mut Catalog, name: &str, declaration: &FactDeclaration) -> Result<Option<Change>, Failure> {
+    let at = |failure: Failure| failure.at(format!("/facts/{}", escape_pointer(name)));
+    let wanted =
+        declaration.fact().map_err(|why| at(Failure::new(Kind::InvalidCatalog, format!("fact `{name}`: {why}"))))?;
+    let before = catalog.fact(name).cloned();
+    if let Err(error) = catalog.declare_fact(name, wanted.clone()) {
+        let failure = at(error.into());
+        // What could be declared anew is only not what the fact can become.
+        let is_change = before.is_some() && Catalog::default().declare_fact(name, wanted).is_ok();
+        return Err(if is_change { Failure { kind: Kind::UnsafeChange, ..failure } } else { failure });
+    }
+    let Some(after) = catalog.fact(name) else { return Ok(None) };
+    Ok(match before {
+        None => Some(Change::of_fact(ChangeKind::Add, name, summary(after))),
+        Some(before) if before == *after => None,
+        Some(before) => Some(Change::of_fact(ChangeKind::Alter, name, difference(&before, after))),
+    })
 }
 
 /// Audiences that mean something now and would not with the new catalog.
@@ -297,7 +375,7 @@ fn all_wrong(mut wrong: Vec<Failure>) -> Option<Failure> {
 fn advise(failure: Failure) -> Failure {
     let is_drop = failure.kind == Kind::UnsafeChange && failure.detail.contains("not in the new catalog");
     if is_drop {
-        failure.suggest("keep the tag in the document, or allow it with allow_drop=true (beluga apply --allow-drop)")
+        failure.suggest("keep it in the document, or allow it with allow_drop=true (beluga apply --allow-drop)")
     } else {
         failure
     }
@@ -317,15 +395,11 @@ pub fn apply(store: &Store, document: &CatalogDocument, parameters: PutParameter
         store.put_catalog(plan.catalog.clone())?;
         epoch = store.publish()?;
     }
-    Ok(PutAnswer {
-        changes: plan.changes,
-        applied: !parameters.dry_run,
-        tags: CatalogDocument::of(&plan.catalog).tags,
-        epoch: epoch.0,
-    })
+    let CatalogDocument { tags, facts, .. } = CatalogDocument::of(&plan.catalog);
+    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, epoch: epoch.0 })
 }
 
-/// The tags there are.
+/// The tags and facts there are.
 #[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
     responses((status = 200, body = CatalogDocument)))]
 pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {
@@ -334,7 +408,8 @@ pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<Catalo
 
 /// Brings the catalog to what the document says.
 ///
-/// A tag's type never changes, and a tag with data is dropped only with `allow_drop`.
+/// A tag's type never changes, a fact gains columns and keeps those it has, and what has data is dropped only with
+/// `allow_drop`.
 #[utoipa::path(put, path = "/v1/catalog", operation_id = "put_catalog", tag = "data", params(PutParameters),
     request_body = CatalogDocument, responses((status = 200, body = PutAnswer)))]
 pub(in crate::rest) async fn put(

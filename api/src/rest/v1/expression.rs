@@ -8,7 +8,9 @@ use engine::audience::parse::parse;
 use engine::audience::predicate::Predicate;
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Tag};
+use engine::clock::Clock;
 use engine::store::{Audience, Snapshot};
+use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -26,7 +28,7 @@ impl utoipa::PartialSchema for Where {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
         use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
         let text = ObjectBuilder::new().schema_type(Type::String).description(Some(
-            "The audience language: a SQL boolean expression over tags, such as `gender = 'f' AND age BETWEEN 25 AND 34`",
+            "The audience language: a SQL boolean expression over tags and what users did, such as `gender = 'f' AND age BETWEEN 25 AND 34 AND did('purchase', count >= 2, within => '30 days')`",
         ));
         let tree = ObjectBuilder::new().schema_type(Type::Object).description(Some("The same as a JSON tree"));
         OneOfBuilder::new().item(text).item(tree).into()
@@ -70,7 +72,8 @@ impl Where {
         pointer: &str,
     ) -> Result<Bound, Failure> {
         let expr = self.parse(pointer)?;
-        let predicate = bind(&expr, catalog, audiences).map_err(|error| Failure::from(error).at(pointer))?;
+        let bound = bind(&expr, catalog, audiences, SystemClock.now());
+        let predicate = bound.map_err(|error| Failure::from(error).at(pointer))?;
         Ok(Bound { text: expr.to_string(), predicate })
     }
 

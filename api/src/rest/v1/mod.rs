@@ -9,6 +9,8 @@ pub mod count;
 pub mod explain;
 pub mod export;
 pub mod expression;
+pub mod fact_declaration;
+pub mod facts;
 pub mod members;
 pub mod number;
 pub mod overlap;

@@ -1,29 +1,15 @@
 //! `POST /v1/tags`: updates of users' tags, a line a user.
 
-use super::upload::{self, IdempotencyKey, UploadAnswer};
-use crate::error::{Failure, Kind};
+use super::upload::{self, UploadAnswer, WriteParameters};
 use crate::rest::body::Parameters;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use ingest::decode::TagDecoder;
 use ingest::decode::body::LineDecoder;
-use serde::Deserialize;
-use std::sync::Arc;
-
-/// How to write.
-#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::rest) struct WriteParameters {
-    /// Answer only once queries see the updates (they do within a second anyway).
-    #[serde(default)]
-    visible: bool,
-}
 
 /// Updates users' tags.
 ///
@@ -41,30 +27,8 @@ pub(in crate::rest) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<UploadAnswer> {
-    refuse_other_formats(&headers)?;
-    let key = IdempotencyKey::of(&state, &headers, "tags")?;
+    let suggestion = "send application/x-ndjson, a JSON object a line; files go through beluga backfill";
+    upload::refuse_other_formats(&headers, "updates", suggestion)?;
     let decoder = LineDecoder::Tags(TagDecoder::new(state.snapshot()?.catalog()));
-    let mut answer = upload::receive(&state, body, decoder, key).await?;
-    if parameters.visible {
-        let store = Arc::clone(state.store()?);
-        answer.epoch = Some(limits::blocking(move || Ok(store.publish()?.0)).await?);
-    }
-    Ok(Json(answer))
-}
-
-/// A body that says to be something else than text is refused before it is read; anything else is taken for NDJSON.
-fn refuse_other_formats(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return Ok(());
-    };
-    let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let others =
-        ["text/csv", "multipart/form-data", "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"];
-    if others.contains(&name.as_str()) {
-        let failure = Failure::new(Kind::UnsupportedMedia, format!("updates are NDJSON, not `{name}`"));
-        return Err(
-            failure.suggest("send application/x-ndjson, a JSON object a line; files go through beluga backfill")
-        );
-    }
-    Ok(())
+    upload::answer(&state, "tags", parameters, &headers, body, decoder).await.map(Json)
 }

@@ -10,7 +10,7 @@ use crate::rest::body::body_failure;
 use crate::rest::limits;
 use crate::state::{AppState, KeyInUse};
 use axum::body::{Body, Bytes};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use engine::ids::Lsn;
 use engine::store::{Once, Store};
 use engine::update::UpdateBatch;
@@ -107,6 +107,55 @@ impl IdempotencyKey {
         let key = xxh3_128(&[self.hash.to_le_bytes().as_slice(), &number.to_le_bytes()].concat());
         Once { key, digest, now_seconds: self.now_seconds, remember_seconds: self.remember_seconds }
     }
+}
+
+/// How to write.
+#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::rest) struct WriteParameters {
+    /// Answer only once queries see the updates (they do within a second anyway).
+    #[serde(default)]
+    visible: bool,
+}
+
+/// Refuses a body that says to be something else than text before it is read; anything else is taken for NDJSON.
+///
+/// # Errors
+/// [`Kind::UnsupportedMedia`].
+pub(in crate::rest) fn refuse_other_formats(headers: &HeaderMap, what: &str, suggestion: &str) -> Result<(), Failure> {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return Ok(());
+    };
+    let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let others =
+        ["text/csv", "multipart/form-data", "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"];
+    if others.contains(&name.as_str()) {
+        let failure = Failure::new(Kind::UnsupportedMedia, format!("{what} are NDJSON, not `{name}`"));
+        return Err(failure.suggest(suggestion));
+    }
+    Ok(())
+}
+
+/// Takes the records of a request; `scope` tells its kind apart from others with the same idempotency key.
+///
+/// # Errors
+/// As [`IdempotencyKey::of`] and [`receive`].
+pub(in crate::rest) async fn answer(
+    state: &AppState,
+    scope: &str,
+    parameters: WriteParameters,
+    headers: &HeaderMap,
+    body: Body,
+    decoder: LineDecoder,
+) -> Result<UploadAnswer, Failure> {
+    let key = IdempotencyKey::of(state, headers, scope)?;
+    let mut answer = receive(state, body, decoder, key).await?;
+    if parameters.visible {
+        let store = Arc::clone(state.store()?);
+        answer.epoch = Some(limits::blocking(move || Ok(store.publish()?.0)).await?);
+    }
+    Ok(answer)
 }
 
 /// Reads a body to its end; what is answered is on disk.

@@ -11,7 +11,7 @@ use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::program::{SumOf, Term};
 use crate::catalog::{Catalog, Fact};
 use crate::error::ReadError;
-use crate::segment::merge::{activity_keys, dimension_series};
+use crate::segment::merge::{dimension_series, keys_within};
 use crate::segment::{ActivityKey, Segment, Series};
 use std::sync::Arc;
 
@@ -37,17 +37,16 @@ pub(super) fn estimate(segment: &Segment, did: &Did) -> u64 {
 fn postings<'s>(segment: &'s Segment, did: &Did) -> Vec<(usize, ActivityKey<'s>)> {
     let mut found = Vec::new();
     let mut take = |series: Series<'_>| {
-        // Months come before days and hours.
-        let mut summed = Vec::new();
-        for (entry, key) in activity_keys(segment, did.fact, series) {
-            let is_summed = key.slice.grain != Grain::Month && summed.contains(&key.slice.month());
-            if key.figure.of != did.figure || !did.window.covers(key.slice.hours()) || is_summed {
-                continue;
-            }
-            if key.slice.grain == Grain::Month && summed.last() != Some(&key.slice.number) {
+        let within = |grain| keys_within(segment, (did.fact, series, did.figure), grain, did.window);
+        let mut summed: Vec<i32> = Vec::new();
+        for (entry, key) in within(Grain::Month) {
+            if summed.last() != Some(&key.slice.number) {
                 summed.push(key.slice.number);
             }
             found.push((entry, key));
+        }
+        for grain in [Grain::Day, Grain::Hour] {
+            found.extend(within(grain).filter(|(_, key)| summed.binary_search(&key.slice.month()).is_err()));
         }
     };
     match &did.of {

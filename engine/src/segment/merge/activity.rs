@@ -5,7 +5,7 @@
 //! speaks of this segment alone, so that it is right whatever other segments hold.
 
 use super::MergeError;
-use crate::behavior::{Grain, Slice as TimeSlice};
+use crate::behavior::{Grain, Slice as TimeSlice, Window};
 use crate::bitmap::counter::Counter;
 use crate::ids::TagId;
 use crate::segment::{ActivityKey, Figure, Key, Part, Segment, SegmentWriter, Series};
@@ -47,7 +47,7 @@ struct Source {
 }
 
 /// The postings that become a slice's figure (of both signs).
-type Sources = BTreeMap<(TimeSlice, u8), Vec<(bool, Source)>>;
+type Sources = BTreeMap<(u8, TimeSlice), Vec<(bool, Source)>>;
 
 /// Merges `inputs`.
 pub(super) fn merge(
@@ -59,7 +59,7 @@ pub(super) fn merge(
     let series: BTreeSet<Series<'_>> = inputs.iter().flat_map(|input| series_of(input, fact)).collect();
     for series in series {
         let sources = sources(inputs, fact, series, rules);
-        for ((slice, of), sources) in sources {
+        for ((of, slice), sources) in sources {
             let target = Target { fact, series, slice, of };
             target.write(inputs, &sources, writer)?;
         }
@@ -90,21 +90,38 @@ fn series_within(segment: &Segment, fact: TagId, entries: Range<usize>) -> Vec<S
 }
 
 /// The activity keys of a series, with their places.
-pub(crate) fn activity_keys<'s>(
+fn activity_keys<'s>(
     segment: &'s Segment,
     fact: TagId,
     series: Series<'_>,
 ) -> impl Iterator<Item = (usize, ActivityKey<'s>)> + use<'s> {
-    segment.series_entries(fact, series).filter_map(|entry| match segment.key_at(entry).part {
+    segment.series_entries(fact, series).filter_map(|entry| activity_key(segment, entry))
+}
+
+/// The activity keys of one figure of a series within a window that whole slices of this length make up.
+pub(crate) fn keys_within<'s>(
+    segment: &'s Segment,
+    (fact, series, figure): (TagId, Series<'_>, u8),
+    grain: Grain,
+    window: Window,
+) -> impl Iterator<Item = (usize, ActivityKey<'s>)> + use<'s> {
+    let slices = window.slices(grain);
+    let slice = |number| TimeSlice { grain, number };
+    let entries = segment.slice_entries(fact, series, figure, slice(slices.start), slice(slices.end));
+    entries.filter_map(|entry| activity_key(segment, entry))
+}
+
+fn activity_key(segment: &Segment, entry: usize) -> Option<(usize, ActivityKey<'_>)> {
+    match segment.key_at(entry).part {
         Part::Activity(key) => Some((entry, key)),
         _ => None,
-    })
+    }
 }
 
 fn sources(inputs: &[Arc<Segment>], fact: TagId, series: Series<'_>, rules: ActivityRules) -> Sources {
     let mut sources = Sources::new();
     for (input, segment) in inputs.iter().enumerate() {
-        // Sums that this input has already; they come before their days.
+        // Sums that this input has already, by figure; they come before their days.
         let mut summed = BTreeSet::new();
         for (entry, key) in activity_keys(segment, fact, series) {
             let kept = key.slice.kept_as(rules.now_hour);
@@ -114,14 +131,14 @@ fn sources(inputs: &[Arc<Segment>], fact: TagId, series: Series<'_>, rules: Acti
             let source = |slice| {
                 (key.figure.is_negative, Source { input, entry, bit: key.bit, is_same_slice: slice == key.slice })
             };
-            let mut add = |slice: TimeSlice| sources.entry((slice, key.figure.of)).or_default().push(source(slice));
+            let mut add = |slice: TimeSlice| sources.entry((key.figure.of, slice)).or_default().push(source(slice));
             let month = TimeSlice { grain: Grain::Month, number: kept.month() };
             if kept.grain == Grain::Month {
-                summed.insert(month);
+                summed.insert((key.figure.of, month));
             } else {
                 add(kept);
             }
-            let is_new = kept.grain == Grain::Month || !summed.contains(&month);
+            let is_new = kept.grain == Grain::Month || !summed.contains(&(key.figure.of, month));
             if is_new && rules.is_summed(month.number) {
                 add(month);
             }
@@ -133,12 +150,12 @@ fn sources(inputs: &[Arc<Segment>], fact: TagId, series: Series<'_>, rules: Acti
 
 /// A sum of one slice would say the same twice.
 fn keep_useful_months(sources: &mut Sources) {
-    let mut slices: BTreeMap<i32, BTreeSet<TimeSlice>> = BTreeMap::new();
-    for (slice, _) in sources.keys().filter(|(slice, _)| slice.grain != Grain::Month) {
-        slices.entry(slice.month()).or_default().insert(*slice);
+    let mut slices: BTreeMap<(u8, i32), u32> = BTreeMap::new();
+    for (of, slice) in sources.keys().filter(|(_, slice)| slice.grain != Grain::Month) {
+        *slices.entry((*of, slice.month())).or_default() += 1;
     }
-    let several = |month: i32| slices.get(&month).is_some_and(|slices| slices.len() > 1);
-    sources.retain(|(slice, _), _| slice.grain != Grain::Month || several(slice.number));
+    let several = |month: (u8, i32)| slices.get(&month).is_some_and(|slices| *slices > 1);
+    sources.retain(|(of, slice), _| slice.grain != Grain::Month || several((*of, slice.number)));
 }
 
 /// A figure of a slice in the output.

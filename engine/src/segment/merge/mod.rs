@@ -6,7 +6,7 @@
 mod activity;
 
 pub use activity::ActivityRules;
-pub(crate) use activity::{activity_keys, dimension_series};
+pub(crate) use activity::{dimension_series, keys_within};
 
 use super::{Key, Part, Segment, SegmentWriter};
 use crate::bitmap::bsi::{Encoded, NumberView};

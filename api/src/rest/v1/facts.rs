@@ -1,0 +1,60 @@
+//! `POST /v1/facts/{fact}`: events, a line an event.
+
+use super::upload::{self, UploadAnswer, WriteParameters};
+use crate::error::{Failure, Kind};
+use crate::rest::body::Parameters;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use engine::audience::suggest::closest;
+use engine::catalog::{Catalog, Fact};
+use engine::clock::Clock;
+use ingest::clock::SystemClock;
+use ingest::decode::EventDecoder;
+use ingest::decode::body::LineDecoder;
+
+/// Takes events of a fact.
+///
+/// The body is NDJSON of any length, also with `Content-Encoding: gzip`; a line an event:
+/// `{"user_id":"u1","ts":"2026-11-20T10:00:00Z","category":"shoes","amount":12.50}`. `ts` is an RFC 3339 time or
+/// milliseconds since 1970; columns stand by their names, a missing one is NULL, and fields that are not declared are
+/// kept as they are. If the fact has `deduplicate`, `event_id` names the event, and `"retract": true` takes it back.
+/// A line is taken whole or refused whole; refused lines do not stop the others. What is answered is on disk. With an
+/// `Idempotency-Key` header, the same key and body again changes nothing, also when the first attempt broke off.
+#[utoipa::path(post, path = "/v1/facts/{fact}", operation_id = "post_events", tag = "data",
+    params(("fact" = String, Path, description = "The fact's name"), WriteParameters,
+        ("Idempotency-Key" = Option<String>, Header, description = "Of the sender's choice; remembered for a day")),
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses((status = 200, body = UploadAnswer)))]
+pub(in crate::rest) async fn post(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+    Parameters(parameters): Parameters<WriteParameters>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<UploadAnswer> {
+    upload::refuse_other_formats(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
+    let decoder = {
+        let snapshot = state.snapshot()?;
+        EventDecoder::new(fact(snapshot.catalog(), &name)?, SystemClock.now())
+    };
+    let scope = format!("facts/{name}");
+    upload::answer(&state, &scope, parameters, &headers, body, LineDecoder::Events(decoder)).await.map(Json)
+}
+
+/// The fact of a name.
+///
+/// # Errors
+/// [`Kind::NotFound`] with the nearest name.
+fn fact<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Fact, Failure> {
+    catalog.fact(name).ok_or_else(|| {
+        let failure = Failure::new(Kind::NotFound, format!("there is no fact `{name}`"));
+        match closest(name, catalog.facts().map(|(known, _)| known)) {
+            Some(near) => failure.suggest(format!("did you mean `{near}`?")),
+            None => failure.suggest("declare it in the catalog first; GET /v1/catalog lists the facts"),
+        }
+    })
+}
