@@ -87,7 +87,7 @@ fuzz_target!(|bytes: &[u8]| {
     let catalog = catalog();
     let decoders = [
         LineDecoder::Tags(TagDecoder::new(&catalog)),
-        LineDecoder::Events(EventDecoder::new(&fact(), NOW)),
+        LineDecoder::Events(Box::new(EventDecoder::new(&fact(), NOW))),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Text, "list")),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Csv, "list")),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Ndjson, "list")),
