@@ -6,7 +6,9 @@
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
 use engine::ids::TagId;
 use engine::update::UpdateBatch;
-use ingest::decode::{BodyReader, EventDecoder, LineDecoder, LineError, LineReport, TagDecoder, UserListDecoder, UserListFormat};
+use ingest::decode::{
+    BodyReader, EventDecoder, LineDecoder, LineError, LineReport, TagDecoder, UserListDecoder, UserListFormat,
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Short, so that the fuzzer finds lines over it.
@@ -53,10 +55,7 @@ fn fact() -> Fact {
 }
 
 /// Line by line: nothing of a refused one stays, and one that is taken is JSON.
-fn check_lines(
-    body: &[u8],
-    mut decode: impl FnMut(&[u8], &mut UpdateBatch) -> Result<(), LineError>,
-) {
+fn check_lines(body: &[u8], mut decode: impl FnMut(&[u8], &mut UpdateBatch) -> Result<(), LineError>) {
     let mut batch = UpdateBatch::new();
     for line in body.split(|byte| *byte == b'\n') {
         let before = batch.as_bytes().len();
@@ -87,7 +86,7 @@ fuzz_target!(|bytes: &[u8]| {
     let catalog = catalog();
     let decoders = [
         LineDecoder::Tags(TagDecoder::new(&catalog)),
-        LineDecoder::Events(EventDecoder::new(&fact(), NOW)),
+        LineDecoder::Events(Box::new(EventDecoder::new(&fact(), NOW))),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Text, "list")),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Csv, "list")),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Ndjson, "list")),

@@ -31,7 +31,7 @@ pub enum LineDecoder {
     /// Lines of `POST /v1/tags`.
     Tags(TagDecoder),
     /// Lines of `POST /v1/facts/{fact}`.
-    Events(EventDecoder),
+    Events(Box<EventDecoder>),
     /// A list of users.
     UserList(UserListDecoder),
 }

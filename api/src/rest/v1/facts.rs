@@ -39,7 +39,7 @@ pub(in crate::rest) async fn post(
     upload::refuse_other_formats(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
     let decoder = {
         let snapshot = state.snapshot()?;
-        EventDecoder::new(fact(snapshot.catalog(), &name)?, SystemClock.now())
+        Box::new(EventDecoder::new(fact(snapshot.catalog(), &name)?, SystemClock.now()))
     };
     let scope = format!("facts/{name}");
     upload::answer(&state, &scope, parameters, &headers, body, LineDecoder::Events(decoder)).await.map(Json)
