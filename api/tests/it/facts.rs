@@ -186,6 +186,50 @@ fn bad_events_are_told_and_good_ones_taken() {
     assert_eq!(server.count("did('purchase')"), 3);
 }
 
+/// However often, and in whatever order, it is said.
+#[test]
+fn an_event_counts_once_and_is_taken_back() {
+    let mut server = TestServer::start();
+    let mut fact = purchase();
+    fact["deduplicate"] = json!("30 days");
+    server.put_catalog(&catalog_with(fact));
+    let ts = now(0);
+    let event = |id: &str, amount: &str| {
+        format!(
+            "{{\"user_id\":\"u\",\"ts\":\"{ts}\",\"event_id\":\"{id}\",\"category\":\"shoes\",\"amount\":{amount}}}\n"
+        )
+    };
+    let retract = |id: &str| format!("{{\"user_id\":\"u\",\"ts\":\"{ts}\",\"event_id\":\"{id}\",\"retract\":true}}\n");
+    let send = |server: &TestServer, lines: String| {
+        let (status, answer) = post(server, "/v1/facts/purchase?visible=true", None, &lines);
+        assert_eq!((status, &answer["rejected"]), (200, &json!(0)), "{answer}");
+    };
+    let holds = |server: &TestServer, condition: &str| server.count(&format!("did('purchase', {condition})")) == 1;
+
+    send(&server, event("a", "10") + &event("b", "20") + &event("a", "10"));
+    assert!(holds(&server, "count = 2, sum(amount) = 30"));
+    server.restart();
+    send(&server, event("b", "20") + &retract("a") + &retract("a") + &event("a", "10"));
+    assert!(holds(&server, "count = 1, sum(amount) = 20"));
+    // Taken back before it came.
+    send(&server, retract("c"));
+    server.kill();
+    server.restart();
+    send(&server, event("c", "70") + &event("d", "-5"));
+    assert!(holds(&server, "category = 'shoes', count = 2, sum(amount) = 15"));
+    send(&server, retract("b") + &retract("d"));
+    assert_eq!(server.count("did('purchase')"), 0);
+    assert_eq!(server.count("TRUE"), 1, "the user stays known");
+    server.stop();
+    let table = server.data().join("facts/purchase/_delta_log");
+    let commits = std::fs::read_dir(&table).expect("a Delta Lake table").count();
+    assert!(commits >= 2, "rows of each life are in the table");
+    let without_ids = "{\"user_id\":\"u\",\"ts\":\"2026-11-20T10:00:00Z\",\"retract\":true}\n";
+    server.restart();
+    let (_, answer) = post(&server, "/v1/facts/purchase", None, without_ids);
+    assert_eq!(answer["rejected"], 1, "{answer}");
+}
+
 #[test]
 fn the_same_key_and_body_count_once() {
     let mut server = TestServer::start();

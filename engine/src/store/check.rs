@@ -2,7 +2,7 @@
 //!
 //! * Files: those the newest manifest names are there, of the length it says, and whole.
 //! * Postings: below the shard's slot count; the values of an `enum` are disjoint and their union is `Exists`; slices lie within
-//!   `Exists`; above the oldest segment what exists was touched.
+//!   `Exists`; above the oldest segment what exists was touched; months of activity are the sums of their days.
 //! * User ids: each in its shard, each found under its slot and no other. Ids of events: in order, each found.
 //! * The log: whole records of known form without a gap, but for a torn end.
 
@@ -10,6 +10,8 @@ use super::manifest::{Manifest, ShardFiles};
 use super::once::OnceTable;
 use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_record};
 use super::{event_ids_path, once_path, part_path, wal};
+use crate::behavior::Grain;
+use crate::bitmap::counter::Counter;
 use crate::catalog::TagType;
 use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
@@ -19,7 +21,7 @@ use crate::segment::{Key, Part, Segment};
 use crate::store::memtable::Types;
 use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What a check found.
@@ -112,7 +114,10 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         self.found(check.segment.verify());
         // What holds between postings can only be told when each can be read.
         for tag in tags.into_iter().filter(|_| sound) {
-            let related = check.tag(tag, types.tag(tag));
+            let related = match types.tag(tag) {
+                None => check.months(tag),
+                tag_type => check.tag(tag, tag_type),
+            };
             self.found(related);
         }
     }
@@ -206,6 +211,35 @@ impl SegmentCheck {
     fn load(&self, tag: TagId, part: Part<'_>) -> Result<RoaringBitmap, ReadError> {
         let posting = self.segment.posting(Key { tag, part })?;
         Ok(posting.map(|posting| posting.bitmap.to_bitmap()).unwrap_or_default())
+    }
+
+    /// A month of a fact's activity is the sum of its days and hours.
+    fn months(&self, fact: TagId) -> Result<(), ReadError> {
+        let keys = self.segment.entries(fact).filter_map(|entry| match self.segment.key_at(entry).part {
+            Part::Activity(key) => Some((entry, key)),
+            _ => None,
+        });
+        let keys: Vec<_> = keys.collect();
+        for figure in keys.chunk_by(|(_, a), (_, b)| (a.series, a.figure.of) == (b.series, b.figure.of)) {
+            // Per month: what it says, less what its parts say; plus and minus.
+            let mut left: BTreeMap<i32, [Counter; 2]> = BTreeMap::new();
+            for (entry, key) in figure {
+                let users = self.segment.posting_at(*entry)?.bitmap.to_bitmap();
+                if key.slice.grain == Grain::Month {
+                    let month = left.entry(key.slice.number).or_default();
+                    month[usize::from(key.figure.is_negative)].add(key.bit.into(), users);
+                } else if let Some(month) = left.get_mut(&key.slice.month()) {
+                    month[usize::from(!key.figure.is_negative)].add(key.bit.into(), users);
+                }
+            }
+            for [mut plus, mut minus] in left.into_values() {
+                plus.settle(&mut minus);
+                if !plus.is_zero() || !minus.is_zero() {
+                    return Err(self.corrupt(fact, "a month is not the sum of its days"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What must hold between the postings of a tag; `None` for one that was dropped.

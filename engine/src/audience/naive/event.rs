@@ -167,7 +167,8 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
 
 fn figure_fits(test: &FigureTest, events: &[&Event]) -> bool {
     let hours = events.iter().map(|event| local_hour(event.ts));
-    let compare: Box<dyn Fn(CompareOp, &Literal) -> bool> = match &test.figure {
+    type Compare<'c> = Box<dyn Fn(CompareOp, &Literal) -> bool + 'c>;
+    let compare: Compare<'_> = match &test.figure {
         Figure::Count => Box::new(move |op, value| compare_number(events.len() as i128, op, value, 0)),
         Figure::Sum(_) if events.is_empty() => return false,
         Figure::Sum(_) => {

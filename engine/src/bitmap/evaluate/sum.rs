@@ -294,8 +294,8 @@ fn compare(target: &mut Words, slices: &Slices, range: NumberRange, raised: u64,
 /// The same for sums that take more than 64 bits; rare, so simple.
 fn compare_one_by_one(target: &mut Words, plus: &Slices, minus: &Slices, range: NumberRange) -> u32 {
     let number = |slices: &Slices, position: u16| {
-        let bit = |(bit, words): (usize, &Box<WordBuffer>)| i128::from(kernels::has_bit(words, position)) << bit;
-        slices.iter().enumerate().map(bit).fold(0, i128::wrapping_add)
+        let bits = slices.iter().map(|words| i128::from(kernels::has_bit(words, position)));
+        bits.enumerate().fold(0_i128, |sum, (bit, one)| sum.wrapping_add(one << bit))
     };
     target.fill([0; 8]);
     let mut len = 0;
