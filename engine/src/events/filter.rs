@@ -33,6 +33,6 @@ fn place(len: usize, key: EventKey) -> (usize, impl Iterator<Item = usize>) {
     let (high, low) = ((key.0 >> 64) as u64, key.0 as u64);
     let blocks = (len / BLOCK_BYTES) as u128;
     // The lower half of the key, so that neighbours in a sorted file are spread.
-    let block = (u128::from(low) * blocks >> 64) as usize;
+    let block = ((u128::from(low) * blocks) >> 64) as usize;
     (block, (0..BITS_SET).map(move |index| (high >> (9 * index) & 511) as usize))
 }
