@@ -16,7 +16,7 @@ fuzz_target!(|text: &str| {
         Ok(expr) => {
             let printed = expr.to_string();
             assert_eq!(parse(&printed).as_ref(), Ok(&expr), "{printed}");
-            let _ = bind(&expr, &naive::sample_catalog(), &BTreeMap::new());
+            let _ = bind(&expr, &naive::sample_catalog(), &BTreeMap::new(), naive::NOW);
         }
     }
 });
