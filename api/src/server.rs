@@ -159,6 +159,8 @@ fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), F
         tables: Some(tables.clone()),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
+    // Only now the directory is ours alone.
+    tables.sweep()?;
     forget_broken_uploads(&store)?;
     Ok((Arc::new(store), tables))
 }

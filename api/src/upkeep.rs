@@ -71,6 +71,9 @@ fn wait(stop: &(Mutex<bool>, Condvar)) -> bool {
 fn tend(store: &Store, tables: &DeltaTables, stop: &(Mutex<bool>, Condvar)) {
     let snapshot = store.snapshot();
     for (name, fact) in snapshot.catalog().facts() {
+        if *lock(&stop.0) {
+            return;
+        }
         let expired = fact.retention_days.map(|days| fact.day_of(SystemClock.now()).saturating_sub_unsigned(days));
         if let Err(error) = tend_table(tables, name, expired, stop) {
             tracing::warn!(%error, "a table is tended again later");

@@ -136,14 +136,6 @@ impl Window {
             }
         }
     }
-
-    /// Whether it can be made of the slices there are: it ends between days, or where there are hours still.
-    pub fn is_made_of_slices(self, now_hour: i32) -> bool {
-        let even = |hour: i32| {
-            hour == i32::MIN || hour == i32::MAX || hour.rem_euclid(24) == 0 || is_hourly(hour.div_euclid(24), now_hour)
-        };
-        even(self.from) && even(self.to)
-    }
 }
 
 #[cfg(test)]
@@ -183,8 +175,6 @@ mod tests {
                 assert_eq!(Slice::of_event(hour, now).grain, Grain::Hour);
             }
             assert_eq!(Slice::of_event(now - 72, now).grain, Grain::Day);
-            assert!(Window { from: now - 47, to: now + 1 }.is_made_of_slices(now));
-            assert!(!Window { from: 25, to: now + 1 }.is_made_of_slices(now));
         }
     }
 }

@@ -70,6 +70,9 @@ pub struct Activity {
     pub measures: Vec<u16>,
 }
 
+/// The most days of retention, and of remembering event ids.
+pub const DAYS_MAX: u32 = 100_000;
+
 /// Tables of Beluga's own, beside which facts stand in SQL.
 pub(super) const TABLES: [&str; 6] = ["audiences", "facts", "information_schema", "system", "tags", "users"];
 
@@ -167,8 +170,9 @@ pub(super) fn check(fact: &Fact) -> Result<(), String> {
         let Column { name, column_type } = column;
         return Err(format!("measure `{name}` is a {column_type}; a measure is an integer or a decimal"));
     }
-    if fact.retention_days == Some(0) || fact.deduplicate_days == Some(0) {
-        return Err("a number of days is at least 1".to_owned());
+    let days = [fact.retention_days, fact.deduplicate_days];
+    if days.into_iter().flatten().any(|days| days == 0 || days > DAYS_MAX) {
+        return Err(format!("a number of days is from 1 to {DAYS_MAX}; leave `retention` out to keep events for ever"));
     }
     Ok(())
 }

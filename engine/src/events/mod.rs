@@ -43,6 +43,15 @@ pub enum Seen<'a> {
     TakenBack,
 }
 
+/// What is known of an id, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// The last day, since 1970, on which it is known.
+    pub last_day: i32,
+    /// What is known.
+    pub seen: Seen<'a>,
+}
+
 /// The ids of one shard.
 #[derive(Debug, Default)]
 pub struct EventIds {
@@ -72,9 +81,13 @@ struct Entry {
 const ENTRY_BYTES: usize = 56;
 
 impl Recent {
-    fn get(&self, key: EventKey) -> Option<Seen<'_>> {
-        let entry = self.entries.get(&key)?;
-        Some(entry.event.map_or(Seen::TakenBack, |(at, len)| Seen::Event(&self.bytes[at..at + len as usize])))
+    fn get(&self, key: EventKey) -> Option<Known<'_>> {
+        self.entries.get(&key).map(|entry| self.known(entry))
+    }
+
+    fn known(&self, entry: &Entry) -> Known<'_> {
+        let event = entry.event.map(|(at, len)| &self.bytes[at..at + len as usize]);
+        Known { last_day: entry.last_day, seen: event.map_or(Seen::TakenBack, Seen::Event) }
     }
 
     /// Whether there is none.
@@ -82,11 +95,10 @@ impl Recent {
         self.entries.is_empty()
     }
 
-    /// The ids by rising key, with the last day on which each is known.
-    pub fn sorted(&self) -> Vec<(EventKey, i32, Seen<'_>)> {
-        let seen = |key: &EventKey| self.get(*key).unwrap_or(Seen::TakenBack);
-        let mut all: Vec<_> = self.entries.iter().map(|(key, entry)| (*key, entry.last_day, seen(key))).collect();
-        all.sort_unstable_by_key(|(key, _, _)| *key);
+    /// The ids by rising key.
+    pub fn sorted(&self) -> Vec<(EventKey, Known<'_>)> {
+        let mut all: Vec<_> = self.entries.iter().map(|(key, entry)| (*key, self.known(entry))).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
         all
     }
 }
@@ -101,19 +113,16 @@ impl EventIds {
     ///
     /// # Errors
     /// [`ReadError`] if a file is damaged.
-    pub fn get(&self, key: EventKey, today: i32) -> Result<Option<Seen<'_>>, ReadError> {
-        let known = |entry: &Entry| entry.last_day >= today;
-        for recent in [Some(&self.recent), self.frozen.as_deref()].into_iter().flatten() {
-            if let Some(entry) = recent.entries.get(&key) {
-                return Ok(if known(entry) { recent.get(key) } else { None });
-            }
-        }
+    pub fn get(&self, key: EventKey, today: i32) -> Result<Option<Known<'_>>, ReadError> {
+        let in_memory = [Some(&self.recent), self.frozen.as_deref()].into_iter().flatten();
+        let mut found = in_memory.filter_map(|recent| recent.get(key)).next();
         for part in &self.parts {
-            if let Some((last_day, seen)) = part.get(key)? {
-                return Ok((last_day >= today).then_some(seen));
+            if found.is_some() {
+                break;
             }
+            found = part.get(key)?;
         }
-        Ok(None)
+        Ok(found.filter(|known| known.last_day >= today))
     }
 
     /// Notes that an event came; answers what that costs in memory. `last_day` must not be before that of what is known.
@@ -253,7 +262,7 @@ mod tests {
                 }
                 for id in 0..=u8::MAX {
                     let expected = model.get(&id).filter(|(day, _)| *day >= today).map(|(_, event)| *event);
-                    let found = ids.get(key(id), today).expect("good").map(|seen| match seen {
+                    let found = ids.get(key(id), today).expect("good").map(|known| match known.seen {
                         Seen::Event(bytes) => Some(bytes.to_vec()),
                         Seen::TakenBack => None,
                     });

@@ -9,7 +9,7 @@
 //! trailer      40 bytes: entries at u64 | filter at u64 | entry count u64 | latest last day i32 | 0 u32 | 0 u64
 //! ```
 
-use super::{EventKey, Seen, filter};
+use super::{EventKey, Known, Seen, filter};
 use crate::error::ReadError;
 use crate::vfs::Vfs;
 use crate::vfs::sealed::{SealedFile, SealedWriter};
@@ -92,11 +92,11 @@ impl Part {
         self.file.path()
     }
 
-    /// What is known of an id, and until when.
+    /// What is known of an id.
     ///
     /// # Errors
     /// [`ReadError::Corrupt`] if the file is damaged there.
-    pub fn get(&self, key: EventKey) -> Result<Option<(i32, Seen<'_>)>, ReadError> {
+    pub fn get(&self, key: EventKey) -> Result<Option<Known<'_>>, ReadError> {
         let filter = self.file.payload(self.filter.start as u64..self.filter.end as u64)?;
         if !filter::may_have(filter, key) {
             return Ok(None);
@@ -109,7 +109,7 @@ impl Part {
         if low == self.len() || self.key(low)? != key {
             return Ok(None);
         }
-        self.entry(low).map(|(_, last_day, seen)| Some((last_day, seen)))
+        self.entry(low).map(|(_, known)| Some(known))
     }
 
     fn key(&self, index: usize) -> Result<EventKey, ReadError> {
@@ -123,7 +123,7 @@ impl Part {
     }
 
     /// An id by its place in key order.
-    fn entry(&self, index: usize) -> Result<(EventKey, i32, Seen<'_>), ReadError> {
+    fn entry(&self, index: usize) -> Result<(EventKey, Known<'_>), ReadError> {
         let end_of = |index: usize| -> Result<u64, ReadError> {
             Ok(u64::from_le_bytes(self.entry_bytes(index)?[16..24].try_into().expect("8 bytes")))
         };
@@ -135,7 +135,7 @@ impl Part {
         let bytes = self.entry_bytes(index)?;
         let last_day = i32::from_le_bytes(bytes[24..28].try_into().expect("4 bytes"));
         let seen = if bytes[28] == 0 { Seen::Event(self.file.payload(begin..end)?) } else { Seen::TakenBack };
-        Ok((self.key(index)?, last_day, seen))
+        Ok((self.key(index)?, Known { last_day, seen }))
     }
 
     /// Verifies all of it: checksums, order, that the filter misses no key.
@@ -146,8 +146,8 @@ impl Part {
         self.file.verify()?;
         let mut before = None;
         for index in 0..self.len() {
-            let (key, last_day, _) = self.entry(index)?;
-            if before.is_some_and(|before| before >= key) || last_day > self.last_day {
+            let (key, known) = self.entry(index)?;
+            if before.is_some_and(|before| before >= key) || known.last_day > self.last_day {
                 return Err(self.file.corrupt(self.entries.start as u64, "ids are not in order"));
             }
             if self.get(key)?.is_none() {
@@ -163,11 +163,11 @@ impl Part {
 ///
 /// # Errors
 /// What the disk says.
-pub fn write<'s>(vfs: &dyn Vfs, path: &Path, ids: impl Iterator<Item = (EventKey, i32, Seen<'s>)>) -> io::Result<u64> {
+pub fn write<'s>(vfs: &dyn Vfs, path: &Path, ids: impl Iterator<Item = (EventKey, Known<'s>)>) -> io::Result<u64> {
     let mut writer = SealedWriter::new(vfs.create(path)?, KIND, VERSION);
     let (mut keys, mut entries) = (Vec::new(), Vec::new());
     let mut latest = i32::MIN;
-    for (key, last_day, seen) in ids {
+    for (key, Known { last_day, seen }) in ids {
         if let Seen::Event(bytes) = seen {
             writer.append(bytes)?;
         }
@@ -210,8 +210,8 @@ pub fn merge(vfs: &dyn Vfs, path: &Path, parts: &[Arc<Part>], today: i32) -> Res
             }
         }
         let Some((key, index)) = least else { break };
-        let entry = parts[index].entry(at[index])?;
-        if entry.1 >= today {
+        let (_, known) = parts[index].entry(at[index])?;
+        if known.last_day >= today {
             merged.push((index, at[index]));
         }
         for (index, part) in parts.iter().enumerate() {

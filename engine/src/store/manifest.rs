@@ -8,7 +8,7 @@
 //! audiences u32 | per audience: see `encode_audience`
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
-//! tables u32 | per table: fact u32 | version u64
+//! tables u32 | per table: fact u32 | epoch u64
 //! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
 //! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
 //! ```
@@ -45,7 +45,7 @@ pub(super) struct Manifest {
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
     pub(super) once_files: Vec<OnceFile>,
-    /// Versions of the facts' tables.
+    /// Per fact with a table, the number of the manifest that brought its last rows.
     pub(super) tables: BTreeMap<TagId, u64>,
     /// Rows on their way to tables; only while a checkpoint is prepared.
     pub(super) staged: Vec<Staged>,
@@ -114,9 +114,9 @@ impl Manifest {
             out.u64(file.expires);
         }
         out.u32(self.tables.len() as u32);
-        for (fact, version) in &self.tables {
+        for (fact, epoch) in &self.tables {
             out.u32(fact.0);
-            out.u64(*version);
+            out.u64(*epoch);
         }
         out.u32(self.staged.len() as u32);
         for staged in &self.staged {

@@ -48,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use verdict::{Verdict, Verdicts};
+use verdict::{Settled, Verdict};
 use wal::{Kind, Log};
 
 /// How a store is laid out and paced.
@@ -124,6 +124,8 @@ struct Writer {
     rows: Option<BTreeMap<TagId, RowLog>>,
     /// Per shard.
     event_ids: Vec<EventIds>,
+    /// Memory of event ids that are not in a checkpoint, roughly.
+    event_id_bytes: usize,
     events: EventCounts,
     once: OnceTable,
     /// Uploaded lists that were written to since the store was opened and that no audience has had since: they may be on
@@ -152,7 +154,7 @@ struct Layers {
     shards: Vec<ShardLayers>,
     /// Published rows that are not in their tables yet, by fact, oldest first.
     rows: RecentRows,
-    /// Versions of the facts' tables that have the others.
+    /// Epochs of the facts' tables that have the others.
     tables: BTreeMap<TagId, u64>,
 }
 
@@ -349,18 +351,19 @@ impl Store {
                 }),
             },
         };
-        wal::check_size(batch.as_bytes().len())?;
+        let now = self.options.clock.now();
+        let head = encode_head(now, remembered, origin);
         // What can fail without harm comes before the log, so that what is logged is applied.
         let places = self.places(&mut writer, batch)?;
-        let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
-        let lsn = self.log.append(Kind::Tags, &[&encode_head(remembered, origin), batch.as_bytes()])?;
+        let settled = writer.settle(batch, &places, now)?;
+        let lsn = self.log.append(Kind::Tags, &[&head, batch.as_bytes()])?;
         if let (Some(remembered), Some(once)) = (remembered, once) {
             writer.once.remember(remembered, once.now_seconds);
         }
         if let Some((source, offset)) = origin {
             writer.go_on(source, offset);
         }
-        writer.apply(batch, &places, &verdicts);
+        writer.apply(batch, &places, settled);
         Ok(Written { lsn, repeated: false })
     }
 
@@ -374,8 +377,8 @@ impl Store {
         self.make_room()?;
         let mut writer = held(&self.writer);
         let places = self.places(&mut writer, batch)?;
-        let verdicts = writer.settle(batch, &places, self.options.clock.now())?;
-        writer.apply(batch, &places, &verdicts);
+        let settled = writer.settle(batch, &places, self.options.clock.now())?;
+        writer.apply(batch, &places, settled);
         writer.go_on(source, offset);
         Ok(())
     }
@@ -471,7 +474,7 @@ impl Store {
         let segments = || layers.shards.iter().flat_map(|shard| &shard.disk);
         let (tables, events) = {
             let writer = held(&self.writer);
-            (writer.memtable_bytes, writer.events)
+            (writer.memtable_bytes + writer.event_id_bytes, writer.events)
         };
         Statistics {
             events: events.counted,
@@ -517,7 +520,8 @@ impl Store {
         let writer = held(&self.writer);
         let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
         let most_ids = self.options.memory_bytes_max.min(ID_BYTES_MAX);
-        writer.id_bytes >= most_ids || writer.memtable_bytes + writer.id_bytes + layers >= self.options.memory_bytes_max
+        let held = writer.memtable_bytes + writer.id_bytes + writer.event_id_bytes + layers;
+        writer.id_bytes >= most_ids || held >= self.options.memory_bytes_max
     }
 
     /// The shard and slot of each user of a batch; new ids get theirs now.
@@ -559,7 +563,8 @@ impl Store {
 
 impl Writer {
     /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by uploaded lists.
-    fn apply(&mut self, batch: &UpdateBatch, places: &[Place], verdicts: &Verdicts) {
+    fn apply(&mut self, batch: &UpdateBatch, places: &[Place], settled: Settled<'_>) {
+        let verdicts = self.remember(settled);
         let mut events = 0..;
         let mut verdicts = verdicts.iter().peekable();
         for (user, (shard, slot)) in batch.users().zip(places) {
@@ -689,8 +694,9 @@ fn once_path(folder: &Path, id: FileId) -> PathBuf {
 }
 
 /// See [`Kind::Tags`].
-fn encode_head(once: Option<Remembered>, origin: Option<(&str, u64)>) -> Vec<u8> {
+fn encode_head(now: i64, once: Option<Remembered>, origin: Option<(&str, u64)>) -> Vec<u8> {
     let mut head = Encoder(vec![u8::from(once.is_some()) | u8::from(origin.is_some()) << 1]);
+    head.u64(now as u64);
     if let Some(once) = once {
         head.0.extend_from_slice(&once.key.to_le_bytes());
         head.0.extend_from_slice(&once.digest.to_le_bytes());

@@ -103,6 +103,7 @@ impl Store {
         let tables = self.take_tables(&mut writer);
         writer.unsaved = false;
         writer.id_bytes = 0;
+        writer.event_id_bytes = 0;
         drop(writer);
         self.log.sync(position)?;
         if dirty {

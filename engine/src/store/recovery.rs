@@ -166,6 +166,7 @@ impl Store {
                 sources: manifest.sources.clone(),
                 rows: keeps_rows.then(BTreeMap::new),
                 event_ids: loaded.event_ids,
+                event_id_bytes: 0,
                 events: EventCounts::default(),
                 once: loaded.once,
                 pending_lists: HashSet::new(),
@@ -201,7 +202,7 @@ impl Store {
         let mut layers = held(&self.layers);
         let mut writer = held(&self.writer);
         match record {
-            Record::Tags(once, origin, batch) => {
+            Record::Tags(Head { now, once, origin }, batch) => {
                 if let Some(once) = once {
                     writer.once.remember(once, 0);
                 }
@@ -209,8 +210,8 @@ impl Store {
                     writer.go_on(&source, offset);
                 }
                 let places = self.places(&mut writer, &batch)?;
-                let verdicts = writer.settle(&batch, &places, self.options.clock.now())?;
-                writer.apply(&batch, &places, &verdicts);
+                let settled = writer.settle(&batch, &places, now)?;
+                writer.apply(&batch, &places, settled);
             }
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
@@ -259,7 +260,7 @@ pub(super) fn unknown_record(wal_folder: &Path, lsn: Lsn) -> ReadError {
 
 /// A log record, decoded.
 pub(super) enum Record {
-    Tags(Option<Remembered>, Option<(String, u64)>, UpdateBatch),
+    Tags(Head, UpdateBatch),
     Catalog(crate::catalog::Catalog),
     PutAudience(String, super::Audience),
     DeleteAudience(String),
@@ -267,21 +268,37 @@ pub(super) enum Record {
     SourceOffset(String, u64),
 }
 
+/// What stands before a batch in the log.
+pub(super) struct Head {
+    /// The time at which its events were settled.
+    now: i64,
+    once: Option<Remembered>,
+    origin: Option<(String, u64)>,
+}
+
+impl Head {
+    fn decode(bytes: &mut manifest::Decoder<'_>) -> Option<Head> {
+        let flags = bytes.u8().filter(|flags| *flags < 4)?;
+        let now = bytes.u64()? as i64;
+        let once = match flags & 1 {
+            0 => None,
+            _ => Some(Remembered { key: bytes.u128()?, digest: bytes.u128()?, expires: bytes.u64()? }),
+        };
+        let origin = match flags & 2 {
+            0 => None,
+            _ => Some((bytes.text()?, bytes.u64()?)),
+        };
+        Some(Head { now, once, origin })
+    }
+}
+
 impl Record {
     pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
         let mut bytes = manifest::Decoder(payload);
         Some(match kind {
             Kind::Tags => {
-                let flags = bytes.u8().filter(|flags| *flags < 4)?;
-                let once = match flags & 1 {
-                    0 => None,
-                    _ => Some(Remembered { key: bytes.u128()?, digest: bytes.u128()?, expires: bytes.u64()? }),
-                };
-                let origin = match flags & 2 {
-                    0 => None,
-                    _ => Some((bytes.text()?, bytes.u64()?)),
-                };
-                Record::Tags(once, origin, UpdateBatch::from_bytes(bytes.0.to_vec()).ok()?)
+                let head = Head::decode(&mut bytes)?;
+                Record::Tags(head, UpdateBatch::from_bytes(bytes.0.to_vec()).ok()?)
             }
             Kind::Catalog => Record::Catalog(manifest::decode_catalog(&mut bytes)?),
             Kind::PutAudience => {
@@ -331,15 +348,15 @@ fn carry_out(
     Ok(Checkpointed { number, manifest: prepared })
 }
 
-/// Makes the staged rows part of their tables, and notes the versions that have them.
+/// Makes the staged rows part of their tables, and notes that these have them.
 pub(super) fn commit_staged(manifest: &mut Manifest, number: u64, tables: &dyn FactTables) -> Result<(), TableError> {
     for staged in std::mem::take(&mut manifest.staged) {
         let catalog = manifest.catalog.clone();
         // A fact that was dropped before the cut has no rows in it.
         let Some(name) = catalog.name_of(staged.fact) else { continue };
         let Some(fact) = catalog.fact(name) else { continue };
-        let version = tables.commit(name, fact, number, &staged.plan)?;
-        manifest.tables.insert(staged.fact, version);
+        tables.commit(name, fact, number, &staged.plan)?;
+        manifest.tables.insert(staged.fact, number);
     }
     Ok(())
 }

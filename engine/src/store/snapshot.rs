@@ -79,8 +79,9 @@ impl Snapshot {
         &self.audiences
     }
 
-    /// The version of a fact's table that has its rows up to [`Snapshot::recent_rows`]; `None` if it has none yet.
-    pub fn table_version(&self, fact: TagId) -> Option<u64> {
+    /// The epoch of a fact's table at which it has the rows up to [`Snapshot::recent_rows`]; `None` if it has none yet. Any version
+    /// of that epoch has the same rows.
+    pub fn table_epoch(&self, fact: TagId) -> Option<u64> {
         self.tables.get(&fact).copied()
     }
 

@@ -29,7 +29,8 @@ pub trait FactTables: std::fmt::Debug + Send + Sync {
     /// Writes rows as files that nobody sees yet, and syncs them. Answers what [`FactTables::commit`] needs to know.
     ///
     /// # Errors
-    /// [`TableError`]; nothing is visible, and what was written is removed by [`FactTables::forget_staged`].
+    /// [`TableError`], also if the table could not take the rows then; nothing is visible, and what was written is removed by
+    /// [`FactTables::forget_staged`].
     fn stage(&self, name: &str, fact: &Fact, epoch: u64, rows: &[FactRow<'_>]) -> Result<Vec<u8>, TableError>;
 
     /// Makes staged rows part of the table, durably, and once: if the table has this epoch already, nothing is changed.

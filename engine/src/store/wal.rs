@@ -34,7 +34,7 @@ const FILE_BYTES: u64 = 64 << 20;
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Tag updates and events: `flags u8 | 1: key u128, digest u128, expires u64 | 2: source, offset u64 | batch`.
+    /// Tag updates and events: `flags u8 | time i64 | 1: key u128, digest u128, expires u64 | 2: source, offset u64 | batch`.
     Tags,
     /// The whole catalog.
     Catalog,
@@ -154,7 +154,10 @@ impl Log {
     /// Appends a record; answers the position behind it.
     pub(super) fn append(&self, kind: Kind, payload: &[&[u8]]) -> Result<Lsn, WriteError> {
         self.check()?;
-        check_size(payload.iter().map(|part| part.len()).sum())?;
+        let len: usize = payload.iter().map(|part| part.len()).sum();
+        if len > PAYLOAD_BYTES_MAX {
+            return Err(WriteError::TooLarge { size_bytes: len });
+        }
         let mut current = held(&self.current);
         if current.file_bytes > FILE_BYTES {
             self.rotate_file(&mut current)?;
@@ -278,14 +281,6 @@ impl Log {
             }
         }
     }
-}
-
-/// Refuses what no record holds.
-pub(super) fn check_size(payload_bytes: usize) -> Result<(), WriteError> {
-    if payload_bytes > PAYLOAD_BYTES_MAX {
-        return Err(WriteError::TooLarge { size_bytes: payload_bytes });
-    }
-    Ok(())
 }
 
 fn encode_record(buffer: &mut Vec<u8>, kind: Kind, lsn: Lsn, durable: Lsn, payload: &[&[u8]]) {

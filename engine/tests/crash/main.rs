@@ -5,12 +5,14 @@
 //!   which it is judged when it is opened again.
 //!
 //! * [`tables`]: tables of facts on the same simulated disk.
+//! * [`ids`]: events by their ids, over days, restarts and damage.
 //! * [`damage`]: flipped bits and files cut short.
 //!
 //! A failure prints its seed. `BELUGA_CRASH_SEEDS` sets how many are tried.
 
 mod damage;
 mod history;
+mod ids;
 mod model;
 mod tables;
 

@@ -255,8 +255,8 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &FileTables) -> Result<State, Re
     }
     state.activity.retain(|_, sum| *sum != 0);
     for (name, fact) in snapshot.catalog().facts() {
-        if let Some(version) = snapshot.table_version(fact.id) {
-            state.rows.extend(tables.rows(name, version));
+        if let Some(epoch) = snapshot.table_epoch(fact.id) {
+            state.rows.extend(tables.rows(name, epoch));
         }
         for row in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.rows()) {
             *state.rows.entry(text_of(&row)).or_default() += 1;

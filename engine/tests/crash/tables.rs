@@ -38,12 +38,12 @@ fn folder(name: &str) -> PathBuf {
 }
 
 impl FileTables {
-    /// The rows of a table at a version.
-    pub(crate) fn rows(&self, name: &str, version: u64) -> Rows {
+    /// The rows of a table at an epoch.
+    pub(crate) fn rows(&self, name: &str, newest: u64) -> Rows {
         let mut rows = Rows::new();
         for file in self.0.list(&folder(name)).expect("lists") {
             let epoch = file.strip_suffix(".rows").and_then(|epoch| epoch.parse::<u64>().ok());
-            if epoch.is_none_or(|epoch| epoch > version) {
+            if epoch.is_none_or(|epoch| epoch > newest) {
                 continue;
             }
             let bytes = self.0.map(&folder(name).join(&file)).expect("maps");

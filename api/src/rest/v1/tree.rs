@@ -305,7 +305,11 @@ impl Place {
         keys.sort_unstable();
         match keys.as_slice() {
             ["op", "value"] => {
-                Ok(Test::Compare(self.operator(&fields["op"])?, self.at("value").literal(&fields["value"])?))
+                let op = self.operator(&fields["op"])?;
+                if matches!(op, CompareOp::IsDistinctFrom | CompareOp::IsNotDistinctFrom) {
+                    return self.at("op").refuse("what events come to is never NULL; write `=` or `<>`");
+                }
+                Ok(Test::Compare(op, self.at("value").literal(&fields["value"])?))
             }
             [key @ ("between" | "not_between")] => {
                 let (low, high) = self.at(key).bounds(&fields[*key])?;

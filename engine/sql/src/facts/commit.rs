@@ -56,8 +56,26 @@ impl Change for EpochCommit<'_> {
 impl Table {
     /// Adds the files and records the epoch, unless the table has it. Answers a version that has it.
     pub(super) async fn commit_epoch(&self, fact: &Fact, epoch: u64, staged: &Staged) -> Result<u64, String> {
-        let transaction = i64::try_from(epoch).map_err(|_| format!("epoch {epoch} is beyond what Delta can count"))?;
+        let transaction = transaction(epoch)?;
         self.change(&EpochCommit { table: self, fact, transaction, staged }).await
+    }
+
+    /// Whether rows of this epoch could be committed: told before they are staged, since afterwards there is no way back.
+    pub(super) async fn check_ready(&self, fact: &Fact, epoch: u64) -> Result<(), String> {
+        let mut newest = self.newest.lock().await;
+        self.refresh(&mut newest).await?;
+        let Some(newest) = newest.as_ref() else { return Ok(()) };
+        let (known, wanted) = (self.epoch_in(newest).await?, transaction(epoch)?);
+        if let Some(known) = known.filter(|known| *known > wanted) {
+            return Err(format!(
+                "{} has epoch {known} and the data directory is at {wanted} only, so it is older than its table: \
+                 restore both from one backup, or move the table's folder away",
+                self.folder.display()
+            ));
+        }
+        let found = state(newest)?;
+        check_writable(found)?;
+        reconcile(&found.schema(), fact).map(|_| ())
     }
 
     /// The newest epoch that a version of the table has.
@@ -88,6 +106,11 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// An epoch, as Delta counts transactions.
+fn transaction(epoch: u64) -> Result<i64, String> {
+    i64::try_from(epoch).map_err(|_| format!("epoch {epoch} is beyond what Delta can count"))
 }
 
 /// What the first version of a table begins with.

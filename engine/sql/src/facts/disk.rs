@@ -206,7 +206,10 @@ impl Disk {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(GONE) {
                 self.step(Step::Remove(entry.path()))?;
-                std::fs::remove_dir_all(entry.path())?;
+                match std::fs::remove_dir_all(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())

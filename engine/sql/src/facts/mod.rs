@@ -85,7 +85,7 @@ impl DeltaTables {
         let root = std::path::absolute(root).map_err(|error| refuse(error.to_string()))?;
         let disk = Arc::new(Disk::new(root.clone(), watch));
         let explain = |error: std::io::Error| refuse(format!("{}: {error}", root.display()));
-        disk.make_folder(&root).and_then(|()| disk.remove_gone()).map_err(explain)?;
+        disk.make_folder(&root).map_err(explain)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_COUNT)
             .thread_name("facts")
@@ -98,6 +98,14 @@ impl DeltaTables {
             log::check_newest(&shared.folder(&name)).map_err(|why| failed(&name, "open the table", why))?;
         }
         Ok(DeltaTables { shared, runtime: Some(runtime) })
+    }
+
+    /// Removes what a crash left of removed tables. The caller has the data directory to itself.
+    ///
+    /// # Errors
+    /// [`TableError`]; what is left does no harm.
+    pub fn sweep(&self) -> Result<(), TableError> {
+        self.shared.disk.remove_gone().map_err(|error| failed("", "remove what is left of tables", error.to_string()))
     }
 
     /// Does work on our own threads and waits for it here, which must hold on a thread of any runtime too.
@@ -131,7 +139,10 @@ impl Drop for DeltaTables {
 
 impl FactTables for DeltaTables {
     fn stage(&self, name: &str, fact: &Fact, epoch: u64, rows: &[FactRow<'_>]) -> Result<Vec<u8>, TableError> {
-        self.shared.stage(name, fact, epoch, rows).map_err(|why| failed(name, "stage rows", why))
+        const VERB: &str = "stage rows";
+        let (table, known) = (self.shared.table(name), fact.clone());
+        self.wait(name, VERB, async move { table.check_ready(&known, epoch).await })?;
+        self.shared.stage(name, fact, epoch, rows).map_err(|why| failed(name, VERB, why))
     }
 
     fn commit(&self, name: &str, fact: &Fact, epoch: u64, staged: &[u8]) -> Result<u64, TableError> {

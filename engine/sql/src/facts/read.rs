@@ -25,6 +25,16 @@ impl DeltaTables {
         self.wait(name, "read the table", async move { table.provider(schema, version).await })
     }
 
+    /// The newest version of a table that has this epoch as its newest: what a snapshot of the data directory sees, however files
+    /// were merged since. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`TableError`] if the table cannot be read.
+    pub fn version_at(&self, name: &str, epoch: u64) -> Result<Option<u64>, TableError> {
+        let table = self.shared.table(name);
+        self.wait(name, "read the table", async move { table.version_at(epoch).await })
+    }
+
     /// The newest version of a table; `None` before the first commit.
     ///
     /// # Errors
@@ -40,6 +50,24 @@ impl DeltaTables {
 }
 
 impl Table {
+    async fn version_at(&self, epoch: u64) -> Result<Option<u64>, String> {
+        let mut newest = self.newest.lock().await;
+        self.refresh(&mut newest).await?;
+        let Some(mut table) = newest.clone() else { return Ok(None) };
+        drop(newest);
+        loop {
+            let Some(version) = table.version() else { return Ok(None) };
+            match self.epoch_in(&table).await?.map(i64::cast_unsigned) {
+                Some(known) if known == epoch => return Ok(Some(version)),
+                Some(known) if known > epoch && version > 0 => {
+                    table = self.unloaded()?;
+                    table.load_version(version - 1).await.map_err(|error| self.explain(&error))?;
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+
     async fn provider(&self, wanted: SchemaRef, version: Option<u64>) -> Result<Arc<dyn TableProvider>, String> {
         let mut newest = self.newest.lock().await;
         // A version that is known needs no look at the disk.

@@ -111,7 +111,7 @@ fn a_table_of_other_columns_is_left_alone() {
     let tables = DeltaTables::open(folder.path()).expect("opens");
     add(&tables, &fact(&EVERY[..1]), 1, &[row(1, DAY_MICROS, &[Value::Text("a")])]);
     let other = fact(&[("sku", ColumnType::Integer)]);
-    let staged = stage(&tables, &other, 2, &[row(1, 0, &[Value::Integer(1)])]);
-    let text = tables.commit("purchase", &other, 2, &staged).expect_err("is refused").to_string();
+    let staged = with_rows(&[row(1, 0, &[Value::Integer(1)])], |rows| tables.stage("purchase", &other, 2, rows));
+    let text = staged.expect_err("is refused").to_string();
     assert!(text.contains("column `sku` of the table is a string and should be a long"), "{text}");
 }

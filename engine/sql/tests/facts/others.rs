@@ -43,6 +43,31 @@ fn an_append_of_another_writer_costs_nothing() {
     assert_eq!(contents(&other, &fact).len(), 5);
 }
 
+/// Merging files makes versions of which the store knows nothing.
+#[test]
+fn an_epoch_is_found_whatever_was_merged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fact = fact(&[]);
+    let tables = DeltaTables::open(folder.path()).expect("opens");
+    assert_eq!(tables.version_at("purchase", 1).expect("looks"), None);
+    for epoch in [1, 2, 5] {
+        add(&tables, &fact, epoch, &[row(epoch as u32, 0, &[])]);
+    }
+    tables.compact("purchase", 1 << 20).expect("merges").expect("there are small files");
+    let at = |epoch| tables.version_at("purchase", epoch).expect("looks");
+    assert_eq!((at(1), at(2), at(3), at(5), at(6)), (Some(0), Some(1), None, Some(3), None));
+}
+
+#[test]
+fn a_directory_older_than_its_table_is_told_before_anything_is_staged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fact = fact(&[]);
+    let tables = DeltaTables::open(folder.path()).expect("opens");
+    add(&tables, &fact, 7, &[row(1, 0, &[])]);
+    let refused = tables.stage("purchase", &fact, 6, &[]).expect_err("older");
+    assert!(refused.to_string().contains("older than its table"), "{refused}");
+}
+
 #[test]
 fn a_removed_table_begins_anew() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -87,10 +112,15 @@ fn a_raised_protocol_is_not_written_to() {
     let raised = serde_json::json!({ "protocol": {
         "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["appendOnly"],
     }});
-    commit_foreign(folder.path(), 1, &[raised]);
     let staged = stage(&tables, &fact, 2, &[row(2, 0, &[])]);
-    let text = tables.commit("purchase", &fact, 2, &staged).expect_err("is refused").to_string();
-    assert!(text.contains("reader 1 and writer 7"), "{text}");
+    commit_foreign(folder.path(), 1, &[raised]);
+    let committed = tables.commit("purchase", &fact, 2, &staged);
+    // Told before anything is written as well, while there is a way back.
+    let refused = [committed.map(|_| ()), tables.stage("purchase", &fact, 3, &[]).map(|_| ())];
+    for refused in refused {
+        let text = refused.expect_err("is refused").to_string();
+        assert!(text.contains("reader 1 and writer 7"), "{text}");
+    }
     assert_eq!(contents(&tables, &fact), [(1, 0)]);
 }
 

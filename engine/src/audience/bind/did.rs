@@ -5,7 +5,7 @@
 //! the first and the last event are told by which windows have events and which have none.
 //!
 //! `did` is true or false, never NULL. A count of users without events is 0, a sum is none: `count = 0` is true of them,
-//! `sum(amount) < 100` is not.
+//! `sum(amount) < 100` is not. An event without a value adds nothing to a sum.
 
 use super::{number, range_of, type_error};
 use crate::audience::error::{ExprError, ExprErrorKind};
@@ -15,12 +15,15 @@ use crate::audience::predicate::{self, Predicate, Selection};
 use crate::audience::suggest::closest;
 use crate::behavior::Window;
 use crate::behavior::calendar::Date;
-use crate::behavior::slice::{HOUR_MICROS, hour_of};
+use crate::behavior::slice::{HOUR_MICROS, HOURLY_DAYS, hour_of};
 use crate::bitmap::bsi::NumberRange;
 use crate::catalog::{Catalog, ColumnType, Fact, Unit};
 use std::collections::BTreeSet;
 
 type Bound<T> = Result<T, ExprError>;
+
+/// The most hours that a window can be told in: of so many there are hours whatever the time of day.
+const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 
 /// The users for whom `did` is true at `now`, in microseconds since 1970.
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
@@ -244,20 +247,31 @@ impl Binder<'_> {
             ExprError::new(ExprErrorKind::Value, format!("'{text}' is not a length of time"))
                 .suggest("write within => '30 days', '24 hours', '6 weeks', '3 months' or '1 year'")
         })?;
-        let (from, end) = match period {
-            Period::Hours(hours) => (self.now_hour.saturating_sub(hours).saturating_add(1), self.now_hour + 1),
+        let (from, to) = match period {
+            Period::Hours(hours) => (self.hour_earlier(hours, text)? + 1, self.now_hour + 1),
             period => {
-                (self.day_earlier(period).saturating_add(1).saturating_mul(24), (self.now_hour.div_euclid(24) + 1) * 24)
+                let after = self.day_earlier(period).saturating_add(1);
+                (after.saturating_mul(24), (self.now_hour.div_euclid(24) + 1) * 24)
             }
         };
-        self.made_of_slices(Window { from, to: end }, text)
+        Ok(Window { from, to })
+    }
+
+    /// The hour so much earlier than the present one.
+    fn hour_earlier(&self, hours: i32, text: &str) -> Bound<i32> {
+        if hours <= HOURS_MAX {
+            return Ok(self.now_hour - hours);
+        }
+        let message = format!("the activity index has hours of the last {HOURS_MAX} only; '{text}' are more");
+        Err(ExprError::new(ExprErrorKind::Unsupported, message)
+            .suggest(format!("use days, in the time zone of the fact ({})", self.fact.zone.name)))
     }
 
     /// The day so much earlier than today.
     fn day_earlier(&self, period: Period) -> i32 {
         let today = self.now_hour.div_euclid(24);
         match period {
-            Period::Hours(hours) => self.now_hour.saturating_sub(hours).div_euclid(24),
+            Period::Hours(hours) => (self.now_hour - hours.min(HOURS_MAX)).div_euclid(24),
             Period::Days(days) => today.saturating_sub(days),
             Period::Months(months) => {
                 let day = Date::of(today.into()).months_earlier(months.into()).days_since_1970();
@@ -283,7 +297,7 @@ impl Binder<'_> {
             CompareOp::Equal | CompareOp::IsNotDistinctFrom => at,
             CompareOp::NotEqual | CompareOp::IsDistinctFrom => return Err(self.not_covered("<> of a time")),
         };
-        self.made_of_slices(window, &value.to_string())
+        Ok(window)
     }
 
     /// What a literal means as a time: a date is that whole day, '3 days ago' the day three days before today; a time of day is
@@ -301,8 +315,8 @@ impl Binder<'_> {
         if let Some(ago) = text.trim().strip_suffix("ago") {
             return Ok(match period(ago).ok_or_else(wrong)? {
                 Period::Hours(hours) => {
-                    let hour = self.now_hour.saturating_sub(hours);
-                    (Window { from: hour, to: hour.saturating_add(1) }, false)
+                    let hour = self.hour_earlier(hours, ago.trim())?;
+                    (Window { from: hour, to: hour + 1 }, false)
                 }
                 period => day(self.day_earlier(period)),
             });
@@ -313,23 +327,16 @@ impl Binder<'_> {
             // A date: the day of that name by the zone's clocks.
             return Ok(day(hour_of(micros).div_euclid(24)));
         }
+        // Also of the last hours, which are days soon: a condition must not cease to be valid by itself.
         let local = self.fact.zone.local(micros);
-        if local.rem_euclid(HOUR_MICROS) != 0 {
-            let message = format!("the activity index counts whole hours and days; '{text}' is within an hour");
-            return Err(ExprError::new(ExprErrorKind::Unsupported, message).suggest("write the hour or the date"));
+        if local.rem_euclid(24 * HOUR_MICROS) != 0 {
+            let message = format!("the activity index counts whole days, and '{text}' is within one");
+            let zone = &self.fact.zone.name;
+            return Err(ExprError::new(ExprErrorKind::Unsupported, message)
+                .suggest(format!("write a date, in the time zone of the fact ({zone}), or '5 hours ago'")));
         }
         let hour = hour_of(local);
         Ok((Window { from: hour, to: hour }, true))
-    }
-
-    fn made_of_slices(&self, window: Window, text: &str) -> Bound<Window> {
-        if window.is_made_of_slices(self.now_hour) {
-            return Ok(window);
-        }
-        let message =
-            format!("the activity index has hours of the last 48 only, and {text} begins or ends within a day before");
-        Err(ExprError::new(ExprErrorKind::Unsupported, message)
-            .suggest(format!("use days, in the time zone of the fact ({})", self.fact.zone.name)))
     }
 }
 
