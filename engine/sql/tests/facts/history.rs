@@ -110,8 +110,8 @@ fn a_long_log_is_summed_up() {
     }
     let tables = DeltaTables::open(folder.path()).expect("opens");
     assert_eq!(contents(&tables, &fact).len(), 120);
-    let staged = stage(&tables, &fact, 7, &[row(0, 0, &[])]);
-    tables.commit("purchase", &fact, 7, &staged).expect("is known");
+    let staged = stage(&tables, &fact, 120, &[row(0, 0, &[])]);
+    tables.commit("purchase", &fact, 120, &staged).expect("is known");
     assert_eq!(contents(&tables, &fact).len(), 120);
     let mut merged = 0;
     while let Some(report) = tables.compact("purchase", 1 << 24).expect("merges") {

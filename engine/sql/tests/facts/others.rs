@@ -159,11 +159,14 @@ fn a_torn_entry_is_named() {
     std::fs::write(&entry, &whole).expect("is put back");
     let tables = DeltaTables::open(folder.path()).expect("opens");
     // And while it runs.
-    std::fs::write(log_entry(folder.path(), 2), "").expect("is torn");
     let staged = stage(&tables, &fact, 3, &[row(3, 0, &[])]);
+    std::fs::write(log_entry(folder.path(), 2), "").expect("is torn");
     let _ = tables.version("purchase");
-    let text = tables.commit("purchase", &fact, 3, &staged).expect_err("is noticed").to_string();
-    assert!(text.contains("00000000000000000002.json"), "{text}");
+    let committed = tables.commit("purchase", &fact, 3, &staged).map(|_| ());
+    for refused in [committed, tables.stage("purchase", &fact, 4, &[]).map(|_| ())] {
+        let text = refused.expect_err("is noticed").to_string();
+        assert!(text.contains("00000000000000000002.json"), "{text}");
+    }
 }
 
 #[test]
