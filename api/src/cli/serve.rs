@@ -70,9 +70,12 @@ fn flags(arguments: &Arguments) -> Result<BTreeMap<&'static str, String>, Exit> 
     Ok(flags)
 }
 
+/// Libraries that tell every step of theirs; what the configuration says of them goes before.
+const LIBRARIES: &str = "buoyant_kernel=warn,delta_kernel=warn,deltalake=warn,deltalake_core=warn,datafusion=warn";
+
 /// Logs to standard error as the configuration says.
 fn start_log(config: &Config) -> Result<(), Exit> {
-    let filter = EnvFilter::try_new(&config.log)
+    let filter = EnvFilter::try_new(format!("{LIBRARIES},{}", config.log))
         .map_err(|error| Exit::Usage(format!("log: `{}`: {error}; write info, or info,engine=debug", config.log)))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if config.log_format == "json" { log.json().try_init() } else { log.try_init() };
