@@ -57,3 +57,14 @@ impl ReadError {
         }
     }
 }
+
+/// Why several files could not become one.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// An input is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The output could not be written.
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
+}

@@ -10,7 +10,7 @@ pub mod part;
 mod record;
 mod tail;
 
-use crate::error::ReadError;
+use crate::error::{MergeError, ReadError};
 use crate::ids::Slot;
 use crate::vfs::Vfs;
 use part::{Part, Warm, write_part};
@@ -260,17 +260,6 @@ impl Dictionary {
     pub fn heap_bytes(&self) -> usize {
         self.read().tail.heap_bytes()
     }
-}
-
-/// Why parts could not be merged.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeError {
-    /// A part is damaged.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The new file could not be written.
-    #[error(transparent)]
-    Write(#[from] std::io::Error),
 }
 
 #[cfg(test)]

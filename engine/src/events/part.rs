@@ -10,7 +10,7 @@
 //! ```
 
 use super::{EventKey, Known, Seen, filter};
-use crate::error::ReadError;
+use crate::error::{MergeError, ReadError};
 use crate::vfs::Vfs;
 use crate::vfs::sealed::{SealedFile, SealedWriter};
 use std::io;
@@ -30,17 +30,6 @@ pub struct Part {
     entries: Range<usize>,
     filter: Range<usize>,
     last_day: i32,
-}
-
-/// Why a merge failed.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeError {
-    /// An input is damaged.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The output could not be written.
-    #[error(transparent)]
-    Write(#[from] io::Error),
 }
 
 impl Part {

@@ -18,10 +18,11 @@ use super::{
     part_path, segment_path,
 };
 use crate::dictionary::part::Part;
+use crate::error::MergeError;
 use crate::events::Recent as RecentIds;
 use crate::events::part::{Part as EventPart, write as write_event_ids};
 use crate::ids::{FileId, TagId};
-use crate::segment::merge::{MergeError, merge};
+use crate::segment::merge::merge;
 use crate::segment::{Segment, SegmentWriter};
 use rayon::prelude::*;
 use std::collections::BTreeMap;

@@ -10,12 +10,13 @@
 use super::manifest::Manifest;
 use super::{Compacting, DiskSegment, StepReport, Store, WriteError, event_ids_path, held, part_path, segment_path};
 use crate::catalog::{Catalog, TagType};
+use crate::dictionary::Dictionary;
 use crate::dictionary::part::Part;
-use crate::dictionary::{self, Dictionary};
+use crate::error::MergeError;
 use crate::events;
 use crate::events::part::Part as EventPart;
 use crate::ids::{FileId, TagId};
-use crate::segment::merge::{ActivityRules, MergeError, MergeKind, MergeRules, merge};
+use crate::segment::merge::{ActivityRules, MergeKind, MergeRules, merge};
 use crate::segment::{Segment, SegmentWriter};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -246,11 +247,7 @@ impl Store {
         parts: &[Arc<EventPart>],
         today: i32,
     ) -> Result<Option<Arc<EventPart>>, MergeError> {
-        let written = events::part::merge(&*self.vfs, path, parts, today).map_err(|error| match error {
-            events::part::MergeError::Read(error) => MergeError::Read(error),
-            events::part::MergeError::Write(error) => MergeError::Write(error),
-        })?;
-        if written.is_none() {
+        if events::part::merge(&*self.vfs, path, parts, today)?.is_none() {
             return Ok(None);
         }
         self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
@@ -288,10 +285,7 @@ impl Store {
     }
 
     fn merge_parts(&self, path: &Path, parts: &[Arc<Part>]) -> Result<Part, MergeError> {
-        Dictionary::write_merged(parts, &*self.vfs, path).map_err(|error| match error {
-            dictionary::MergeError::Read(error) => MergeError::Read(error),
-            dictionary::MergeError::Write(error) => MergeError::Write(error),
-        })?;
+        Dictionary::write_merged(parts, &*self.vfs, path)?;
         self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
         Ok(Part::open(&*self.vfs, path)?)
     }

@@ -108,8 +108,8 @@ fn read(snapshot: &Snapshot) -> Result<Users, ReadError> {
     for shard in snapshot.shards() {
         let mut writer = SegmentWriter::in_memory();
         rules.apply(|rules| merge(shard.layers(), rules, &mut writer)).map_err(|error| match error {
-            crate::segment::merge::MergeError::Read(error) => error,
-            crate::segment::merge::MergeError::Write(error) => panic!("memory fails: {error}"),
+            crate::error::MergeError::Read(error) => error,
+            crate::error::MergeError::Write(error) => panic!("memory fails: {error}"),
         })?;
         let segment = Segment::from_memory(writer.finish_in_memory())?;
         let slots = |tag, part| -> Result<Vec<u32>, ReadError> {

@@ -365,3 +365,40 @@ fn damaged_arrays_stay_in_bounds() {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn counts_add_up(seeds in any::<[u64; 3]>(), densities in [1..6_u32, 1..6, 1..6], weights in [1..128_u8, 1..127]) {
+        let [a, b, c] = [0, 1, 2].map(|index| words(seeds[index], densities[index]));
+        for level in levels() {
+            let (mut sum, mut carry) = (a.clone(), words(9, 1));
+            let any = half_add(level, &mut sum, &b, &mut carry);
+            prop_assert_eq!(&sum, &combined(&a, &b, |a, b| a ^ b));
+            prop_assert_eq!(&carry, &combined(&a, &b, |a, b| a & b));
+            prop_assert_eq!(any, !ones(&carry).is_empty());
+
+            let (mut difference, mut borrow) = (a.clone(), c.clone());
+            subtract(level, &mut difference, &b, &mut borrow);
+            for position in 0..=u16::MAX {
+                let bit = |words: &Words| i8::from(has_bit(words, position));
+                let expected = bit(&a) - bit(&b) - bit(&c);
+                prop_assert_eq!(bit(&difference) - 2 * bit(&borrow), expected, "{:?} at {}", level, position);
+            }
+
+            let mut tally: Box<Tally> = vec![0; 1 << 16].try_into().expect("65,536 counts");
+            tally_times(&mut tally, Container::Words(&a), weights[0]);
+            let positions: Vec<Le16> = ones(&b).into_iter().map(u16::to_le_bytes).collect();
+            tally_times(&mut tally, Container::Array(&positions), weights[1]);
+            let mut planes: [Box<Words>; 8] = std::array::from_fn(|_| words(7, 1));
+            let used = take_planes(level, &mut tally, &mut planes.each_mut().map(|plane| &mut **plane));
+            prop_assert!(tally.iter().all(|count| *count == 0));
+            for position in 0..=u16::MAX {
+                let of = |words: &Words, weight: u8| u32::from(has_bit(words, position)) * u32::from(weight);
+                let count = (0..8).map(|bit| u32::from(has_bit(&planes[bit], position)) << bit).sum::<u32>();
+                prop_assert_eq!(count, of(&a, weights[0]) + of(&b, weights[1]));
+            }
+            let found = (0..8).map(|bit| u8::from(!ones(&planes[bit]).is_empty()) << bit).sum::<u8>();
+            prop_assert_eq!(used, found);
+        }
+    }
+}

@@ -4,9 +4,9 @@
 //! user is added. Of a month that is over and has several slices in the output, a sum is kept besides them; it
 //! speaks of this segment alone, so that it is right whatever other segments hold.
 
-use super::MergeError;
 use crate::behavior::{Grain, Slice as TimeSlice, Window};
 use crate::bitmap::counter::Counter;
+use crate::error::MergeError;
 use crate::ids::TagId;
 use crate::segment::{ActivityKey, Figure, Key, Part, Segment, SegmentWriter, Series};
 use std::collections::{BTreeMap, BTreeSet};

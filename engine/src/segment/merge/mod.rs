@@ -10,7 +10,7 @@ pub(crate) use activity::{dimension_series, keys_within};
 
 use super::{Key, Part, Segment, SegmentWriter};
 use crate::bitmap::bsi::{Encoded, NumberView};
-use crate::error::ReadError;
+use crate::error::{MergeError, ReadError};
 use crate::ids::TagId;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
@@ -37,17 +37,6 @@ pub struct MergeRules<'r> {
     pub kind: &'r dyn Fn(TagId) -> Option<MergeKind>,
     /// Whether a value of a `set` is still wanted.
     pub wanted: &'r dyn Fn(TagId, &[u8]) -> bool,
-}
-
-/// Why a merge failed.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeError {
-    /// An input is damaged.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The output could not be written.
-    #[error(transparent)]
-    Write(#[from] std::io::Error),
 }
 
 /// Merges `inputs`, newest first, into `writer`.

@@ -294,32 +294,6 @@ fn lines_do_not_leak_into_each_other() {
     );
 }
 
-/// Narrow events on one core. Run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    const EVENTS: usize = 1_000_000;
-    let body: String = (0..EVENTS)
-        .map(|n| {
-            let (user, amount) = (n * 7919 % 100_003, n % 10_000);
-            format!(
-                "{{\"user_id\":\"user{user}\",\"ts\":\"2026-11-20T10:{:02}:{:02}Z\",\"category\":\"shoes\",\"amount\":{}.{:02}}}\n",
-                n / 60 % 60, n % 60, amount / 100, amount % 100
-            )
-        })
-        .collect();
-    let (mut decoder, mut batch) = (EventDecoder::new(&fact(), NOW), UpdateBatch::new());
-    let started = std::time::Instant::now();
-    for line in body.lines() {
-        decoder.decode(line.as_bytes(), &mut batch).expect("a good line");
-        if batch.user_count() == 10_000 {
-            batch.clear();
-        }
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    println!("{:.0} events/s, {:.0} MB/s", EVENTS as f64 / seconds, body.len() as f64 / seconds / 1e6);
-}
-
 /// What another reader makes of the same line: the columns' values by name.
 fn expected(line: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
     let mut values = Vec::new();
