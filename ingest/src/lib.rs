@@ -2,9 +2,11 @@
 //!
 //! * [`decode`]: NDJSON lines to tag updates, checked against the catalog, errors by line; lists of user ids.
 //! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
+//! * [`source`]: streaming sources (Kafka topics): replayable logs and where to go on in them.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 
 #[cfg(feature = "backfill")]
 pub mod backfill;
 pub mod decode;
 pub mod keeper;
+pub mod source;
