@@ -64,9 +64,14 @@ impl Cluster {
         KafkaOptions {
             brokers: vec![self.brokers.clone()],
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-            properties: [("reconnect.backoff.max.ms", "200"), ("topic.metadata.refresh.interval.ms", "300")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            properties: [
+                ("session.timeout.ms", "1500"),
+                ("heartbeat.interval.ms", "100"),
+                ("reconnect.backoff.max.ms", "200"),
+                ("topic.metadata.refresh.interval.ms", "300"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             ..KafkaOptions::default()
         }
     }

@@ -38,6 +38,9 @@ use table::{Finder, Table};
 /// How long records are awaited before events are looked at again.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 
+/// How often partitions are forwarded again.
+const FORWARD_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Kafka topics, read.
 pub struct KafkaSource {
     connection: Connection,
@@ -53,6 +56,8 @@ pub struct KafkaSource {
     revoked: Option<Vec<usize>>,
     /// Their next records are gone.
     astray: Vec<usize>,
+    /// When partitions were forwarded last.
+    forwarded_at: Instant,
     /// Mean size of the records read last, with which the next chunk is bounded.
     record_bytes_mean: usize,
     status: SourceStatus,
@@ -79,6 +84,7 @@ impl KafkaSource {
             assigned_told: false,
             revoked: None,
             astray: Vec::new(),
+            forwarded_at: Instant::now(),
             record_bytes_mean: 1024,
             status: SourceStatus::default(),
             options,
@@ -206,9 +212,9 @@ impl KafkaSource {
             }
             started => started?,
         };
-        for (index, started) in std::mem::take(&mut self.astray).into_iter().zip(&started) {
-            self.put(index, started.offset)?;
-        }
+        let moved: Vec<(usize, u64)> =
+            self.astray.iter().zip(&started).map(|(index, started)| (*index, started.offset)).collect();
+        self.restart(&moved)?;
         let skips: Vec<Started> = started.into_iter().filter(|started| started.skipped.is_some()).collect();
         self.count_skips(&skips);
         Ok((!skips.is_empty()).then_some(Polled::Skipped(skips)))
@@ -225,17 +231,49 @@ impl KafkaSource {
 
     /// Goes on in an active partition at `offset`.
     fn put(&mut self, index: usize, offset: u64) -> Result<(), SourceError> {
-        let partition = self.table.get_mut(index);
-        let (topic, number) = (partition.topic.clone(), partition.number);
+        if self.astray.contains(&index) {
+            return self.restart(&[(index, offset)]);
+        }
+        let partition = self.table.get(index);
         let timeout = self.options.request_timeout;
-        let sought = self.connection.consumer().seek(&topic, number, table::offset(offset), timeout);
+        let consumer = self.connection.consumer();
+        let sought = consumer.seek(&partition.topic, partition.number, table::offset(offset), timeout);
         sought.map_err(|error| SourceError::Unavailable {
             doing: format!("go on in {} at offset {offset}", partition.name),
             why: error.to_string(),
         })?;
-        partition.next = offset;
-        self.astray.retain(|other| *other != index);
+        self.table.get_mut(index).next = offset;
         Ok(())
+    }
+
+    /// Goes on in astray partitions. The library has stopped those, and begins a stopped one only by an assignment: of
+    /// these, where a group is cooperative, else of all.
+    fn restart(&mut self, moved: &[(usize, u64)]) -> Result<(), SourceError> {
+        let moves = self.list(moved.iter().copied())?;
+        moved.iter().for_each(|(index, offset)| self.table.get_mut(*index).next = *offset);
+        let consumer = self.connection.consumer();
+        let restarted = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => {
+                consumer.incremental_unassign(&moves).and_then(|()| consumer.incremental_assign(&moves))
+            }
+            RebalanceProtocol::Eager | RebalanceProtocol::None => {
+                let active = self.table.active().map(|partition| (partition, table::offset(partition.next)));
+                table::list(active).and_then(|list| consumer.assign(&list))
+            }
+        };
+        restarted.map_err(|error| fatal("begin partitions again", &error.to_string()))?;
+        self.astray.retain(|index| !moved.iter().any(|(other, _)| other == index));
+        Ok(())
+    }
+
+    /// Stopping a partition undoes its forwarding, at some time after the call that stops it; what comes after a new
+    /// start would wait in a queue that nobody reads. Doing it again is cheap and moves what waits there.
+    fn keep_forwarding(&mut self) -> Result<(), SourceError> {
+        if self.forwarded_at.elapsed() < FORWARD_INTERVAL {
+            return Ok(());
+        }
+        self.forwarded_at = Instant::now();
+        self.table.active().try_for_each(|partition| self.connection.forward(&partition.topic, partition.number))
     }
 
     /// Fills the batch, waiting up to `timeout` for the first record.
@@ -295,6 +333,7 @@ impl Source for KafkaSource {
         let deadline = Instant::now() + timeout;
         loop {
             self.connection.serve(Duration::ZERO)?;
+            self.keep_forwarding()?;
             if let Some(told) = self.follow_group()? {
                 return Ok(told);
             }
