@@ -318,3 +318,47 @@ fn the_group_is_told_how_far_records_are_durable() {
     reader.source.commit(&durable);
     reader.until(|_| committed() == Offset::Offset(7));
 }
+
+/// Clients of other makers write, if `BELUGA_KAFKA_PYTHON` names a Python that has kafka-python and confluent-kafka.
+#[test]
+fn what_other_clients_write_is_read() {
+    let Some(python) = std::env::var_os("BELUGA_KAFKA_PYTHON") else { return };
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/kafka_producer.py");
+    for (client, compression) in [
+        ("kafka-python", "none"),
+        ("kafka-python", "gzip"),
+        ("confluent-kafka", "gzip"),
+        ("confluent-kafka", "snappy"),
+        ("confluent-kafka", "lz4"),
+        ("confluent-kafka", "zstd"),
+    ] {
+        let cluster = Cluster::new(&[("t", 2)]);
+        let output = std::process::Command::new(&python)
+            .arg(&script)
+            .args([
+                &cluster.brokers,
+                "t",
+                "1000",
+                "--partitions",
+                "2",
+                "--client",
+                client,
+                "--compression",
+                compression,
+            ])
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{client} {compression}: {}", String::from_utf8_lossy(&output.stderr));
+        let mut reader = Reader::new(cluster.options(&["t"]));
+        reader.until(|reader| reader.count() >= 1000);
+        let durable = reader.durable.lock().expect("lock");
+        for partition in 0..2 {
+            let seen = &durable.1[&format!("t/{partition}")];
+            assert_eq!(seen.len(), 500, "{client} {compression}");
+            for (offset, payload) in seen {
+                let event: serde_json::Value = serde_json::from_str(payload).expect("JSON");
+                assert_eq!(event["user_id"], format!("u{}", offset * 2 + partition), "{client} {compression}");
+            }
+        }
+    }
+}
