@@ -456,6 +456,7 @@ mod tests {
                     Change::Flag(value) => format!(" {name}={value}"),
                     Change::Add(value) => format!(" {name}+{value}"),
                     Change::Remove(value) => format!(" {name}-{value}"),
+                    Change::Event(event) => format!(" {name}!{event:?}"),
                 };
             }
         }
