@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn records_come_out_as_they_went_in() {
-        let shapes: [(Option<&[u8]>, Option<&[u8]>, Option<i64>); 6] = [
+        type Shape = (Option<&'static [u8]>, Option<&'static [u8]>, Option<i64>);
+        let shapes: [Shape; 6] = [
             (None, None, None),
             (Some(b""), Some(b""), Some(0)),
             (Some(b"key"), None, Some(-1)),
