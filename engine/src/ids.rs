@@ -46,6 +46,8 @@ impl TagId {
     pub const UNIVERSE: TagId = TagId(0);
     /// Uploaded lists of users: a `set` whose values are list ids. Being listed does not make a user known.
     pub const UPLOADS: TagId = TagId(1);
+    /// Records that could not be taken: a fact, see [`crate::catalog::DEAD_LETTERS`].
+    pub const DEAD_LETTERS: TagId = TagId(2);
     /// The first id a declared tag can have; those below are the engine's own.
     pub const FIRST_DECLARED: TagId = TagId(16);
 }

@@ -11,4 +11,5 @@ pub mod backfill;
 pub mod clock;
 pub mod decode;
 pub mod keeper;
+pub mod pipeline;
 pub mod source;

@@ -74,7 +74,36 @@ pub struct Activity {
 pub const DAYS_MAX: u32 = 100_000;
 
 /// Tables of Beluga's own, beside which facts stand in SQL.
-pub(super) const TABLES: [&str; 6] = ["audiences", "facts", "information_schema", "system", "tags", "users"];
+pub(super) const TABLES: [&str; 7] =
+    [DEAD_LETTERS, "audiences", "facts", "information_schema", "system", "tags", "users"];
+
+/// The fact that keeps the records which sources brought and which could not be taken.
+pub const DEAD_LETTERS: &str = "dead_letter";
+
+/// Days that they are kept.
+const DEAD_LETTER_DAYS: u32 = 30;
+
+/// Its declaration. The user of such an event stands for the source, and is no user who can be counted.
+pub(super) fn dead_letters() -> Fact {
+    let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
+    Fact {
+        id: TagId::DEAD_LETTERS,
+        columns: vec![
+            column("source", ColumnType::String),
+            column("partition", ColumnType::String),
+            column("position", ColumnType::Integer),
+            column("kind", ColumnType::String),
+            column("reason", ColumnType::String),
+            column("record", ColumnType::String),
+            column("encoding", ColumnType::String),
+            column("size_bytes", ColumnType::Integer),
+        ],
+        activity: Activity::default(),
+        retention_days: Some(DEAD_LETTER_DAYS),
+        deduplicate_days: None,
+        zone: Zone::default(),
+    }
+}
 
 /// Words that mean something else within `did(…)`, or name a column every fact has.
 const RESERVED: [&str; 13] = [

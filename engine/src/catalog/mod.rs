@@ -1,11 +1,13 @@
-//! What is declared: the tags and their types, the facts and their columns.
+//! What is declared: the tags and their types, the facts and their columns, the sources.
 //!
 //! A catalog is a value: a change makes a new one, and a snapshot holds the one it was published with.
 
 pub mod fact;
+pub mod source;
 pub mod zone;
 
-pub use fact::{Activity, Column, ColumnType, Fact};
+pub use fact::{Activity, Column, ColumnType, DEAD_LETTERS, Fact};
+pub use source::{Source, Wanted};
 pub use zone::Zone;
 
 use crate::ids::TagId;
@@ -54,11 +56,13 @@ pub struct Tag {
     pub tag_type: TagType,
 }
 
-/// The declared tags and facts by name.
+/// The declared tags, facts and sources by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     tags: BTreeMap<String, Tag>,
+    /// Also the engine's own.
     facts: BTreeMap<String, Fact>,
+    sources: BTreeMap<String, Source>,
     next_id: TagId,
 }
 
@@ -97,7 +101,7 @@ pub enum CatalogError {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Catalog { tags: BTreeMap::new(), facts: BTreeMap::new(), next_id: TagId::FIRST_DECLARED }
+        Catalog::from_parts([], [], [], TagId::FIRST_DECLARED)
     }
 }
 
@@ -129,9 +133,29 @@ impl Catalog {
         self.facts.values().find(|fact| fact.id == id)
     }
 
-    /// All facts, by name.
+    /// All facts, by name; also [`DEAD_LETTERS`], which is always there.
     pub fn facts(&self) -> impl ExactSizeIterator<Item = (&str, &Fact)> {
         self.facts.iter().map(|(name, fact)| (name.as_str(), fact))
+    }
+
+    /// The facts that were declared, by name.
+    pub fn declared_facts(&self) -> impl Iterator<Item = (&str, &Fact)> {
+        self.facts().filter(|(_, fact)| fact.id >= TagId::FIRST_DECLARED)
+    }
+
+    /// The declared fact of this name.
+    pub fn declared_fact(&self, name: &str) -> Option<&Fact> {
+        self.fact(name).filter(|fact| fact.id >= TagId::FIRST_DECLARED)
+    }
+
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
+    }
+
+    /// All sources, by name.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = (&str, &Source)> {
+        self.sources.iter().map(|(name, source)| (name.as_str(), source))
     }
 
     /// The number the next new tag or fact will get.
@@ -179,6 +203,9 @@ impl Catalog {
     pub fn declare_fact(&mut self, name: &str, wanted: Fact) -> Result<TagId, CatalogError> {
         let refuse = |why: String| CatalogError::Fact { fact: name.to_owned(), why };
         fact::check(&wanted).map_err(refuse)?;
+        if fact::TABLES.contains(&name) {
+            return Err(refuse("this name is a table of Beluga's own; choose another".to_owned()));
+        }
         if let Some(known) = self.facts.get_mut(name) {
             let changed = fact::change(known, wanted).map_err(refuse)?;
             let id = changed.id;
@@ -186,9 +213,6 @@ impl Catalog {
             return Ok(id);
         }
         check_name(name)?;
-        if fact::TABLES.contains(&name) {
-            return Err(refuse("this name is a table of Beluga's own; choose another".to_owned()));
-        }
         let id = self.new_id();
         self.facts.insert(name.to_owned(), Fact { id, ..wanted });
         Ok(id)
@@ -196,16 +220,50 @@ impl Catalog {
 
     /// Forgets a fact. Its activity goes with the next compaction; its id is never given again.
     pub fn drop_fact(&mut self, name: &str) -> Option<Fact> {
+        self.declared_fact(name)?;
         self.facts.remove(name)
     }
 
-    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::facts`] and [`Catalog::next_id`] told.
+    /// Declares a source, or gives one another definition; what it is to do stays. Whether that changes anything.
+    ///
+    /// # Errors
+    /// [`CatalogError::Name`].
+    pub fn declare_source(&mut self, name: &str, definition: String) -> Result<bool, CatalogError> {
+        check_name(name)?;
+        let wanted = match self.sources.get(name) {
+            Some(known) if known.definition == definition => return Ok(false),
+            known => known.map_or(Wanted::default(), |known| known.wanted),
+        };
+        self.sources.insert(name.to_owned(), Source { definition, wanted });
+        Ok(true)
+    }
+
+    /// Says what a source is to do; false if there is no such source.
+    pub fn set_wanted(&mut self, name: &str, wanted: Wanted) -> bool {
+        let source = self.sources.get_mut(name);
+        source.map(|source| source.wanted = wanted).is_some()
+    }
+
+    /// Forgets a source, and where it was.
+    pub fn drop_source(&mut self, name: &str) -> Option<Source> {
+        self.sources.remove(name)
+    }
+
+    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::declared_facts`], [`Catalog::sources`] and
+    /// [`Catalog::next_id`] told.
     pub fn from_parts(
         tags: impl IntoIterator<Item = (String, Tag)>,
         facts: impl IntoIterator<Item = (String, Fact)>,
+        sources: impl IntoIterator<Item = (String, Source)>,
         next_id: TagId,
     ) -> Catalog {
-        Catalog { tags: tags.into_iter().collect(), facts: facts.into_iter().collect(), next_id }
+        let own = (DEAD_LETTERS.to_owned(), fact::dead_letters());
+        Catalog {
+            tags: tags.into_iter().collect(),
+            facts: facts.into_iter().chain([own]).collect(),
+            sources: sources.into_iter().collect(),
+            next_id,
+        }
     }
 }
 

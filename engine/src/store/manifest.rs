@@ -22,7 +22,7 @@
 //! done first of all.
 
 use super::{Audience, Definition};
-use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Tag, TagType, Unit, Zone};
+use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Source, Tag, TagType, Unit, Wanted, Zone};
 use crate::error::ReadError;
 use crate::ids::{Epoch, FileId, Lsn, TagId};
 use crate::vfs::Vfs;
@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -264,8 +264,29 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
         };
         out.0.extend_from_slice(&[kind, scale]);
     }
-    out.u32(catalog.facts().len() as u32);
-    catalog.facts().for_each(|(name, fact)| encode_fact(name, fact, out));
+    out.u32(catalog.declared_facts().count() as u32);
+    catalog.declared_facts().for_each(|(name, fact)| encode_fact(name, fact, out));
+    out.u32(catalog.sources().len() as u32);
+    for (name, source) in catalog.sources() {
+        out.text(name);
+        out.text(&source.definition);
+        out.0.push(match source.wanted {
+            Wanted::Running => 0,
+            Wanted::Paused => 1,
+            Wanted::Stopped => 2,
+        });
+    }
+}
+
+fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
+    let (name, definition) = (bytes.text()?, bytes.text()?);
+    let wanted = match bytes.u8()? {
+        0 => Wanted::Running,
+        1 => Wanted::Paused,
+        2 => Wanted::Stopped,
+        _ => return None,
+    };
+    Some((name, Source { definition, wanted }))
 }
 
 /// `name | id u32 | columns u32 | per column: name | type u8 | precision u8 | scale u8 | dimensions u32 | each u16 |
@@ -359,7 +380,8 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     })?;
     let facts = bytes.many(decode_fact)?;
     let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
-    numbered.then(|| Catalog::from_parts(tags, facts, next))
+    let sources = bytes.many(decode_source)?;
+    numbered.then(|| Catalog::from_parts(tags, facts, sources, next))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64`.

@@ -32,6 +32,7 @@ pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
 
 use crate::catalog::Catalog;
+use crate::catalog::source::source_of;
 use crate::clock::{Clock, ManualClock};
 use crate::dictionary::{Dictionary, HashedId, hash_of};
 use crate::error::{Class, ReadError};
@@ -383,20 +384,31 @@ impl Store {
         Ok(())
     }
 
-    /// Sets where `source` goes on, whatever was applied: a source is rewound, or passes over what is lost. Durable when this
+    /// Sets where sources go on, whatever was applied: one begins, is rewound, or passes over what is lost. Durable when this
     /// returns.
     ///
     /// # Errors
-    /// [`WriteError`]; the source then goes on where it was.
-    pub fn set_source_offset(&self, source: &str, offset: u64) -> Result<(), WriteError> {
+    /// [`WriteError`]; some of them may then still go on where they were.
+    pub fn set_source_offsets(&self, offsets: &[(String, u64)]) -> Result<(), WriteError> {
         let mut writer = held(&self.writer);
-        let mut encoded = Encoder::default();
-        encoded.text(source);
-        encoded.u64(offset);
-        let lsn = self.log.append(Kind::SourceOffset, &[&encoded.0])?;
-        writer.go_on(source, offset);
+        let mut last = None;
+        for (source, offset) in offsets {
+            let mut encoded = Encoder::default();
+            encoded.text(source);
+            encoded.u64(*offset);
+            last = Some(self.log.append(Kind::SourceOffset, &[&encoded.0])?);
+            writer.go_on(source, *offset);
+        }
         drop(writer);
-        self.log.sync(lsn)
+        last.map_or(Ok(()), |lsn| self.log.sync(lsn))
+    }
+
+    /// Where the sources go on whose names begin with `prefix`, by what was applied.
+    pub fn source_offsets(&self, prefix: &str) -> Vec<(String, u64)> {
+        let writer = held(&self.writer);
+        let from = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
+        let ours = writer.sources.range::<str, _>(from).take_while(|(name, _)| name.starts_with(prefix));
+        ours.map(|(name, offset)| (name.clone(), *offset)).collect()
     }
 
     /// Where `source` goes on, by what was applied.
@@ -621,6 +633,8 @@ impl Writer {
 
     fn put_catalog(&mut self, catalog: Catalog) {
         self.types = Types::of(&catalog);
+        // A source that is declared anew begins anew.
+        self.sources.retain(|key, _| source_of(key).is_none_or(|name| catalog.source(name).is_some()));
         self.catalog = Arc::new(catalog);
         self.changed();
     }

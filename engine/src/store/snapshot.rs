@@ -74,6 +74,11 @@ impl Snapshot {
         &self.catalog
     }
 
+    /// The same, to be kept.
+    pub fn shared_catalog(&self) -> Arc<Catalog> {
+        self.catalog.clone()
+    }
+
     /// The audiences defined in this view, by name.
     pub fn audiences(&self) -> &BTreeMap<String, Audience> {
         &self.audiences

@@ -51,7 +51,7 @@ impl Writer {
         now: i64,
     ) -> Result<Settled<'b>, ReadError> {
         let mut settled = Settled::default();
-        if self.catalog.facts().len() == 0 {
+        if self.catalog.declared_facts().next().is_none() {
             return Ok(settled);
         }
         let mut index = 0;

@@ -25,6 +25,23 @@ pub enum LineErrorKind {
     TooLong,
 }
 
+impl LineErrorKind {
+    /// How it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            LineErrorKind::Syntax => "syntax",
+            LineErrorKind::Key => "key",
+            LineErrorKind::UserId => "user_id",
+            LineErrorKind::EventId => "event_id",
+            LineErrorKind::EventTime => "event_time",
+            LineErrorKind::UnknownTag => "unknown_tag",
+            LineErrorKind::Type => "type",
+            LineErrorKind::Value => "value",
+            LineErrorKind::TooLong => "too_long",
+        }
+    }
+}
+
 /// Why one line is refused. Nothing of the line was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {

@@ -174,7 +174,7 @@ impl CatalogDocument {
     /// The document that says what a catalog is.
     pub fn of(catalog: &Catalog) -> CatalogDocument {
         let tags = catalog.tags().map(|(name, tag)| (name.to_owned(), TagDeclaration::of(tag.tag_type)));
-        let facts = catalog.facts().map(|(name, fact)| (name.to_owned(), FactDeclaration::of(fact)));
+        let facts = catalog.declared_facts().map(|(name, fact)| (name.to_owned(), FactDeclaration::of(fact)));
         CatalogDocument { tags: tags.collect(), facts: facts.collect(), ..CatalogDocument::default() }
     }
 
@@ -282,7 +282,7 @@ impl Plan {
             let dropped = self.catalog.drop_tag(&name);
             self.changes.extend(dropped.map(|tag| Change::of_tag(ChangeKind::Drop, &name, tag.tag_type)));
         }
-        let facts: Vec<String> = self.catalog.facts().map(|(name, _)| name.to_owned()).collect();
+        let facts: Vec<String> = self.catalog.declared_facts().map(|(name, _)| name.to_owned()).collect();
         for name in facts.into_iter().filter(|name| !document.facts.contains_key(name)) {
             let dropped = self.catalog.drop_fact(&name);
             self.changes.extend(dropped.map(|fact| Change::of_fact(ChangeKind::Drop, &name, summary(&fact))));
@@ -293,7 +293,7 @@ impl Plan {
 /// What the catalog has and the document does not.
 fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
     let tags = catalog.tags().map(|(name, _)| ("tag", name)).filter(|(_, name)| !document.tags.contains_key(*name));
-    let facts = catalog.facts().map(|(name, _)| ("fact", name));
+    let facts = catalog.declared_facts().map(|(name, _)| ("fact", name));
     let facts = facts.filter(|(_, name)| !document.facts.contains_key(*name));
     let loss = |(what, name): (&str, &str)| {
         let detail = format!("{what} `{name}` is not in the new catalog: dropping it would lose its data");

@@ -50,9 +50,9 @@ pub(in crate::rest) async fn post(
 /// # Errors
 /// [`Kind::NotFound`] with the nearest name.
 fn fact<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Fact, Failure> {
-    catalog.fact(name).ok_or_else(|| {
+    catalog.declared_fact(name).ok_or_else(|| {
         let failure = Failure::new(Kind::NotFound, format!("there is no fact `{name}`"));
-        match closest(name, catalog.facts().map(|(known, _)| known)) {
+        match closest(name, catalog.declared_facts().map(|(known, _)| known)) {
             Some(near) => failure.suggest(format!("did you mean `{near}`?")),
             None => failure.suggest("declare it in the catalog first; GET /v1/catalog lists the facts"),
         }

@@ -27,7 +27,7 @@ const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 
 /// The users for whom `did` is true at `now`, in microseconds since 1970.
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
-    let fact = catalog.fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
+    let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
     let (now_hour, kept_from) = fact.hours_at(now);
     let binder = Binder { name: &did.fact, fact, now_hour, kept_from };
     let mut events = Events { window: Window::ALL, chosen: Chosen::All };
@@ -48,7 +48,7 @@ pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
 
 fn unknown_fact(name: &str, catalog: &Catalog) -> ExprError {
     let error = ExprError::new(ExprErrorKind::UnknownFact, format!("unknown fact '{name}'"));
-    match closest(name, catalog.facts().map(|(known, _)| known)) {
+    match closest(name, catalog.declared_facts().map(|(known, _)| known)) {
         Some(near) => error.suggest(format!("did you mean '{near}'?")),
         None => error.suggest("declare it in the catalog first"),
     }

@@ -141,6 +141,11 @@ impl EventDecoder {
         Ok(())
     }
 
+    /// When the event of the last line that was taken happened, in microseconds since 1970.
+    pub fn event_time(&self) -> i64 {
+        self.event.ts
+    }
+
     fn read(&mut self, line: &str) -> Result<(), LineError> {
         let mut json = Json::new(line, 0);
         if json.kind()? != Kind::Object {

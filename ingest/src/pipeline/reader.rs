@@ -1,0 +1,445 @@
+//! The thread that polls a source, decodes what it brings and obeys commands.
+
+use super::DeclaredSource;
+use super::decoder::RecordDecoder;
+use super::definition::{Begin, SourceDefinition};
+use super::report::{PartitionReport, Rate, SourceReport, SourceState};
+use super::watermark::Watermarks;
+use super::writer::{Applied, Work, write};
+use crate::source::{Polled, RecordBatch, Source, SourceError, SourcePosition, Started};
+use engine::catalog::Wanted;
+use engine::catalog::source::offsets_prefix;
+use engine::store::{Store, WriteError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a poll waits for records; commands wait no longer than that.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Decoded updates that wait for the writer.
+const WAITING_MAX: usize = 2;
+
+/// How often the report is brought up to date and the other side told what is durable.
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Waits between attempts.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Refused records that a report shows.
+const REFUSED_SHOWN_MAX: usize = 20;
+
+/// What a reader is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Want(Wanted),
+    Rewind(Begin, SyncSender<Result<Vec<Started>, String>>),
+    End,
+}
+
+/// What a reader shows.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<SourceReport>);
+
+impl Shared {
+    pub(super) fn report(&self) -> SourceReport {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SourceReport> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
+pub(super) struct Reader {
+    name: String,
+    store: Arc<Store>,
+    definition: Result<SourceDefinition, String>,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    wanted: Wanted,
+    ending: bool,
+    rewind: Option<Rewind>,
+    watermarks: Watermarks,
+    rate: Rate,
+}
+
+struct Rewind {
+    to: Begin,
+    reply: SyncSender<Result<Vec<Started>, String>>,
+}
+
+/// How a session with a source ended without trouble.
+enum SessionEnd {
+    /// A command ended it.
+    Told,
+    /// The source is finite and was read.
+    Finished,
+}
+
+/// Why a session ended.
+enum Trouble {
+    /// It may be over soon.
+    Passing(String),
+    /// Somebody has to do something.
+    Stuck(String),
+}
+
+impl From<SourceError> for Trouble {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Unavailable { .. } | SourceError::Fatal { .. } => Trouble::Passing(error.to_string()),
+            SourceError::Invalid { .. } | SourceError::Missing(_) | SourceError::NotAssigned { .. } => {
+                Trouble::Stuck(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<WriteError> for Trouble {
+    fn from(error: WriteError) -> Self {
+        Trouble::Stuck(error.to_string())
+    }
+}
+
+impl Reader {
+    pub(super) fn new(
+        store: Arc<Store>,
+        source: &DeclaredSource,
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+    ) -> Reader {
+        Reader {
+            name: source.name.clone(),
+            store,
+            definition: source.definition.clone(),
+            commands,
+            shared,
+            wanted: source.wanted,
+            ending: false,
+            rewind: None,
+            watermarks: Watermarks::default(),
+            rate: Rate::default(),
+        }
+    }
+
+    /// Until it is told to end.
+    pub(super) fn run(mut self) {
+        let definition = match self.definition.clone() {
+            Ok(definition) => definition,
+            Err(why) => return self.refuse_all(why),
+        };
+        let mut wait = RETRY_FIRST;
+        // Nothing more happens by itself.
+        let mut halted = false;
+        while !self.ending {
+            if self.rewind.is_none() && (halted || self.wanted == Wanted::Stopped) {
+                if !halted {
+                    self.tell(SourceState::Stopped, None);
+                }
+                self.obey_next(None);
+                halted = false;
+                continue;
+            }
+            let began = Instant::now();
+            let ended = self.session(&definition);
+            if began.elapsed() > RETRY_MAX {
+                wait = RETRY_FIRST;
+            }
+            let why = match ended {
+                Ok(SessionEnd::Told) => continue,
+                Ok(SessionEnd::Finished) => {
+                    self.tell(SourceState::Finished, None);
+                    halted = true;
+                    continue;
+                }
+                Err(Trouble::Stuck(why)) => {
+                    tracing::error!(source = %self.name, %why, "the source stopped");
+                    self.tell(SourceState::Failed, Some(why.clone()));
+                    halted = true;
+                    why
+                }
+                Err(Trouble::Passing(why)) => {
+                    tracing::warn!(source = %self.name, %why, "the source is tried again");
+                    self.tell(SourceState::Retrying, Some(why.clone()));
+                    self.obey_next(Some(wait));
+                    wait = (wait * 2).min(RETRY_MAX);
+                    why
+                }
+            };
+            if let Some(rewind) = self.rewind.take() {
+                let _ = rewind.reply.send(Err(why));
+            }
+        }
+    }
+
+    /// A definition that means nothing: only another one helps.
+    fn refuse_all(mut self, why: String) {
+        self.tell(SourceState::Failed, Some(why.clone()));
+        while !self.ending {
+            self.obey_next(None);
+            if let Some(rewind) = self.rewind.take() {
+                let _ = rewind.reply.send(Err(why.clone()));
+            }
+        }
+    }
+
+    fn tell(&self, state: SourceState, error: Option<String>) {
+        let mut report = self.shared.lock();
+        report.state = state;
+        report.error = error;
+        report.rate = 0.0;
+    }
+
+    /// Waits for a command and takes it in.
+    fn obey_next(&mut self, timeout: Option<Duration>) {
+        let command = match timeout {
+            Some(timeout) => self.commands.recv_timeout(timeout),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match command {
+            Ok(command) => drop(self.obey(command)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.ending = true,
+        }
+    }
+
+    /// Takes in a command; true if a session must end for it.
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Want(wanted) => {
+                self.wanted = wanted;
+                wanted == Wanted::Stopped
+            }
+            Command::Rewind(to, reply) => {
+                self.rewind = Some(Rewind { to, reply });
+                true
+            }
+            Command::End => {
+                self.ending = true;
+                true
+            }
+        }
+    }
+
+    /// Opens the source and reads it until something ends that; then everything that was read has been applied.
+    fn session(&mut self, definition: &SourceDefinition) -> Result<SessionEnd, Trouble> {
+        self.tell(SourceState::Starting, None);
+        let mut source = definition.connector.open(self.rewind.as_ref().map(|rewind| &rewind.to))?;
+        let applied = Applied::default();
+        let (send, work) = sync_channel(WAITING_MAX);
+        let (name, store) = (self.name.clone(), Arc::clone(&self.store));
+        let ended = std::thread::scope(|scope| {
+            let writer = std::thread::Builder::new().name(format!("writer-{name}"));
+            let writing = writer.spawn_scoped(scope, || write(&name, &store, &{ work }, &applied));
+            writing.map_err(|error| Trouble::Passing(format!("start a thread: {error}")))?;
+            // The writer ends when it has applied what was sent: `send` goes with this.
+            self.read(definition, &mut *source, &applied, send)
+        });
+        if let Some(failure) = applied.failure() {
+            return Err(failure.into());
+        }
+        self.confirm(&mut *source, &applied)?;
+        ended
+    }
+
+    fn read(
+        &mut self,
+        definition: &SourceDefinition,
+        source: &mut dyn Source,
+        applied: &Applied,
+        send: SyncSender<Work>,
+    ) -> Result<SessionEnd, Trouble> {
+        let mut decoder = RecordDecoder::new(self.name.clone(), definition.into.clone());
+        let mut records = RecordBatch::new();
+        let mut reported = None::<Instant>;
+        let mut paused = false;
+        loop {
+            loop {
+                match self.commands.try_recv() {
+                    Ok(command) => {
+                        if self.obey(command) {
+                            return Ok(SessionEnd::Told);
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        self.ending = true;
+                        return Ok(SessionEnd::Told);
+                    }
+                }
+            }
+            if paused != (self.wanted == Wanted::Paused) {
+                paused = !paused;
+                if paused {
+                    source.pause()
+                } else {
+                    source.resume()
+                }
+                reported = None;
+            }
+            match source.poll(&mut records, POLL_TIMEOUT)? {
+                Polled::Batch => self.take(&mut decoder, &records, &send)?,
+                Polled::Assigned(partitions) => self.begin(source, &partitions, &send)?,
+                Polled::Revoked(revoked) => {
+                    drain(&send)?;
+                    revoked.partitions.iter().for_each(|partition| self.watermarks.forget(partition));
+                }
+                Polled::Skipped(started) => {
+                    drain(&send)?;
+                    self.note_lost(&started);
+                    self.store.set_source_offsets(&self.keyed(&started))?;
+                }
+                Polled::Idle => {}
+                Polled::End => {
+                    drain(&send)?;
+                    self.report(definition, source, SourceState::Finished);
+                    return Ok(SessionEnd::Finished);
+                }
+            }
+            if reported.is_none_or(|then| then.elapsed() >= REPORT_INTERVAL) {
+                reported = Some(Instant::now());
+                self.confirm(source, applied)?;
+                self.report(definition, source, if paused { SourceState::Paused } else { SourceState::Running });
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        decoder: &mut RecordDecoder,
+        records: &RecordBatch,
+        send: &SyncSender<Work>,
+    ) -> Result<(), Trouble> {
+        decoder.refresh(&self.store).map_err(Trouble::Stuck)?;
+        let now = Instant::now();
+        let outcome = decoder.decode(records, |decoded| {
+            if let Some(event_time) = decoded.event_time {
+                self.watermarks.note(&decoded.partition, event_time, now);
+            }
+            send.send(Work::Apply(decoded)).map_err(|_| hung_up())
+        })?;
+        let mut report = self.shared.lock();
+        report.records += records.len() as u64;
+        report.bytes += records.size_bytes() as u64;
+        report.refused += outcome.refused;
+        report.empty += outcome.empty;
+        report.refused_last.splice(..0, outcome.refused_last);
+        report.refused_last.truncate(REFUSED_SHOWN_MAX);
+        Ok(())
+    }
+
+    /// Begins reading partitions: where the store says, or where a rewind does.
+    fn begin(
+        &mut self,
+        source: &mut dyn Source,
+        partitions: &[Arc<str>],
+        send: &SyncSender<Work>,
+    ) -> Result<(), Trouble> {
+        drain(send)?;
+        let mut known = self.position();
+        match &self.rewind {
+            None => {}
+            Some(Rewind { to: Begin::Offsets(offsets), .. }) => {
+                if let Some((name, _)) = offsets.iter().find(|(name, _)| !partitions.iter().any(|own| **own == **name))
+                {
+                    let own: Vec<&str> = partitions.iter().take(20).map(|own| &**own).collect();
+                    let why = format!("there is no partition `{name}`; there are {}", own.join(", "));
+                    self.answer_rewind(Err(why));
+                } else {
+                    offsets.iter().for_each(|(name, offset)| known.set(name.as_str(), *offset));
+                }
+            }
+            Some(_) => known = SourcePosition::new(),
+        }
+        let started = match source.start(&known) {
+            Ok(started) => started,
+            Err(error @ SourceError::Unavailable { .. }) => {
+                // It is assigned again.
+                self.shared.lock().error = Some(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.note_lost(&started);
+        let before = self.position();
+        let moved = |start: &&Started| before.get(&start.partition) != Some(start.offset);
+        let moved: Vec<Started> = started.iter().filter(moved).cloned().collect();
+        self.store.set_source_offsets(&self.keyed(&moved))?;
+        self.answer_rewind(Ok(started));
+        Ok(())
+    }
+
+    fn answer_rewind(&mut self, answer: Result<Vec<Started>, String>) {
+        if let Some(rewind) = self.rewind.take() {
+            // Nobody waits any more: it has taken too long.
+            let _ = rewind.reply.send(answer);
+        }
+    }
+
+    fn note_lost(&self, started: &[Started]) {
+        for missing in started.iter().filter_map(|started| started.skipped.as_ref()) {
+            tracing::warn!(source = %self.name, "{missing}; they were passed over");
+            self.shared.lock().lost += missing.lost().unwrap_or(0);
+        }
+    }
+
+    /// Where the source goes on by what was applied.
+    fn position(&self) -> SourcePosition {
+        let prefix = offsets_prefix(&self.name);
+        let mut position = SourcePosition::new();
+        for (key, offset) in self.store.source_offsets(&prefix) {
+            position.set(&key[prefix.len()..], offset);
+        }
+        position
+    }
+
+    fn keyed(&self, started: &[Started]) -> Vec<(String, u64)> {
+        let prefix = offsets_prefix(&self.name);
+        started.iter().map(|started| (format!("{prefix}{}", started.partition), started.offset)).collect()
+    }
+
+    /// Makes durable what was applied, and tells the other side.
+    fn confirm(&self, source: &mut dyn Source, applied: &Applied) -> Result<(), Trouble> {
+        let Some((position, lsn)) = applied.take() else { return Ok(()) };
+        self.store.sync(lsn)?;
+        source.commit(&position);
+        Ok(())
+    }
+
+    fn report(&mut self, definition: &SourceDefinition, source: &dyn Source, state: SourceState) {
+        let (now, idle_after) = (Instant::now(), definition.idle_after);
+        let partitions = source.partitions().into_iter().map(|status| {
+            let (watermark, idle) = self.watermarks.of(&status.partition, now, idle_after);
+            PartitionReport {
+                partition: status.partition,
+                position: status.position,
+                end: status.end,
+                lag: status.lag,
+                watermark,
+                idle,
+            }
+        });
+        let partitions = partitions.collect();
+        let mut report = self.shared.lock();
+        report.state = state;
+        report.error = source.status().last_error;
+        report.rate = self.rate.at(now, report.records);
+        report.watermark = self.watermarks.of_all(now, idle_after);
+        report.partitions = partitions;
+    }
+}
+
+/// Waits until everything that was sent has been applied.
+fn drain(send: &SyncSender<Work>) -> Result<(), Trouble> {
+    let (done, is_done) = sync_channel(1);
+    send.send(Work::Barrier(done)).map_err(|_| hung_up())?;
+    is_done.recv().map_err(|_| hung_up())
+}
+
+/// The writer ended; its reason is told instead of this.
+fn hung_up() -> Trouble {
+    Trouble::Stuck("the store takes no more writes".to_owned())
+}
