@@ -118,6 +118,8 @@ kinds! {
     TooManyQueries, "too-many-queries", "Too many queries at once", StatusCode::TOO_MANY_REQUESTS;
     /// The query ran out of its time.
     Timeout, "timeout", "The query ran out of time", status(Class::Cancelled);
+    /// A source could not do what it was told.
+    SourceStuck, "source-stuck", "The source could not do that", status(Class::Conflict);
     /// The store takes no writes since one failed.
     ReadOnly, "read-only", "The store is read-only", status(Class::Unavailable);
     /// The server starts or stops.

@@ -3,6 +3,7 @@
 //! * [`rest`]: the HTTP door; [`rest::v1`] holds the resources.
 //! * [`cli`]: the command line, a file per command.
 //! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
+//! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
 
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod error;
 pub mod rest;
 pub mod server;
+pub mod sources;
 pub mod state;
 pub mod upkeep;
 pub mod zones;

@@ -56,6 +56,7 @@ impl Server {
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         state.set_opened(store, keeper);
+        state.run_sources()?;
         runtime.spawn(sweep_cursors(state.clone()));
         Ok(Server { runtime, address, state, stop, serving, upkeep })
     }
@@ -94,6 +95,9 @@ impl Server {
             tracing::warn!("requests were still running at the end of the drain time and are cut off");
             abort.abort();
         }
+        if let Ok(pipeline) = self.state.pipeline() {
+            pipeline.stop();
+        }
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.upkeep);
@@ -104,7 +108,7 @@ impl Server {
     }
 }
 
-fn no_threads(error: std::io::Error) -> Failure {
+pub(crate) fn no_threads(error: std::io::Error) -> Failure {
     Failure::new(Kind::LocalFile, format!("start threads: {error}"))
 }
 

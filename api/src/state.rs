@@ -5,8 +5,10 @@ use crate::error::{Failure, Kind};
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
+use crate::sources;
 use engine::store::{Snapshot, Store};
 use ingest::keeper::{Keeper, KeeperStatus};
+use ingest::pipeline::Pipeline;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,6 +53,7 @@ pub struct Shared {
 
 struct Opened {
     store: Arc<Store>,
+    pipeline: Pipeline,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -81,7 +84,8 @@ impl AppState {
 
     /// Hands over the open store and its keeper; from now on requests are answered.
     pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper) {
-        let _ = self.opened.set(Opened { store, keeper: Mutex::new(Some(keeper)) });
+        let pipeline = Pipeline::new(Arc::clone(&store));
+        let _ = self.opened.set(Opened { store, pipeline, keeper: Mutex::new(Some(keeper)) });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -112,6 +116,23 @@ impl AppState {
             )
             .retry_after(1)),
         }
+    }
+
+    /// The sources that run.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn pipeline(&self) -> Result<&Pipeline, Failure> {
+        self.store()?;
+        self.opened.get().map(|opened| &opened.pipeline).ok_or_else(|| Failure::internal("no pipeline"))
+    }
+
+    /// Brings the running sources to what the catalog declares. Waits for those that end.
+    ///
+    /// # Errors
+    /// As [`AppState::store`]; and the operating system's, if it gives no thread.
+    pub fn run_sources(&self) -> Result<(), Failure> {
+        sources::reconcile(self.pipeline()?, self.snapshot()?.catalog(), &self.config)
     }
 
     /// The newest published view.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Brings the catalog to what a file says: shows the difference, refuses unsafe changes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n  facts:\n    purchase:\n      columns: { category: string, amount: { decimal: [12, 2] } }   # also integer, float, boolean, timestamp, json\n      activity: { dimensions: [category], measures: [amount] }\n      retention: 400 days\n      time_zone: Asia/Shanghai\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
+    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n  facts:\n    purchase:\n      columns: { category: string, amount: { decimal: [12, 2] } }   # also integer, float, boolean, timestamp, json\n      activity: { dimensions: [category], measures: [amount] }\n      retention: 400 days\n      time_zone: Asia/Shanghai\n  sources:\n    purchases: { kafka: { brokers: \"127.0.0.1:9092\", topic: purchases }, into: purchase }\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
 )]
 pub(super) struct Arguments {
     /// The catalog, YAML or JSON; `-` reads standard input
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Only show the difference
     #[arg(long)]
     dry_run: bool,
-    /// Drop tags and facts that the file does not have, with all their data
+    /// Drop tags, facts and sources that the file does not have, with all their data
     #[arg(long)]
     allow_drop: bool,
     #[command(flatten)]
@@ -37,13 +37,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             ChangeKind::Alter => '~',
             ChangeKind::Drop => '-',
         };
-        match (&change.tag, &change.fact) {
-            (_, Some(fact)) => println!("{sign} fact {fact}: {}", change.r#type),
-            (tag, None) => println!("{sign} {}: {}", tag.as_deref().unwrap_or_default(), change.r#type),
-        }
+        let name = |prefix: &str, name: &Option<String>| name.as_ref().map(|name| format!("{prefix}{name}"));
+        let what = name("fact ", &change.fact).or_else(|| name("source ", &change.source));
+        println!("{sign} {}: {}", what.or_else(|| name("", &change.tag)).unwrap_or_default(), change.r#type);
     }
-    let (tags, facts) = (answer.tags.len(), answer.facts.len());
-    let there_are = if facts == 0 { format!("{tags} tags") } else { format!("{tags} tags, {facts} facts") };
+    let counts = [(answer.tags.len(), "tags"), (answer.facts.len(), "facts"), (answer.sources.len(), "sources")];
+    let there_are: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, what)| *count > 0 || *what == "tags")
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let there_are = there_are.join(", ");
     match (answer.changes.len(), answer.applied) {
         (0, _) => eprintln!("the catalog is so already: {there_are}"),
         (count, true) => eprintln!("{count} changes made; {there_are}"),

@@ -18,6 +18,7 @@ mod overlap;
 mod problem;
 mod profile;
 mod serve;
+mod sources;
 mod target;
 
 use crate::config::ConfigError;
@@ -60,6 +61,8 @@ enum Command {
     Overlap(overlap::Arguments),
     /// Show how a question is answered
     Explain(explain::Arguments),
+    /// Show the streaming sources and command them
+    Sources(sources::Arguments),
     /// Write an example data set to files
     Generate(generate::Arguments),
     /// Verify every checksum and invariant of a data directory
@@ -115,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Overlap(arguments) => overlap::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Sources(arguments) => sources::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

@@ -12,6 +12,7 @@ use crate::rest::v1::expression::Where;
 use crate::rest::v1::members::{self, MembersAnswer, MembersRequest};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
+use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
 use crate::server;
 use engine::audience::ops::{self, QueryContext};
 use engine::store::Store;
@@ -36,6 +37,24 @@ pub(super) struct Target {
     /// Open this data directory instead of asking a server
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// A server, for what only a running one knows.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Server {
+    /// The server to ask
+    #[arg(long, value_name = "URL", env = "BELUGA_URL", default_value = URL_DEFAULT, global = true)]
+    url: String,
+}
+
+impl Server {
+    /// Prepares to ask it.
+    ///
+    /// # Errors
+    /// [`Failure`] if the URL cannot be.
+    pub(super) fn connect(&self) -> Result<Remote, Failure> {
+        Remote::new(&self.url)
+    }
 }
 
 /// Answers questions.
@@ -71,7 +90,7 @@ impl Target {
         match &self.data {
             Some(data) => {
                 let config = Config { data: data.clone(), ..Config::default() };
-                Ok(Box::new(Local { store: server::open(&config)? }))
+                Ok(Box::new(Local { store: server::open(&config)?, config }))
             }
             None => self.asker(),
         }
@@ -98,11 +117,12 @@ pub(super) fn refuse_missing(data: &Path) -> Result<(), Failure> {
 /// A data directory opened by this process.
 struct Local {
     store: Arc<Store>,
+    config: Config,
 }
 
 impl Local {
     fn open(data: &Path) -> Result<Local, Failure> {
-        Ok(Local { store: open_existing(data)? })
+        Ok(Local { store: open_existing(data)?, config: Config { data: data.to_owned(), ..Config::default() } })
     }
 }
 
@@ -140,12 +160,12 @@ impl Asker for Local {
     }
 
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {
-        catalog::apply(&self.store, document, parameters)
+        catalog::apply(&self.store, document, parameters, &self.config)
     }
 }
 
 /// A server asked by REST.
-struct Remote {
+pub(super) struct Remote {
     url: String,
     client: reqwest::blocking::Client,
 }
@@ -163,6 +183,36 @@ impl Remote {
 
     fn post<Q: Serialize, A: DeserializeOwned>(&self, path: &str, request: &Q) -> Result<A, Failure> {
         read(self.send(self.client.post(format!("{}{path}", self.url)).json(request))?)
+    }
+
+    fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, Failure> {
+        read(self.send(self.client.get(format!("{}{path}", self.url)))?)
+    }
+
+    /// All sources, by name.
+    pub(super) fn sources(&self) -> Result<Vec<SourceAnswer>, Failure> {
+        let mut page: SourcesAnswer = self.get("/v1/sources")?;
+        let mut sources = std::mem::take(&mut page.sources);
+        while let Some(after) = page.next {
+            page = self.get(&format!("/v1/sources?after={after}"))?;
+            sources.append(&mut page.sources);
+        }
+        Ok(sources)
+    }
+
+    /// How a source is.
+    pub(super) fn source(&self, name: &str) -> Result<SourceAnswer, Failure> {
+        self.get(&format!("/v1/sources/{name}"))
+    }
+
+    /// Tells a source what to do.
+    pub(super) fn command_source(&self, name: &str, command: &str) -> Result<SourceAnswer, Failure> {
+        self.post(&format!("/v1/sources/{name}/{command}"), &())
+    }
+
+    /// Lets a source go on somewhere else.
+    pub(super) fn rewind_source(&self, name: &str, request: &RewindRequest) -> Result<RewindAnswer, Failure> {
+        self.post(&format!("/v1/sources/{name}/rewind"), request)
     }
 
     fn send(&self, request: reqwest::blocking::RequestBuilder) -> Result<reqwest::blocking::Response, Failure> {

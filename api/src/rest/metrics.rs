@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::ids::Epoch;
 use engine::store::Snapshot;
+use ingest::pipeline::{Pipeline, SourceState};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use std::sync::Mutex;
@@ -101,6 +102,11 @@ fn describe() {
     describe_gauge!("beluga_queries_running", "Queries running");
     describe_gauge!("beluga_queries_waiting", "Queries waiting for their turn");
     describe_gauge!("beluga_cursors_held", "Snapshots held for cursors");
+    describe_counter!("beluga_source_records_total", "Records that a source brought");
+    describe_counter!("beluga_source_refused_total", "Records of a source that became dead letters");
+    describe_gauge!("beluga_source_lag", "Records that wait to be read by a source");
+    describe_gauge!("beluga_source_running", "1 when a source reads");
+    describe_gauge!("beluga_source_watermark_seconds", "Event time up to which a source has come, since 1970");
     describe_counter!("beluga_checkpoints_total", "Checkpoints made");
     describe_counter!("beluga_checkpoint_bytes_total", "Bytes that checkpoints wrote");
     describe_counter!("beluga_compactions_total", "Merges made");
@@ -139,6 +145,16 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         gauge!("beluga_segments").set(segments as f64);
         gauge!("beluga_tags").set(snapshot.catalog().tags().len() as f64);
         gauge!("beluga_audiences").set(snapshot.audiences().len() as f64);
+    }
+    for (name, report) in state.pipeline().map(Pipeline::reports).unwrap_or_default() {
+        let labels = [("source", name)];
+        counter!("beluga_source_records_total", &labels).absolute(report.records);
+        counter!("beluga_source_refused_total", &labels).absolute(report.refused);
+        gauge!("beluga_source_lag", &labels).set(report.lag() as f64);
+        gauge!("beluga_source_running", &labels).set(if report.state == SourceState::Running { 1.0 } else { 0.0 });
+        if let Some(watermark) = report.watermark {
+            gauge!("beluga_source_watermark_seconds", &labels).set(watermark as f64 / 1e6);
+        }
     }
     if let Some(keeper) = state.keeper_status() {
         counter!("beluga_checkpoints_total").absolute(keeper.checkpoint_count);

@@ -1,4 +1,4 @@
-//! `PUT` and `GET /v1/catalog`: which tags and facts there are.
+//! `PUT` and `GET /v1/catalog`: which tags, facts and sources there are.
 //!
 //! A put brings the catalog to what the document says. New tags and facts are declared; one that is missing from the
 //! document would be dropped with all its data, so that is refused unless asked for; a type never changes, a fact gains
@@ -7,10 +7,12 @@
 use super::expression::Where;
 use super::fact_declaration::{FactDeclaration, difference, summary};
 use super::profile::type_name;
+use crate::config::Config;
 use crate::error::{Failure, Item, Kind, escape_pointer};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
+use crate::sources::SourceDeclaration;
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
@@ -38,10 +40,9 @@ pub struct CatalogDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub spaces: Option<serde_json::Value>,
-    /// Streaming sources. Not available yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub sources: Option<serde_json::Value>,
+    /// Streaming sources by name.
+    #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, SourceDeclaration>,
 }
 
 /// One tag.
@@ -88,7 +89,7 @@ pub struct PutParameters {
     /// Only tell what would change.
     #[serde(default)]
     pub dry_run: bool,
-    /// Drop tags and facts that the document does not have, with all their data.
+    /// Drop tags, facts and sources that the document does not have, with all their data.
     #[serde(default)]
     pub allow_drop: bool,
 }
@@ -105,11 +106,14 @@ pub struct PutAnswer {
     /// The facts as they are afterwards.
     #[serde(default)]
     pub facts: BTreeMap<String, FactDeclaration>,
+    /// The sources as they are afterwards.
+    #[serde(default)]
+    pub sources: BTreeMap<String, SourceDeclaration>,
     /// Number of the view that shows the catalog.
     pub epoch: u64,
 }
 
-/// One difference, of a tag or of a fact.
+/// One difference, of a tag, a fact or a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// `add`, `alter` or `drop`.
@@ -120,17 +124,20 @@ pub struct Change {
     /// The fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fact: Option<String>,
-    /// The tag's type, or what the fact is or how it is altered; for people.
+    /// The source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The tag's type, or what the fact or source is or how it is altered; for people.
     pub r#type: String,
 }
 
-/// What happens to a tag or a fact.
+/// What happens to a tag, a fact or a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It is declared.
     Add,
-    /// A fact gains columns, or keeps its events for another time.
+    /// A fact gains columns, or keeps its events for another time; a source is told something else.
     Alter,
     /// It goes, with all its data.
     Drop,
@@ -175,19 +182,25 @@ impl CatalogDocument {
     pub fn of(catalog: &Catalog) -> CatalogDocument {
         let tags = catalog.tags().map(|(name, tag)| (name.to_owned(), TagDeclaration::of(tag.tag_type)));
         let facts = catalog.declared_facts().map(|(name, fact)| (name.to_owned(), FactDeclaration::of(fact)));
-        CatalogDocument { tags: tags.collect(), facts: facts.collect(), ..CatalogDocument::default() }
+        let sources = catalog.sources();
+        let sources = sources.filter_map(|(name, source)| {
+            // What another version declared cannot be said in this one's words; the source's state tells of it.
+            Some((name.to_owned(), SourceDeclaration::read(&source.definition).ok()?))
+        });
+        CatalogDocument { tags: tags.collect(), facts: facts.collect(), sources: sources.collect(), spaces: None }
     }
 
     fn later(&self) -> Option<Failure> {
-        let parts = [("spaces", &self.spaces), ("sources", &self.sources)];
-        let is_said = |value: &Option<serde_json::Value>| match value {
+        let is_said = match &self.spaces {
             None | Some(serde_json::Value::Null) => false,
             Some(serde_json::Value::Object(entries)) => !entries.is_empty(),
             Some(_) => true,
         };
-        let (name, _) = parts.into_iter().find(|(_, value)| is_said(value))?;
-        let detail = format!("`{name}` in a catalog is not available yet in this version; leave it out");
-        Some(Failure::new(Kind::NotAvailable, detail).at(format!("/{name}")))
+        if !is_said {
+            return None;
+        }
+        let detail = "`spaces` in a catalog is not available yet in this version; leave it out";
+        Some(Failure::new(Kind::NotAvailable, detail).at("/spaces"))
     }
 }
 
@@ -236,7 +249,12 @@ pub struct Plan {
 ///
 /// # Errors
 /// [`Kind::InvalidCatalog`] or [`Kind::UnsafeChange`] with everything that is wrong, or [`Kind::NotAvailable`].
-pub fn plan(snapshot: &Snapshot, document: &CatalogDocument, allow_drop: bool) -> Result<Plan, Failure> {
+pub fn plan(
+    snapshot: &Snapshot,
+    document: &CatalogDocument,
+    allow_drop: bool,
+    config: &Config,
+) -> Result<Plan, Failure> {
     if let Some(failure) = document.later() {
         return Err(failure);
     }
@@ -247,6 +265,8 @@ pub fn plan(snapshot: &Snapshot, document: &CatalogDocument, allow_drop: bool) -
     } else {
         wrong.extend(losses(&plan.catalog, document));
     }
+    // Against what facts there will be.
+    wrong.extend(plan.declare_sources(document, config));
     if wrong.is_empty() {
         wrong = broken_audiences(snapshot, &plan.catalog);
     }
@@ -276,6 +296,29 @@ impl Plan {
         wrong
     }
 
+    /// Takes in the sources; answers what is wrong with them.
+    fn declare_sources(&mut self, document: &CatalogDocument, config: &Config) -> Vec<Failure> {
+        let mut wrong = Vec::new();
+        for (name, declaration) in &document.sources {
+            let at = |pointer: &str| format!("/sources/{}{pointer}", escape_pointer(name));
+            if let Err(place) = declaration.check(&self.catalog, config) {
+                let detail = format!("source `{name}`: {}", place.why);
+                wrong.push(Failure::new(Kind::InvalidCatalog, detail).at(at(&place.pointer)));
+                continue;
+            }
+            let is_new = self.catalog.source(name).is_none();
+            match self.catalog.declare_source(name, declaration.text()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let change = if is_new { ChangeKind::Add } else { ChangeKind::Alter };
+                    self.changes.push(Change::of_source(change, name, declaration.summary()));
+                }
+                Err(error) => wrong.push(Failure::from(error).at(at(""))),
+            }
+        }
+        wrong
+    }
+
     fn drop_others(&mut self, document: &CatalogDocument) {
         let tags: Vec<String> = self.catalog.tags().map(|(name, _)| name.to_owned()).collect();
         for name in tags.into_iter().filter(|name| !document.tags.contains_key(name)) {
@@ -286,6 +329,13 @@ impl Plan {
         for name in facts.into_iter().filter(|name| !document.facts.contains_key(name)) {
             let dropped = self.catalog.drop_fact(&name);
             self.changes.extend(dropped.map(|fact| Change::of_fact(ChangeKind::Drop, &name, summary(&fact))));
+        }
+        let sources: Vec<String> = self.catalog.sources().map(|(name, _)| name.to_owned()).collect();
+        for name in sources.into_iter().filter(|name| !document.sources.contains_key(name)) {
+            let dropped = self.catalog.drop_source(&name);
+            let what = dropped.and_then(|source| SourceDeclaration::read(&source.definition).ok());
+            let what = what.map_or_else(String::new, |declaration| declaration.summary());
+            self.changes.push(Change::of_source(ChangeKind::Drop, &name, what));
         }
     }
 }
@@ -299,16 +349,29 @@ fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
         let detail = format!("{what} `{name}` is not in the new catalog: dropping it would lose its data");
         Failure::new(Kind::UnsafeChange, detail).at(format!("/{what}s/{}", escape_pointer(name)))
     };
-    tags.chain(facts).map(loss).collect()
+    let sources = catalog.sources().map(|(name, _)| name).filter(|name| !document.sources.contains_key(*name));
+    let ends = |name: &str| {
+        let detail = format!("source `{name}` is not in the new catalog: dropping it would lose where it was");
+        Failure::new(Kind::UnsafeChange, detail).at(format!("/sources/{}", escape_pointer(name)))
+    };
+    tags.chain(facts).map(loss).chain(sources.map(ends)).collect()
 }
 
 impl Change {
     fn of_tag(change: ChangeKind, name: &str, tag_type: TagType) -> Change {
-        Change { change, tag: Some(name.to_owned()), fact: None, r#type: tag_type.to_string() }
+        Change { tag: Some(name.to_owned()), ..Change::new(change, tag_type.to_string()) }
     }
 
     fn of_fact(change: ChangeKind, name: &str, what: String) -> Change {
-        Change { change, tag: None, fact: Some(name.to_owned()), r#type: what }
+        Change { fact: Some(name.to_owned()), ..Change::new(change, what) }
+    }
+
+    fn of_source(change: ChangeKind, name: &str, what: String) -> Change {
+        Change { source: Some(name.to_owned()), ..Change::new(change, what) }
+    }
+
+    fn new(change: ChangeKind, r#type: String) -> Change {
+        Change { change, tag: None, fact: None, source: None, r#type }
     }
 }
 
@@ -385,21 +448,26 @@ fn advise(failure: Failure) -> Failure {
 ///
 /// # Errors
 /// As [`plan`]; and those of the store.
-pub fn apply(store: &Store, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {
+pub fn apply(
+    store: &Store,
+    document: &CatalogDocument,
+    parameters: PutParameters,
+    config: &Config,
+) -> Result<PutAnswer, Failure> {
     // What was put before may not be published yet.
     store.publish()?;
     let snapshot = store.snapshot();
-    let plan = plan(&snapshot, document, parameters.allow_drop)?;
+    let plan = plan(&snapshot, document, parameters.allow_drop, config)?;
     let mut epoch = snapshot.epoch();
     if !parameters.dry_run && !plan.changes.is_empty() {
         store.put_catalog(plan.catalog.clone())?;
         epoch = store.publish()?;
     }
-    let CatalogDocument { tags, facts, .. } = CatalogDocument::of(&plan.catalog);
-    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, epoch: epoch.0 })
+    let CatalogDocument { tags, facts, sources, .. } = CatalogDocument::of(&plan.catalog);
+    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, sources, epoch: epoch.0 })
 }
 
-/// The tags and facts there are.
+/// The tags, facts and sources there are.
 #[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
     responses((status = 200, body = CatalogDocument)))]
 pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {
@@ -409,7 +477,7 @@ pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<Catalo
 /// Brings the catalog to what the document says.
 ///
 /// A tag's type never changes, a fact gains columns and keeps those it has, and what has data is dropped only with
-/// `allow_drop`.
+/// `allow_drop`. Sources start when they are declared, and a changed one goes on where it was.
 #[utoipa::path(put, path = "/v1/catalog", operation_id = "put_catalog", tag = "data", params(PutParameters),
     request_body = CatalogDocument, responses((status = 200, body = PutAnswer)))]
 pub(in crate::rest) async fn put(
@@ -421,7 +489,11 @@ pub(in crate::rest) async fn put(
     let store = std::sync::Arc::clone(state.store()?);
     limits::blocking(move || {
         let _changing = changing;
-        apply(&store, &document, parameters)
+        let answer = apply(&store, &document, parameters, &state.config)?;
+        if answer.applied {
+            state.run_sources()?;
+        }
+        Ok(answer)
     })
     .await
     .map(Json)

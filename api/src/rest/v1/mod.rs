@@ -16,6 +16,7 @@ pub mod number;
 pub mod overlap;
 pub mod profile;
 pub mod sample;
+pub mod sources;
 pub mod tags;
 pub mod top;
 pub mod tree;

@@ -154,7 +154,11 @@ impl KafkaOptions {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), SourceError> {
+    /// Whether they can be; reads no secret and asks no broker.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`].
+    pub fn check(&self) -> Result<(), SourceError> {
         if self.brokers.iter().all(|broker| broker.trim().is_empty()) {
             return Err(invalid("brokers", "none is given; write `host:port`"));
         }
@@ -182,6 +186,7 @@ impl KafkaOptions {
         if self.batch_records_max == 0 || self.batch_bytes_max == 0 {
             return Err(invalid("batch", "a batch must hold something"));
         }
+        self.security.check()?;
         self.check_properties()
     }
 

@@ -86,10 +86,21 @@ impl Secret {
 }
 
 impl Security {
+    /// Whether this build has what they need.
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        if self.tls.is_some() {
+            needs_tls("security.tls")?;
+        }
+        match &self.sasl {
+            Some(sasl) if sasl.mechanism != SaslMechanism::Plain => needs_tls("security.sasl.mechanism"),
+            _ => Ok(()),
+        }
+    }
+
     /// The library's settings for it.
     ///
     /// # Errors
-    /// [`SourceError::Invalid`] if a secret cannot be read or this build has no TLS.
+    /// [`SourceError::Invalid`] if a secret cannot be read.
     pub(super) fn properties(&self) -> Result<Vec<(&'static str, String)>, SourceError> {
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => "plaintext",
@@ -99,13 +110,9 @@ impl Security {
         };
         let mut properties = vec![("security.protocol", protocol.to_owned())];
         if let Some(tls) = &self.tls {
-            needs_tls("security.tls")?;
             properties.extend(tls.properties()?);
         }
         if let Some(sasl) = &self.sasl {
-            if sasl.mechanism != SaslMechanism::Plain {
-                needs_tls("security.sasl.mechanism")?;
-            }
             properties.push(("sasl.mechanism", sasl.mechanism.name().to_owned()));
             properties.push(("sasl.username", sasl.user.clone()));
             properties.push(("sasl.password", sasl.password.read("security.sasl.password")?));

@@ -1,0 +1,122 @@
+//! A source as a catalog document declares it.
+//!
+//! ```yaml
+//! purchases:
+//!   kafka: { brokers: "127.0.0.1:9092", topic: purchases }
+//!   into: purchase
+//!   format: json
+//! ```
+
+use super::kafka::KafkaDeclaration;
+use super::span::Span;
+use crate::config::Config;
+use engine::audience::suggest::closest;
+use engine::catalog::Catalog;
+use ingest::pipeline::{Connector, SourceDefinition, Target};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a partition may bring nothing before the watermark goes on without it.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+
+/// One source: where it reads, and what its records become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceDeclaration {
+    /// Topics of a Kafka cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaDeclaration>,
+    /// What its records become: events of the fact of this name, or `tags`.
+    pub into: String,
+    /// How records are written.
+    #[serde(default)]
+    pub format: FormatName,
+    /// A partition that brought nothing for so long does not hold back the watermark: `60 s` if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "60 s")]
+    pub idle_after: Option<Span>,
+}
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FormatName {
+    /// A JSON object a record, as `POST /v1/facts/{fact}` or `POST /v1/tags` take it.
+    #[default]
+    Json,
+}
+
+/// Where something is wrong in a declaration: the path to the field, and what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `/kafka/brokers`; empty for the source as a whole.
+    pub pointer: String,
+    /// What is wrong, and what to write instead.
+    pub why: String,
+}
+
+impl Place {
+    pub(super) fn new(pointer: impl Into<String>, why: impl Into<String>) -> Place {
+        Place { pointer: pointer.into(), why: why.into() }
+    }
+}
+
+/// The word for tag updates in `into`.
+const TAGS: &str = "tags";
+
+impl SourceDeclaration {
+    /// Reads what [`SourceDeclaration::text`] wrote.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub fn read(text: &str) -> Result<SourceDeclaration, String> {
+        serde_json::from_str(text).map_err(|error| format!("its declaration is of another version: {error}"))
+    }
+
+    /// As the catalog keeps it: the same for declarations that say the same.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("a declaration has text keys only")
+    }
+
+    /// What is to run.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn definition(&self, config: &Config) -> Result<SourceDefinition, String> {
+        let connector = self.connector(config).map_err(|place| format!("{}: {}", place.pointer, place.why))?;
+        let into = if self.into == TAGS { Target::Tags } else { Target::Fact(self.into.clone()) };
+        let idle_after = self.idle_after.map_or(IDLE_AFTER, |span| span.0);
+        Ok(SourceDefinition { connector, into, idle_after })
+    }
+
+    /// Whether it can run with a catalog.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self, catalog: &Catalog, config: &Config) -> Result<(), Place> {
+        self.connector(config)?;
+        if self.into == TAGS || catalog.declared_fact(&self.into).is_some() {
+            return Ok(());
+        }
+        let names = catalog.declared_facts().map(|(name, _)| name).chain([TAGS]);
+        let advice = match closest(&self.into, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "name a fact of this catalog, or `tags`".to_owned(),
+        };
+        Err(Place::new("/into", format!("there is no fact `{}`; {advice}", self.into)))
+    }
+
+    fn connector(&self, _config: &Config) -> Result<Arc<dyn Connector>, Place> {
+        match &self.kafka {
+            Some(kafka) => kafka.connector(),
+            None => Err(Place::new("", "it does not say where to read; write `kafka: { brokers: …, topic: … }`")),
+        }
+    }
+
+    /// Where it reads, for people: `kafka topic purchases`.
+    pub fn summary(&self) -> String {
+        let from = self.kafka.as_ref().map_or_else(String::new, KafkaDeclaration::summary);
+        format!("{from} into {}", self.into)
+    }
+}
