@@ -349,10 +349,11 @@ impl<'a> Json<'a> {
 
     /// Checks and passes over any value.
     pub(crate) fn skip(&mut self, scratch: &mut String) -> Result<(), LineError> {
-        self.skip_nested(scratch, 0)
+        self.skip_at_depth(scratch, 0)
     }
 
-    fn skip_nested(&mut self, scratch: &mut String, depth: usize) -> Result<(), LineError> {
+    /// The same for a value that already stands so deep in others.
+    pub(crate) fn skip_at_depth(&mut self, scratch: &mut String, depth: usize) -> Result<(), LineError> {
         if depth > DEPTH_MAX {
             return Err(self.error(format!("more than {DEPTH_MAX} levels of nesting")));
         }
@@ -364,19 +365,24 @@ impl<'a> Json<'a> {
             Kind::Array => {
                 self.begin_array()?;
                 while self.item(&mut first)? {
-                    self.skip_nested(scratch, depth + 1)?;
+                    self.skip_at_depth(scratch, depth + 1)?;
                 }
                 Ok(())
             }
             Kind::Object => {
                 self.begin_object()?;
                 while self.key(&mut first, scratch)?.is_some() {
-                    self.skip_nested(scratch, depth + 1)?;
+                    self.skip_at_depth(scratch, depth + 1)?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// Whether text is a JSON number and nothing else.
+pub(crate) fn is_number(text: &str) -> bool {
+    Json::new(text, 0).number().is_ok_and(|number| number.len() == text.len())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! line or nothing; [`body::BodyReader`] puts both together, counts, and keeps the first errors by line number.
 //!
 //! * [`lines`]: chunks to lines.
+//! * [`mapping`]: a record of any shape to such a line, as declared for a source.
 //! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
 //! * [`value`]: text to the 64 bits of a number tag or column, exactly.
 //! * [`error`]: why a line is refused.
@@ -13,6 +14,7 @@ pub mod body;
 pub mod error;
 pub mod events;
 pub mod lines;
+pub mod mapping;
 pub mod tags;
 pub mod user_list;
 pub mod value;
@@ -23,5 +25,6 @@ pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};
 pub use events::EventDecoder;
 pub use lines::{LINE_BYTES_MAX, Line, LineSplitter};
+pub use mapping::Mapping;
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};

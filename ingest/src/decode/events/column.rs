@@ -11,7 +11,7 @@
 //! | json | any value, kept as its text |
 
 use crate::decode::error::{LineError, LineErrorKind};
-use crate::decode::json::{Json, Kind};
+use crate::decode::json::{Json, Kind, is_number};
 use crate::decode::tags::shown;
 use crate::decode::value::{NumberError, parse_decimal, parse_number, parse_time};
 use engine::catalog::{ColumnType, Fact, TAG_VALUE_BYTES_MAX, Unit};
@@ -176,9 +176,4 @@ fn parse_as(column_type: ColumnType, text: &str) -> Result<i64, NumberError> {
         ColumnType::Timestamp => parse_number(text, Unit::Timestamp),
         other => parse_decimal(text, other.scale()),
     }
-}
-
-/// Whether text is a JSON number and nothing else.
-fn is_number(text: &str) -> bool {
-    Json::new(text, 0).number().is_ok_and(|number| number.len() == text.len())
 }
