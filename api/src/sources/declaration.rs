@@ -8,11 +8,12 @@
 //! ```
 
 use super::kafka::KafkaDeclaration;
+use super::map;
 use super::span::Span;
 use crate::config::Config;
 use engine::audience::suggest::closest;
 use engine::catalog::Catalog;
-use ingest::pipeline::{Connector, SourceDefinition, Target};
+use ingest::pipeline::{Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use std::time::Duration;
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 
 /// One source: where it reads, and what its records become.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceDeclaration {
     /// Topics of a Kafka cluster.
@@ -32,6 +33,18 @@ pub struct SourceDeclaration {
     /// How records are written.
     #[serde(default)]
     pub format: FormatName,
+    /// Where in a record the fields of its target stand, by path; `{"user_id": "customer.id", …}`. Left out: a record is
+    /// what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub map: Option<map::Object>,
+    /// With `map`, of a fact: whether the record's other fields are kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_others: bool,
+    /// What must hold of a record to be taken: `[{"path": "status", "in": ["paid", "shipped"]}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub r#where: Vec<serde_json::Value>,
     /// A partition that brought nothing for so long does not hold back the watermark: `60 s` if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "60 s")]
@@ -84,10 +97,28 @@ impl SourceDeclaration {
     /// # Errors
     /// What is wrong, for people.
     pub fn definition(&self, config: &Config) -> Result<SourceDefinition, String> {
-        let connector = self.connector(config).map_err(|place| format!("{}: {}", place.pointer, place.why))?;
+        self.read_definition(config).map_err(|place| format!("{}: {}", place.pointer, place.why))
+    }
+
+    fn read_definition(&self, config: &Config) -> Result<SourceDefinition, Place> {
         let into = if self.into == TAGS { Target::Tags } else { Target::Fact(self.into.clone()) };
         let idle_after = self.idle_after.map_or(IDLE_AFTER, |span| span.0);
-        Ok(SourceDefinition { connector, into, idle_after })
+        Ok(SourceDefinition { connector: self.connector(config)?, mapping: self.mapping(&into)?, into, idle_after })
+    }
+
+    fn mapping(&self, into: &Target) -> Result<Option<MappingDefinition>, Place> {
+        if self.keep_others && (self.map.is_none() || *into == Target::Tags) {
+            return Err(Place::new("/keep_others", "it goes with `map`, into a fact"));
+        }
+        Ok(match (into, &self.map) {
+            (_, None) if self.r#where.is_empty() => None,
+            (Target::Tags, None) => return Err(Place::new("/where", "into tags it goes with `map`; write one")),
+            (Target::Fact(_), None) => Some(MappingDefinition::Fact(map::filtered(&self.r#where)?)),
+            (Target::Fact(_), Some(map)) => {
+                Some(MappingDefinition::Fact(map::to_fact(map, self.keep_others, &self.r#where)?))
+            }
+            (Target::Tags, Some(map)) => Some(MappingDefinition::Tags(map::to_tags(map, &self.r#where)?)),
+        })
     }
 
     /// Whether it can run with a catalog.
@@ -95,16 +126,23 @@ impl SourceDeclaration {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self, catalog: &Catalog, config: &Config) -> Result<(), Place> {
-        self.connector(config)?;
-        if self.into == TAGS || catalog.declared_fact(&self.into).is_some() {
-            return Ok(());
+        match self.read_definition(config)?.mapping(catalog) {
+            Ok(_) if self.into == TAGS || catalog.declared_fact(&self.into).is_some() => Ok(()),
+            Err(DefinitionError::Mapping(error)) => {
+                let pointer = error.place.replace(['.', '['], "/").replace(']', "");
+                Err(Place::new(format!("/{pointer}"), error.to_string()))
+            }
+            Ok(_) | Err(DefinitionError::NoFact(_)) => Err(self.no_fact(catalog)),
         }
+    }
+
+    fn no_fact(&self, catalog: &Catalog) -> Place {
         let names = catalog.declared_facts().map(|(name, _)| name).chain([TAGS]);
         let advice = match closest(&self.into, names) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "name a fact of this catalog, or `tags`".to_owned(),
         };
-        Err(Place::new("/into", format!("there is no fact `{}`; {advice}", self.into)))
+        Place::new("/into", format!("there is no fact `{}`; {advice}", self.into))
     }
 
     fn connector(&self, _config: &Config) -> Result<Arc<dyn Connector>, Place> {

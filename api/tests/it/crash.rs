@@ -8,12 +8,10 @@
 //!
 //! 25 rounds by default; `BELUGA_CRASH_ROUNDS=1000` runs more, `BELUGA_CRASH_SEED` repeats a failed run's choices.
 
+use crate::victim::{Random, Server, beluga, client, from_environment};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const WRITERS: u64 = 3;
 const USERS_PER_WRITER: u64 = 150;
@@ -30,7 +28,9 @@ fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
     let mut writers: Vec<Writer> = (0..WRITERS).map(|number| Writer::new(number, seed)).collect();
 
     let mut server = Server::start(folder.path());
-    server.put_catalog();
+    server.put(&json!({"tags": {
+        "colour": {"type": "enum"}, "score": {"type": "number"}, "vip": {"type": "flag"}, "likes": {"type": "set"},
+    }}));
     for round in 0..rounds {
         let url = server.url.clone();
         std::thread::scope(|scope| {
@@ -201,7 +201,7 @@ impl Writer {
             if before == Some(after) {
                 continue;
             }
-            let found = server.user(id);
+            let found = look_up(server, id);
             match &found {
                 Some(user) if user == after => seen.insert(true),
                 found if found.as_ref() == before => seen.insert(false),
@@ -243,111 +243,28 @@ fn compare(server: &Server, writers: &[Writer], round: u64) {
         });
     }
     for (id, user) in users.iter().take(20) {
-        assert_eq!(server.user(id).as_ref(), Some(*user), "round {round}, {id}");
+        assert_eq!(look_up(server, id).as_ref(), Some(*user), "round {round}, {id}");
     }
 }
 
-struct Server {
-    process: Child,
-    url: String,
-    client: reqwest::blocking::Client,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+/// A user by the online look-up; `None` if unknown.
+fn look_up(server: &Server, id: &str) -> Option<User> {
+    let answer = server.client.get(format!("{}/v1/users/{id}", server.url)).send().expect("look up");
+    if answer.status() == 404 {
+        return None;
     }
-}
-
-impl Server {
-    /// Starts the binary and waits until it is ready.
-    fn start(folder: &Path) -> Server {
-        let mut server = Server::spawn(folder);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Ok(answer) = server.client.get(format!("{}/readyz", server.url)).send()
-                && answer.status().is_success()
-            {
-                return server;
-            }
-            if let Some(status) = server.process.try_wait().expect("ask for the process's state") {
-                panic!("the server ended by itself: {status}");
-            }
-            assert!(Instant::now() < deadline, "the server was not ready within 30 s");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Starts the binary, with checkpoints and merges so frequent that kills land in them.
-    fn spawn(folder: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-        let process = beluga()
-            .args(["serve", "--http", &format!("127.0.0.1:{port}"), "--data"])
-            .arg(folder)
-            .env("BELUGA_CHECKPOINT_INTERVAL_MS", "50")
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("start beluga");
-        Server { process, url: format!("http://127.0.0.1:{port}"), client: client() }
-    }
-
-    fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    fn put_catalog(&self) {
-        let catalog = json!({"tags": {
-            "colour": {"type": "enum"}, "score": {"type": "number"}, "vip": {"type": "flag"}, "likes": {"type": "set"},
-        }});
-        let answer = self.client.put(format!("{}/v1/catalog", self.url)).json(&catalog).send().expect("put catalog");
-        assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
-    }
-
-    /// Publishes what was written last.
-    fn make_visible(&self) {
-        let answer = self.client.post(format!("{}/v1/tags?visible=true", self.url)).body("").send().expect("publish");
-        assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
-    }
-
-    fn ask(&self, path: &str, body: &Value) -> Value {
-        let answer = self.client.post(format!("{}{path}", self.url)).json(body).send().expect("ask");
-        let status = answer.status();
-        let body: Value = answer.json().expect("JSON");
-        assert!(status.is_success(), "{status}: {body}");
-        body
-    }
-
-    fn count(&self, question: &str) -> u64 {
-        self.ask("/v1/count", &json!({"where": question}))["count"].as_u64().expect("a count")
-    }
-
-    fn members(&self, question: &str) -> Vec<String> {
-        let page = self.ask("/v1/members", &json!({"where": question, "limit": 10_000}));
-        assert_eq!(page["next"], Value::Null, "all members fit one page");
-        let users = page["users"].as_array().expect("users");
-        users.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
-    }
-
-    /// A user by the online look-up; `None` if unknown.
-    fn user(&self, id: &str) -> Option<User> {
-        let answer = self.client.get(format!("{}/v1/users/{id}", self.url)).send().expect("look up");
-        if answer.status() == 404 {
-            return None;
-        }
-        let body: Value = answer.json().expect("JSON");
-        let tags = &body["tags"];
-        let known = |names: &[&'static str], name: &Value| {
-            name.as_str().map(|name| *names.iter().find(|known| **known == name).expect("a value that was sent"))
-        };
-        let likes = tags["likes"].as_array().into_iter().flatten();
-        Some(User {
-            colour: known(&COLOURS, &tags["colour"]),
-            score: tags["score"].as_i64(),
-            vip: tags["vip"].as_bool().unwrap_or(false),
-            likes: likes.filter_map(|like| known(&LIKES, like)).collect(),
-        })
-    }
+    let body: Value = answer.json().expect("JSON");
+    let tags = &body["tags"];
+    let known = |names: &[&'static str], name: &Value| {
+        name.as_str().map(|name| *names.iter().find(|known| **known == name).expect("a value that was sent"))
+    };
+    let likes = tags["likes"].as_array().into_iter().flatten();
+    Some(User {
+        colour: known(&COLOURS, &tags["colour"]),
+        score: tags["score"].as_i64(),
+        vip: tags["vip"].as_bool().unwrap_or(false),
+        likes: likes.filter_map(|like| known(&LIKES, like)).collect(),
+    })
 }
 
 /// Sends a request; whether it was acknowledged. An answer other than success is a failure of the test.
@@ -365,29 +282,4 @@ fn send(client: &reqwest::blocking::Client, url: &str, request: &Request) -> boo
     let body: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(body["rejected"], 0, "{body}");
     true
-}
-
-fn client() -> reqwest::blocking::Client {
-    reqwest::blocking::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
-}
-
-fn beluga() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_beluga"))
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")))
-}
-
-/// SplitMix64: small, seeded, good enough to choose moments.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }

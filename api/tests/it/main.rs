@@ -10,9 +10,12 @@ mod cursors;
 mod facts;
 mod formats;
 mod hostile;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod openapi;
 mod oracle;
 mod process;
 mod questions;
 mod support;
 mod tags;
+mod victim;

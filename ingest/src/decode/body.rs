@@ -38,11 +38,19 @@ pub enum LineDecoder {
 
 impl LineDecoder {
     /// True if the line was a record; a header is none.
-    fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<bool, LineError> {
+    pub(crate) fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<bool, LineError> {
         match self {
             LineDecoder::Tags(decoder) => decoder.decode(line, batch).map(|()| true),
             LineDecoder::Events(decoder) => decoder.decode(line, batch).map(|()| true),
             LineDecoder::UserList(decoder) => decoder.decode(line, batch),
+        }
+    }
+
+    /// When the event of the last line that was taken happened, in microseconds since 1970.
+    pub(crate) fn event_time(&self) -> Option<i64> {
+        match self {
+            LineDecoder::Events(decoder) => Some(decoder.event_time()),
+            LineDecoder::Tags(_) | LineDecoder::UserList(_) => None,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A record of a source to an update, or to a dead letter.
 
-use super::Target;
 use super::dead_letter::{self, RefusedRecord};
+use super::definition::{DefinitionError, SourceDefinition};
 use crate::clock::SystemClock;
-use crate::decode::{EventDecoder, LINE_BYTES_MAX, LineError, LineErrorKind, TagDecoder};
+use crate::decode::body::LineDecoder;
+use crate::decode::mapping::{Mapped, Mapping, RecordContext};
+use crate::decode::{LINE_BYTES_MAX, LineError, LineErrorKind};
 use crate::source::{Record, RecordBatch};
 use engine::catalog::Catalog;
 use engine::clock::Clock;
@@ -36,6 +38,7 @@ pub(super) struct Decoded {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) refused: u64,
+    pub(super) filtered: u64,
     pub(super) empty: u64,
     /// The last ones refused, newest first.
     pub(super) refused_last: Vec<RefusedRecord>,
@@ -45,7 +48,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct RecordDecoder {
     source: String,
-    into: Target,
+    definition: SourceDefinition,
     current: Option<Current>,
 }
 
@@ -54,25 +57,30 @@ struct Current {
     catalog: Arc<Catalog>,
     made: Instant,
     now: i64,
-    decoder: Decoder,
+    mapping: Option<Mapping>,
+    decoder: LineDecoder,
+    /// What the mapping makes of a record; used again.
+    line: String,
 }
 
-#[derive(Debug)]
-enum Decoder {
-    Events(Box<EventDecoder>),
-    Tags(TagDecoder),
+/// What became of one record.
+enum Taken {
+    /// It is in the update; with the time of its event.
+    Yes(Option<i64>),
+    /// Its mapping does not want it.
+    FilteredOut,
 }
 
 impl RecordDecoder {
-    pub(super) fn new(source: String, into: Target) -> RecordDecoder {
-        RecordDecoder { source, into, current: None }
+    pub(super) fn new(source: String, definition: SourceDefinition) -> RecordDecoder {
+        RecordDecoder { source, definition, current: None }
     }
 
     /// Looks up the target in the newest catalog.
     ///
     /// # Errors
-    /// What is missing, and what to do.
-    pub(super) fn refresh(&mut self, store: &Store) -> Result<(), String> {
+    /// What does not fit it any more.
+    pub(super) fn refresh(&mut self, store: &Store) -> Result<(), DefinitionError> {
         let catalog = store.snapshot().shared_catalog();
         let is_new =
             |current: &Current| Arc::ptr_eq(&current.catalog, &catalog) && current.made.elapsed() < DECODER_AGE_MAX;
@@ -80,14 +88,9 @@ impl RecordDecoder {
             return Ok(());
         }
         let now = SystemClock.now();
-        let decoder = match &self.into {
-            Target::Tags => Decoder::Tags(TagDecoder::new(&catalog)),
-            Target::Fact(name) => match catalog.declared_fact(name) {
-                Some(fact) => Decoder::Events(Box::new(EventDecoder::new(fact, now))),
-                None => return Err(format!("there is no fact `{name}`; declare it, or change `into`")),
-            },
-        };
-        self.current = Some(Current { catalog, made: Instant::now(), now, decoder });
+        let decoder = self.definition.decoder(&catalog, now)?;
+        let mapping = self.definition.mapping(&catalog)?;
+        self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new() });
         Ok(())
     }
 
@@ -132,15 +135,9 @@ impl Current {
             outcome.empty += 1;
             return;
         };
-        let done = match &mut self.decoder {
-            _ if payload.len() > LINE_BYTES_MAX => Err(too_long(payload.len())),
-            Decoder::Tags(decoder) => decoder.decode(payload, &mut decoded.batch).map(|()| None),
-            Decoder::Events(decoder) => {
-                decoder.decode(payload, &mut decoded.batch).map(|()| Some(decoder.event_time()))
-            }
-        };
-        match done {
-            Ok(event_time) => decoded.event_time = decoded.event_time.max(event_time),
+        match self.take(payload, record, decoded) {
+            Ok(Taken::FilteredOut) => outcome.filtered += 1,
+            Ok(Taken::Yes(event_time)) => decoded.event_time = decoded.event_time.max(event_time),
             Err(error) => {
                 outcome.refused += 1;
                 dead_letter::push(source, &decoded.partition, record, &error, self.now, &mut decoded.batch);
@@ -150,6 +147,31 @@ impl Current {
                 outcome.refused_last.push(dead_letter::shown(&decoded.partition, record, error));
             }
         }
+    }
+}
+
+impl Current {
+    fn take(&mut self, payload: &[u8], record: &Record<'_>, decoded: &mut Decoded) -> Result<Taken, LineError> {
+        if payload.len() > LINE_BYTES_MAX {
+            return Err(too_long(payload.len()));
+        }
+        match &mut self.mapping {
+            None => drop(self.decoder.decode(payload, &mut decoded.batch)?),
+            Some(mapping) => {
+                let context = RecordContext {
+                    key: record.key,
+                    timestamp_ms: record.timestamp_ms,
+                    partition: &decoded.partition,
+                    offset: record.offset,
+                };
+                if mapping.apply(payload, &context, &mut self.line)? == Mapped::FilteredOut {
+                    return Ok(Taken::FilteredOut);
+                }
+                let taken = self.decoder.decode(self.line.as_bytes(), &mut decoded.batch);
+                taken.map_err(|error| mapping.in_record(error))?;
+            }
+        }
+        Ok(Taken::Yes(self.decoder.event_time()))
     }
 }
 

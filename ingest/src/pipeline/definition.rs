@@ -1,6 +1,10 @@
 //! What a source is told.
 
+use crate::decode::body::LineDecoder;
+use crate::decode::mapping::{FactMapping, Mapping, MappingError, TagMapping};
+use crate::decode::{EventDecoder, TagDecoder};
 use crate::source::{Source, SourceError};
+use engine::catalog::Catalog;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +16,8 @@ pub struct SourceDefinition {
     pub connector: Arc<dyn Connector>,
     /// What its records become.
     pub into: Target,
+    /// How a record becomes a line of that; `None`: it is one already.
+    pub mapping: Option<MappingDefinition>,
     /// A partition that brought nothing for so long does not hold back the watermark.
     pub idle_after: Duration,
 }
@@ -25,6 +31,15 @@ pub enum Target {
     Tags,
 }
 
+/// How a record becomes a line of its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappingDefinition {
+    /// Of a fact.
+    Fact(FactMapping),
+    /// Of tags.
+    Tags(TagMapping),
+}
+
 /// Opens a source, as often as needed.
 pub trait Connector: fmt::Debug + Send + Sync {
     /// Opens it. Partitions of which no position is known begin at `begin`, or where the source was told.
@@ -32,6 +47,49 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`SourceError`]; it is then asked again later, unless a setting is wrong.
     fn open(&self, begin: Option<&Begin>) -> Result<Box<dyn Source>, SourceError>;
+}
+
+impl SourceDefinition {
+    /// What decodes its records against a catalog.
+    ///
+    /// # Errors
+    /// What does not fit the catalog.
+    pub fn decoder(&self, catalog: &Catalog, now: i64) -> Result<LineDecoder, DefinitionError> {
+        match &self.into {
+            Target::Tags => Ok(LineDecoder::Tags(TagDecoder::new(catalog))),
+            Target::Fact(name) => match catalog.declared_fact(name) {
+                Some(fact) => Ok(LineDecoder::Events(Box::new(EventDecoder::new(fact, now)))),
+                None => Err(DefinitionError::NoFact(name.clone())),
+            },
+        }
+    }
+
+    /// Its mapping against a catalog.
+    ///
+    /// # Errors
+    /// What does not fit the catalog.
+    pub fn mapping(&self, catalog: &Catalog) -> Result<Option<Mapping>, DefinitionError> {
+        let mapping = match (&self.mapping, &self.into) {
+            (Some(MappingDefinition::Tags(mapping)), _) => Mapping::to_tags(mapping, catalog),
+            (Some(MappingDefinition::Fact(mapping)), Target::Fact(name)) => match catalog.declared_fact(name) {
+                Some(fact) => Mapping::to_fact(mapping, fact),
+                None => return Err(DefinitionError::NoFact(name.clone())),
+            },
+            (None, _) | (Some(MappingDefinition::Fact(_)), Target::Tags) => return Ok(None),
+        };
+        mapping.map(Some).map_err(DefinitionError::Mapping)
+    }
+}
+
+/// Why a source does not fit a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DefinitionError {
+    /// The fact is not declared.
+    #[error("there is no fact `{0}`; declare it, or change `into`")]
+    NoFact(String),
+    /// The mapping names what there is not, or cannot be.
+    #[error(transparent)]
+    Mapping(MappingError),
 }
 
 /// Where to go on.

@@ -24,7 +24,7 @@ mod writer;
 mod tests;
 
 pub use dead_letter::RefusedRecord;
-pub use definition::{Begin, Connector, SourceDefinition, Target};
+pub use definition::{Begin, Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
 pub use report::{PartitionReport, SourceReport, SourceState};
 
 use crate::source::Started;

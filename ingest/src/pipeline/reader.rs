@@ -252,7 +252,7 @@ impl Reader {
         applied: &Applied,
         send: SyncSender<Work>,
     ) -> Result<SessionEnd, Trouble> {
-        let mut decoder = RecordDecoder::new(self.name.clone(), definition.into.clone());
+        let mut decoder = RecordDecoder::new(self.name.clone(), definition.clone());
         let mut records = RecordBatch::new();
         let mut reported = None::<Instant>;
         let mut paused = false;
@@ -313,7 +313,7 @@ impl Reader {
         records: &RecordBatch,
         send: &SyncSender<Work>,
     ) -> Result<(), Trouble> {
-        decoder.refresh(&self.store).map_err(Trouble::Stuck)?;
+        decoder.refresh(&self.store).map_err(|error| Trouble::Stuck(error.to_string()))?;
         let now = Instant::now();
         let outcome = decoder.decode(records, |decoded| {
             if let Some(event_time) = decoded.event_time {
@@ -325,6 +325,7 @@ impl Reader {
         report.records += records.len() as u64;
         report.bytes += records.size_bytes() as u64;
         report.refused += outcome.refused;
+        report.filtered += outcome.filtered;
         report.empty += outcome.empty;
         report.refused_last.splice(..0, outcome.refused_last);
         report.refused_last.truncate(REFUSED_SHOWN_MAX);

@@ -40,6 +40,8 @@ pub struct SourceReport {
     pub rate: f64,
     /// Records that were refused and are dead letters now.
     pub refused: u64,
+    /// Records that the source's conditions do not want.
+    pub filtered: u64,
     /// Records without a payload, which say nothing.
     pub empty: u64,
     /// Records that were gone before they were read.

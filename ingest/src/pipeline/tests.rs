@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decode::EventDecoder;
+use crate::decode::mapping::{Condition, FactMapping, MappedField, Test, TimeUnit};
 use crate::source::{
     MissingRecords, PartitionStatus, Polled, Record, RecordBatch, Source, SourceError, SourcePosition, SourceStatus,
 };
@@ -179,6 +180,7 @@ struct World {
     tables: Arc<TextTables>,
     pipeline: Pipeline,
     topic: Arc<Topic>,
+    mapping: Option<MappingDefinition>,
 }
 
 impl World {
@@ -193,13 +195,14 @@ impl World {
         store.put_catalog(catalog).expect("put");
         store.publish().expect("published");
         let topic = Arc::new(Topic { finite, ..Topic::default() });
-        World { pipeline: Pipeline::new(store.clone()), store, tables, topic }
+        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None }
     }
 
     fn set(&self, wanted: Wanted) {
         let definition = SourceDefinition {
             connector: Arc::new(Connect(self.topic.clone())),
             into: Target::Fact("view".to_owned()),
+            mapping: self.mapping.clone(),
             idle_after: Duration::from_secs(60),
         };
         let declared =
@@ -312,6 +315,30 @@ fn what_cannot_be_taken_becomes_a_dead_letter_and_stops_nothing() {
     // Whom a dead letter stands for is no user.
     assert_eq!(world.count("true"), 1);
     assert_eq!(world.count("did('view')"), 1);
+}
+
+#[test]
+fn records_of_another_shape_are_mapped() {
+    let mut world = World::new(true);
+    world.mapping = Some(MappingDefinition::Fact(FactMapping {
+        fields: vec![
+            ("user_id".to_owned(), MappedField::path("who.id")),
+            ("ts".to_owned(), MappedField { unit: Some(TimeUnit::Seconds), ..MappedField::path("at") }),
+            ("page".to_owned(), MappedField::path("url")),
+        ],
+        keep_others: false,
+        conditions: vec![Condition { path: "robot".to_owned(), test: Test::NotEquals("true".to_owned()) }],
+    }));
+    let record =
+        |page: &str, more: &str| format!("{{\"at\":1767225600,\"who\":{{\"id\":\"u{}\"}},\"url\":{page}{more}}}", 1);
+    let records = [record("\"p0001\"", ""), record("\"p2\"", ",\"robot\":true"), record("[1]", "")];
+    world.topic.push("t/0", records);
+    world.set(Wanted::Running);
+    let report = world.wait(|report| report.state == SourceState::Finished);
+    assert_eq!((report.records, report.refused, report.filtered), (3, 1, 1));
+    let error = &report.refused_last[0].error;
+    assert_eq!((error.kind.name(), error.column), ("type", Some(41)), "{error}");
+    assert_rows(&world, [1]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct SourceAnswer {
     pub records_per_second: f64,
     /// Records that were refused; they are rows of the fact `dead_letter`.
     pub refused: u64,
+    /// Records that its conditions do not want.
+    pub filtered: u64,
     /// Records without a payload, which say nothing.
     pub empty: u64,
     /// Records that were gone before they were read.
@@ -179,6 +181,7 @@ impl SourceAnswer {
             bytes: report.bytes,
             records_per_second: report.rate,
             refused: report.refused,
+            filtered: report.filtered,
             empty: report.empty,
             lost: report.lost,
             lag,
