@@ -2,7 +2,7 @@
 //!
 //! * [`decode`]: NDJSON lines to tag updates and events, checked against the catalog, errors by line; lists of user ids.
 //! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
-//! * [`source`]: streaming sources (Kafka topics): replayable logs and where to go on in them.
+//! * [`source`]: sources (Kafka topics, files): replayable logs and where to go on in them.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 //! * [`clock`]: the machine's clock.
 

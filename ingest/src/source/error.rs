@@ -31,13 +31,13 @@ impl fmt::Display for MissingRecords {
         match self.lost() {
             Some(lost) => write!(
                 f,
-                "{partition}: offset {needed} comes next, but the earliest there is is {earliest}: {lost} records were \
-                 deleted before they were read"
+                "{partition}: offset {needed} comes next, but the earliest there is is {earliest}: the {lost} offsets \
+                 between were deleted before they were read"
             ),
             None => write!(
                 f,
-                "{partition}: offset {needed} comes next, but the log ends at {end} (it begins at {earliest}): the topic was \
-                 made anew or its broker lost records"
+                "{partition}: offset {needed} comes next, but the log ends at {end} (it begins at {earliest}): it was made \
+                 anew or lost records"
             ),
         }
     }
@@ -57,7 +57,7 @@ pub enum SourceError {
     /// Records are gone, and the source was told to stop in that case.
     #[error(
         "{0}; reading it stops here. To go on, set `on_missing: earliest` (take what is left; the lost records stay \
-         lost) or `on_missing: latest` (only what comes from now on), or give the partition another offset"
+         lost), for a topic also `on_missing: latest` (only what comes from now on), or give the partition another offset"
     )]
     Missing(MissingRecords),
     /// The other side did not answer; it may later.

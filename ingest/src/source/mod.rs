@@ -1,4 +1,4 @@
-//! Streaming sources: logs that can be read again from any place.
+//! Sources: logs that can be read again from any place, be it Kafka topics or files.
 //!
 //! A source is a set of *partitions*, each a log with rising offsets. It is read by one thread that calls
 //! [`Source::poll`] when it has room for more: not polling is backpressure, and a source buffers only so much ahead.
@@ -22,6 +22,7 @@
 
 mod batch;
 mod error;
+pub mod files;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod position;
