@@ -49,6 +49,8 @@ pub struct Config {
     pub idempotency: Duration,
     /// How long a stop waits for requests in flight.
     pub drain: Duration,
+    /// Folders whose files a source may read.
+    pub source_folders: Vec<PathBuf>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
     /// `text` or `json`.
@@ -79,6 +81,7 @@ impl Default for Config {
             cursor_idle: Duration::from_secs(300),
             idempotency: Duration::from_secs(24 * 3600),
             drain: Duration::from_secs(10),
+            source_folders: Vec::new(),
             log: "info".to_owned(),
             log_format: "text".to_owned(),
         }
@@ -129,6 +132,7 @@ settings! {
     "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
+    "source_folders", "folders whose files a source may read, with commas", source_folders, folders, show_folders;
     "log", "what is logged: error, warn, info, debug, or a filter such as info,engine=debug", log, text, Clone::clone;
     "log_format", "text or json", log_format, log_format, Clone::clone;
 }
@@ -274,6 +278,21 @@ fn millis(text: &str) -> Result<Duration, String> {
 
 fn show_millis(duration: &Duration) -> String {
     duration.as_millis().to_string()
+}
+
+fn folders(text: &str) -> Result<Vec<PathBuf>, String> {
+    let folders = text
+        .split(',')
+        .map(str::trim)
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| std::path::absolute(folder).map_err(|error| format!("`{folder}`: {error}")));
+    folders.collect()
+}
+
+fn show_folders(folders: &[PathBuf]) -> String {
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    // In quotes, since no folder at all would otherwise be no text.
+    format!("\"{}\"", folders.join(","))
 }
 
 fn text(text: &str) -> Result<String, String> {

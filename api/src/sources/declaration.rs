@@ -7,6 +7,7 @@
 //!   format: json
 //! ```
 
+use super::files::FilesDeclaration;
 use super::kafka::KafkaDeclaration;
 use super::map;
 use super::span::Span;
@@ -28,6 +29,9 @@ pub struct SourceDeclaration {
     /// Topics of a Kafka cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaDeclaration>,
+    /// Files and folders of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDeclaration>,
     /// What its records become: events of the fact of this name, or `tags`.
     pub into: String,
     /// How records are written.
@@ -145,16 +149,24 @@ impl SourceDeclaration {
         Place::new("/into", format!("there is no fact `{}`; {advice}", self.into))
     }
 
-    fn connector(&self, _config: &Config) -> Result<Arc<dyn Connector>, Place> {
-        match &self.kafka {
-            Some(kafka) => kafka.connector(),
-            None => Err(Place::new("", "it does not say where to read; write `kafka: { brokers: …, topic: … }`")),
+    fn connector(&self, config: &Config) -> Result<Arc<dyn Connector>, Place> {
+        match (&self.kafka, &self.files) {
+            (Some(kafka), None) => kafka.connector(),
+            (None, Some(files)) => files.connector(config),
+            _ => {
+                let why = "say where it reads: either `kafka: { brokers: …, topic: … }` or `files: { paths: … }`";
+                Err(Place::new("", why))
+            }
         }
     }
 
     /// Where it reads, for people: `kafka topic purchases`.
     pub fn summary(&self) -> String {
-        let from = self.kafka.as_ref().map_or_else(String::new, KafkaDeclaration::summary);
+        let from = match (&self.kafka, &self.files) {
+            (Some(kafka), _) => kafka.summary(),
+            (None, Some(files)) => files.summary(),
+            (None, None) => String::new(),
+        };
         format!("{from} into {}", self.into)
     }
 }

@@ -64,7 +64,7 @@ impl Default for OneOrMany {
 }
 
 impl OneOrMany {
-    fn list(&self) -> Vec<String> {
+    pub(super) fn list(&self) -> Vec<String> {
         match self {
             OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
             OneOrMany::Many(list) => list.clone(),

@@ -1,9 +1,10 @@
 //! Streaming sources: how they are declared, and how what is declared comes to run.
 //!
 //! The catalog keeps a declaration as the JSON of `declaration`; here it becomes what [`ingest::pipeline`] runs.
-//! `kafka`, `map` and `span` are parts of a declaration.
+//! `kafka`, `files`, `map` and `span` are parts of a declaration.
 
 pub mod declaration;
+pub mod files;
 pub mod kafka;
 pub mod map;
 pub mod span;

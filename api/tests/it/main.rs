@@ -16,6 +16,7 @@ mod openapi;
 mod oracle;
 mod process;
 mod questions;
+mod sources;
 mod support;
 mod tags;
 mod victim;

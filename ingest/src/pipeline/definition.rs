@@ -119,3 +119,23 @@ impl Connector for crate::source::kafka::KafkaOptions {
         Ok(Box::new(KafkaSource::open(options)?))
     }
 }
+
+#[cfg(feature = "files")]
+impl Connector for crate::source::files::FilesOptions {
+    fn open(&self, begin: Option<&Begin>) -> Result<Box<dyn Source>, SourceError> {
+        use crate::source::files::{FilesSource, StartAt};
+        let mut options = self.clone();
+        match begin {
+            Some(Begin::Earliest) => options.start = StartAt::Earliest,
+            Some(Begin::Latest) => options.start = StartAt::Latest,
+            Some(Begin::Timestamp(_)) => {
+                return Err(SourceError::Invalid {
+                    setting: "to".to_owned(),
+                    what: "lines of files have no times of their own; say `earliest`, `latest` or offsets".to_owned(),
+                });
+            }
+            Some(Begin::Offsets(_)) | None => {}
+        }
+        Ok(Box::new(FilesSource::open(options)?))
+    }
+}

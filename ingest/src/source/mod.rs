@@ -22,6 +22,7 @@
 
 mod batch;
 mod error;
+#[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -1,0 +1,120 @@
+//! Files and folders as sources, from the catalog to the answer. Topics have tests of their own, in `kafka`.
+
+use crate::support::{TestServer, success};
+use serde_json::{Value, json};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A server that may read a folder, which goes with the answer.
+fn server() -> (TestServer, tempfile::TempDir) {
+    let input = tempfile::tempdir().expect("temporary folder");
+    let folder = input.path().to_owned();
+    let server = TestServer::with(|config| config.source_folders = vec![folder]);
+    (server, input)
+}
+
+fn catalog(files: Value, more: Value) -> Value {
+    let mut source = json!({"files": files, "into": "view"});
+    source.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    json!({
+        "facts": {"view": {"columns": {"page": "string", "price": {"decimal": [8, 2]}},
+            "activity": {"dimensions": ["page"], "measures": ["price"]}}},
+        "sources": {"lines": source},
+    })
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+}
+
+#[track_caller]
+fn wait(server: &TestServer, done: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = success(server.get("/v1/sources/lines").send().expect("ask"));
+        if done(&answer) {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "it never happened: {answer}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn line(user: &str, page: &str) -> String {
+    format!("{{\"user_id\":\"{user}\",\"ts\":\"{}\",\"page\":\"{page}\"}}\n", jiff::Timestamp::now())
+}
+
+#[test]
+fn a_folder_is_watched() {
+    let (mut server, input) = server();
+    let folder = input.path().to_owned();
+    append(&folder.join("a.ndjson"), &(line("u1", "home") + &line("u2", "home")));
+    server.put_catalog(&catalog(json!({"paths": folder, "every": "20 ms"}), json!({})));
+    let answer = wait(&server, |answer| answer["records"] == 2);
+    assert_eq!(answer["state"], "running", "{answer}");
+    append(&folder.join("a.ndjson"), &(line("u1", "home") + "nonsense\n"));
+    append(&folder.join("b.ndjson"), &line("u3", "cart"));
+    let answer = wait(&server, |answer| answer["records"] == 5);
+    assert_eq!((&answer["refused"], &answer["lag"]), (&json!(1), &json!(0)), "{answer}");
+    assert_eq!(answer["partitions"][0]["partition"], json!(folder.join("a.ndjson")));
+    // Read on where it was.
+    server.restart_with(|config| config.source_folders = vec![folder.clone()]);
+    append(&folder.join("a.ndjson"), &line("u1", "home"));
+    wait(&server, |answer| answer["records"] == 1);
+    server.settle();
+    assert_eq!(server.members("did('view', page = 'home', count = 3)"), ["u1"]);
+    assert_eq!(server.count("did('view')"), 3);
+    // Without leave to read the folder any more, it says so.
+    server.restart_with(|_| {});
+    let answer = wait(&server, |answer| answer["state"] == "failed");
+    assert!(answer["error"].as_str().expect("why").contains("source_folders"), "{answer}");
+}
+
+#[test]
+fn tables_are_mapped_and_read_to_their_end() {
+    let (server, input) = server();
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%dT00:00:00Z").to_string();
+    let csv = format!("customer;at;what;price\nu1;{today};home;1.50\nu1;{today};\"ho\nme\";2\nu2;never;home;3\n");
+    append(&input.path().join("views.csv"), &csv);
+    let map = json!({"map": {"user_id": "customer", "ts": "at", "page": "what",
+        "price": {"path": "price", "type": "decimal"}}});
+    let files = json!({"paths": input.path().join("*.csv"), "watch": false, "delimiter": ";"});
+    server.put_catalog(&catalog(files, map));
+    let answer = wait(&server, |answer| answer["state"] == "finished");
+    assert_eq!((&answer["records"], &answer["refused"]), (&json!(3), &json!(1)), "{answer}");
+    assert!(answer["refused_last"][0]["error"].as_str().expect("why").contains("never"), "{answer}");
+    server.settle();
+    assert_eq!(server.members("did('view', sum(price) = 3.5, count = 2)"), ["u1"]);
+    assert_eq!(server.count("TRUE"), 1);
+    // Read again from the begin, it counts again.
+    server.ask("/v1/sources/lines/rewind", &json!({"to": "earliest"}));
+    wait(&server, |answer| answer["state"] == "finished" && answer["records"] == 6);
+    server.settle();
+    assert_eq!(server.members("did('view', sum(price) = 7, count = 4)"), ["u1"]);
+    let refused = server.post("/v1/sources/lines/rewind").json(&json!({"to": "2026-01-01T00:00:00Z"})).send();
+    let refused: Value = refused.expect("ask").json().expect("JSON");
+    assert!(refused["detail"].as_str().expect("why").contains("no times of their own"), "{refused}");
+}
+
+#[test]
+fn other_folders_are_not_read() {
+    let (server, input) = server();
+    let refused = |paths: PathBuf, says: &str| {
+        let declared = catalog(json!({"paths": paths}), json!({}));
+        let answer = server.put("/v1/catalog").json(&declared).send().expect("put");
+        assert_eq!(answer.status().as_u16(), 400);
+        let answer: Value = answer.json().expect("JSON");
+        assert_eq!(answer["pointer"], "/sources/lines/files/paths");
+        assert!(answer["detail"].as_str().expect("why").contains(says), "{answer}");
+    };
+    refused(PathBuf::from("/etc/*"), "this server reads files in");
+    refused(input.path().join("../other/*"), "without `..`");
+    refused(PathBuf::from("views.ndjson"), "from the root");
+    let closed = TestServer::start();
+    let declared = catalog(json!({"paths": input.path()}), json!({}));
+    let answer: Value = closed.put("/v1/catalog").json(&declared).send().expect("put").json().expect("JSON");
+    assert!(answer["detail"].as_str().expect("why").contains("this server reads no files"), "{answer}");
+}
