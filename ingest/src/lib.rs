@@ -1,7 +1,8 @@
 //! Beluga's ingest: from records of any source to the engine's store.
 //!
-//! * [`decode`]: NDJSON lines to tag updates and events, checked against the catalog, errors by line; lists of user ids.
-//! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
+//! * [`decode`]: NDJSON lines, Arrow batches and records of text to tag updates and events, checked against the catalog,
+//!   errors by line; lists of user ids.
+//! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
 //! * [`source`]: streaming sources (Kafka topics): replayable logs and where to go on in them.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 //! * [`clock`]: the machine's clock.
