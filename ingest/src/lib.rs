@@ -1,8 +1,10 @@
 //! Beluga's ingest: from records of any source to the engine's store.
 //!
-//! * [`decode`]: NDJSON lines to tag updates and events, checked against the catalog, errors by line; lists of user ids.
-//! * [`backfill`]: files (Parquet, CSV, NDJSON) to tag updates, resumable.
+//! * [`decode`]: NDJSON lines, Arrow batches and records of text to tag updates and events, checked against the catalog,
+//!   errors by line; lists of user ids.
 //! * [`source`]: sources (Kafka topics, files): replayable logs and where to go on in them.
+//! * [`pipeline`]: from sources to the store, while a server serves.
+//! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 //! * [`clock`]: the machine's clock.
 

@@ -7,7 +7,8 @@ use super::target::open_existing;
 use crate::error::{Failure, Kind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ingest::backfill::{
-    self, BackfillError, BackfillJob, BackfillReport, ColumnMapping, FileFormat, NullMeaning, Progress,
+    self, BackfillError, BackfillJob, BackfillReport, ColumnMapping, FactTarget, FileFormat, NullMeaning, Progress,
+    Target,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -21,10 +22,10 @@ const PLAIN_PROGRESS: Duration = Duration::from_secs(10);
 /// Refused rows that are printed.
 const ERRORS_SHOWN: usize = 10;
 
-/// Loads files into tags. A job that was killed goes on where it stopped when it is run again.
+/// Loads files into tags, or into a fact. A job that was killed goes on where it stopped when it is run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nAlso: name, format (parquet, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nThe tags must be declared (beluga apply), and no server may have the directory open.\n\nExample:\n  beluga backfill -f job.yaml --data ./beluga-data"
+    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags and facts must be declared (beluga apply), and no server may have the directory open.\n\nExample:\n  beluga backfill -f job.yaml --data ./beluga-data"
 )]
 pub(super) struct Arguments {
     /// The job, YAML or JSON
@@ -45,9 +46,13 @@ struct JobFile {
     name: Option<String>,
     files: Vec<String>,
     format: Option<FormatName>,
+    /// `tags`, which no fact is called, or a fact.
+    into: Option<String>,
     user_id: Option<String>,
+    ts: Option<String>,
+    event_id: Option<String>,
     #[serde(default)]
-    columns: BTreeMap<String, ColumnFile>,
+    columns: BTreeMap<String, Option<ColumnFile>>,
     #[serde(default)]
     nulls: NullsName,
     delimiter: Option<String>,
@@ -58,6 +63,7 @@ struct JobFile {
 #[serde(rename_all = "lowercase")]
 enum FormatName {
     Parquet,
+    Arrow,
     Csv,
     Ndjson,
     Tags,
@@ -74,7 +80,8 @@ enum NullsName {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum ColumnFile {
-    Tag(String),
+    /// The tag, or the column of the fact.
+    Name(String),
     Mapping(MappingFile),
 }
 
@@ -90,23 +97,33 @@ struct MappingFile {
 impl JobFile {
     fn into_job(self, path: &Path, restart: bool) -> Result<BackfillJob, Exit> {
         let name = self.name.or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
-        let columns = self.columns.into_iter().map(|(column, what)| match what {
-            ColumnFile::Tag(tag) => ColumnMapping { column, tag, separator: None, add: false },
-            ColumnFile::Mapping(MappingFile { tag, separator, add }) => ColumnMapping { column, tag, separator, add },
-        });
+        let wrong = |what: String| Exit::Usage(format!("{}: {what}", path.display()));
+        let (into, columns) = match self.into.filter(|into| into != "tags") {
+            Some(fact) => {
+                let columns = columns_of_fact(self.columns).map_err(&wrong)?;
+                let target = FactTarget { fact, ts: self.ts, event_id: self.event_id, columns };
+                (Target::Fact(target), Vec::new())
+            }
+            None if self.ts.is_some() || self.event_id.is_some() => {
+                return Err(wrong("ts and event_id are for events; say of which fact with `into`".to_owned()));
+            }
+            None => (Target::Tags, columns_of_tags(self.columns).map_err(&wrong)?),
+        };
         let csv_delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
             None => b',',
             Some([byte]) => *byte,
-            Some(_) => return Err(Exit::Usage(format!("{}: delimiter: expected one character", path.display()))),
+            Some(_) => return Err(wrong("delimiter: expected one character".to_owned())),
         };
         Ok(BackfillJob {
             format: self.format.map(|format| match format {
                 FormatName::Parquet => FileFormat::Parquet,
+                FormatName::Arrow => FileFormat::Arrow,
                 FormatName::Csv => FileFormat::Csv,
                 FormatName::Ndjson => FileFormat::Ndjson,
                 FormatName::Tags => FileFormat::Tags,
             }),
-            columns: columns.collect(),
+            into,
+            columns,
             nulls: match self.nulls {
                 NullsName::Keep => NullMeaning::Keep,
                 NullsName::Unset => NullMeaning::Unset,
@@ -123,6 +140,28 @@ impl JobFile {
     }
 }
 
+fn columns_of_tags(columns: BTreeMap<String, Option<ColumnFile>>) -> Result<Vec<ColumnMapping>, String> {
+    let mapping = |(column, what)| match what {
+        Some(ColumnFile::Name(tag)) => Ok(ColumnMapping { column, tag, separator: None, add: false }),
+        Some(ColumnFile::Mapping(MappingFile { tag, separator, add })) => {
+            Ok(ColumnMapping { column, tag, separator, add })
+        }
+        None => Err(format!("columns.{column}: write the tag, or leave the column out")),
+    };
+    columns.into_iter().map(mapping).collect()
+}
+
+fn columns_of_fact(columns: BTreeMap<String, Option<ColumnFile>>) -> Result<BTreeMap<String, Option<String>>, String> {
+    let field = |(column, what)| match what {
+        Some(ColumnFile::Name(field)) => Ok((column, Some(field))),
+        None => Ok((column, None)),
+        Some(ColumnFile::Mapping(_)) => Err(format!(
+            "columns.{column}: write the name of a column of the fact; tag, separator and add are for tags"
+        )),
+    };
+    columns.into_iter().map(field).collect()
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let file: JobFile = read_yaml(&arguments.file)?;
     let job = file.into_job(&arguments.file, arguments.restart)?;
@@ -132,7 +171,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let report = backfill::run(&store, &job, &AtomicBool::new(false), &mut |progress| shown.update(progress));
     shown.bar.finish_and_clear();
     let report = report.map_err(failure)?;
-    tell(&report, started.elapsed());
+    tell(&job.into, &report, started.elapsed());
     Ok(())
 }
 
@@ -145,8 +184,12 @@ fn failure(error: BackfillError) -> Exit {
     Failure::new(kind, error.to_string()).into()
 }
 
-fn tell(report: &BackfillReport, took: Duration) {
+fn tell(into: &Target, report: &BackfillReport, took: Duration) {
     let progress = &report.progress;
+    let (unmatched, count, noun) = match into {
+        Target::Tags => ("not loaded, because no tag has their name", progress.values, "tag values"),
+        Target::Fact(_) => ("kept as undeclared fields", progress.events, "events"),
+    };
     for row in report.errors.iter().take(ERRORS_SHOWN) {
         eprintln!("refused: {}, row {}: {}", row.file.display(), row.row, row.error);
     }
@@ -155,12 +198,12 @@ fn tell(report: &BackfillReport, took: Duration) {
     }
     if !report.unmatched.is_empty() {
         let columns: Vec<&str> = report.unmatched.iter().map(String::as_str).collect();
-        println!("not loaded, because no tag has their name: {}", columns.join(", "));
+        println!("{unmatched}: {}", columns.join(", "));
     }
     println!(
-        "{} rows, {} tag values, {} rows refused, {} files in {:.1} s",
+        "{} rows, {} {noun}, {} rows refused, {} files in {:.1} s",
         grouped(progress.rows_done),
-        grouped(progress.values),
+        grouped(count),
         grouped(progress.rejected),
         progress.files_total,
         took.as_secs_f64()

@@ -305,6 +305,11 @@ impl Store {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The present time by the store's clock, in microseconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.options.clock.now()
+    }
+
     /// The data directory.
     pub fn folder(&self) -> &Path {
         &self.folder

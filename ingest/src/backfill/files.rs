@@ -1,9 +1,9 @@
 //! The files of a job, in a fixed order, and how they are written.
 
-use super::{BackfillError, BackfillJob, FileFormat};
+use super::{BackfillError, BackfillJob, FileFormat, Target};
 use std::fs::File;
 use std::hash::Hasher;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ pub(super) fn find(job: &BackfillJob) -> Result<Vec<JobFile>, BackfillError> {
             }
             let format = job.format.or_else(|| format_of(&path)).ok_or_else(|| {
                 wrong(format!(
-                    "{}: its name does not tell the format; state `format`: parquet, csv, ndjson or tags",
+                    "{}: its name does not tell the format; state `format`: parquet, arrow, csv, ndjson or tags",
                     path.display()
                 ))
             })?;
@@ -70,6 +70,7 @@ fn format_of(path: &Path) -> Option<FileFormat> {
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     match name.rsplit_once('.')?.1 {
         "parquet" => Some(FileFormat::Parquet),
+        "arrow" | "arrows" | "feather" | "ipc" => Some(FileFormat::Arrow),
         "csv" => Some(FileFormat::Csv),
         "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
         _ => None,
@@ -89,21 +90,31 @@ pub(super) fn fingerprint(job: &BackfillJob, files: &[JobFile]) -> u64 {
     }
     text(&job.user_id);
     text(&format!("{:?} {:?} {}", job.columns, job.nulls, job.csv_delimiter));
+    // Of tags nothing, so that what an older release began goes on.
+    if let Target::Fact(target) = &job.into {
+        text(&format!("{target:?}"));
+    }
     hash.finish()
 }
 
-/// A text file as a stream, unpacked if it is gzipped; counts the bytes read from the disk.
-pub(super) fn open_text(path: &Path, bytes_read: &Arc<AtomicU64>) -> io::Result<Box<dyn BufRead + Send>> {
-    const BUFFER_BYTES: usize = 1 << 18;
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// A file; counts the bytes read from the disk.
+pub(super) fn open_counted(path: &Path, bytes_read: &Arc<AtomicU64>) -> io::Result<BufReader<Counted>> {
     let file = Counted { file: File::open(path)?, bytes_read: bytes_read.clone() };
-    let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+    Ok(BufReader::with_capacity(BUFFER_BYTES, file))
+}
+
+/// The same of a text file, as a stream, unpacked if it is gzipped.
+pub(super) fn open_text(path: &Path, bytes_read: &Arc<AtomicU64>) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut file = open_counted(path, bytes_read)?;
     Ok(match file.fill_buf()? {
         [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::read::MultiGzDecoder::new(file))),
         _ => Box::new(file),
     })
 }
 
-struct Counted {
+pub(super) struct Counted {
     file: File,
     bytes_read: Arc<AtomicU64>,
 }
@@ -113,6 +124,12 @@ impl Read for Counted {
         let count = self.file.read(buffer)?;
         self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -1,26 +1,33 @@
-//! Files to tags: a batch job that can be killed at any moment and run again.
+//! Files to tags, or to events of a fact: a batch job that can be killed at any moment and run again.
 //!
 //! One thread decodes rows into batches, the calling one applies them, a third writes checkpoints. Every checkpoint
 //! records how far the job is, as file number and row, so that the job run again under its name goes on there. It does
 //! so only if its files (names and sizes) and its mapping are the same as before.
 //!
-//! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag.
-//! * `parquet`, `text`: rows of a file to a batch; `rows`: what they have in common.
+//! Events count exactly once: the checkpoint that says how far the job is brings what was counted, the rows and the event
+//! ids that were seen.
+//!
+//! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag or field.
+//! * `columns`, `csv`, `text`: rows of a file to a batch; `cells`: Arrow's values into tags; `rows`: what they have in common.
 //! * `run`: the threads, the place to go on, progress.
 
+mod cells;
+mod columns;
+mod csv;
 mod files;
-mod parquet;
 mod plan;
 mod rows;
 mod run;
 mod text;
 
 #[cfg(test)]
+mod event_tests;
+#[cfg(test)]
 mod tests;
 
 pub use run::run;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// How many refused rows are kept with their reason; the others are only counted.
@@ -35,11 +42,13 @@ pub struct BackfillJob {
     pub files: Vec<String>,
     /// How the files are written; `None`: by each file's extension (`.gz` behind it is allowed for text).
     pub format: Option<FileFormat>,
+    /// What rows become.
+    pub into: Target,
     /// The column with the user id: text or integers.
     pub user_id: String,
-    /// Which column fills which tag; empty: every column that is named like a tag.
+    /// Of tags: which column fills which one; empty: every column that is named like a tag.
     pub columns: Vec<ColumnMapping>,
-    /// What an empty cell says.
+    /// Of tags: what an empty cell says.
     pub nulls: NullMeaning,
     /// The byte between CSV cells.
     pub csv_delimiter: u8,
@@ -49,11 +58,37 @@ pub struct BackfillJob {
     pub restart: bool,
 }
 
+/// What rows become.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// Changes of tags.
+    #[default]
+    Tags,
+    /// Events of a fact, one per row.
+    Fact(FactTarget),
+}
+
+/// Into which fact, and which column is which field of the event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FactTarget {
+    /// The fact.
+    pub fact: String,
+    /// The column with the event time; `None`: the one of this name.
+    pub ts: Option<String>,
+    /// The column with the event id; `None`: the one of this name, if there is one and the fact knows ids.
+    pub event_id: Option<String>,
+    /// Columns that are not what their own name says: a column of the fact (or `retract`), or `None` to leave them out. Columns
+    /// of which the fact knows nothing are kept as undeclared fields.
+    pub columns: BTreeMap<String, Option<String>>,
+}
+
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileFormat {
     /// Apache Parquet.
     Parquet,
+    /// Arrow IPC, a file (Feather 2) or a stream.
+    Arrow,
     /// Text with a header line.
     Csv,
     /// A JSON object a line, a key per column.
@@ -86,12 +121,13 @@ pub struct ColumnMapping {
 }
 
 impl BackfillJob {
-    /// A job with the usual choices: format by extension, columns by name, NULL keeps, no error limit.
+    /// A job into tags with the usual choices: format by extension, columns by name, NULL keeps, no error limit.
     pub fn new(name: impl Into<String>, files: Vec<String>, user_id: impl Into<String>) -> Self {
         BackfillJob {
             name: name.into(),
             files,
             format: None,
+            into: Target::Tags,
             user_id: user_id.into(),
             columns: Vec::new(),
             nulls: NullMeaning::Keep,
@@ -119,6 +155,8 @@ pub struct Progress {
     pub bytes_total: u64,
     /// Changes of tags applied in this run: one per value.
     pub values: u64,
+    /// Events applied in this run, those included that turned out to have come before.
+    pub events: u64,
     /// Rows refused in this run.
     pub rejected: u64,
 }
@@ -132,7 +170,8 @@ pub struct BackfillReport {
     pub errors: Vec<RowError>,
     /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
     pub resumed_at: Option<(PathBuf, u64)>,
-    /// Columns of Parquet and CSV files that were left out because no tag has their name.
+    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, which were left out, or that the fact does not
+    /// declare, which were kept as undeclared fields.
     pub unmatched: BTreeSet<String>,
 }
 

@@ -1,12 +1,61 @@
-//! Which column goes into which tag, and what text in a cell means.
+//! What goes where: which column into which tag or which field of an event, and what text in a cell means.
 
-use super::{BackfillJob, NullMeaning};
+use super::{BackfillError, BackfillJob, NullMeaning, Target};
 use crate::decode::tags::shown;
-use crate::decode::value::parse_text;
+use crate::decode::value::{parse_flag, parse_text};
+use crate::decode::{EventDecoder, FieldNames};
 use engine::audience::suggest::closest;
-use engine::catalog::{Catalog, TAG_VALUE_BYTES_MAX, TagType};
+use engine::catalog::{Catalog, Fact, TAG_VALUE_BYTES_MAX, TagType};
 use engine::ids::TagId;
 use engine::update::{Change, UpdateBatch};
+use std::collections::BTreeMap;
+
+/// A job, the catalog as it was when this run began, and when that was (microseconds since 1970).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Task<'a> {
+    pub(super) job: &'a BackfillJob,
+    pub(super) catalog: &'a Catalog,
+    pub(super) now: i64,
+}
+
+/// Rows become events of a fact.
+#[derive(Clone, Debug)]
+pub(super) struct Events<'a> {
+    pub(super) fact: &'a Fact,
+    pub(super) now: i64,
+    pub(super) mapping: FieldNames,
+}
+
+impl<'a> Task<'a> {
+    pub(super) fn wrong(&self, what: impl Into<String>) -> BackfillError {
+        BackfillError::Job { job: self.job.name.clone(), what: what.into() }
+    }
+
+    /// The events that rows become, if they do.
+    pub(super) fn events(&self) -> Result<Option<Events<'a>>, BackfillError> {
+        let Target::Fact(target) = &self.job.into else { return Ok(None) };
+        let Some(fact) = self.catalog.fact(&target.fact) else {
+            return Err(self.wrong(unknown("fact", &target.fact, self.catalog.facts().map(|fact| fact.0))));
+        };
+        if !self.job.columns.is_empty() || self.job.nulls != NullMeaning::Keep {
+            return Err(self.wrong("`nulls`, and `add` and `separator` of `columns`, are for tags; leave them out"));
+        }
+        let user_id = Some(&self.job.user_id).filter(|column| *column != "user_id");
+        let head = [("user_id", user_id), ("ts", target.ts.as_ref()), ("event_id", target.event_id.as_ref())];
+        let mut fields: BTreeMap<String, Option<String>> = target.columns.clone();
+        for (field, column) in head {
+            let Some(column) = column else { continue };
+            if let Some(other) = fields.insert(column.clone(), Some(field.to_owned())) {
+                let other = other.map_or("left out".to_owned(), |other| format!("`{other}`"));
+                return Err(self.wrong(format!("column `{column}` cannot be `{field}` and {other}; choose one")));
+            }
+        }
+        let mapping = FieldNames::new(fields);
+        // Looked at before any file is.
+        EventDecoder::with_mapping(fact, self.now, &mapping).map_err(|error| self.wrong(error.to_string()))?;
+        Ok(Some(Events { fact, now: self.now, mapping }))
+    }
+}
 
 /// One column into one tag, settled against the catalog.
 #[derive(Clone, Debug)]
@@ -33,7 +82,8 @@ impl Plan {
     ///
     /// # Errors
     /// What is wrong with the mapping, and what to write instead.
-    pub(super) fn new(job: &BackfillJob, catalog: &Catalog, columns: Option<&[String]>) -> Result<Plan, String> {
+    pub(super) fn new(task: &Task<'_>, columns: Option<&[String]>) -> Result<Plan, String> {
+        let Task { job, catalog, .. } = *task;
         if let Some(columns) = columns {
             check_column(&job.user_id, columns)?;
         }
@@ -162,14 +212,4 @@ impl Bound {
     pub(super) fn error(&self, what: String) -> String {
         format!("column `{}`: {what}", self.column)
     }
-}
-
-fn parse_flag(text: &str) -> Option<bool> {
-    const TRUE: [&str; 5] = ["true", "t", "yes", "y", "1"];
-    const FALSE: [&str; 5] = ["false", "f", "no", "n", "0"];
-    let is = |words: [&str; 5]| words.iter().any(|word| word.eq_ignore_ascii_case(text.trim()));
-    if is(TRUE) {
-        return Some(true);
-    }
-    is(FALSE).then_some(false)
 }

@@ -1,11 +1,12 @@
 //! Rows of a file to batches: what the formats have in common.
 
+use super::columns::ColumnRows;
+use super::csv::CsvRows;
 use super::files::{JobFile, file_error};
-use super::parquet::ParquetRows;
-use super::text::{CsvRows, JsonRows, TagLines};
-use super::{BackfillError, BackfillJob, FileFormat};
+use super::plan::Task;
+use super::text::{EventLines, JsonRows, TagLines};
+use super::{BackfillError, FileFormat};
 use crate::decode::body::BATCH_BYTES;
-use engine::catalog::Catalog;
 use engine::update::UpdateBatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,7 @@ pub(super) trait Rows {
     /// Rows taken from the file so far, those skipped at the start included.
     fn position(&self) -> u64;
 
-    /// Columns of the file that are named like no tag, where they are matched by name.
+    /// Columns of the file that are named like no tag, where they are matched by name, or like no field of the event.
     fn unmatched(&self) -> &[String] {
         &[]
     }
@@ -54,32 +55,27 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Columns that are named like no tag.
+    /// See [`Rows::unmatched`].
     pub(super) fn unmatched(&self) -> &[String] {
         self.rows.unmatched()
     }
 
     /// Opens a file behind its first `skip` rows.
-    pub(super) fn open(
-        file: &JobFile,
-        skip: u64,
-        job: &BackfillJob,
-        catalog: &Catalog,
-    ) -> Result<OpenFile, BackfillError> {
+    pub(super) fn open(file: &JobFile, skip: u64, task: &Task<'_>) -> Result<OpenFile, BackfillError> {
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let rows: Result<Box<dyn Rows>, BackfillError> = match file.format {
-            FileFormat::Parquet => ParquetRows::open(&file.path, skip, job, catalog).map(|rows| Box::new(rows) as _),
-            FileFormat::Csv => {
-                CsvRows::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
-            }
-            FileFormat::Ndjson => {
-                JsonRows::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
-            }
-            FileFormat::Tags => {
-                TagLines::open(&file.path, skip, job, catalog, &bytes_read).map(|rows| Box::new(rows) as _)
+        let (path, size_bytes) = (&file.path, file.size_bytes);
+        let rows: Box<dyn Rows> = match (file.format, task.events()?) {
+            (FileFormat::Parquet, _) => Box::new(ColumnRows::open_parquet(path, skip, task)?),
+            (FileFormat::Arrow, _) => Box::new(ColumnRows::open_arrow(path, skip, task, &bytes_read)?),
+            (FileFormat::Csv, _) => Box::new(CsvRows::open(path, skip, task, &bytes_read)?),
+            (FileFormat::Ndjson, None) => Box::new(JsonRows::open(path, skip, task, &bytes_read)?),
+            (FileFormat::Ndjson, Some(events)) => Box::new(EventLines::open(path, skip, task, &events, &bytes_read)?),
+            (FileFormat::Tags, None) => Box::new(TagLines::open(path, skip, task, &bytes_read)?),
+            (FileFormat::Tags, Some(_)) => {
+                return Err(task.wrong("format `tags` is lines of `POST /v1/tags`; lines of events are `ndjson`"));
             }
         };
-        Ok(OpenFile { rows: rows?, size_bytes: file.size_bytes, bytes_read })
+        Ok(OpenFile { rows, size_bytes, bytes_read })
     }
 
     /// Fills the batch; false at the end of the file.

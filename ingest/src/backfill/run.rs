@@ -5,9 +5,9 @@
 //! durable together with the rows themselves.
 
 use super::files::{self, JobFile, file_error};
+use super::plan::Task;
 use super::rows::{OpenFile, Refused};
-use super::{BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, FileFormat, Progress, RowError};
-use engine::catalog::Catalog;
+use super::{BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, FileFormat, Progress, RowError, Target};
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ struct Decoded {
     rows: u64,
     file_bytes_done: u64,
     refused: Refused,
-    /// With the first batch of a file: its columns that are named like no tag.
+    /// With the first batch of a file, see [`super::rows::Rows::unmatched`].
     unmatched: Vec<String>,
 }
 
@@ -72,6 +72,11 @@ pub fn run(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<BackfillReport, BackfillError> {
+    // A catalog taken just now shows in the next snapshot.
+    store.publish()?;
+    let catalog = store.snapshot().catalog().clone();
+    let task = Task { job, catalog: &catalog, now: store.now() };
+    task.events()?;
     let files = files::find(job)?;
     if files.len() > FILES_MAX {
         return Err(wrong(job, format!("{} files; at most {FILES_MAX} go into one job", files.len())));
@@ -79,16 +84,13 @@ pub fn run(
     let sources = Sources::of(job);
     let start = sources.claim(store, job, &files)?;
     let mut state = State::new(job, &files, start)?;
-    // A catalog taken just now shows in the next snapshot.
-    store.publish()?;
-    let catalog = store.snapshot().catalog().clone();
 
     std::thread::scope(|scope| {
         let (decoded_out, decoded_in) = sync_channel(BATCHES_AHEAD);
         let (used_out, used_in) = channel();
         let (checkpoint_out, checkpoint_in) = sync_channel(1);
-        let (of_decoder, catalog) = (&files[..], &catalog);
-        scope.spawn(move || decode(of_decoder, start, job, catalog, &decoded_out, &used_in));
+        let (of_decoder, task) = (&files[..], &task);
+        scope.spawn(move || decode(of_decoder, start, task, &decoded_out, &used_in));
         let checkpoints = scope.spawn(move || keep_checkpointing(store, &checkpoint_in));
         let applied = apply(store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, &checkpoint_out);
         drop((checkpoint_out, decoded_in));
@@ -182,7 +184,10 @@ impl<'a> State<'a> {
         let progress = &mut self.progress;
         progress.files_done = decoded.next.file;
         progress.rows_done += decoded.rows;
-        progress.values += decoded.batch.change_count() as u64;
+        *match self.job.into {
+            Target::Tags => &mut progress.values,
+            Target::Fact(_) => &mut progress.events,
+        } += decoded.batch.change_count() as u64;
         progress.rejected += decoded.refused.count;
         self.unmatched.extend(decoded.unmatched);
         let earlier: u64 = self.files[..decoded.file].iter().map(|file| file.size_bytes).sum();
@@ -217,8 +222,9 @@ fn rows_total(files: &[JobFile]) -> Result<Option<RowCounts>, BackfillError> {
     if files.iter().any(|file| file.format != FileFormat::Parquet) {
         return Ok(None);
     }
-    let counts =
-        files.iter().map(|file| super::parquet::row_count(&file.path).map_err(|error| file_error(&file.path, error)));
+    let counts = files
+        .iter()
+        .map(|file| super::columns::parquet_row_count(&file.path).map_err(|error| file_error(&file.path, error)));
     Ok(Some(RowCounts(counts.collect::<Result<_, _>>()?)))
 }
 
@@ -226,15 +232,14 @@ fn rows_total(files: &[JobFile]) -> Result<Option<RowCounts>, BackfillError> {
 fn decode(
     files: &[JobFile],
     start: Place,
-    job: &BackfillJob,
-    catalog: &Catalog,
+    task: &Task<'_>,
     decoded: &SyncSender<Result<Decoded, BackfillError>>,
     used: &Receiver<UpdateBatch>,
 ) {
     for number in start.file..files.len() {
         let skip = if number == start.file { start.row } else { 0 };
         let mut send = |batch| decoded.send(batch).is_ok();
-        match decode_file(files, number, skip, job, catalog, &mut send, used) {
+        match decode_file(files, number, skip, task, &mut send, used) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -251,13 +256,12 @@ fn decode_file(
     files: &[JobFile],
     number: usize,
     skip: u64,
-    job: &BackfillJob,
-    catalog: &Catalog,
+    task: &Task<'_>,
     send: &mut dyn FnMut(Result<Decoded, BackfillError>) -> bool,
     used: &Receiver<UpdateBatch>,
 ) -> Result<bool, BackfillError> {
     let file = &files[number];
-    let mut open = OpenFile::open(file, skip, job, catalog)?;
+    let mut open = OpenFile::open(file, skip, task)?;
     let mut unmatched = open.unmatched().to_vec();
     loop {
         let mut batch = used.try_recv().unwrap_or_default();

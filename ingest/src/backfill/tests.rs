@@ -110,7 +110,7 @@ fn as_json_rows(rows: &[Row]) -> String {
 
 /// Interests separated by `|`. CSV cannot tell an empty set from NULL.
 fn as_csv(rows: &[Row]) -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(["age", "user_id", "gender", "spend", "seen_at", "hobbies", "is_member"]).expect("memory");
     for row in rows {
         let text = |value: Option<String>| value.unwrap_or_default();
@@ -263,7 +263,8 @@ fn begin_and_lose_power(job: &BackfillJob, vfs: &MemoryVfs) -> u64 {
     store.put_catalog(catalog()).expect("taken");
     store.publish().expect("published");
     let files = files::find(job).expect("found");
-    let mut first = rows::OpenFile::open(&files[0], 0, job, &catalog()).expect("opens");
+    let mut first =
+        rows::OpenFile::open(&files[0], 0, &plan::Task { job, catalog: &catalog(), now: 0 }).expect("opens");
     let (mut batch, mut refused) = (UpdateBatch::new(), rows::Refused::default());
     store.write_replayable(&batch, "backfill/job#files", files::fingerprint(job, &files)).expect("taken");
     assert!(first.fill(&files[0], &mut batch, &mut refused).expect("decoded"));

@@ -1,137 +1,21 @@
-//! Rows of text: CSV, JSON objects, and lines of `POST /v1/tags`.
+//! Lines of text: JSON objects, lines of `POST /v1/tags`, and lines of `POST /v1/facts/{fact}`.
 
 use super::files::{file_error, open_text};
-use super::plan::{Bound, Plan};
+use super::plan::{Bound, Events, Plan, Task};
 use super::rows::{Refused, Rows};
-use super::{BackfillError, BackfillJob, NullMeaning};
+use super::{BackfillError, NullMeaning};
+use crate::decode::EventDecoder;
 use crate::decode::error::LineError;
 use crate::decode::json::{Json, Kind};
 use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
-use crate::decode::tags::{TagDecoder, check_user_id, read_user_id, set_value, utf8};
-use engine::catalog::{Catalog, TagType};
+use crate::decode::tags::{TagDecoder, read_user_id, set_value, utf8};
+use engine::catalog::TagType;
 use engine::update::UpdateBatch;
 use std::collections::HashMap;
-use std::io::{self, BufRead, Read};
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// CSV: RFC 4180, the first record names the columns.
-pub(super) struct CsvRows {
-    reader: csv::Reader<Guarded>,
-    /// Bytes read since the last whole record; see [`Guarded`].
-    pending: Arc<AtomicU64>,
-    record: csv::ByteRecord,
-    plan: Plan,
-    user_id_place: usize,
-    /// Per bound of the plan, its cell.
-    places: Vec<usize>,
-    column_count: usize,
-    row: u64,
-}
-
-/// Stops a quote that is never closed from pulling the whole file into one record.
-struct Guarded {
-    text: Box<dyn BufRead + Send>,
-    pending: Arc<AtomicU64>,
-}
-
-/// The longest CSV record, in bytes; what is read ahead in a buffer counts.
-const RECORD_BYTES_MAX: u64 = 16 << 20;
-
-impl Read for Guarded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.text.read(buffer)?;
-        if self.pending.fetch_add(count as u64, Ordering::Relaxed) > RECORD_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "a record is longer than {RECORD_BYTES_MAX} bytes; probably a quote is not closed"
-            )));
-        }
-        Ok(count)
-    }
-}
-
-impl CsvRows {
-    pub(super) fn open(
-        path: &Path,
-        skip: u64,
-        job: &BackfillJob,
-        catalog: &Catalog,
-        bytes_read: &Arc<AtomicU64>,
-    ) -> Result<CsvRows, BackfillError> {
-        let text = open_text(path, bytes_read).map_err(|error| file_error(path, error))?;
-        let pending = Arc::new(AtomicU64::new(0));
-        let guarded = Guarded { text, pending: pending.clone() };
-        let mut reader = csv::ReaderBuilder::new().delimiter(job.csv_delimiter).flexible(true).from_reader(guarded);
-        let header = reader.headers().map_err(|error| file_error(path, error))?;
-        let columns: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-        let plan = Plan::new(job, catalog, Some(&columns)).map_err(|what| file_error(path, what))?;
-        let place = |column: &str| columns.iter().position(|name| name == column).expect("the plan has checked it");
-        let mut rows = CsvRows {
-            user_id_place: place(&plan.user_id),
-            places: plan.bounds.iter().map(|bound| place(&bound.column)).collect(),
-            column_count: columns.len(),
-            reader,
-            pending,
-            record: csv::ByteRecord::new(),
-            plan,
-            row: 0,
-        };
-        while rows.row < skip && rows.read().map_err(|what| file_error(path, what))? {}
-        Ok(rows)
-    }
-
-    fn read(&mut self) -> Result<bool, String> {
-        self.pending.store(0, Ordering::Relaxed);
-        let read = self.reader.read_byte_record(&mut self.record);
-        let read = read.map_err(|error| format!("behind row {}: {error}", self.row))?;
-        self.row += u64::from(read);
-        Ok(read)
-    }
-
-    fn push(&self, batch: &mut UpdateBatch) -> Result<(), String> {
-        if self.record.len() != self.column_count {
-            return Err(format!("{} cells, the header has {}", self.record.len(), self.column_count));
-        }
-        let user_id = &self.record[self.user_id_place];
-        check_user_id(user_id).map_err(|error| error.to_string())?;
-        utf8(user_id).map_err(|_| "the user id is not UTF-8".to_owned())?;
-        batch.begin_user(user_id);
-        for (bound, place) in self.plan.bounds.iter().zip(&self.places) {
-            match &self.record[*place] {
-                [] => bound.push_null(self.plan.nulls, batch),
-                cell => {
-                    let text =
-                        std::str::from_utf8(cell).map_err(|_| bound.error("the cell is not UTF-8".to_owned()))?;
-                    bound.push_text(text, batch)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Rows for CsvRows {
-    fn unmatched(&self) -> &[String] {
-        &self.plan.unmatched
-    }
-
-    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
-        if !self.read()? {
-            return Ok(false);
-        }
-        let mark = batch.mark();
-        if let Err(error) = self.push(batch) {
-            batch.truncate(mark);
-            refused.push(self.row, error);
-        }
-        Ok(true)
-    }
-
-    fn position(&self) -> u64 {
-        self.row
-    }
-}
+use std::sync::atomic::AtomicU64;
 
 /// A file's lines.
 struct Lines {
@@ -211,19 +95,48 @@ impl TagLines {
     pub(super) fn open(
         path: &Path,
         skip: u64,
-        job: &BackfillJob,
-        catalog: &Catalog,
+        task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<TagLines, BackfillError> {
-        if !job.columns.is_empty() {
-            let what = "lines of `POST /v1/tags` name their tags themselves; leave `columns` out".to_owned();
-            return Err(BackfillError::Job { job: job.name.clone(), what });
+        if !task.job.columns.is_empty() {
+            let what = "lines of `POST /v1/tags` name their tags themselves; leave `columns` out";
+            return Err(task.wrong(what));
         }
-        Ok(TagLines { lines: Lines::open(path, skip, bytes_read)?, decoder: TagDecoder::new(catalog) })
+        Ok(TagLines { lines: Lines::open(path, skip, bytes_read)?, decoder: TagDecoder::new(task.catalog) })
     }
 }
 
 impl Rows for TagLines {
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        self.lines.step(refused, |line| self.decoder.decode(line, batch))
+    }
+
+    fn position(&self) -> u64 {
+        self.lines.number
+    }
+}
+
+/// Lines as `POST /v1/facts/{fact}` takes them, under the names of the job.
+pub(super) struct EventLines {
+    lines: Lines,
+    decoder: EventDecoder,
+}
+
+impl EventLines {
+    pub(super) fn open(
+        path: &Path,
+        skip: u64,
+        task: &Task<'_>,
+        events: &Events<'_>,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<EventLines, BackfillError> {
+        let decoder = EventDecoder::with_mapping(events.fact, events.now, &events.mapping);
+        let decoder = decoder.map_err(|error| task.wrong(error.to_string()))?;
+        Ok(EventLines { lines: Lines::open(path, skip, bytes_read)?, decoder })
+    }
+}
+
+impl Rows for EventLines {
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
         self.lines.step(refused, |line| self.decoder.decode(line, batch))
     }
@@ -254,11 +167,10 @@ impl JsonRows {
     pub(super) fn open(
         path: &Path,
         skip: u64,
-        job: &BackfillJob,
-        catalog: &Catalog,
+        task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<JsonRows, BackfillError> {
-        let plan = Plan::new(job, catalog, None).map_err(|what| BackfillError::Job { job: job.name.clone(), what })?;
+        let plan = Plan::new(task, None).map_err(|what| task.wrong(what))?;
         let mut by_column: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, bound) in plan.bounds.iter().enumerate() {
             by_column.entry(bound.column.clone()).or_default().push(index);

@@ -1,4 +1,4 @@
-//! Text to updates: the bodies of `POST /v1/tags` and `POST /v1/facts/{fact}`, and lists of user ids.
+//! Text and columns to updates: the bodies of `POST /v1/tags` and `POST /v1/facts/{fact}`, and lists of user ids.
 //!
 //! A body comes in chunks; [`lines::LineSplitter`] cuts it into lines and skips an over-long one without keeping it;
 //! [`tags::TagDecoder`] turns a line into changes of one user and [`events::EventDecoder`] into one event, all of the
@@ -7,7 +7,7 @@
 //! * [`lines`]: chunks to lines.
 //! * [`mapping`]: a record of any shape to such a line, as declared for a source.
 //! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
-//! * [`value`]: text to the 64 bits of a number tag or column, exactly.
+//! * [`value`]: text to the 64 bits of a number tag or column, exactly; `number`: the same of what comes as a number.
 //! * [`error`]: why a line is refused.
 
 pub mod body;
@@ -20,10 +20,16 @@ pub mod user_list;
 pub mod value;
 
 pub(crate) mod json;
+#[cfg(feature = "backfill")]
+pub(crate) mod number;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};
 pub use events::EventDecoder;
+#[cfg(feature = "backfill")]
+pub use events::columns::ColumnDecoder;
+pub use events::fields::{BindError, FieldNames};
+pub use events::row::RowDecoder;
 pub use lines::{LINE_BYTES_MAX, Line, LineSplitter};
 pub use mapping::Mapping;
 pub use tags::TagDecoder;

@@ -82,6 +82,17 @@ pub fn parse_text(text: &str, unit: Unit) -> Result<i64, NumberError> {
     }
 }
 
+/// A flag where text and numbers look alike.
+pub fn parse_flag(text: &str) -> Option<bool> {
+    const TRUE: [&str; 5] = ["true", "t", "yes", "y", "1"];
+    const FALSE: [&str; 5] = ["false", "f", "no", "n", "0"];
+    let is = |words: [&str; 5]| words.iter().any(|word| word.eq_ignore_ascii_case(text.trim()));
+    if is(TRUE) {
+        return Some(true);
+    }
+    is(FALSE).then_some(false)
+}
+
 /// A point in time, in microseconds since 1970, as the audience language reads it: RFC 3339, or the same without an offset
 /// (read as UTC), or a date alone (its midnight in UTC). Digits beyond microseconds are cut off.
 ///

@@ -9,21 +9,27 @@
 //! | boolean | `true`, `false` |
 //! | timestamp | an RFC 3339 string, or milliseconds since 1970 |
 //! | json | any value, kept as its text |
+//!
+//! In text without types (CSV) a cell is read as the column's type says: numbers, times and flags as they look, without
+//! the space around them.
 
 use crate::decode::error::{LineError, LineErrorKind};
 use crate::decode::json::{Json, Kind, is_number};
 use crate::decode::tags::shown;
-use crate::decode::value::{NumberError, parse_decimal, parse_number, parse_time};
+use crate::decode::value::{NumberError, parse_decimal, parse_flag, parse_number, parse_text, parse_time};
 use engine::catalog::{ColumnType, Fact, TAG_VALUE_BYTES_MAX, Unit};
 use engine::update::Value;
 
 /// A column that is read.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
+    /// What the source calls it.
     pub(super) name: String,
-    column_type: ColumnType,
+    pub(super) column_type: ColumnType,
     /// Each of its values is counted on its own, so it has a limit.
     is_dimension: bool,
+    /// The first number that has too many digits.
+    limit: u64,
 }
 
 /// A value, its text in a buffer beside it.
@@ -49,10 +55,13 @@ impl Stored {
 }
 
 impl Column {
-    pub(super) fn of(fact: &Fact, index: usize) -> Column {
-        let declared = &fact.columns[index];
-        let is_dimension = fact.dimension(index).is_some();
-        Column { name: declared.name.clone(), column_type: declared.column_type, is_dimension }
+    pub(super) fn of(fact: &Fact, index: usize, name: &str) -> Column {
+        let column_type = fact.columns[index].column_type;
+        let limit = match column_type {
+            ColumnType::Decimal { precision, .. } => 10u64.pow(precision.into()),
+            _ => u64::MAX,
+        };
+        Column { name: name.to_owned(), column_type, is_dimension: fact.dimension(index).is_some(), limit }
     }
 
     /// Reads a value; its text goes behind `texts`.
@@ -78,22 +87,71 @@ impl Column {
                 Ok(Stored::Text { start, end: texts.len() })
             }
             (ColumnType::Boolean, Kind::Bool) => Ok(Stored::Boolean(json.word()?.unwrap_or(false))),
-            (ColumnType::Float, Kind::Number) => self.float(json.number()?).map_err(|error| error.at(at)),
+            (ColumnType::Float, Kind::Number) => {
+                self.float(json.number()?).map(Stored::Float).map_err(|error| error.at(at))
+            }
             (ColumnType::Integer | ColumnType::Decimal { .. } | ColumnType::Timestamp, Kind::Number) => {
                 let text = json.number()?;
-                self.integer(text, parse_as(self.column_type, text)).map_err(|error| error.at(at))
+                let read = self.integer(parse_as(self.column_type, text), || shown(text).into_owned());
+                read.map(Stored::Integer).map_err(|error| error.at(at))
             }
             (ColumnType::Decimal { .. }, Kind::String) => {
                 let text = json.string(scratch)?;
-                let parsed =
-                    if is_number(text) { parse_as(self.column_type, text) } else { Err(NumberError::NotANumber) };
-                self.integer(text, parsed).map_err(|error| error.at(at))
+                let read = self.integer(parse_quoted(text, self.column_type.scale()), || shown(text).into_owned());
+                read.map(Stored::Integer).map_err(|error| error.at(at))
             }
             (ColumnType::Timestamp, Kind::String) => {
                 let text = json.string(scratch)?;
-                self.integer(text, parse_time(text)).map_err(|error| error.at(at))
+                let read = self.integer(parse_time(text), || shown(text).into_owned());
+                read.map(Stored::Integer).map_err(|error| error.at(at))
             }
             (_, kind) => Err(self.mismatch(json, kind, scratch).at(at)),
+        }
+    }
+
+    /// Reads a cell of text without types; an empty one is NULL.
+    pub(super) fn read_text<'t>(&self, text: &'t str, scratch: &mut String) -> Result<Value<'t>, LineError> {
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        let trimmed = text.trim();
+        match self.column_type {
+            ColumnType::String => self.text(text),
+            ColumnType::Json => self.json(text, scratch),
+            ColumnType::Float => self.float(trimmed).map(Value::Float),
+            ColumnType::Boolean => match parse_flag(trimmed) {
+                Some(flag) => Ok(Value::Boolean(flag)),
+                None => {
+                    let what = format!("`{}`: `{}` is neither true nor false", self.name, shown(text));
+                    Err(LineError::new(LineErrorKind::Type, what).suggest("write true, false, 1, 0, yes or no"))
+                }
+            },
+            ColumnType::Integer | ColumnType::Decimal { .. } | ColumnType::Timestamp => {
+                let parsed = match self.column_type {
+                    ColumnType::Timestamp => parse_text(trimmed, Unit::Timestamp),
+                    other => parse_decimal(trimmed, other.scale()),
+                };
+                self.integer(parsed, || shown(text).into_owned()).map(Value::Integer)
+            }
+        }
+    }
+
+    /// Text of a string column.
+    pub(super) fn text<'t>(&self, text: &'t str) -> Result<Value<'t>, LineError> {
+        self.check_length(text.len()).map(|()| Value::Text(text))
+    }
+
+    /// Text of a JSON column, which must be JSON; `null` is NULL.
+    pub(super) fn json<'t>(&self, text: &'t str, scratch: &mut String) -> Result<Value<'t>, LineError> {
+        let mut json = Json::new(text, 0);
+        let read = json.verbatim(scratch).and_then(|value| json.end().map(|()| value));
+        match read {
+            Ok("null") => Ok(Value::Null),
+            Ok(value) => Ok(Value::Text(value)),
+            Err(error) => {
+                let what = format!("`{}`: `{}` is not JSON: {error}", self.name, shown(text));
+                Err(LineError::new(LineErrorKind::Value, what))
+            }
         }
     }
 
@@ -105,28 +163,34 @@ impl Column {
         Err(LineError::new(LineErrorKind::Value, message).suggest("shorten it, or send a hash of it"))
     }
 
-    fn float(&self, text: &str) -> Result<Stored, LineError> {
+    fn float(&self, text: &str) -> Result<f64, LineError> {
+        let refuse = |kind, why: &str| LineError::new(kind, format!("`{}`: `{}` {why}", self.name, shown(text)));
         match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Stored::Float(number)),
+            Ok(number) if number.is_finite() => Ok(number),
+            // A word for infinity, or for no number, has no digits.
+            Ok(_) if text.bytes().any(|byte| byte.is_ascii_digit()) => {
+                Err(refuse(LineErrorKind::Value, "is beyond a float of 64 bits"))
+            }
             _ => {
-                let message = format!("`{}`: `{}` is beyond a float of 64 bits", self.name, shown(text));
-                Err(LineError::new(LineErrorKind::Value, message))
+                let error = NumberError::NotANumber;
+                Err(refuse(LineErrorKind::Type, &error.to_string()).suggest(error.suggestion()))
             }
         }
     }
 
-    /// A number kept as an integer, or why it is none.
-    fn integer(&self, text: &str, parsed: Result<i64, NumberError>) -> Result<Stored, LineError> {
-        let digits_max = match self.column_type {
-            ColumnType::Decimal { precision, .. } => Some(precision),
-            _ => None,
-        };
-        let error = match (parsed, digits_max) {
-            (Err(NumberError::Overflow { .. }), Some(precision)) => return Err(self.too_long(text, precision)),
-            (Ok(number), Some(precision)) if number.unsigned_abs() >= 10u64.pow(precision.into()) => {
-                return Err(self.too_long(text, precision));
+    /// A number kept as an integer, or why it is none; `text` shows it.
+    pub(super) fn integer(
+        &self,
+        parsed: Result<i64, NumberError>,
+        text: impl FnOnce() -> String,
+    ) -> Result<i64, LineError> {
+        let error = match (parsed, self.column_type) {
+            (Ok(number), _) if number.unsigned_abs() < self.limit => return Ok(number),
+            (Ok(_) | Err(NumberError::Overflow { .. }), ColumnType::Decimal { precision, .. }) => {
+                return Err(self.too_long(&text(), precision));
             }
-            (Ok(number), _) => return Ok(Stored::Integer(number)),
+            // Only decimals have a limit.
+            (Ok(number), _) => return Ok(number),
             (Err(error), _) => error,
         };
         let kind = match error {
@@ -138,12 +202,12 @@ impl Column {
             NumberError::TooManyDigits { .. } => "round it, or send it to a column with more of them",
             other => other.suggestion(),
         };
-        Err(LineError::new(kind, format!("`{}`: `{}` {error}", self.name, shown(text))).suggest(suggestion))
+        Err(LineError::new(kind, format!("`{}`: `{}` {error}", self.name, text())).suggest(suggestion))
     }
 
     fn too_long(&self, text: &str, precision: u8) -> LineError {
         let column_type = self.column_type;
-        let message = format!("`{}`: `{}` has more than {precision} digits", self.name, shown(text));
+        let message = format!("`{}`: `{text}` has more than {precision} digits", self.name);
         LineError::new(LineErrorKind::Value, message).suggest(format!("the column is a {column_type}"))
     }
 
@@ -176,4 +240,9 @@ fn parse_as(column_type: ColumnType, text: &str) -> Result<i64, NumberError> {
         ColumnType::Timestamp => parse_number(text, Unit::Timestamp),
         other => parse_decimal(text, other.scale()),
     }
+}
+
+/// A decimal that stands in quotes: a JSON number and nothing else.
+pub(super) fn parse_quoted(text: &str, scale: u8) -> Result<i64, NumberError> {
+    if is_number(text) { parse_decimal(text, scale) } else { Err(NumberError::NotANumber) }
 }

@@ -14,8 +14,15 @@
 //! All of a line is taken or nothing. Events come by the hundred thousand a second, so a line is read once, and nothing
 //! is allocated for it: values stand in buffers that are used again, and a key is first compared with the one that
 //! stood at its place in the line before.
+//!
+//! The same event may come otherwise: [`record`] reads cells of text (CSV) and [`columns`] Arrow batches, whose columns
+//! [`fields`] finds by their names once for all rows. What they mean is the same.
 
 mod column;
+#[cfg(feature = "backfill")]
+pub mod columns;
+pub mod fields;
+pub mod row;
 mod time;
 mod undeclared;
 
@@ -24,12 +31,13 @@ mod tests;
 
 use super::error::{LineError, LineErrorKind};
 use super::json::{Json, Kind};
+use super::lines::LINE_BYTES_MAX;
 use super::tags::{check_user_id, read_id, twice, utf8};
 use column::{Column, Stored};
 use engine::catalog::Fact;
 use engine::ids::{EVENT_ID_BYTES_MAX, TagId};
 use engine::update::{EventHead, UpdateBatch, Value};
-use std::collections::HashMap;
+use fields::{BindError, COLUMNS, EVENT_ID, FieldNames, Fields, RETRACT, TS, USER_ID};
 use time::Times;
 use undeclared::Undeclared;
 
@@ -64,24 +72,13 @@ struct Event {
     undeclared: Undeclared,
 }
 
-const USER_ID: usize = 0;
-const TS: usize = 1;
-const EVENT_ID: usize = 2;
-const RETRACT: usize = 3;
-/// The field of the first column.
-const COLUMNS: usize = 4;
-
-/// The fields before the columns.
-const HEAD: [&str; COLUMNS] = ["user_id", "ts", "event_id", "retract"];
-
 /// Places of keys in a line that are remembered.
 const PLACES_MAX: usize = 1 << 10;
 
 /// Finds fields by their names.
 #[derive(Clone, Debug)]
 struct Names {
-    names: Vec<String>,
-    by_name: HashMap<String, usize>,
+    fields: Fields,
     /// The field last seen at each place of a line.
     by_place: Vec<usize>,
 }
@@ -89,11 +86,11 @@ struct Names {
 impl Names {
     fn find(&mut self, place: usize, name: &str) -> Option<usize> {
         if let Some(&field) = self.by_place.get(place)
-            && self.names[field] == name
+            && self.fields.names[field] == name
         {
             return Some(field);
         }
-        let field = *self.by_name.get(name)?;
+        let field = self.fields.get(name)?;
         if place < PLACES_MAX {
             if self.by_place.len() <= place {
                 self.by_place.resize(place + 1, field);
@@ -104,20 +101,31 @@ impl Names {
     }
 }
 
+/// The columns of a fact under their names in the source.
+fn columns_of(fact: &Fact, fields: &Fields) -> Vec<Column> {
+    (0..fact.columns.len()).map(|index| Column::of(fact, index, &fields.names[COLUMNS + index])).collect()
+}
+
 impl EventDecoder {
     /// A decoder for a fact as it is declared now; `now` (microseconds since 1970) tells which times cannot be.
     pub fn new(fact: &Fact, now: i64) -> Self {
-        let columns: Vec<Column> = (0..fact.columns.len()).map(|index| Column::of(fact, index)).collect();
-        let names: Vec<String> =
-            HEAD.into_iter().chain(columns.iter().map(|column| column.name.as_str())).map(str::to_owned).collect();
-        let knows_ids = fact.deduplicate_days.is_some();
-        let is_field = |field: &usize| knows_ids || !(EVENT_ID..COLUMNS).contains(field);
-        let by_name = (0..names.len()).filter(is_field).map(|field| (names[field].clone(), field)).collect();
+        Self::with_fields(fact, now, Fields::of(fact))
+    }
+
+    /// The same for lines that call the fields otherwise.
+    ///
+    /// # Errors
+    /// [`BindError`] if the mapping names fields that the fact does not have.
+    pub fn with_mapping(fact: &Fact, now: i64, mapping: &FieldNames) -> Result<Self, BindError> {
+        Ok(Self::with_fields(fact, now, Fields::mapped(fact, mapping)?))
+    }
+
+    fn with_fields(fact: &Fact, now: i64, fields: Fields) -> Self {
         EventDecoder {
             fact: fact.id,
-            named_in: vec![0; names.len()],
-            names: Names { names, by_name, by_place: Vec::new() },
-            columns,
+            columns: columns_of(fact, &fields),
+            named_in: vec![0; fields.names.len()],
+            names: Names { fields, by_place: Vec::new() },
             times: Times::of(fact, now),
             line_serial: 0,
             event: Event::default(),
@@ -192,6 +200,7 @@ impl EventDecoder {
                 event.is_retraction = read_retract(json)?;
                 Ok(())
             }
+            field if self.names.fields.is_left_out(field) => json.skip(&mut self.text),
             field => {
                 let column = field - COLUMNS;
                 event.values[column] = self.columns[column].read(json, &mut self.text, &mut event.texts)?;
@@ -202,17 +211,13 @@ impl EventDecoder {
 
     fn check_whole(&self) -> Result<(), LineError> {
         let is_missing = |field: usize| self.named_in[field] != self.line_serial;
-        if is_missing(USER_ID) {
-            return Err(LineError::new(LineErrorKind::UserId, "`user_id` is missing").suggest(EXAMPLE));
+        for (field, kind) in [(USER_ID, LineErrorKind::UserId), (TS, LineErrorKind::EventTime)] {
+            if is_missing(field) {
+                let message = format!("`{}` is missing", self.names.fields.names[field]);
+                return Err(LineError::new(kind, message).suggest(EXAMPLE));
+            }
         }
-        if is_missing(TS) {
-            return Err(LineError::new(LineErrorKind::EventTime, "`ts` is missing").suggest(EXAMPLE));
-        }
-        if self.event.is_retraction && self.event.event_id.is_empty() {
-            let message = "`retract` needs the `event_id` of the event that it takes back";
-            return Err(LineError::new(LineErrorKind::EventId, message));
-        }
-        Ok(())
+        check_retraction(self.event.is_retraction, &self.event.event_id)
     }
 
     fn push(&mut self, batch: &mut UpdateBatch) {
@@ -248,6 +253,25 @@ const EXAMPLE: &str = "write {\"user_id\":\"u1\",\"ts\":\"2026-11-20T10:00:00Z\"
 fn emptied(mut values: Vec<Value<'_>>) -> Vec<Value<'static>> {
     values.clear();
     values.into_iter().map(|_| Value::Null).collect()
+}
+
+fn check_retraction(is_retraction: bool, event_id: &str) -> Result<(), LineError> {
+    if is_retraction && event_id.is_empty() {
+        let message = "`retract` needs the `event_id` of the event that it takes back";
+        return Err(LineError::new(LineErrorKind::EventId, message));
+    }
+    Ok(())
+}
+
+/// A row of a table is as long as a line can be, so that no cell fills the memory.
+fn check_size(values: &[Value<'_>]) -> Result<(), LineError> {
+    let len = |value: &Value<'_>| if let Value::Text(text) = value { text.len() } else { 0 };
+    let len: usize = values.iter().map(len).sum();
+    if len > LINE_BYTES_MAX {
+        let message = format!("the row has {len} bytes of text; at most {LINE_BYTES_MAX} are allowed");
+        return Err(LineError::new(LineErrorKind::TooLong, message).suggest("shorten it, or leave the column out"));
+    }
+    Ok(())
 }
 
 fn check_event_id(id: &[u8]) -> Result<(), LineError> {

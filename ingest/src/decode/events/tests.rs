@@ -387,7 +387,7 @@ proptest! {
                 "" => serde_json::Map::new(),
                 object => serde_json::from_str(object).expect("a JSON object"),
             };
-            let known = |name: &str| super::HEAD.contains(&name) || fact.column(name).is_some();
+            let known = |name: &str| super::fields::HEAD.contains(&name) || fact.column(name).is_some();
             prop_assert_eq!(kept, line.clone().into_iter().filter(|(name, _)| !known(name)).collect());
         }
     }

@@ -44,17 +44,26 @@ impl Times {
                     .suggest(NumberError::NotATime.suggestion()));
             }
         };
-        let refuse = |why: &str, suggestion: &str| {
-            LineError::new(LineErrorKind::EventTime, format!("`ts`: `{}` {why}", shown(text)))
-                .at(at)
-                .suggest(suggestion)
+        let taken = self.take(parsed, kind == Kind::Number, || shown(text).into_owned());
+        taken.map_err(|error| error.at(at))
+    }
+
+    /// Takes a time that was read, or says why no event can be then. `text` shows it as it was written.
+    pub(super) fn take(
+        &self,
+        parsed: Result<i64, NumberError>,
+        is_number: bool,
+        text: impl FnOnce() -> String,
+    ) -> Result<i64, LineError> {
+        let (why, suggestion) = match parsed {
+            Ok(ts) => match self.impossible(ts) {
+                None => return Ok(ts),
+                Some((why, _)) if is_number => (why, "a number is read as milliseconds since 1970"),
+                Some(impossible) => impossible,
+            },
+            Err(error) => (error.to_string(), error.suggestion()),
         };
-        let ts = parsed.map_err(|error| refuse(&error.to_string(), error.suggestion()))?;
-        match self.impossible(ts) {
-            None => Ok(ts),
-            Some((why, _)) if kind == Kind::Number => Err(refuse(&why, "a number is read as milliseconds since 1970")),
-            Some((why, suggestion)) => Err(refuse(&why, suggestion)),
-        }
+        Err(LineError::new(LineErrorKind::EventTime, format!("`ts`: `{}` {why}", text())).suggest(suggestion))
     }
 
     /// Why no event can be then, and what to do.

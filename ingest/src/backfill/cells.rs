@@ -1,91 +1,22 @@
-//! Parquet to batches, through Arrow: the types of a column are looked at once a file, its cells are read in place.
+//! Arrow columns into tags: the types of a column are looked at once a batch, its cells are read in place.
 
-use super::files::file_error;
+use super::NullMeaning;
 use super::plan::{Bound, Plan};
-use super::rows::{Refused, Rows};
-use super::{BackfillError, BackfillJob, NullMeaning};
+use super::rows::Refused;
+use crate::decode::number::{rescale, time_micros};
 use crate::decode::tags::check_user_id;
 use crate::decode::value::{NumberError, check_time};
-use ::parquet::arrow::ProjectionMask;
-use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use engine::catalog::{Catalog, TagType, Unit};
+use engine::catalog::{TagType, Unit};
 use engine::update::{Change, UpdateBatch};
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
-/// Rows decoded at once.
-const ROWS_PER_STEP: usize = 4096;
-
-/// A Parquet file.
-pub(super) struct ParquetRows {
-    reader: ParquetRecordBatchReader,
-    plan: Plan,
-    row: u64,
-    total: u64,
-}
-
-impl ParquetRows {
-    pub(super) fn open(
-        path: &Path,
-        skip: u64,
-        job: &BackfillJob,
-        catalog: &Catalog,
-    ) -> Result<ParquetRows, BackfillError> {
-        let file = File::open(path).map_err(|error| file_error(path, error))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| file_error(path, error))?;
-        let columns: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let plan = Plan::new(job, catalog, Some(&columns)).map_err(|what| file_error(path, what))?;
-        let total = builder.metadata().file_metadata().num_rows().max(0) as u64;
-        let wanted = |name: &String| *name == plan.user_id || plan.bounds.iter().any(|bound| bound.column == *name);
-        let places = columns.iter().enumerate().filter(|(_, name)| wanted(name)).map(|(place, _)| place);
-        let mask = ProjectionMask::roots(builder.parquet_schema(), places);
-        let skip = skip.min(total);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(ROWS_PER_STEP)
-            .with_offset(skip as usize)
-            .build()
-            .map_err(|error| file_error(path, error))?;
-        Ok(ParquetRows { reader, plan, row: skip, total })
-    }
-}
-
-/// The rows of a Parquet file, by its footer.
-pub(super) fn row_count(path: &Path) -> Result<u64, ::parquet::errors::ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
-    Ok(builder.metadata().file_metadata().num_rows().max(0) as u64)
-}
-
-impl Rows for ParquetRows {
-    fn unmatched(&self) -> &[String] {
-        &self.plan.unmatched
-    }
-
-    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
-        let Some(columns) = self.reader.next() else { return Ok(false) };
-        let columns = columns.map_err(|error| format!("behind row {}: {error}", self.row))?;
-        push_columns(&self.plan, &columns, self.row, batch, refused)?;
-        self.row += columns.num_rows() as u64;
-        Ok(true)
-    }
-
-    fn position(&self) -> u64 {
-        self.row
-    }
-
-    fn total(&self) -> Option<u64> {
-        Some(self.total)
-    }
-}
-
 /// Appends the rows of an Arrow batch; its first row has `row_before` rows before it in the file.
-fn push_columns(
+pub(super) fn push_columns(
     plan: &Plan,
     columns: &RecordBatch,
     row_before: u64,
@@ -314,50 +245,5 @@ impl Cells {
             // Milliseconds, as everywhere.
             Unit::Timestamp => rescale(value, scale, 3).and_then(check_time),
         }
-    }
-}
-
-/// Fractions of a microsecond are cut off.
-fn time_micros(value: i64, per_second: i64) -> Result<i64, NumberError> {
-    let micros = i128::from(value) * 1_000_000;
-    i64::try_from(micros.div_euclid(i128::from(per_second))).map_err(|_| NumberError::TimeRange).and_then(check_time)
-}
-
-/// `value / 10^scale` as a whole number of `10^-wanted`.
-fn rescale(value: i128, scale: i8, wanted: u8) -> Result<i64, NumberError> {
-    let overflow = NumberError::Overflow { scale: wanted };
-    let shift = i32::from(wanted) - i32::from(scale);
-    let power = 10i128.checked_pow(shift.unsigned_abs()).ok_or(overflow)?;
-    let scaled = if shift >= 0 {
-        value.checked_mul(power).ok_or(overflow)?
-    } else if value % power == 0 {
-        value / power
-    } else {
-        return Err(NumberError::TooManyDigits { scale: wanted });
-    };
-    i64::try_from(scaled).map_err(|_| overflow)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scales_are_exact() {
-        assert_eq!(rescale(1250, 2, 2), Ok(1250));
-        assert_eq!(rescale(1250, 2, 1), Ok(125));
-        assert_eq!(rescale(1250, 3, 1), Err(NumberError::TooManyDigits { scale: 1 }));
-        assert_eq!(rescale(31, 0, 2), Ok(3100));
-        assert_eq!(rescale(5, -2, 0), Ok(500));
-        assert_eq!(rescale(i128::from(i64::MAX), 0, 1), Err(NumberError::Overflow { scale: 1 }));
-        assert_eq!(rescale(i128::MAX, 0, 18), Err(NumberError::Overflow { scale: 18 }));
-    }
-
-    #[test]
-    fn times_are_cut_to_microseconds() {
-        assert_eq!(time_micros(-1, 1_000_000_000), Ok(-1));
-        assert_eq!(time_micros(1_999, 1_000_000_000), Ok(1));
-        assert_eq!(time_micros(2, 1), Ok(2_000_000));
-        assert_eq!(time_micros(i64::MAX, 1), Err(NumberError::TimeRange));
     }
 }

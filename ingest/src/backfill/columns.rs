@@ -1,0 +1,198 @@
+//! Files of columns, through Arrow: Parquet, and Arrow's own format (IPC), a file or a stream.
+
+use super::BackfillError;
+use super::cells::push_columns;
+use super::files::{file_error, open_counted};
+use super::plan::{Events, Plan, Task};
+use super::rows::{Refused, Rows};
+use crate::decode::{BindError, ColumnDecoder};
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::{FileReader, StreamReader};
+use engine::update::UpdateBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::fs::File;
+use std::io::BufRead;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Rows decoded at once.
+const ROWS_PER_STEP: usize = 4096;
+
+/// The rows of a file.
+pub(super) struct ColumnRows {
+    batches: Box<dyn RecordBatchReader>,
+    /// What is left of the batch read last.
+    rest: Option<RecordBatch>,
+    sink: Sink,
+    unmatched: Vec<String>,
+    row: u64,
+    total: Option<u64>,
+}
+
+/// What rows become.
+enum Sink {
+    Tags(Plan),
+    Events(Box<ColumnDecoder>),
+}
+
+impl ColumnRows {
+    pub(super) fn open_parquet(path: &Path, skip: u64, task: &Task<'_>) -> Result<ColumnRows, BackfillError> {
+        let builder = parquet_builder(path).map_err(|what| file_error(path, what))?;
+        let (sink, unmatched) = bind(path, task, builder.schema())?;
+        let total = row_count(&builder);
+        let mask = ProjectionMask::roots(builder.parquet_schema(), sink.places(builder.schema()));
+        let skip = skip.min(total);
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(ROWS_PER_STEP)
+            .with_offset(skip as usize)
+            .build()
+            .map_err(|error| file_error(path, error))?;
+        // The reader gives the columns that are wanted, and the others have no place any more.
+        let sink = match (sink, task.events()?) {
+            (Sink::Events(_), Some(events)) => {
+                Sink::Events(events.bind(&reader.schema()).map_err(|error| file_error(path, error))?)
+            }
+            (sink, _) => sink,
+        };
+        Ok(ColumnRows { batches: Box::new(reader), rest: None, sink, unmatched, row: skip, total: Some(total) })
+    }
+
+    pub(super) fn open_arrow(
+        path: &Path,
+        skip: u64,
+        task: &Task<'_>,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<ColumnRows, BackfillError> {
+        let batches = shielded(|| open_ipc(path, bytes_read)).map_err(|what| file_error(path, what))?;
+        let (sink, unmatched) = bind(path, task, &batches.schema())?;
+        let mut rows = ColumnRows { batches, rest: None, sink, unmatched, row: 0, total: None };
+        while rows.row < skip {
+            let most = usize::try_from(skip - rows.row).unwrap_or(usize::MAX);
+            match rows.next(most).map_err(|what| file_error(path, what))? {
+                Some(skipped) => rows.row += skipped.num_rows() as u64,
+                None => break,
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The next rows, at most so many; `None` at the end of the file.
+    fn next(&mut self, most: usize) -> Result<Option<RecordBatch>, String> {
+        let batch = match self.rest.take() {
+            Some(rest) => rest,
+            None => match shielded(|| self.batches.next().transpose()) {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Ok(None),
+                Err(what) => return Err(format!("behind row {}: {what}", self.row)),
+            },
+        };
+        let count = batch.num_rows().min(most);
+        if count < batch.num_rows() {
+            self.rest = Some(batch.slice(count, batch.num_rows() - count));
+        }
+        Ok(Some(batch.slice(0, count)))
+    }
+}
+
+/// What the rows of a file become, and its columns that are named like nothing there.
+fn bind(path: &Path, task: &Task<'_>, schema: &SchemaRef) -> Result<(Sink, Vec<String>), BackfillError> {
+    if let Some(events) = task.events()? {
+        let decoder = events.bind(schema).map_err(|error| file_error(path, error))?;
+        let undeclared = decoder.undeclared().map(str::to_owned).collect();
+        return Ok((Sink::Events(decoder), undeclared));
+    }
+    let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    let mut plan = Plan::new(task, Some(&columns)).map_err(|what| file_error(path, what))?;
+    let unmatched = std::mem::take(&mut plan.unmatched);
+    Ok((Sink::Tags(plan), unmatched))
+}
+
+impl Sink {
+    /// The columns that are read.
+    fn places(&self, schema: &SchemaRef) -> Vec<usize> {
+        match self {
+            Sink::Events(decoder) => decoder.places(),
+            Sink::Tags(plan) => {
+                let wanted =
+                    |name: &String| *name == plan.user_id || plan.bounds.iter().any(|bound| bound.column == *name);
+                let fields = schema.fields().iter().enumerate();
+                fields.filter(|(_, field)| wanted(field.name())).map(|(place, _)| place).collect()
+            }
+        }
+    }
+}
+
+impl Events<'_> {
+    fn bind(&self, schema: &SchemaRef) -> Result<Box<ColumnDecoder>, BindError> {
+        ColumnDecoder::bind(self.fact, self.now, &self.mapping, schema).map(Box::new)
+    }
+}
+
+/// The rows of a Parquet file, by its footer.
+pub(super) fn parquet_row_count(path: &Path) -> Result<u64, String> {
+    parquet_builder(path).map(|builder| row_count(&builder))
+}
+
+fn parquet_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, String> {
+    shielded(|| ParquetRecordBatchReaderBuilder::try_new(File::open(path)?))
+}
+
+fn row_count(builder: &ParquetRecordBatchReaderBuilder<File>) -> u64 {
+    builder.metadata().file_metadata().num_rows().max(0) as u64
+}
+
+/// What a library makes of a file. Some damage makes it panic, which is an error of the file like any other; what it
+/// was reading is not used again.
+fn shielded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().map(String::as_str);
+            let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("its reader panicked");
+            Err(format!("the file is damaged ({why})"))
+        }
+    }
+}
+
+/// A file begins with a mark, a stream does not.
+fn open_ipc(path: &Path, bytes_read: &Arc<AtomicU64>) -> Result<Box<dyn RecordBatchReader>, ArrowError> {
+    let mut file = open_counted(path, bytes_read)?;
+    Ok(if file.fill_buf()?.starts_with(b"ARROW1") {
+        Box::new(FileReader::try_new(file, None)?)
+    } else {
+        Box::new(StreamReader::try_new(file, None)?)
+    })
+}
+
+impl Rows for ColumnRows {
+    fn unmatched(&self) -> &[String] {
+        &self.unmatched
+    }
+
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        let Some(rows) = self.next(ROWS_PER_STEP)? else { return Ok(false) };
+        let before = self.row;
+        match &mut self.sink {
+            Sink::Tags(plan) => push_columns(plan, &rows, before, batch, refused)?,
+            Sink::Events(decoder) => decoder
+                .decode(&rows, batch, &mut |row, error| refused.push(before + row as u64 + 1, error))
+                .map_err(|error| error.to_string())?,
+        }
+        self.row += rows.num_rows() as u64;
+        Ok(true)
+    }
+
+    fn position(&self) -> u64 {
+        self.row
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.total
+    }
+}
