@@ -93,11 +93,16 @@ fn every_reference_leads_somewhere_and_every_operation_tells_how_it_fails() {
 
 #[test]
 fn answers_look_as_described() {
-    let server = TestServer::with_people();
+    let input = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(input.path().join("a.ndjson"), "{\"user_id\":\"u1\",\"ts\":0}\nnonsense\n").expect("written");
+    let folder = input.path().to_owned();
+    let server = TestServer::with(|config| config.source_folders = vec![folder]);
+    server.put_people();
     let description = success(server.get("/openapi.json").send().expect("get"));
     let mut with_fact = catalog();
     with_fact["facts"]["purchase"] = json!({"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
         "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days", "time_zone": "Asia/Shanghai"});
+    with_fact["sources"]["some"] = json!({"files": {"paths": input.path(), "every": "10 ms"}, "into": "purchase"});
     let calls: Vec<(&str, &str, u16, Value)> = vec![
         ("GET /healthz", "", 200, Value::Null),
         ("GET /readyz", "", 200, Value::Null),
@@ -106,6 +111,14 @@ fn answers_look_as_described() {
         ("PUT /v1/catalog", "", 200, with_fact),
         ("GET /v1/catalog", "", 200, Value::Null),
         ("POST /v1/facts/{fact}", "?visible=true", 200, json!({"user_id": "u1", "ts": "2026-02-30"})),
+        ("POST /v1/sources/{name}/rewind", "", 200, json!({"to": "earliest"})),
+        ("POST /v1/sources/{name}/rewind", "", 400, json!({"to": "yesterday"})),
+        ("GET /v1/sources", "", 200, Value::Null),
+        ("GET /v1/sources/{name}", "", 200, Value::Null),
+        ("POST /v1/sources/{name}/pause", "", 200, Value::Null),
+        ("POST /v1/sources/{name}/resume", "", 200, Value::Null),
+        ("POST /v1/sources/{name}/stop", "", 200, Value::Null),
+        ("POST /v1/sources/{name}/start", "", 200, Value::Null),
         ("POST /v1/tags", "?visible=true", 200, json!({"user_id": "u1", "set": {"gendr": "f"}})),
         ("POST /v1/count", "", 200, json!({"where": "TRUE"})),
         ("POST /v1/members", "", 200, json!({"where": {"not": {"tag": "is_member"}}, "limit": 2})),

@@ -64,13 +64,6 @@ impl Server {
         assert!(answer.status().is_success(), "{}", answer.text().unwrap_or_default());
     }
 
-    /// What a path answers.
-    pub(crate) fn get(&self, path: &str) -> Value {
-        let answer = self.client.get(format!("{}{path}", self.url)).send().expect("ask");
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        answer.json().expect("JSON")
-    }
-
     /// Tells it to end, and waits until it has.
     pub(crate) fn stop_well(&mut self) {
         let told = Command::new("kill").arg(self.process.id().to_string()).status().expect("run kill");

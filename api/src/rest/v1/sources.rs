@@ -127,20 +127,6 @@ pub(in crate::rest) struct ListParameters {
     after: Option<String>,
 }
 
-/// What a source is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CommandName {
-    /// Read; also again, after a failure.
-    Start,
-    /// Read nothing, and stay connected.
-    Pause,
-    /// Read again.
-    Resume,
-    /// Be away.
-    Stop,
-}
-
 /// Where a source goes on.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -284,23 +270,29 @@ pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path
     answer(&state, &name).map(Json)
 }
 
-/// Starts, pauses, resumes or stops a source. It stays so over restarts.
-#[utoipa::path(post, path = "/v1/sources/{name}/{command}", operation_id = "command_source", tag = "data",
-    params(("name" = String, Path), ("command" = CommandName, Path)),
-    responses((status = 200, description = "How it is now; what was asked for may take a moment", body = SourceAnswer)))]
-pub(in crate::rest) async fn command(
-    State(state): State<AppState>,
-    Path((name, command)): Path<(String, String)>,
-) -> Answer<SourceAnswer> {
-    let wanted = match command.as_str() {
-        "start" | "resume" => Wanted::Running,
-        "pause" => Wanted::Paused,
-        "stop" => Wanted::Stopped,
-        other => {
-            let failure = Failure::new(Kind::NoRoute, format!("a source has no command `{other}`"));
-            return Err(failure.suggest("the commands are start, pause, resume, stop and rewind"));
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident, $path:literal, $operation:literal, $wanted:expr;)*) => {$(
+        $(#[$doc])*
+        #[utoipa::path(post, path = $path, operation_id = $operation, tag = "data", params(("name" = String, Path)),
+            responses((status = 200, description = "How it is now; what was asked for may take a moment", body = SourceAnswer)))]
+        pub(in crate::rest) async fn $name(State(state): State<AppState>, Path(name): Path<String>) -> Answer<SourceAnswer> {
+            command(state, name, $wanted).await
         }
-    };
+    )*};
+}
+
+commands! {
+    /// Lets a source read; also again, after a failure.
+    start, "/v1/sources/{name}/start", "start_source", Wanted::Running;
+    /// Lets a source read nothing and stay connected. It stays so over restarts.
+    pause, "/v1/sources/{name}/pause", "pause_source", Wanted::Paused;
+    /// Lets a source read again after a pause.
+    resume, "/v1/sources/{name}/resume", "resume_source", Wanted::Running;
+    /// Lets a source be away. It stays so over restarts.
+    stop, "/v1/sources/{name}/stop", "stop_source", Wanted::Stopped;
+}
+
+async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<SourceAnswer> {
     let changing = state.lock_definitions().await;
     limits::blocking(move || {
         let _changing = changing;
