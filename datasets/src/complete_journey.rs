@@ -71,7 +71,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     })?;
     add_purchases(path, &mut households)?;
     let users = households.into_iter().map(|(id, household)| household.into_user(id)).collect();
-    Ok(Loaded { data_set: DataSet::CompleteJourney, users, skipped: Vec::new() })
+    Ok(Loaded { data_set: DataSet::CompleteJourney, users, events: Vec::new(), skipped: Vec::new() })
 }
 
 fn add_purchases(path: &Path, households: &mut Households) -> Result<(), LoadError> {

@@ -17,13 +17,16 @@ mod random;
 mod source;
 
 pub use population::Population;
-pub use questions::{Question, sample_questions};
+pub use questions::{Question, event_questions, sample_questions};
 pub use roaring_sets::{ROARING_SETS, load_roaring_sets};
 pub use user::{BatchFiller, User, Value, write_ndjson_line};
 
-use engine::catalog::{Catalog, TagType, Unit};
+use engine::catalog::{Catalog, Fact, TagType, Unit};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+/// The name of the fact of those data sets that have events.
+pub const PURCHASE: &str = "purchase";
 
 /// The data sets by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,11 +85,23 @@ impl DataSet {
         }
     }
 
-    /// Its tags as a new catalog.
+    /// The fact [`PURCHASE`], if it has events.
+    fn fact(self) -> Option<Fact> {
+        match self {
+            DataSet::Population => Some(population::purchases::fact()),
+            DataSet::OnlineRetail => Some(online_retail::fact()),
+            _ => None,
+        }
+    }
+
+    /// Its tags and its fact as a new catalog.
     pub fn catalog(self) -> Catalog {
         let mut catalog = Catalog::default();
         for (name, tag_type) in self.tags() {
             catalog.declare(name, *tag_type).expect("a test declares every list");
+        }
+        if let Some(fact) = self.fact() {
+            catalog.declare_fact(PURCHASE, fact).expect("a test declares every list");
         }
         catalog
     }
@@ -117,6 +132,8 @@ pub struct Loaded {
     pub data_set: DataSet,
     /// Its users.
     pub users: Vec<User>,
+    /// Its events in order of time, as lines of `POST /v1/facts/purchase`.
+    pub events: Vec<String>,
     /// Records that belong to no user: what they are and how many.
     pub skipped: Vec<(&'static str, u64)>,
 }

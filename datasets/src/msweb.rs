@@ -26,7 +26,12 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
         let found = source::open(path, &["anonymous-msweb.test"], PUBLISHER)?;
         read(found, "test-", &mut users, &mut unknown_areas)?;
     }
-    Ok(Loaded { data_set: DataSet::Msweb, users, skipped: vec![("visits of areas without a title", unknown_areas)] })
+    Ok(Loaded {
+        data_set: DataSet::Msweb,
+        users,
+        events: Vec::new(),
+        skipped: vec![("visits of areas without a title", unknown_areas)],
+    })
 }
 
 /// `A` lines name areas; a `C` line begins a user, the `V` lines behind it are the areas it visited.

@@ -1,5 +1,5 @@
 //! "Online Retail": all transactions of a UK retailer of gifts, December 2010 to December 2011 (Daqing Chen, 2015, UCI
-//! Machine Learning Repository, CC BY 4.0), as tags of its customers.
+//! Machine Learning Repository, CC BY 4.0), as tags of its customers and as events.
 //!
 //! Get it from <https://archive.ics.uci.edu/dataset/352/online+retail>: the zip, the `Online Retail.xlsx` inside it, or
 //! any CSV export with its header line are all taken.
@@ -7,13 +7,18 @@
 //! Lines without a customer cannot be anybody's and are skipped and counted. A cancellation (an invoice number that
 //! begins with `C`) subtracts from spend and items and adds no words. Times have no zone in the file and are read as
 //! UTC. A customer who moved has the country of the last line.
+//!
+//! Each line is an event too. A cancellation takes back the last purchase of the same customer, product and quantity that is
+//! still there; one without such a purchase (made before the data begins, or cancelled in part) is an event of its own
+//! with a negative quantity.
 
 use crate::source::{self, Content};
-use crate::user::{User, Value};
+use crate::user::{User, Value, push_decimal, push_json_text};
 use crate::{DataSet, LoadError, Loaded};
 use calamine::{Data, Reader, Xlsx};
-use engine::catalog::{TagType, Unit};
-use std::collections::{BTreeMap, BTreeSet};
+use engine::catalog::{Activity, Column, ColumnType, Fact, TagType, Unit, Zone};
+use engine::ids::TagId;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Cursor};
 use std::path::Path;
 
@@ -117,9 +122,80 @@ fn excel_time(days: f64) -> String {
     jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }
 
+/// The fact of these events.
+pub(crate) fn fact() -> Fact {
+    let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
+    Fact {
+        id: TagId::FIRST_DECLARED,
+        columns: vec![
+            column("product", ColumnType::String),
+            column("country", ColumnType::String),
+            column("quantity", ColumnType::Integer),
+            column("amount", ColumnType::Decimal { precision: 12, scale: 3 }),
+        ],
+        activity: Activity { dimensions: vec![0, 1], measures: vec![2, 3] },
+        retention_days: None,
+        deduplicate_days: Some(30),
+        zone: Zone::default(),
+    }
+}
+
+/// Events as they are read.
+#[derive(Default)]
+struct Events {
+    /// With their times, in microseconds since 1970.
+    lines: Vec<(i64, String)>,
+    /// Per customer, product and quantity the ids of purchases that were not taken back.
+    open: HashMap<(String, String, i64), Vec<String>>,
+}
+
+impl Events {
+    /// Takes a line of a customer; `thousandths` is the price of one.
+    fn push(&mut self, customer: &str, line: &Line, at: i64, quantity: i64, thousandths: i64, number: u64) {
+        let [invoice, product, .., country] = line;
+        let product = product.to_uppercase();
+        let is_cancellation = invoice.starts_with(['C', 'c']);
+        let mut text = String::from("{\"user_id\":");
+        push_json_text(customer, &mut text);
+        text += &format!(",\"ts\":{}", at / 1_000);
+        let taken_back = match is_cancellation {
+            true => self.open.get_mut(&(customer.to_owned(), product.clone(), -quantity)).and_then(Vec::pop),
+            false => None,
+        };
+        if let Some(id) = taken_back {
+            text += ",\"event_id\":";
+            push_json_text(&id, &mut text);
+            text += ",\"retract\":true}\n";
+        } else {
+            // An invoice may have the same product on several lines.
+            let id = format!("{invoice}-{number}");
+            text += ",\"event_id\":";
+            push_json_text(&id, &mut text);
+            for (name, value) in [("product", &product), ("country", country)] {
+                text += &format!(",\"{name}\":");
+                push_json_text(value, &mut text);
+            }
+            text += &format!(",\"quantity\":{quantity},\"amount\":");
+            push_decimal(quantity * thousandths, 3, &mut text);
+            text += "}\n";
+            if !is_cancellation {
+                self.open.entry((customer.to_owned(), product, quantity)).or_default().push(id);
+            }
+        }
+        self.lines.push((at, text));
+    }
+
+    /// The lines in order of time; those of one time as they were read.
+    fn finish(mut self) -> Vec<String> {
+        self.lines.sort_by_key(|(at, _)| *at);
+        self.lines.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
 #[derive(Default)]
 struct Customers {
     by_id: BTreeMap<String, Customer>,
+    events: Events,
     line: u64,
     anonymous: u64,
     last_at: i64,
@@ -141,32 +217,33 @@ impl Customers {
     }
 
     fn take(&mut self, line: Line) -> Result<(), String> {
-        let [invoice, product, description, quantity, date, price, customer, country] = line;
-        let at = parse_date(&date)?;
+        let [invoice, product, description, quantity, date, price, customer, country] = &line;
+        let at = parse_date(date)?;
         self.last_at = self.last_at.max(at);
         // Some exports write the number with a fraction.
-        let id = customer.strip_suffix(".0").unwrap_or(&customer);
+        let id = customer.strip_suffix(".0").unwrap_or(customer);
         if id.is_empty() || id == "nan" {
             self.anonymous += 1;
             return Ok(());
         }
         let quantity: i64 = quantity.parse().map_err(|_| format!("Quantity `{quantity}` is not a whole number"))?;
-        let price = parse_thousandths(&price).ok_or_else(|| format!("UnitPrice `{price}` is not a price"))?;
+        let price = parse_thousandths(price).ok_or_else(|| format!("UnitPrice `{price}` is not a price"))?;
+        self.events.push(id, &line, at, quantity, price, self.line);
         let customer = self.by_id.entry(id.to_owned()).or_default();
         customer.spend_thousandths += quantity * price;
         customer.items += quantity;
         if customer.country.is_empty() || at >= customer.last_at {
-            customer.country = country;
+            customer.country.clone_from(country);
         }
         if customer.last_at == 0 || at < customer.first_at {
             customer.first_at = at;
         }
         customer.last_at = customer.last_at.max(at);
         if invoice.starts_with(['C', 'c']) {
-            customer.cancellations.insert(invoice);
+            customer.cancellations.insert(invoice.clone());
         } else {
-            customer.orders.insert(invoice);
-            customer.words.extend(words(&description));
+            customer.orders.insert(invoice.clone());
+            customer.words.extend(words(description));
             customer.products.insert(product.to_uppercase());
         }
         Ok(())
@@ -176,7 +253,7 @@ impl Customers {
         let end_of_data = (self.last_at / DAY_MICROS + 1) * DAY_MICROS;
         let users = self.by_id.into_iter().map(|(id, customer)| customer.into_user(id, end_of_data)).collect();
         let skipped = vec![("lines without a customer", self.anonymous)];
-        Loaded { data_set: DataSet::OnlineRetail, users, skipped }
+        Loaded { data_set: DataSet::OnlineRetail, users, events: self.events.finish(), skipped }
     }
 }
 
@@ -275,6 +352,7 @@ fn round_to_hundredths(thousandths: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::io::Write;
 
     const CSV: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n\
@@ -303,11 +381,30 @@ mod tests {
         assert_eq!(user.values[3..8], [number(1), number(2), number(1), number(8), number(573)]);
         assert_eq!(user.values[8], set(&["bag", "pot", "red", "tea"]));
         assert_eq!(user.values[9], set(&["A1", "B2"]));
+        let events: Vec<serde_json::Value> =
+            loaded.events.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        // The cancellation is of fewer than were bought, and before that.
+        let said: Vec<_> =
+            events.iter().map(|event| (&event["product"], &event["quantity"], &event["amount"])).collect();
+        let [a, b] = [json!("A1"), json!("B2")];
+        let expected = [(&a, &json!(2), &json!(5.1)), (&b, &json!(-4), &json!(-0.42)), (&b, &json!(10), &json!(1.05))];
+        assert_eq!(said, expected);
     }
 
     #[test]
     fn lines_add_up() {
         check(&load_bytes("online-retail.csv", CSV.as_bytes()).expect("loads"));
+    }
+
+    #[test]
+    fn a_cancellation_takes_back_the_last_purchase_like_it() {
+        let header = CSV.lines().next().expect("a header");
+        let line =
+            |invoice: &str, quantity: i64| format!("{invoice},A,tea,{quantity},2010-12-01 08:26:00,1,7,France\n");
+        let text = format!("{header}\n{}{}{}{}", line("1", 3), line("2", 3), line("C3", -3), line("C4", -5));
+        let loaded = load_bytes("x.csv", text.as_bytes()).expect("loads");
+        assert!(loaded.events[2].ends_with("\"event_id\":\"2-3\",\"retract\":true}\n"), "{}", loaded.events[2]);
+        assert!(loaded.events[3].contains("\"quantity\":-5"), "{}", loaded.events[3]);
     }
 
     #[test]

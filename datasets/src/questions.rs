@@ -23,6 +23,32 @@ pub fn sample_questions(data_set: DataSet) -> &'static [Question] {
     }
 }
 
+/// Questions about what users of this data set did; none if it has no events.
+pub fn event_questions(data_set: DataSet) -> &'static [Question] {
+    match data_set {
+        DataSet::Population => POPULATION_EVENTS,
+        DataSet::OnlineRetail => ONLINE_RETAIL_EVENTS,
+        _ => &[],
+    }
+}
+
+const POPULATION_EVENTS: &[Question] = &[
+    ask("Bought shoes in the last 30 days", "did('purchase', category = 'shoes', within => '30 days')"),
+    ask("Women who bought twice or more today", "gender = 'f' AND did('purchase', count >= 2, within => '1 day')"),
+    ask("Members who spent 500 this week", "is_member AND did('purchase', sum(amount) >= 500, within => '7 days')"),
+    ask("Big spenders of before who bought nothing now", "spend >= 1000 AND NOT did('purchase', within => '7 days')"),
+];
+
+const ONLINE_RETAIL_EVENTS: &[Question] = &[
+    ask(
+        "Bought on ten lines or more in November 2011",
+        "did('purchase', ts BETWEEN '2011-11-01' AND '2011-11-30', count >= 10)",
+    ),
+    ask("The white hanging heart, more than once", "did('purchase', product = '85123A', count >= 2)"),
+    ask("Took 1,000 pieces or more in all, kept", "did('purchase', sum(quantity) >= 1000)"),
+    ask("First bought in 2011, silent since September", "did('purchase', first >= '2011-01-01', last < '2011-09-01')"),
+];
+
 const fn ask(title: &'static str, expression: &'static str) -> Question {
     Question { title, expression }
 }

@@ -43,7 +43,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
     if !is_one_file {
         read(source::open(path, &["adult.test"], PUBLISHER)?, &mut users)?;
     }
-    Ok(Loaded { data_set: DataSet::UciAdult, users, skipped: Vec::new() })
+    Ok(Loaded { data_set: DataSet::UciAdult, users, events: Vec::new(), skipped: Vec::new() })
 }
 
 fn read(found: source::Found, users: &mut Vec<User>) -> Result<(), LoadError> {

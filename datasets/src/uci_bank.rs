@@ -86,7 +86,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
             values.collect::<Result<_, _>>().map_err(|what| fail(format!("line {}: {what}", users.len() + 2)))?;
         users.push(User { id: (users.len() + 1).to_string(), values });
     }
-    Ok(Loaded { data_set: DataSet::UciBank, users, skipped: Vec::new() })
+    Ok(Loaded { data_set: DataSet::UciBank, users, events: Vec::new(), skipped: Vec::new() })
 }
 
 fn value(cell: &str, name: &str, tag_type: TagType) -> Result<Option<Value>, String> {

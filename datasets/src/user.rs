@@ -100,12 +100,7 @@ fn push_json_value(tag_type: TagType, value: &Value, out: &mut String) {
 fn push_number(tag_type: TagType, number: i64, out: &mut String) {
     const NO_FAILURE: &str = "writing to a string does not fail";
     match tag_type {
-        TagType::Number(Unit::Decimal { scale }) => {
-            let sign = if number < 0 { "-" } else { "" };
-            let factor = 10u64.pow(scale.into());
-            let (whole, part) = (number.unsigned_abs() / factor, number.unsigned_abs() % factor);
-            write!(out, "{sign}{whole}.{part:0width$}", width = usize::from(scale)).expect(NO_FAILURE);
-        }
+        TagType::Number(Unit::Decimal { scale }) => push_decimal(number, scale, out),
         TagType::Number(Unit::Timestamp) => match jiff::Timestamp::from_microsecond(number) {
             Ok(time) => write!(out, "\"{time}\"").expect(NO_FAILURE),
             Err(_) => out.push_str("null"),
@@ -114,7 +109,15 @@ fn push_number(tag_type: TagType, number: i64, out: &mut String) {
     }
 }
 
-fn push_json_text(text: &str, out: &mut String) {
+/// `-5` at scale 2 is `-0.05`. The scale is above 0.
+pub(crate) fn push_decimal(number: i64, scale: u8, out: &mut String) {
+    let sign = if number < 0 { "-" } else { "" };
+    let factor = 10u64.pow(scale.into());
+    let (whole, part) = (number.unsigned_abs() / factor, number.unsigned_abs() % factor);
+    write!(out, "{sign}{whole}.{part:0width$}", width = usize::from(scale)).expect("writing to a string does not fail");
+}
+
+pub(crate) fn push_json_text(text: &str, out: &mut String) {
     out.push('"');
     for letter in text.chars() {
         match letter {

@@ -8,6 +8,7 @@
 mod files;
 mod live;
 mod person;
+pub mod purchases;
 mod tables;
 
 pub use live::LiveUpdates;

@@ -1,7 +1,14 @@
 //! `beluga demo`: the whole job on example data, with nothing to prepare.
 //!
-//! Loads a generated population (or a public data set) into a server, asks sample questions through that server's own REST
-//! door, prints what to try next, and keeps serving.
+//! Loads a generated population (or a public data set) into a server, streams what its users do through that server's own
+//! doors, asks sample questions, prints what to try next, and keeps serving while more events come.
+//!
+//! * `load`: the users. `stream`: their events over HTTP; `kafka`: the same by way of a broker.
+
+#[cfg(feature = "kafka")]
+mod kafka;
+mod load;
+mod stream;
 
 use super::Exit;
 use super::output::{Cell, Table, draw, duration, grouped};
@@ -9,29 +16,21 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::v1::count::CountAnswer;
 use crate::server::Server;
-use datasets::population::Population;
-use datasets::user::BatchFiller;
-use datasets::{DataSet, sample_questions};
+use datasets::{DataSet, PURCHASE, Question, event_questions, sample_questions};
 use engine::audience::suggest::closest;
-use engine::store::Store;
-use engine::update::UpdateBatch;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use stream::Events;
 
-/// Users per batch: large enough to be fast, small enough to show progress.
-const BATCH_USERS: u64 = 10_000;
 /// Where the sources of public data are told.
 const ABOUT_FILES: &str = "the README says where each public data set comes from";
 
 /// The whole job on example data.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  beluga demo\n  beluga demo --users 10000000 --data ./demo-data\n  beluga demo --dataset online-retail --file online-retail.csv.gz\n  beluga demo --once"
+    after_help = "Examples:\n  beluga demo\n  beluga demo --users 10000000 --data ./demo-data\n  beluga demo --dataset online-retail --file online-retail.csv.gz\n  beluga demo --kafka 127.0.0.1:9092\n  beluga demo --once"
 )]
 pub(super) struct Arguments {
     /// How many users to generate
@@ -46,6 +45,15 @@ pub(super) struct Arguments {
     /// The file of a public data set, as its publisher offers it
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// How many events to generate
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    events: u64,
+    /// Events to stream a second
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// Stream the events by way of this Kafka broker: write them to a new topic and read that as a source
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<String>,
     /// The data directory; a temporary one, gone afterwards, if not given
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -65,19 +73,38 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
     let server = Server::start(Config { data, http: arguments.http, ..Config::default() })?;
     let store = server.state().store()?.clone();
-    if store.snapshot().catalog().tags().len() == 0 {
-        load(&store, data_set, arguments)?;
+    let events = if store.snapshot().catalog().tags().len() == 0 {
+        let read = load::load(&store, data_set, arguments)?;
+        let events = Events::of(data_set, arguments, read);
+        stream(&server, &events, arguments)?;
+        events
     } else {
         println!("{} holds data already: it is used as it is.", store.folder().display());
-    }
+        Events::of(data_set, arguments, Vec::new())
+    };
     ask(&server, data_set)?;
     what_next(&server, data_set);
     if !arguments.once {
-        println!("\nServing until Ctrl-C.");
+        let more = events.keep_coming(&server)?;
+        println!("\nServing until Ctrl-C{}.", if more.is_some() { ", while more events come" } else { "" });
         server.wait_for_signal();
     }
     server.stop()?;
     Ok(())
+}
+
+/// Streams the events, and tells how fast they came and were seen.
+fn stream(server: &Server, events: &Events, arguments: &Arguments) -> Result<(), Exit> {
+    if events.count() == 0 {
+        return Ok(());
+    }
+    match &arguments.kafka {
+        None => Ok(stream::over_http(server, events, arguments.rate)?),
+        #[cfg(feature = "kafka")]
+        Some(broker) => Ok(kafka::through(server, events, arguments.rate, broker)?),
+        #[cfg(not(feature = "kafka"))]
+        Some(_) => Err(Exit::Usage("--kafka: this build reads no Kafka; build it with the feature `kafka`".to_owned())),
+    }
 }
 
 fn data_set(arguments: &Arguments) -> Result<DataSet, Exit> {
@@ -100,93 +127,6 @@ fn data_set(arguments: &Arguments) -> Result<DataSet, Exit> {
     }
 }
 
-/// Makes the users in a second thread while this one loads them.
-fn load(store: &Store, data_set: DataSet, arguments: &Arguments) -> Result<(), Exit> {
-    let started = Instant::now();
-    let catalog = data_set.catalog();
-    store.put_catalog(catalog.clone()).map_err(Failure::from)?;
-    let source = Source::open(data_set, arguments)?;
-    let total = source.user_count();
-    println!("Loading {} users of {} …", grouped(total), data_set.name());
-    let bar = ProgressBar::new(total);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} users, {eta} left")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
-    let mut values = 0;
-    let (send, receive) = sync_channel(2);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for from in (0..total).step_by(BATCH_USERS as usize) {
-                let to = (from + BATCH_USERS).min(total);
-                let mut batch = UpdateBatch::new();
-                source.fill(from..to, &mut batch);
-                if send.send((to, batch)).is_err() {
-                    return;
-                }
-            }
-        });
-        for (to, batch) in receive {
-            store.write_replayable(&batch, "demo", to).map_err(Failure::from)?;
-            values += batch.change_count() as u64;
-            bar.set_position(to);
-        }
-        Ok::<(), Failure>(())
-    })?;
-    bar.finish_and_clear();
-    store.forget_source("demo");
-    store.checkpoint().map_err(Failure::from)?;
-    while store.compact_fully().map_err(Failure::from)?.is_some() {}
-    let elapsed = started.elapsed();
-    println!(
-        "Loaded {} tag values in {:.1} s ({} a second); the index takes {} KiB.",
-        grouped(values),
-        elapsed.as_secs_f64(),
-        grouped((values as f64 / elapsed.as_secs_f64().max(1e-9)) as u64),
-        grouped(store.statistics().segment_bytes / 1024),
-    );
-    Ok(())
-}
-
-/// Where the users come from.
-enum Source {
-    Generated(datasets::population::PopulationFiller, u64),
-    Public(Vec<datasets::User>, BatchFiller),
-}
-
-impl Source {
-    fn open(data_set: DataSet, arguments: &Arguments) -> Result<Source, Exit> {
-        let catalog = data_set.catalog();
-        let same = "the catalog was made of the same list of tags";
-        let Some(file) = &arguments.file else {
-            let population = Population { seed: arguments.seed, user_count: arguments.users };
-            return Ok(Source::Generated(population.filler(&catalog).expect(same), arguments.users));
-        };
-        let loaded = datasets::load(data_set, file)
-            .map_err(|error| Failure::new(Kind::LocalFile, error.to_string()).suggest(ABOUT_FILES))?;
-        for (what, count) in &loaded.skipped {
-            println!("Left out: {} {what}.", grouped(*count));
-        }
-        Ok(Source::Public(loaded.users, BatchFiller::new(data_set, &catalog).expect(same)))
-    }
-
-    fn user_count(&self) -> u64 {
-        match self {
-            Source::Generated(_, count) => *count,
-            Source::Public(users, _) => users.len() as u64,
-        }
-    }
-
-    fn fill(&self, range: Range<u64>, batch: &mut UpdateBatch) {
-        match self {
-            Source::Generated(filler, _) => filler.fill(range, batch),
-            Source::Public(users, filler) => {
-                users[range.start as usize..range.end as usize].iter().for_each(|user| filler.push(user, batch));
-            }
-        }
-    }
-}
-
 /// Asks the sample questions over HTTP and prints the answers.
 fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
     let failed = |error: reqwest::Error| Failure::new(Kind::LocalFile, format!("ask the server: {error}"));
@@ -198,7 +138,9 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
     };
     let everybody = count("TRUE")?.count;
     let mut table = Table { columns: vec!["question", "users", "share", "time"], rows: Vec::new() };
-    for question in sample_questions(data_set) {
+    let has_events = server.state().snapshot()?.catalog().declared_fact(PURCHASE).is_some();
+    let about_events: &[Question] = if has_events { event_questions(data_set) } else { &[] };
+    for question in sample_questions(data_set).iter().chain(about_events) {
         // Asked once before, so that the time told is that of an answer, not of reading the file the first time.
         count(question.expression)?;
         let answer = count(question.expression)?;
