@@ -226,6 +226,16 @@ fn what_cannot_be_declared_is_refused_with_its_place() {
     assert_eq!(success(server.get("/v1/sources").send().expect("ask"))["sources"], json!([]));
 }
 
+#[test]
+fn the_demo_takes_a_broker() {
+    let broker = Broker::new();
+    let arguments = ["demo", "--once", "--users", "1000", "--events", "3000", "--http", "127.0.0.1:0", "--kafka"];
+    let demo = beluga(&[&arguments[..], &[broker.address.as_str()]].concat());
+    let told = stdout(&demo);
+    assert!(demo.status.success() && told.contains("Streamed 3,000 events"), "{demo:?}");
+    assert!(told.contains("All of 1,000 users were asked"), "{told}");
+}
+
 const USERS: u64 = 40;
 
 /// The real binary is killed at random moments while it reads a topic and a growing file, also while it recovers. No event has
