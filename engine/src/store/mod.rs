@@ -657,9 +657,12 @@ impl Writer {
         self.changed();
     }
 
-    /// Notes where a source goes on.
+    /// Notes where a source goes on. One that is declared no more brings its last records and leaves no trace of where it was.
     fn go_on(&mut self, source: &str, offset: u64) {
         self.unsaved = true;
+        if source_of(source).is_some_and(|name| self.catalog.source(name).is_none()) {
+            return;
+        }
         match self.sources.get_mut(source) {
             Some(known) => *known = offset,
             None => {

@@ -418,6 +418,9 @@ fn a_source_that_is_gone_from_the_catalog_forgets_where_it_was() {
     catalog.drop_source("views");
     world.store.put_catalog(catalog).expect("put");
     assert_eq!(world.store.source_offset("source/views/t/0"), None);
+    // Its threads may still bring what they had read.
+    world.store.write_from(&engine::update::UpdateBatch::new(), "source/views/t/0", 6).expect("taken");
+    assert_eq!(world.store.source_offset("source/views/t/0"), None);
 }
 
 #[test]
