@@ -96,12 +96,12 @@ impl Pipeline {
     /// # Errors
     /// The operating system's, if it gives no thread.
     pub fn set(&self, declared: Vec<DeclaredSource>) -> std::io::Result<()> {
-        let mut running = self.running();
         let stays = |name: &str, text: &str| declared.iter().any(|source| source.name == name && source.text == text);
-        let gone: Vec<String> =
-            running.iter().filter(|(name, source)| !stays(name, &source.text)).map(|(name, _)| name.clone()).collect();
-        let gone: Vec<Running> = gone.iter().filter_map(|name| running.remove(name)).collect();
+        // Nobody who asks how the others are waits for those that go.
+        let gone: Vec<Running> =
+            self.running().extract_if(.., |name, source| !stays(name, &source.text)).map(|(_, source)| source).collect();
         end(gone);
+        let mut running = self.running();
         for source in declared {
             match running.get(&source.name) {
                 // One that ended by a panic takes no more commands; its state says so.
