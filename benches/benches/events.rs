@@ -1,21 +1,22 @@
 //! What an event costs, in processor time, from its NDJSON line to the index on disk.
 //!
 //! ```sh
-//! BELUGA_BENCH_EVENTS=4_000_000 cargo bench -p benches --bench events
+//! BELUGA_BENCH_EVENTS=4_000_000 BELUGA_BENCH_RATE=250_000 cargo bench -p benches --bench events
 //! ```
 //!
 //! Purchases of a million users (`BELUGA_BENCH_USERS`), a few of whom buy most: a category of 20 values, a campaign of 200, an
 //! amount; one in twenty events is up to a week late. Once without ids and once with (`plain`, `ids`). Two figures each:
 //!
-//! * `steps`: the steps one after another, in the rhythm that 250,000 events a second have (published each half second, a
-//!   checkpoint each 8 seconds and whatever merges are due behind it), and the time that all threads spent in each.
-//!   Rows are kept and logged, but the table that takes them only counts them: Parquet is not part of this.
-//! * `rate`: decoded lines written and synced one batch after another as fast as it goes, beside the threads of the keeper.
+//! * `steps`: the steps one after another, in the rhythm that 250,000 events a second have (published each half second, or each
+//!   tenth; a checkpoint each 8 seconds and whatever merges are due behind it), and the time that all threads spent in
+//!   each. Rows are kept and logged, but the table that takes them only counts them: Parquet is not part of this.
+//! * `rate`: so many lines a second decoded, written and synced by one thread beside those of the keeper; how many it really
+//!   were, and the longest that an acknowledged event was not visible.
 
 use benches::{is_asked, peak_memory_bytes, reset_peak_memory, setting};
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use engine::clock::ManualClock;
-use engine::ids::TagId;
+use engine::ids::{Epoch, TagId};
 use engine::store::{FactRow, FactTables, Options, Store, TableError};
 use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
@@ -29,10 +30,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Events of half a second.
-const PUBLISH_EVENTS: u64 = 125_000;
-const CHECKPOINT_EVENTS: u64 = 16 * PUBLISH_EVENTS;
+/// Events of half a second and of a tenth.
+const PUBLISH_EVENTS: [u64; 2] = [125_000, 25_000];
+const CHECKPOINT_EVENTS: u64 = 2_000_000;
 const DAY_SECONDS: u64 = 86_400;
+/// Events of a request.
+const BODY_EVENTS: u64 = 10_000;
 /// 2026-11-20T15:20:00Z.
 const NOW_SECONDS: u64 = 1_795_188_000;
 const CATEGORIES: u64 = 20;
@@ -41,11 +44,15 @@ const CAMPAIGNS: u64 = 200;
 fn main() {
     let (users, count) = (setting("BELUGA_BENCH_USERS", 1_000_000), setting("BELUGA_BENCH_EVENTS", 4_000_000));
     for (name, with_ids) in [("plain", false), ("ids", true)] {
-        if is_asked(&format!("{name} steps")) {
-            steps(name, &mut Sender::new(users, with_ids), count);
+        for publish_events in PUBLISH_EVENTS {
+            let title = format!("{name} steps, {publish_events} events published together");
+            if is_asked(&title) {
+                steps(&title, &mut Sender::new(users, with_ids), count, publish_events);
+            }
         }
-        if is_asked(&format!("{name} rate")) {
-            rate(name, &mut Sender::new(users, with_ids), count);
+        let title = format!("{name} rate");
+        if is_asked(&title) {
+            rate(&title, &mut Sender::new(users, with_ids), count);
         }
     }
 }
@@ -216,9 +223,9 @@ impl Meter {
         result
     }
 
-    fn print(&self, name: &str, count: u64) {
+    fn print(&self, title: &str, count: u64) {
         let micros = |spent: Duration| spent.as_secs_f64() * 1e6 / count as f64;
-        print!("{name} steps:");
+        print!("{title}:");
         for (step, spent) in &self.0 {
             print!("  {step} {:.2}", micros(*spent));
         }
@@ -227,15 +234,15 @@ impl Meter {
     }
 }
 
-fn steps(name: &str, sender: &mut Sender, count: u64) {
+fn steps(title: &str, sender: &mut Sender, count: u64, publish_events: u64) {
     let temporary = tempfile::tempdir().expect("temporary folder");
     let (store, fact, tables) = open(temporary.path(), sender.with_ids);
     let mut meter = Meter::default();
     reset_peak_memory();
     let (mut layers_most, mut written) = (0, 0);
     while sender.sent < count {
-        let lines = sender.lines(PUBLISH_EVENTS);
-        let batches = meter.time("decode", || decode(&fact, &lines, PUBLISH_EVENTS));
+        let lines = sender.lines(publish_events);
+        let batches = meter.time("decode", || decode(&fact, &lines, publish_events));
         for batch in &batches {
             let lsn = meter.time("write", || store.write(batch, None).expect("write").lsn);
             meter.time("sync", || store.sync(lsn).expect("sync"));
@@ -249,43 +256,49 @@ fn steps(name: &str, sender: &mut Sender, count: u64) {
             }
         }
     }
-    meter.print(name, sender.sent);
+    meter.print(title, sender.sent);
     store.checkpoint().expect("checkpoint");
     assert_eq!(tables.0.load(Ordering::Relaxed), sender.sent, "every event is a row");
     let statistics = store.statistics();
     println!(
-        "{name} steps: at most {layers_most} layers, {} MiB written, index {} MiB, peak memory {} MiB",
+        "  at most {layers_most} layers, {} MiB written, index {} MiB, peak memory {} MiB",
         written >> 20,
         statistics.segment_bytes >> 20,
         peak_memory_bytes() >> 20
     );
 }
 
-fn rate(name: &str, sender: &mut Sender, count: u64) {
+fn rate(title: &str, sender: &mut Sender, count: u64) {
     let temporary = tempfile::tempdir().expect("temporary folder");
     let (store, fact, _) = open(temporary.path(), sender.with_ids);
-    let mut batches = Vec::new();
-    while sender.sent < count {
-        let lines = sender.lines(PUBLISH_EVENTS);
-        batches.append(&mut decode(&fact, &lines, PUBLISH_EVENTS));
-    }
-    let options = KeeperOptions {
-        publish_interval: Duration::from_millis(500),
-        checkpoint_interval: Duration::from_secs(30),
-        ..KeeperOptions::default()
-    };
-    let keeper = Keeper::start(store.clone(), options).expect("threads");
+    let bodies: Vec<Vec<u8>> = (0..count.div_ceil(BODY_EVENTS)).map(|_| sender.lines(BODY_EVENTS)).collect();
+    let wanted = setting("BELUGA_BENCH_RATE", 250_000);
+    let keeper = Keeper::start(store.clone(), KeeperOptions::default()).expect("threads");
     let (begun, before) = (Instant::now(), processor_time());
-    for batch in &batches {
-        let lsn = store.write(batch, None).expect("write").lsn;
-        store.sync(lsn).expect("sync");
+    // The oldest event that is not visible yet: when it came, and the view that did not show it.
+    let mut unseen: Option<(Instant, Epoch)> = None;
+    let mut longest = Duration::ZERO;
+    for (number, lines) in (0..).zip(&bodies) {
+        let due = begun + Duration::from_secs_f64((number * BODY_EVENTS) as f64 / wanted as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        for batch in decode(&fact, lines, BODY_EVENTS) {
+            let lsn = store.write(&batch, None).expect("write").lsn;
+            store.sync(lsn).expect("sync");
+        }
+        let shown = store.snapshot().epoch();
+        if let Some((since, _)) = unseen.take_if(|(_, epoch)| *epoch < shown) {
+            longest = longest.max(since.elapsed());
+        }
+        unseen.get_or_insert((Instant::now(), shown));
     }
     let (elapsed, spent) = (begun.elapsed(), processor_time() - before);
     let status = keeper.status();
     assert_eq!(status.last_error, None);
     println!(
-        "{name} rate: {:.0} thousand events a second, {:.2} µs of processor time an event; {} checkpoints, {} merges",
+        "{title}: {:.0} of {:.0} thousand events a second, {:.2} µs of processor time an event; unseen for at most \
+         {longest:.1?}; {} checkpoints, {} merges",
         sender.sent as f64 / elapsed.as_secs_f64() / 1e3,
+        wanted as f64 / 1e3,
         spent.as_secs_f64() * 1e6 / sender.sent as f64,
         status.checkpoint_count,
         status.compaction_count
