@@ -54,7 +54,11 @@ impl TagId {
 
 /// The shard of a user: `xxh3(user id) % shard_count`. `shard_count` is a power of two.
 pub fn shard_of(user_id: &[u8], shard_count: u16) -> ShardId {
+    shard_of_hash(xxhash_rust::xxh3::xxh3_64(user_id), shard_count)
+}
+
+/// The same by the id's hash.
+pub(crate) fn shard_of_hash(hash: u64, shard_count: u16) -> ShardId {
     debug_assert!(shard_count.is_power_of_two());
-    let hash = xxhash_rust::xxh3::xxh3_64(user_id);
     ShardId((hash & u64::from(shard_count - 1)) as u16)
 }

@@ -71,6 +71,9 @@ impl Counter {
 
     /// Takes off both counters what they have in common, so that at most one of them has a number for each user.
     pub fn settle(&mut self, other: &mut Counter) {
+        if self.is_zero() || other.is_zero() {
+            return;
+        }
         let both = self.users() & other.users();
         if both.is_empty() {
             return;

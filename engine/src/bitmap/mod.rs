@@ -7,7 +7,7 @@
 //! * [`program`]: an expression over layered leaves, as a graph.
 //! * [`evaluate`]: runs a program a chunk (65,536 slots) at a time to a count or a set ([`ChunkSet`]); [`count_each`]: one
 //!   set against many leaves.
-//! * [`counter`]: bit-sliced counters that add up.
+//! * [`counter`]: bit-sliced counters that add up, `sums`: those of few users; `rising`: bytes straight from rising slots.
 //! * [`bsi`]: bit-sliced numbers: encoding and ranges; [`numbers`]: sums, extremes and counts below thresholds of a number
 //!   tag under a filter.
 
@@ -18,6 +18,8 @@ pub mod evaluate;
 mod kernels;
 pub mod numbers;
 pub mod program;
+pub(crate) mod rising;
+pub(crate) mod sums;
 pub mod view;
 
 #[cfg(test)]

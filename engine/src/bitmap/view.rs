@@ -21,11 +21,11 @@ pub type Words = [Le64; 1024];
 /// The most positions an array container holds; a container with more is a bit set.
 pub const ARRAY_LEN_MAX: usize = 4096;
 
-const COOKIE_WITHOUT_RUNS: u32 = 12_346;
-const COOKIE_WITH_RUNS: u16 = 12_347;
+pub(super) const COOKIE_WITHOUT_RUNS: u32 = 12_346;
+pub(super) const COOKIE_WITH_RUNS: u16 = 12_347;
 /// With runs, the offset header is left out below this many containers.
-const OFFSETS_FROM_CONTAINERS: usize = 4;
-const WORDS_BYTES: usize = 8192;
+pub(super) const OFFSETS_FROM_CONTAINERS: usize = 4;
+pub(super) const WORDS_BYTES: usize = 8192;
 
 /// A validated bitmap over borrowed bytes; cheap to copy.
 #[derive(Clone, Copy, Debug)]

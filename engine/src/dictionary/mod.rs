@@ -46,6 +46,7 @@ pub fn hash_of(id: &[u8]) -> u64 {
 impl Inner {
     /// Has fetched what looking for these ids will read: a few ids together wait for memory once, not once each.
     fn warm(&self, ids: &[HashedId<'_>]) {
+        ids.iter().for_each(|(_, hash)| self.tail.warm(*hash));
         for step in [Warm::Index, Warm::Record] {
             for part in &self.parts {
                 ids.iter().for_each(|(_, hash)| part.warm(*hash, step));

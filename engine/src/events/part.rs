@@ -106,6 +106,15 @@ impl Part {
         Ok(EventKey(u128::from_le_bytes(bytes[..16].try_into().expect("16 bytes"))))
     }
 
+    /// The key at a place in key order; `None` behind the last one.
+    fn key_or_end(&self, index: usize) -> Result<Option<EventKey>, ReadError> {
+        if index < self.len() { self.key(index).map(Some) } else { Ok(None) }
+    }
+
+    fn last_day_of(&self, index: usize) -> Result<i32, ReadError> {
+        Ok(i32::from_le_bytes(self.entry_bytes(index)?[24..28].try_into().expect("4 bytes")))
+    }
+
     fn entry_bytes(&self, index: usize) -> Result<&[u8], ReadError> {
         let at = (self.entries.start + index * ENTRY_BYTES) as u64;
         self.file.payload(at..at + ENTRY_BYTES as u64)
@@ -187,26 +196,24 @@ pub fn write<'s>(vfs: &dyn Vfs, path: &Path, ids: impl Iterator<Item = (EventKey
 /// # Errors
 /// [`MergeError`].
 pub fn merge(vfs: &dyn Vfs, path: &Path, parts: &[Arc<Part>], today: i32) -> Result<Option<u64>, MergeError> {
-    let mut at = vec![0; parts.len()];
+    // Where each file's next id is, and its key.
+    let mut next: Vec<(usize, Option<EventKey>)> = Vec::with_capacity(parts.len());
+    for part in parts {
+        next.push((0, part.key_or_end(0)?));
+    }
     let mut merged = Vec::new();
-    loop {
-        let mut least: Option<(EventKey, usize)> = None;
-        for (index, part) in parts.iter().enumerate().filter(|(index, part)| at[*index] < part.len()) {
-            let key = part.key(at[index])?;
-            // Of equal keys the newest file's stands first.
-            if least.is_none_or(|(least, _)| key < least) {
-                least = Some((key, index));
+    // Of equal keys the newest file's stands first.
+    while let Some(key) = next.iter().filter_map(|(_, key)| *key).min() {
+        let mut is_newest = true;
+        for (index, (at, least)) in next.iter_mut().enumerate() {
+            if *least != Some(key) {
+                continue;
             }
-        }
-        let Some((key, index)) = least else { break };
-        let (_, known) = parts[index].entry(at[index])?;
-        if known.last_day >= today {
-            merged.push((index, at[index]));
-        }
-        for (index, part) in parts.iter().enumerate() {
-            if at[index] < part.len() && part.key(at[index])? == key {
-                at[index] += 1;
+            if std::mem::take(&mut is_newest) && parts[index].last_day_of(*at)? >= today {
+                merged.push((index, *at));
             }
+            *at += 1;
+            *least = parts[index].key_or_end(*at)?;
         }
     }
     if merged.is_empty() {

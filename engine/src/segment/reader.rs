@@ -34,6 +34,13 @@ pub struct Posting<'a> {
     pub aux: i64,
 }
 
+/// A posting with its key, as they stand in a segment.
+pub(super) struct Stored<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) cardinality: u64,
+    pub(super) bitmap: &'a [u8],
+}
+
 /// A line of the key directory.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -49,7 +56,9 @@ impl Segment {
     /// # Errors
     /// [`ReadError`] if the file cannot be mapped or is damaged there.
     pub fn open(vfs: &dyn Vfs, path: &Path) -> Result<Self, ReadError> {
-        Self::new(SealedFile::open(vfs, path, format::KIND, format::VERSION)?)
+        let segment = Self::new(SealedFile::open(vfs, path, format::KIND, format::VERSION)?)?;
+        segment.check_directory()?;
+        Ok(segment)
     }
 
     /// A segment made by [`super::SegmentWriter::finish_in_memory`].
@@ -57,7 +66,16 @@ impl Segment {
     /// # Errors
     /// [`ReadError::Corrupt`] if the bytes are no segment.
     pub fn from_memory(bytes: FileBytes) -> Result<Self, ReadError> {
-        Self::new(SealedFile::from_memory(bytes))
+        let segment = Self::new(SealedFile::from_memory(bytes))?;
+        segment.check_directory()?;
+        Ok(segment)
+    }
+
+    /// The same without a look at the directory and the postings, of bytes that were made a moment ago.
+    pub(super) fn trusted(bytes: FileBytes) -> Self {
+        let segment = Self::new(SealedFile::from_memory(bytes)).expect("the writer ends with a trailer that fits");
+        segment.valid.iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
+        segment
     }
 
     fn new(file: SealedFile) -> Result<Self, ReadError> {
@@ -80,16 +98,14 @@ impl Segment {
         }
         file.payload(keys as u64..trailer_at)?;
         let valid = (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let segment = Segment {
+        Ok(Segment {
             keys: keys..entries,
             entries: entries..numbers,
             numbers: numbers..index,
             index: index..end,
             valid,
             file,
-        };
-        segment.check_directory()?;
-        Ok(segment)
+        })
     }
 
     fn check_directory(&self) -> Result<(), ReadError> {
@@ -204,6 +220,19 @@ impl Segment {
         Ok(Posting { bitmap, aux: self.aux(number) })
     }
 
+    /// A posting by its place in key order, for copying; its number, if it has one, is not part of it.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the posting is damaged.
+    pub(super) fn stored_at(&self, number: usize) -> Result<Stored<'_>, ReadError> {
+        let entry = self.entry(number);
+        let bitmap = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
+        if self.valid[number / 64].load(Ordering::Relaxed) >> (number % 64) & 1 == 0 {
+            self.posting_at(number)?;
+        }
+        Ok(Stored { key: self.key_of(number), cardinality: entry.cardinality.into(), bitmap })
+    }
+
     fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {
         let bitmap = BitmapView::new(bytes)
             .map_err(|error| self.file.corrupt(entry.posting_at + error.offset_bytes as u64, error.what))?;
@@ -226,6 +255,21 @@ impl Segment {
     /// The key at a place in key order.
     pub fn key_at(&self, number: usize) -> Key<'_> {
         format::decode_key(self.key_of(number)).expect("checked when opened")
+    }
+
+    /// The keys at these places.
+    pub(super) fn keys(&self, places: Range<usize>) -> impl Iterator<Item = (usize, Key<'_>)> + use<'_> {
+        let keys = self.key_bytes();
+        let entries = &self.directory(&self.entries).as_chunks::<ENTRY_BYTES>().0;
+        let end = |number: usize| {
+            let [a, b, c, d, ..] = entries[number];
+            u32::from_le_bytes([a, b, c, d]) as usize
+        };
+        let mut begin = if places.start == 0 { 0 } else { end(places.start - 1) };
+        places.map(move |number| {
+            let bytes = &keys[std::mem::replace(&mut begin, end(number))..end(number)];
+            (number, format::decode_key(bytes).expect("checked when opened"))
+        })
     }
 
     /// The places of one tag's postings, which are in key order.

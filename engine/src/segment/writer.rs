@@ -1,7 +1,10 @@
 //! Writes a segment.
 
-use super::Key;
 use super::format::{self, POSTING_ALIGN};
+use super::reader::Stored;
+use super::{Key, Segment};
+use crate::bitmap::rising;
+use crate::ids::Slot;
 use crate::vfs::FileBytes;
 use crate::vfs::Vfs;
 use crate::vfs::sealed::SealedWriter;
@@ -17,8 +20,8 @@ pub struct SegmentWriter {
     entries: Vec<u8>,
     numbers: Vec<u8>,
     entry_count: u32,
-    /// The last key, to hold callers to the order.
-    last_key: Vec<u8>,
+    /// Where the last key begins, to hold callers to the order.
+    last_key: usize,
     scratch: Vec<u8>,
 }
 
@@ -52,6 +55,11 @@ impl SegmentWriter {
         Self::new(Sink::Memory(Vec::new()))
     }
 
+    /// A segment in memory of which about so many bytes are expected.
+    pub(crate) fn in_memory_for(bytes: usize) -> Self {
+        Self::new(Sink::Memory(Vec::with_capacity(bytes)))
+    }
+
     /// A segment file; it is real when [`SegmentWriter::finish`] has returned and its folder is synced.
     ///
     /// # Errors
@@ -67,7 +75,7 @@ impl SegmentWriter {
             entries: Vec::new(),
             numbers: Vec::new(),
             entry_count: 0,
-            last_key: Vec::new(),
+            last_key: 0,
             scratch: Vec::new(),
         }
     }
@@ -88,6 +96,22 @@ impl SegmentWriter {
         added
     }
 
+    /// Adds the posting of these slots, which must rise; none is left out.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn add_rising(&mut self, key: Key<'_>, aux: i64, slots: &[Slot]) -> io::Result<()> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        rising::serialize(slots, &mut bytes);
+        let added = self.add_serialized(key, aux, slots.len() as u64, &bytes);
+        self.scratch = bytes;
+        added
+    }
+
     /// Adds a posting as it stands in another segment.
     ///
     /// # Errors
@@ -96,11 +120,29 @@ impl SegmentWriter {
     /// # Panics
     /// If keys do not rise.
     pub fn add_serialized(&mut self, key: Key<'_>, aux: i64, cardinality: u64, bitmap: &[u8]) -> io::Result<()> {
-        let mut encoded = std::mem::take(&mut self.last_key);
-        let before = encoded.len();
-        format::encode_key(key, &mut encoded);
-        assert!(self.entry_count == 0 || encoded[..before] < encoded[before..], "keys rise: {key:?}");
-        encoded.drain(..before);
+        let begin = self.keys.len();
+        format::encode_key(key, &mut self.keys);
+        self.add_behind_key(begin, aux, cardinality, bitmap)
+    }
+
+    /// Adds a posting without a number as it stands in another segment, key and all.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::add_serialized`].
+    ///
+    /// # Panics
+    /// If keys do not rise.
+    pub(super) fn add_stored(&mut self, stored: &Stored<'_>) -> io::Result<()> {
+        let begin = self.keys.len();
+        self.keys.extend_from_slice(stored.key);
+        self.add_behind_key(begin, 0, stored.cardinality, stored.bitmap)
+    }
+
+    /// Adds the posting of the key that was appended at `begin`.
+    fn add_behind_key(&mut self, begin: usize, aux: i64, cardinality: u64, bitmap: &[u8]) -> io::Result<()> {
+        let (before, key) = self.keys.split_at(begin);
+        assert!(self.entry_count == 0 || before[self.last_key..] < *key, "keys rise: {:?}", format::decode_key(key));
+        self.last_key = begin;
 
         let padding = self.sink.position().next_multiple_of(POSTING_ALIGN) - self.sink.position();
         self.sink.append(&[0; POSTING_ALIGN as usize][..padding as usize])?;
@@ -113,7 +155,6 @@ impl SegmentWriter {
                 io::Error::new(io::ErrorKind::FileTooLarge, message)
             })
         };
-        self.keys.extend_from_slice(&encoded);
         for number in [self.keys.len() as u64, at, bitmap.len() as u64, cardinality] {
             self.entries.extend_from_slice(&small(number)?.to_le_bytes());
         }
@@ -122,7 +163,6 @@ impl SegmentWriter {
             self.numbers.extend_from_slice(&aux.to_le_bytes());
         }
         self.entry_count += 1;
-        self.last_key = encoded;
         Ok(())
     }
 
@@ -137,6 +177,9 @@ impl SegmentWriter {
         let numbers_at = entries_at + self.entries.len() as u64;
         let index_at = numbers_at + self.numbers.len() as u64;
         let index = self.hash_index();
+        if let Sink::Memory(memory) = &mut self.sink {
+            memory.reserve_exact(index_at as usize + index.len() + format::TRAILER_BYTES - memory.len());
+        }
         for part in [&self.keys, &self.entries, &self.numbers, &index] {
             self.sink.append(part)?;
         }
@@ -151,18 +194,19 @@ impl SegmentWriter {
 
     fn hash_index(&self) -> Vec<u8> {
         let len = format::index_len(self.entry_count as usize);
-        let mut index = vec![0u32; len];
+        let mut index = vec![0; len * 4];
+        let places = index.as_chunks_mut::<4>().0;
         let mut begin = 0;
-        for (number, entry) in self.entries.chunks_exact(format::ENTRY_BYTES).enumerate() {
+        for (number, entry) in self.entries.as_chunks::<{ format::ENTRY_BYTES }>().0.iter().enumerate() {
             let end = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
             let mut at = xxh3_64(&self.keys[begin..end]) as usize & (len - 1);
-            while index[at] != 0 {
+            while places[at] != [0; 4] {
                 at = (at + 1) & (len - 1);
             }
-            index[at] = number as u32 + 1;
+            places[at] = (number as u32 + 1).to_le_bytes();
             begin = end;
         }
-        index.iter().flat_map(|entry| entry.to_le_bytes()).collect()
+        index
     }
 
     /// Ends a segment file and syncs it (not its folder). Answers its length.
@@ -175,6 +219,14 @@ impl SegmentWriter {
             Sink::Memory(memory) => Ok(memory.len() as u64),
             Sink::File(file) => file.finish(),
         }
+    }
+
+    /// The finished in-memory segment. It was written here and never left memory, so nothing of it is checked again.
+    ///
+    /// # Panics
+    /// If the segment is a file.
+    pub fn into_segment(self) -> Segment {
+        Segment::trusted(self.finish_in_memory())
     }
 
     /// The finished bytes of an in-memory segment.

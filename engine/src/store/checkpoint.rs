@@ -130,8 +130,9 @@ impl Store {
         let number = before.number + 1;
         for (name, fact) in catalog.facts() {
             let Some(logs) = rows.get(&fact.id) else { continue };
-            let rows: Vec<FactRow<'_>> = logs.iter().flat_map(|log| log.rows()).collect();
-            let plan = tables.stage(name, fact, number, &rows).map_err(failed)?;
+            let mut all: Vec<FactRow<'_>> = Vec::with_capacity(logs.iter().map(|log| log.rows().len()).sum());
+            logs.iter().for_each(|log| all.extend(log.rows()));
+            let plan = tables.stage(name, fact, number, &all).map_err(failed)?;
             next.staged.push(Staged { fact: fact.id, plan });
         }
         if next.staged.is_empty() {

@@ -9,9 +9,10 @@ use crate::catalog::{Catalog, Fact, TagType};
 use crate::ids::{Slot, TagId};
 use crate::segment::{Key, Part, Segment, SegmentWriter};
 use crate::update::{Change, Event};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// The types of the tags and the facts, by id: what a change must fit to be applied.
@@ -80,46 +81,59 @@ enum SetChange {
     Remove(u32),
 }
 
-/// Values seen, numbered in order of first sight.
+/// Values seen, numbered in order of first sight. Their texts stand one after another and the table holds their numbers only:
+/// a store has these of every dimension in every shard, and looks into them for every event.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    numbers: HashMap<Arc<str>, u32>,
-    names: Vec<Arc<str>>,
+    numbers: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    texts: Vec<u8>,
+    /// Where each one's text ends.
+    ends: Vec<usize>,
 }
 
 /// What a change costs in memory, in a log that grows by doubling.
 const CHANGE_BYTES: usize = 24;
 
-/// What a value costs in memory besides its text: two counted pointers, the counts, its place in the hash table.
-const VALUE_BYTES_MORE: usize = 80;
+/// What a value costs in memory besides its text: where it ends, its place in the hash table, room to grow.
+const VALUE_BYTES_MORE: usize = 32;
 
 impl Values {
     /// The number of a value; adds what a new one costs to `bytes`.
     pub(super) fn number(&mut self, value: &str, bytes: &mut usize) -> u32 {
-        if let Some(number) = self.numbers.get(value) {
+        let Values { numbers, hasher, texts, ends } = self;
+        let hash = hasher.hash_one(value.as_bytes());
+        if let Some(number) = numbers.find(hash, |number| text_of(texts, ends, *number) == value.as_bytes()) {
             return *number;
         }
-        let (name, number): (Arc<str>, u32) = (value.into(), self.names.len() as u32);
+        let number = ends.len() as u32;
         *bytes += value.len() + VALUE_BYTES_MORE;
-        self.names.push(name.clone());
-        self.numbers.insert(name, number);
+        texts.extend_from_slice(value.as_bytes());
+        ends.push(texts.len());
+        numbers.insert_unique(hash, number, |number| hasher.hash_one(text_of(texts, ends, *number)));
         number
     }
 
     /// Numbers in the order of the values' bytes.
     pub(super) fn sorted(&self) -> Vec<u32> {
-        let mut numbers: Vec<u32> = (0..self.names.len() as u32).collect();
-        numbers.sort_unstable_by_key(|number| self.names[*number as usize].as_bytes());
+        let mut numbers: Vec<u32> = (0..self.count() as u32).collect();
+        numbers.sort_unstable_by_key(|number| self.bytes(*number));
         numbers
     }
 
     pub(super) fn bytes(&self, number: u32) -> &[u8] {
-        self.names[number as usize].as_bytes()
+        text_of(&self.texts, &self.ends, number)
     }
 
     pub(super) fn count(&self) -> usize {
-        self.names.len()
+        self.ends.len()
     }
+}
+
+fn text_of<'t>(texts: &'t [u8], ends: &[usize], number: u32) -> &'t [u8] {
+    let number = number as usize;
+    let begin = number.checked_sub(1).map_or(0, |before| ends[before]);
+    &texts[begin..ends[number]]
 }
 
 impl Memtable {
@@ -208,7 +222,7 @@ impl Memtable {
                 }
             }
         }
-        Some(Segment::from_memory(out.0.finish_in_memory()).expect("just written"))
+        Some(out.0.into_segment())
     }
 }
 
@@ -216,16 +230,17 @@ pub(super) struct Output(SegmentWriter);
 
 impl Output {
     /// Adds a posting of rising slots.
-    fn put(&mut self, tag: TagId, part: Part<'_>, aux: i64, slots: &[Slot]) {
-        let bitmap = RoaringBitmap::from_sorted_iter(slots.iter().copied()).expect("slots rise");
-        self.put_bitmap(tag, part, aux, bitmap);
+    pub(super) fn put(&mut self, tag: TagId, part: Part<'_>, aux: i64, slots: &[Slot]) {
+        self.0.add_rising(Key { tag, part }, aux, slots).expect(LAYERS_ARE_SMALL);
     }
 
-    pub(super) fn put_bitmap(&mut self, tag: TagId, part: Part<'_>, aux: i64, mut bitmap: RoaringBitmap) {
+    fn put_bitmap(&mut self, tag: TagId, part: Part<'_>, aux: i64, mut bitmap: RoaringBitmap) {
         bitmap.optimize();
-        self.0.add(Key { tag, part }, aux, &bitmap).expect("memory does not fail, and layers are small");
+        self.0.add(Key { tag, part }, aux, &bitmap).expect(LAYERS_ARE_SMALL);
     }
 }
+
+const LAYERS_ARE_SMALL: &str = "memory does not fail, and layers are small";
 
 /// Sorts stably; a log is often in order already, as slots are given in order of arrival.
 fn sort_by_slot<T>(log: &mut [T], slot: impl Fn(&T) -> Slot) {
@@ -255,7 +270,7 @@ fn seal_enum(out: &mut Output, tag: TagId, log: Vec<(Slot, Option<u32>)>, values
     let last = last_of_each(log);
     out.put(tag, Part::Touched, 0, &slots(&last, |_| true));
     out.put(tag, Part::Exists, 0, &slots(&last, Option::is_some));
-    let mut by_value: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
+    let mut by_value: Vec<Vec<Slot>> = vec![Vec::new(); values.count()];
     for (slot, value) in last {
         if let Some(value) = value {
             by_value[value as usize].push(slot);
@@ -280,8 +295,8 @@ fn seal_number(out: &mut Output, tag: TagId, log: Vec<(Slot, Option<i64>)>) {
 fn seal_set(out: &mut Output, tag: TagId, mut log: Vec<(Slot, SetChange)>, values: &Values) {
     sort_by_slot(&mut log, |(slot, _)| *slot);
     let mut cleared: Vec<Slot> = Vec::new();
-    let mut added: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
-    let mut removed: Vec<Vec<Slot>> = vec![Vec::new(); values.names.len()];
+    let mut added: Vec<Vec<Slot>> = vec![Vec::new(); values.count()];
+    let mut removed: Vec<Vec<Slot>> = vec![Vec::new(); values.count()];
     // Value, and whether it was added last; of the user at hand.
     let mut state: HashMap<u32, bool> = HashMap::new();
     for of_user in log.chunk_by(|a, b| a.0 == b.0) {

@@ -37,7 +37,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::dictionary::{Dictionary, HashedId, hash_of};
 use crate::error::{Class, ReadError};
 use crate::events::EventIds;
-use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of};
+use crate::ids::{FileId, Lsn, ShardId, Slot, TagId, shard_of_hash};
 use crate::segment::Segment;
 use crate::update::{Change, UpdateBatch, read_event};
 use crate::vfs::Vfs;
@@ -544,26 +544,25 @@ impl Store {
     /// The shard and slot of each user of a batch; new ids get theirs now.
     fn places(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<Vec<Place>, ReadError> {
         let shard_count = self.dictionaries.len() as u16;
-        let mut places: Vec<Place> = Vec::with_capacity(batch.user_count());
-        let mut of_shard: Vec<Vec<(usize, HashedId<'_>)>> = vec![Vec::new(); self.dictionaries.len()];
-        for (index, user) in batch.users().enumerate() {
-            let shard = shard_of(user.user_id, shard_count);
-            of_shard[usize::from(shard.0)].push((index, (user.user_id, hash_of(user.user_id))));
-            places.push((shard, 0));
-        }
-        for (dictionary, users) in self.dictionaries.iter().zip(of_shard) {
-            if users.is_empty() {
-                continue;
-            }
-            let mut dictionary = dictionary.writer();
+        let users: Vec<HashedId<'_>> = batch.users().map(|user| (user.user_id, hash_of(user.user_id))).collect();
+        let shard_of = |index: &u32| shard_of_hash(users[*index as usize].1, shard_count);
+        let mut places: Vec<Place> = vec![(ShardId(0), 0); users.len()];
+        // Users by shard, in their order.
+        let mut order: Vec<u32> = (0..users.len() as u32).collect();
+        order.sort_by_key(shard_of);
+        let mut ids: Vec<HashedId<'_>> = Vec::new();
+        for of_shard in order.chunk_by(|a, b| shard_of(a) == shard_of(b)) {
+            let shard = shard_of(&of_shard[0]);
+            let mut dictionary = self.dictionaries[usize::from(shard.0)].writer();
             let mut known = dictionary.slot_count();
-            let (indices, ids): (Vec<usize>, Vec<HashedId<'_>>) = users.into_iter().unzip();
-            for ((index, (id, _)), slot) in indices.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids)?) {
+            ids.clear();
+            ids.extend(of_shard.iter().map(|index| users[*index as usize]));
+            for ((index, (id, _)), slot) in of_shard.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids)?) {
                 if slot >= known {
                     known = slot + 1;
                     writer.id_bytes += id.len() + ID_BYTES_MORE;
                 }
-                places[*index].1 = slot;
+                places[*index as usize] = (shard, slot);
             }
         }
         Ok(places)

@@ -11,7 +11,7 @@ use crate::error::ReadError;
 use crate::events::{EventKey, Known, Seen};
 use crate::ids::{ShardId, Slot};
 use crate::update::{Change, Event, UpdateBatch};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// What becomes of an event that does not simply count.
 #[derive(Clone, Debug, PartialEq, Eq)]
