@@ -159,6 +159,7 @@ fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), F
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
         workers: Some(ingest::keeper::workers().map_err(no_threads)?),
+        publishers: Some(ingest::keeper::publishers().map_err(no_threads)?),
         clock: Arc::new(SystemClock),
         tables: Some(tables.clone()),
     };

@@ -23,7 +23,7 @@ use engine::vfs::real::RealVfs;
 use ingest::decode::body::{BodyReader, LineDecoder};
 use ingest::decode::events::EventDecoder;
 use ingest::decode::lines::LINE_BYTES_MAX;
-use ingest::keeper::{Keeper, KeeperOptions, workers};
+use ingest::keeper::{Keeper, KeeperOptions, publishers, workers};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -174,9 +174,15 @@ impl FactTables for Counting {
 fn open(folder: &Path, with_ids: bool) -> (Arc<Store>, Fact, Arc<Counting>) {
     let clock = Arc::new(ManualClock::at(NOW_SECONDS as i64 * 1_000_000));
     let tables = Arc::new(Counting::default());
-    let workers = Some(workers().expect("threads"));
-    let options =
-        Options { workers, clock, tables: Some(tables.clone()), memory_bytes_max: 2 << 30, ..Options::default() };
+    let (workers, publishers) = (Some(workers().expect("threads")), Some(publishers().expect("threads")));
+    let options = Options {
+        workers,
+        publishers,
+        clock,
+        tables: Some(tables.clone()),
+        memory_bytes_max: 2 << 30,
+        ..Options::default()
+    };
     let store = Store::open(Arc::new(RealVfs), &folder.join("data"), options).expect("open");
     let mut catalog = Catalog::default();
     catalog.declare_fact("purchase", fact(with_ids)).expect("a good fact");

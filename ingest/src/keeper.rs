@@ -4,7 +4,7 @@
 //! which take longer. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
 //! turn; a store that became read-only stays so, and readers go on.
 //!
-//! They and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
+//! The second and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
 
 use engine::store::{StepReport, Store, WriteError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,22 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// The operating system's, if it gives no thread.
 pub fn workers() -> std::io::Result<Arc<rayon::ThreadPool>> {
+    threads("store", step_back)
+}
+
+/// Threads for [`engine::store::Options::publishers`], one a core. They give way to nobody: on a busy machine what was
+/// written would else not be seen for long.
+///
+/// # Errors
+/// The operating system's, if it gives no thread.
+pub fn publishers() -> std::io::Result<Arc<rayon::ThreadPool>> {
+    threads("publish", || {})
+}
+
+fn threads(name: &'static str, begin: fn()) -> std::io::Result<Arc<rayon::ThreadPool>> {
     let pool = rayon::ThreadPoolBuilder::new()
-        .thread_name(|index| format!("store-{index}"))
-        .start_handler(|_| step_back())
+        .thread_name(move |index| format!("{name}-{index}"))
+        .start_handler(move |_| begin())
         .build();
     pool.map(Arc::new).map_err(std::io::Error::other)
 }
@@ -103,16 +116,16 @@ impl Keeper {
         let shared = Arc::new(Shared { store, options, state: Mutex::default(), stopped: Condvar::new() });
         let mut keeper = Keeper { shared, threads: Vec::new() };
         keeper.spawn("publisher", Shared::keep_publishing)?;
-        keeper.spawn("checkpointer", Shared::keep_saving)?;
+        keeper.spawn("checkpointer", |shared| {
+            step_back();
+            shared.keep_saving();
+        })?;
         Ok(keeper)
     }
 
     fn spawn(&mut self, name: &str, run: fn(&Shared)) -> std::io::Result<()> {
         let shared = self.shared.clone();
-        let run = move || {
-            step_back();
-            run(&shared);
-        };
+        let run = move || run(&shared);
         self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
         Ok(())
     }

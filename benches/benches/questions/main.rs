@@ -19,7 +19,7 @@ use engine::segment::Part;
 use engine::store::{Options, Snapshot, Store};
 use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
-use ingest::keeper::{Keeper, KeeperOptions, workers};
+use ingest::keeper::{Keeper, KeeperOptions, publishers, workers};
 use peer::{Peer, PeerShard, Tree, index_size, posting};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -113,7 +113,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn open(folder: &Path) -> Store {
-    let options = Options { workers: Some(workers().expect("threads")), ..Options::default() };
+    let (workers, publishers) = (Some(workers().expect("threads")), Some(publishers().expect("threads")));
+    let options = Options { workers, publishers, ..Options::default() };
     Store::open(Arc::new(RealVfs), folder, options).expect("open")
 }
 

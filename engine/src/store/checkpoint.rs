@@ -14,8 +14,8 @@ use super::publish::Cut;
 use super::recovery::commit_staged;
 use super::tables::{FactRow, TableError};
 use super::{
-    Checkpointed, DiskSegment, RecentRows, StepReport, Store, WriteError, event_ids_path, held, once, once_path,
-    part_path, segment_path,
+    Checkpointed, DiskSegment, RecentRows, StepReport, Store, WriteError, event_ids_path, held, install, once,
+    once_path, part_path, segment_path,
 };
 use crate::dictionary::part::Part;
 use crate::error::MergeError;
@@ -68,7 +68,7 @@ impl Store {
         }
         let (cut, frozen, rows) = self.freeze()?;
         let saved: Result<Vec<Saved>, MergeError> =
-            self.options.install(|| frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
+            install(&self.options.workers, || frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
         // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
         let saved = saved.map_err(|error| self.log.fail("write a checkpoint", &error))?;
 

@@ -59,21 +59,21 @@ pub struct Options {
     pub shard_count: u16,
     /// Memory of not yet checkpointed updates, in bytes, at which a write waits for a checkpoint.
     pub memory_bytes_max: usize,
-    /// Threads that make layers and checkpoints; without them rayon's global ones do, where questions then wait.
+    /// Threads that write checkpoints and merges; without them rayon's global ones do, where questions then wait.
     pub workers: Option<Arc<rayon::ThreadPool>>,
+    /// Threads that make what was written visible; likewise.
+    pub publishers: Option<Arc<rayon::ThreadPool>>,
     /// Says which slices of activity are recent and which are due to go.
     pub clock: Arc<dyn Clock>,
     /// Where rows of facts are kept; without it only their activity is.
     pub tables: Option<Arc<dyn FactTables>>,
 }
 
-impl Options {
-    /// Runs work that has parts on the workers.
-    fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.workers {
-            Some(workers) => workers.install(work),
-            None => work(),
-        }
+/// Runs work that has parts on some threads.
+fn install<T: Send>(threads: &Option<Arc<rayon::ThreadPool>>, work: impl FnOnce() -> T + Send) -> T {
+    match threads {
+        Some(threads) => threads.install(work),
+        None => work(),
     }
 }
 
@@ -81,7 +81,7 @@ impl Default for Options {
     /// With a clock that stands still in 1970.
     fn default() -> Self {
         let clock = Arc::new(ManualClock::default());
-        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, clock, tables: None }
+        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, publishers: None, clock, tables: None }
     }
 }
 

@@ -5,7 +5,7 @@ use super::memtable::{Memtable, Types};
 use super::once::Remembered;
 use super::snapshot::{Audience, ShardSnapshot, Snapshot};
 use super::wal::Kind;
-use super::{Layers, RowLog, ShardLayers, Store, WriteError, held};
+use super::{Layers, RowLog, ShardLayers, Store, WriteError, held, install};
 use crate::catalog::Catalog;
 use crate::events::{EventIds, Recent as RecentIds};
 use crate::ids::{Epoch, Lsn, TagId};
@@ -145,7 +145,7 @@ impl Store {
                 shard.merge_memory(&rules);
             }
         };
-        self.options.install(|| shards.into_par_iter().for_each(seal));
+        install(&self.options.publishers, || shards.into_par_iter().for_each(seal));
         for (fact, log) in taken.rows {
             layers.rows.entry(fact).or_default().push(Arc::new(log));
         }

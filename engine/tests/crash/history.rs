@@ -123,6 +123,7 @@ impl History {
             // Sometimes so little that writes have to wait for checkpoints.
             memory_bytes_max: random.pick(&[2_000, 1 << 30]),
             workers: None,
+            publishers: None,
             clock: clock.clone(),
             tables: Some(tables.clone()),
         };

@@ -98,8 +98,11 @@ impl Pipeline {
     pub fn set(&self, declared: Vec<DeclaredSource>) -> std::io::Result<()> {
         let stays = |name: &str, text: &str| declared.iter().any(|source| source.name == name && source.text == text);
         // Nobody who asks how the others are waits for those that go.
-        let gone: Vec<Running> =
-            self.running().extract_if(.., |name, source| !stays(name, &source.text)).map(|(_, source)| source).collect();
+        let gone: Vec<Running> = self
+            .running()
+            .extract_if(.., |name, source| !stays(name, &source.text))
+            .map(|(_, source)| source)
+            .collect();
         end(gone);
         let mut running = self.running();
         for source in declared {
