@@ -150,8 +150,8 @@ struct Events {
 }
 
 impl Events {
-    /// Takes a line of a customer; `thousandths` is the price of one.
-    fn push(&mut self, customer: &str, line: &Line, at: i64, quantity: i64, thousandths: i64, number: u64) {
+    /// Takes a line of a customer; `amount` is in thousandths.
+    fn push(&mut self, customer: &str, line: &Line, at: i64, quantity: i64, amount: i64, number: u64) {
         let [invoice, product, .., country] = line;
         let product = product.to_uppercase();
         let is_cancellation = invoice.starts_with(['C', 'c']);
@@ -159,7 +159,9 @@ impl Events {
         push_json_text(customer, &mut text);
         text += &format!(",\"ts\":{}", at / 1_000);
         let taken_back = match is_cancellation {
-            true => self.open.get_mut(&(customer.to_owned(), product.clone(), -quantity)).and_then(Vec::pop),
+            true => {
+                self.open.get_mut(&(customer.to_owned(), product.clone(), quantity.wrapping_neg())).and_then(Vec::pop)
+            }
             false => None,
         };
         if let Some(id) = taken_back {
@@ -176,7 +178,7 @@ impl Events {
                 push_json_text(value, &mut text);
             }
             text += &format!(",\"quantity\":{quantity},\"amount\":");
-            push_decimal(quantity * thousandths, 3, &mut text);
+            push_decimal(amount, 3, &mut text);
             text += "}\n";
             if !is_cancellation {
                 self.open.entry((customer.to_owned(), product, quantity)).or_default().push(id);
@@ -228,10 +230,11 @@ impl Customers {
         }
         let quantity: i64 = quantity.parse().map_err(|_| format!("Quantity `{quantity}` is not a whole number"))?;
         let price = parse_thousandths(price).ok_or_else(|| format!("UnitPrice `{price}` is not a price"))?;
-        self.events.push(id, &line, at, quantity, price, self.line);
+        let amount = quantity.checked_mul(price).ok_or_else(|| format!("Quantity `{quantity}` is too large"))?;
+        self.events.push(id, &line, at, quantity, amount, self.line);
         let customer = self.by_id.entry(id.to_owned()).or_default();
-        customer.spend_thousandths += quantity * price;
-        customer.items += quantity;
+        customer.spend_thousandths = customer.spend_thousandths.saturating_add(amount);
+        customer.items = customer.items.saturating_add(quantity);
         if customer.country.is_empty() || at >= customer.last_at {
             customer.country.clone_from(country);
         }

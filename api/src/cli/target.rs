@@ -18,6 +18,7 @@ use engine::audience::ops::{self, QueryContext};
 use engine::store::Store;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,12 +90,19 @@ impl Target {
     pub(super) fn asker_or_new(&self) -> Result<Box<dyn Asker>, Failure> {
         match &self.data {
             Some(data) => {
-                let config = Config { data: data.clone(), ..Config::default() };
+                let config = config_of(data)?;
                 Ok(Box::new(Local { store: server::open(&config)?, config }))
             }
             None => self.asker(),
         }
     }
+}
+
+/// The settings of the environment, for this data directory.
+fn config_of(data: &Path) -> Result<Config, Failure> {
+    let config = Config::load(None, |name| std::env::var(name).ok(), &BTreeMap::new());
+    let config = config.map_err(|error| Failure::new(Kind::InvalidField, error.to_string()))?;
+    Ok(Config { data: data.to_owned(), ..config })
 }
 
 /// Opens an existing data directory; a mistyped name makes no new one.
@@ -122,7 +130,7 @@ struct Local {
 
 impl Local {
     fn open(data: &Path) -> Result<Local, Failure> {
-        Ok(Local { store: open_existing(data)?, config: Config { data: data.to_owned(), ..Config::default() } })
+        Ok(Local { store: open_existing(data)?, config: config_of(data)? })
     }
 }
 

@@ -100,19 +100,28 @@ impl SourceDeclaration {
     ///
     /// # Errors
     /// What is wrong, for people.
-    pub fn definition(&self, config: &Config) -> Result<SourceDefinition, String> {
-        self.read_definition(config).map_err(|place| format!("{}: {}", place.pointer, place.why))
+    pub fn definition(&self, name: &str, config: &Config) -> Result<SourceDefinition, String> {
+        self.read_definition(name, config).map_err(|place| format!("{}: {}", place.pointer, place.why))
     }
 
-    fn read_definition(&self, config: &Config) -> Result<SourceDefinition, Place> {
+    fn read_definition(&self, name: &str, config: &Config) -> Result<SourceDefinition, Place> {
         let into = if self.into == TAGS { Target::Tags } else { Target::Fact(self.into.clone()) };
         let idle_after = self.idle_after.map_or(IDLE_AFTER, |span| span.0);
-        Ok(SourceDefinition { connector: self.connector(config)?, mapping: self.mapping(&into)?, into, idle_after })
+        Ok(SourceDefinition {
+            connector: self.connector(name, config)?,
+            mapping: self.mapping(&into)?,
+            into,
+            idle_after,
+        })
     }
 
     fn mapping(&self, into: &Target) -> Result<Option<MappingDefinition>, Place> {
         if self.keep_others && (self.map.is_none() || *into == Target::Tags) {
             return Err(Place::new("/keep_others", "it goes with `map`, into a fact"));
+        }
+        let has_time = self.map.as_ref().is_none_or(|map| map.contains_key("ts"));
+        if self.files.is_some() && *into != Target::Tags && !has_time {
+            return Err(Place::new("/map", "lines of files have no times of their own; say where `ts` stands"));
         }
         Ok(match (into, &self.map) {
             (_, None) if self.r#where.is_empty() => None,
@@ -129,8 +138,8 @@ impl SourceDeclaration {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn check(&self, catalog: &Catalog, config: &Config) -> Result<(), Place> {
-        match self.read_definition(config)?.mapping(catalog) {
+    pub fn check(&self, name: &str, catalog: &Catalog, config: &Config) -> Result<(), Place> {
+        match self.read_definition(name, config)?.mapping(catalog) {
             Ok(_) if self.into == TAGS || catalog.declared_fact(&self.into).is_some() => Ok(()),
             Err(DefinitionError::Mapping(error)) => {
                 let pointer = error.place.replace(['.', '['], "/").replace(']', "");
@@ -149,15 +158,23 @@ impl SourceDeclaration {
         Place::new("/into", format!("there is no fact `{}`; {advice}", self.into))
     }
 
-    fn connector(&self, config: &Config) -> Result<Arc<dyn Connector>, Place> {
+    fn connector(&self, name: &str, config: &Config) -> Result<Arc<dyn Connector>, Place> {
         match (&self.kafka, &self.files) {
-            (Some(kafka), None) => kafka.connector(),
+            (Some(kafka), None) => kafka.connector(name, config),
             (None, Some(files)) => files.connector(config),
             _ => {
                 let why = "say where it reads: either `kafka: { brokers: …, topic: … }` or `files: { paths: … }`";
                 Err(Place::new("", why))
             }
         }
+    }
+
+    /// A topic that both would read as members of one group, so that each would get only some of its records.
+    pub fn shares_topic(&self, name: &str, other: &SourceDeclaration, other_name: &str) -> Option<String> {
+        let (Some(kafka), Some(other)) = (&self.kafka, &other.kafka) else { return None };
+        let ((topics, group), (others, other_group)) = (kafka.claims(name), other.claims(other_name));
+        let is_shared = group.is_some() && group == other_group && kafka.brokers == other.brokers;
+        topics.into_iter().find(|topic| is_shared && others.contains(topic))
     }
 
     /// Where it reads, for people: `kafka topic purchases`.

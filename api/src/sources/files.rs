@@ -4,13 +4,15 @@
 //! told of when it was started (`source_folders`).
 
 use super::declaration::Place;
+use super::folders::check_folder;
 use super::kafka::OneOrMany;
 use super::span::Span;
 use crate::config::Config;
 use ingest::pipeline::Connector;
+use ingest::source::SourceError;
 use ingest::source::files::{FilesFormat, FilesOptions, OnMissing, StartAt};
 use serde::{Deserialize, Serialize};
-use std::path::{Component, Path};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Files of the server; new ones, and lines that are appended, are read as they come.
@@ -98,7 +100,8 @@ impl FilesDeclaration {
             return Err(Place::new("/files/paths", "none is given; write a folder or a glob such as /in/*.ndjson"));
         }
         for path in &paths {
-            check_folder(path, config)?;
+            check_folder(Path::new(path), &config.source_folders, "source_folders")
+                .map_err(|why| Place::new("/files/paths", why))?;
         }
         let defaults = FilesOptions::default();
         let delimiter = match self.delimiter {
@@ -107,7 +110,8 @@ impl FilesDeclaration {
                 Place::new("/files/delimiter", format!("`{delimiter}` is not ASCII; write one such as `;`"))
             })?,
         };
-        Ok(Arc::new(FilesOptions {
+        let options = FilesOptions {
+            within: config.source_folders.clone(),
             paths,
             format: self.format.map(|format| match format {
                 FileFormatName::Ndjson => FilesFormat::Ndjson,
@@ -126,26 +130,18 @@ impl FilesDeclaration {
             },
             csv_delimiter: delimiter,
             ..defaults
-        }))
+        };
+        options.check().map_err(|error| match error {
+            SourceError::Invalid { setting, what } => {
+                let setting = match setting.as_str() {
+                    "csv_delimiter" => "delimiter",
+                    "poll_interval" => "every",
+                    other => other,
+                };
+                Place::new(format!("/files/{setting}"), what)
+            }
+            other => Place::new("/files", other.to_string()),
+        })?;
+        Ok(Arc::new(options))
     }
-}
-
-/// Whether a path lies in a folder that the server may read.
-fn check_folder(path: &str, config: &Config) -> Result<(), Place> {
-    let refuse = |why: String| Err(Place::new("/files/paths", why));
-    let parts = Path::new(path);
-    if !parts.is_absolute() || parts.components().any(|part| part == Component::ParentDir) {
-        return refuse(format!("`{path}`: write it from the root and without `..`, such as /in/*.ndjson"));
-    }
-    if config.source_folders.iter().any(|folder| parts.starts_with(folder)) {
-        return Ok(());
-    }
-    let allowed: Vec<String> = config.source_folders.iter().map(|folder| folder.display().to_string()).collect();
-    refuse(match allowed.as_slice() {
-        [] => format!(
-            "`{path}`: this server reads no files; start it with `source_folders` (BELUGA_SOURCE_FOLDERS) set to the \
-             folders that it may read"
-        ),
-        allowed => format!("`{path}`: this server reads files in {} only (`source_folders`)", allowed.join(", ")),
-    })
 }

@@ -1,13 +1,21 @@
 //! Topics of a Kafka cluster, as a catalog document declares them.
 //!
-//! Secrets are not written there: `password: { env: KAFKA_PASSWORD }` or `{ file: /run/secrets/kafka }` says where one stands.
+//! Secrets are not written there: `password: { env: BELUGA_SECRET_KAFKA }` or `{ file: /run/secrets/kafka }` says where one
+//! stands.
 
 use super::declaration::Place;
+#[cfg(feature = "kafka")]
+use super::folders::check_folder;
+use crate::config::Config;
 use ingest::pipeline::Connector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Variables of the environment that hold secrets for sources begin so.
+#[cfg(feature = "kafka")]
+const SECRET_VARIABLES: &str = "BELUGA_SECRET_";
 
 /// Topics of a Kafka cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -21,7 +29,7 @@ pub struct KafkaDeclaration {
     /// Several topics; one that begins with `^` is a regular expression, for a group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<String>,
-    /// The consumer group; `beluga` if neither this nor `partitions` is said.
+    /// The consumer group, of this source alone; `beluga-<source>` if neither this nor `partitions` is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Read these partitions of every topic, without a group.
@@ -153,12 +161,42 @@ impl KafkaDeclaration {
         self.topic.iter().chain(&self.topics).cloned().collect()
     }
 
+    /// The topics and the group, for telling whether two sources would share records.
+    pub(super) fn claims(&self, source: &str) -> (Vec<String>, Option<String>) {
+        let group = || self.group.clone().unwrap_or_else(|| format!("beluga-{source}"));
+        (self.names(), self.partitions.is_empty().then(group))
+    }
+
+    /// Whoever may change the catalog could send any secret of the server to a broker of theirs; so only those are read that
+    /// are meant for sources.
+    #[cfg(feature = "kafka")]
+    fn check_secrets(&self, config: &Config) -> Result<(), Place> {
+        let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
+        let places = places
+            .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
+        for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
+            match place {
+                SecretPlace::Env(name) if name.starts_with(SECRET_VARIABLES) => {}
+                SecretPlace::Env(name) => {
+                    let why = format!(
+                        "`{name}`: sources read variables that begin with `{SECRET_VARIABLES}` only; name it \
+                         `{SECRET_VARIABLES}{name}`"
+                    );
+                    return Err(Place::new(pointer, why));
+                }
+                SecretPlace::File(path) => check_folder(path, &config.secret_folders, "secret_folders")
+                    .map_err(|why| Place::new(pointer, why))?,
+            }
+        }
+        Ok(())
+    }
+
     /// What opens them.
     ///
     /// # Errors
     /// What is wrong in the declaration.
     #[cfg(not(feature = "kafka"))]
-    pub(super) fn connector(&self) -> Result<Arc<dyn Connector>, Place> {
+    pub(super) fn connector(&self, _source: &str, _config: &Config) -> Result<Arc<dyn Connector>, Place> {
         Err(Place::new("/kafka", "this build reads no Kafka; build it with the feature `kafka`"))
     }
 
@@ -167,8 +205,9 @@ impl KafkaDeclaration {
     /// # Errors
     /// What is wrong in the declaration.
     #[cfg(feature = "kafka")]
-    pub(super) fn connector(&self) -> Result<Arc<dyn Connector>, Place> {
-        let options = self.options()?;
+    pub(super) fn connector(&self, source: &str, config: &Config) -> Result<Arc<dyn Connector>, Place> {
+        let options = self.options(source)?;
+        self.check_secrets(config)?;
         options.check().map_err(|error| match error {
             ingest::source::SourceError::Invalid { setting, what } => {
                 let setting = setting.trim_start_matches("security.").replace('.', "/");
@@ -180,7 +219,7 @@ impl KafkaDeclaration {
     }
 
     #[cfg(feature = "kafka")]
-    fn options(&self) -> Result<ingest::source::kafka::KafkaOptions, Place> {
+    fn options(&self, source: &str) -> Result<ingest::source::kafka::KafkaOptions, Place> {
         use ingest::source::kafka::{
             KafkaOptions, OnMissing, Reading, Sasl, SaslMechanism, Secret, Security, StartAt, Tls,
         };
@@ -193,7 +232,7 @@ impl KafkaDeclaration {
                 return Err(Place::new("/kafka/partitions", "say either `group` or `partitions`, not both"));
             }
             (None, false) => Reading::Partitions(self.partitions.clone()),
-            (group, true) => Reading::Group(group.clone().unwrap_or_else(|| "beluga".to_owned())),
+            (group, true) => Reading::Group(group.clone().unwrap_or_else(|| format!("beluga-{source}"))),
         };
         let start = match self.start.as_deref() {
             None | Some("earliest") => StartAt::Earliest,

@@ -1,10 +1,11 @@
 //! Streaming sources: how they are declared, and how what is declared comes to run.
 //!
 //! The catalog keeps a declaration as the JSON of `declaration`; here it becomes what [`ingest::pipeline`] runs.
-//! `kafka`, `files`, `map` and `span` are parts of a declaration.
+//! `kafka`, `files`, `map` and `span` are parts of a declaration; `folders` says which files it may name.
 
 pub mod declaration;
 pub mod files;
+pub mod folders;
 pub mod kafka;
 pub mod map;
 pub mod span;
@@ -24,7 +25,7 @@ pub fn reconcile(pipeline: &Pipeline, catalog: &Catalog, config: &Config) -> Res
     let declared = catalog.sources().map(|(name, source)| DeclaredSource {
         name: name.to_owned(),
         text: source.definition.clone(),
-        definition: SourceDeclaration::read(&source.definition).and_then(|declared| declared.definition(config)),
+        definition: SourceDeclaration::read(&source.definition).and_then(|declared| declared.definition(name, config)),
         wanted: source.wanted,
     });
     pipeline.set(declared.collect()).map_err(crate::server::no_threads)

@@ -214,6 +214,25 @@ fn what_cannot_be_declared_is_refused_with_its_place() {
     refused(&|source| source["kafka"]["start"] = json!("soon"), "/sources/views/kafka/start", "`latest`");
     refused(&|source| source["map"] = json!({"user_id": "a..b"}), "/sources/views/map/user_id", "");
     refused(&|source| source["map"] = json!({"user_id": "a", "pge": "b"}), "/sources/views/map/pge", "`page`");
+    let secret = json!({"mechanism": "plain", "user": "ann", "password": {"env": "HOME"}});
+    refused(
+        &|source| source["kafka"]["sasl"] = secret.clone(),
+        "/sources/views/kafka/sasl/password",
+        "`BELUGA_SECRET_`",
+    );
+    let secret = json!({"mechanism": "plain", "user": "ann", "password": {"file": "/etc/shadow"}});
+    refused(
+        &|source| source["kafka"]["sasl"] = secret.clone(),
+        "/sources/views/kafka/sasl/password",
+        "`secret_folders`",
+    );
+    let mut shared = broker.catalog(view(), json!({}));
+    for name in ["views", "again"] {
+        shared["sources"][name] =
+            json!({"kafka": {"brokers": broker.address, "topic": TOPIC, "group": "g"}, "into": "view"});
+    }
+    let answer: Value = server.put("/v1/catalog").json(&shared).send().expect("put").json().expect("JSON");
+    assert!(answer["detail"].as_str().expect("why").contains("would share topic `views`"), "{answer}");
     assert_eq!(success(server.get("/v1/sources").send().expect("ask"))["sources"], json!([]));
 
     // Gone without being told so, a source would forget where it was.

@@ -74,6 +74,45 @@ fn a_folder_is_watched() {
 }
 
 #[test]
+fn a_file_that_takes_the_place_of_another_is_read_whole() {
+    let (mut server, input) = server();
+    let folder = input.path().to_owned();
+    let (file, away) = (folder.join("day.ndjson"), folder.join("day.1"));
+    append(&file, &line("u1", "home"));
+    server.put_catalog(&catalog(json!({"paths": folder.join("*.ndjson"), "every": "20 ms"}), json!({})));
+    wait(&server, |answer| answer["records"] == 1);
+    // Rotated: the last lines come by the old name, those of the new file from its begin.
+    append(&file, &line("u1", "home"));
+    std::fs::rename(&file, &away).expect("renamed");
+    append(&file, &(line("u2", "home") + &line("u2", "home") + &line("u2", "home")));
+    wait(&server, |answer| answer["records"] == 5 && answer["lag"] == 0);
+    // Gone, and one of the same name when nobody looks.
+    std::fs::remove_file(&file).expect("removed");
+    wait(&server, |answer| answer["partitions"].as_array().is_none_or(Vec::is_empty));
+    server.stop();
+    append(&file, &(line("u3", "home") + &line("u3", "home") + &line("u3", "home") + &line("u3", "home")));
+    server.restart_with(|config| config.source_folders = vec![folder.clone()]);
+    wait(&server, |answer| answer["records"] == 4);
+    server.settle();
+    for (user, count) in [("u1", 2), ("u2", 3), ("u3", 4)] {
+        assert_eq!(server.members(&format!("did('view', count = {count})")), [user]);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn links_do_not_lead_out() {
+    let (server, input) = server();
+    let elsewhere = tempfile::tempdir().expect("temporary folder");
+    append(&elsewhere.path().join("secret.ndjson"), "a secret\n");
+    std::os::unix::fs::symlink(elsewhere.path().join("secret.ndjson"), input.path().join("a.ndjson")).expect("linked");
+    server.put_catalog(&catalog(json!({"paths": input.path(), "every": "20 ms"}), json!({})));
+    let answer = wait(&server, |answer| !answer["error"].is_null());
+    assert!(answer["error"].as_str().expect("why").contains("leads out of the folders"), "{answer}");
+    assert_eq!((&answer["records"], &answer["partitions"]), (&json!(0), &Value::Null), "{answer}");
+}
+
+#[test]
 fn tables_are_mapped_and_read_to_their_end() {
     let (server, input) = server();
     let today = jiff::Timestamp::now().strftime("%Y-%m-%dT00:00:00Z").to_string();
@@ -97,6 +136,7 @@ fn tables_are_mapped_and_read_to_their_end() {
     let refused = server.post("/v1/sources/lines/rewind").json(&json!({"to": "2026-01-01T00:00:00Z"})).send();
     let refused: Value = refused.expect("ask").json().expect("JSON");
     assert!(refused["detail"].as_str().expect("why").contains("no times of their own"), "{refused}");
+    wait(&server, |answer| answer["state"] == "finished");
 }
 
 #[test]
@@ -110,11 +150,14 @@ fn other_folders_are_not_read() {
         assert_eq!(answer["pointer"], "/sources/lines/files/paths");
         assert!(answer["detail"].as_str().expect("why").contains(says), "{answer}");
     };
-    refused(PathBuf::from("/etc/*"), "this server reads files in");
+    refused(PathBuf::from("/etc/*"), "this server reads such files in");
     refused(input.path().join("../other/*"), "without `..`");
     refused(PathBuf::from("views.ndjson"), "from the root");
+    let declared = catalog(json!({"paths": input.path()}), json!({"map": {"user_id": "customer"}}));
+    let answer: Value = server.put("/v1/catalog").json(&declared).send().expect("put").json().expect("JSON");
+    assert!(answer["detail"].as_str().expect("why").contains("say where `ts` stands"), "{answer}");
     let closed = TestServer::start();
     let declared = catalog(json!({"paths": input.path()}), json!({}));
     let answer: Value = closed.put("/v1/catalog").json(&declared).send().expect("put").json().expect("JSON");
-    assert!(answer["detail"].as_str().expect("why").contains("this server reads no files"), "{answer}");
+    assert!(answer["detail"].as_str().expect("why").contains("this server reads no such files"), "{answer}");
 }

@@ -421,10 +421,27 @@ impl Store {
         held(&self.writer).sources.get(source).copied()
     }
 
-    /// Forgets a finished source's offset (durable with the next checkpoint).
+    /// Forgets the offset of a source whose batches are not logged and which came to its end; durable with the checkpoint that
+    /// has the last of them.
     pub fn forget_source(&self, source: &str) {
+        held(&self.writer).forget_source(source);
+    }
+
+    /// Forgets the offsets of sources whose batches are logged and which will not go on. Logged; durable with the next sync.
+    ///
+    /// # Errors
+    /// [`WriteError`]; some of them may then still be known.
+    pub fn forget_sources<'a>(&self, sources: impl IntoIterator<Item = &'a str>) -> Result<(), WriteError> {
         let mut writer = held(&self.writer);
-        writer.unsaved |= writer.sources.remove(source).is_some();
+        for source in sources {
+            if writer.sources.contains_key(source) {
+                let mut encoded = Encoder::default();
+                encoded.text(source);
+                self.log.append(Kind::ForgetSource, &[&encoded.0])?;
+                writer.forget_source(source);
+            }
+        }
+        Ok(())
     }
 
     /// Returns when the log is durable up to `lsn`; many callers share one sync (group commit).
@@ -668,6 +685,10 @@ impl Writer {
                 self.sources.insert(source.to_owned(), offset);
             }
         }
+    }
+
+    fn forget_source(&mut self, source: &str) {
+        self.unsaved |= self.sources.remove(source).is_some();
     }
 
     fn changed(&mut self) {

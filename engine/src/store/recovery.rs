@@ -217,6 +217,7 @@ impl Store {
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
             Record::DeleteAudience(name) => writer.delete_audience(&name),
             Record::SourceOffset(source, offset) => writer.go_on(&source, offset),
+            Record::ForgetSource(source) => writer.forget_source(&source),
             Record::Published(epoch) => {
                 // That view may have shown what a source has to send again, so what is shown now needs a new number.
                 layers.epoch = layers.epoch.max(epoch);
@@ -266,6 +267,7 @@ pub(super) enum Record {
     DeleteAudience(String),
     Published(u64),
     SourceOffset(String, u64),
+    ForgetSource(String),
 }
 
 /// What stands before a batch in the log.
@@ -308,6 +310,7 @@ impl Record {
             Kind::DeleteAudience => Record::DeleteAudience(String::from_utf8(payload.to_vec()).ok()?),
             Kind::Published => Record::Published(bytes.u64()?),
             Kind::SourceOffset => Record::SourceOffset(bytes.text()?, bytes.u64()?),
+            Kind::ForgetSource => Record::ForgetSource(bytes.text()?),
         })
     }
 }

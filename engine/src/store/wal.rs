@@ -46,10 +46,19 @@ pub(super) enum Kind {
     Published,
     /// Where a source goes on from now: `source | offset u64`.
     SourceOffset,
+    /// The name of a source whose offset is of no use any more.
+    ForgetSource,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Tags, Kind::Catalog, Kind::PutAudience, Kind::DeleteAudience, Kind::Published, Kind::SourceOffset];
+const KINDS: [Kind; 7] = [
+    Kind::Tags,
+    Kind::Catalog,
+    Kind::PutAudience,
+    Kind::DeleteAudience,
+    Kind::Published,
+    Kind::SourceOffset,
+    Kind::ForgetSource,
+];
 
 /// The log being written.
 pub(super) struct Log {

@@ -11,6 +11,7 @@ use engine::catalog::Catalog;
 use engine::clock::Clock;
 use engine::store::Store;
 use engine::update::UpdateBatch;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ const UPDATE_BYTES: usize = 2 << 20;
 const DECODER_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Refused records that a report shows.
-const REFUSED_SHOWN_MAX: usize = 20;
+pub(super) const REFUSED_SHOWN_MAX: usize = 20;
 
 /// Records of one partition, decoded.
 #[derive(Debug)]
@@ -105,19 +106,28 @@ impl RecordDecoder {
     ) -> Result<Outcome, E> {
         let mut outcome = Outcome::default();
         let Some(current) = &mut self.current else { return Ok(outcome) };
-        for (index, partition) in records.partition_names().enumerate() {
-            let mut decoded = Decoded::new(partition);
-            for record in records.iter().filter(|record| record.partition == index) {
-                current.decode(&self.source, &record, &mut decoded, &mut outcome);
-                decoded.next_offset = record.offset.saturating_add(1);
-                if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
-                    give(std::mem::replace(&mut decoded, Decoded::new(partition)))?;
-                }
-            }
-            if decoded.next_offset > 0 {
-                give(decoded)?;
+        // A partition may have several runs of records; what comes of them is one sequence.
+        let mut places = HashMap::new();
+        let mut open: Vec<Decoded> = Vec::new();
+        let place_of: Vec<usize> = records
+            .partition_names()
+            .map(|name| {
+                *places.entry(name.clone()).or_insert_with(|| {
+                    open.push(Decoded::new(name));
+                    open.len() - 1
+                })
+            })
+            .collect();
+        for record in records.iter() {
+            let decoded = &mut open[place_of[record.partition]];
+            current.decode(&self.source, &record, decoded, &mut outcome);
+            decoded.next_offset = record.offset.saturating_add(1);
+            if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
+                let next = Decoded::new(&decoded.partition);
+                give(std::mem::replace(decoded, next))?;
             }
         }
+        open.into_iter().filter(|decoded| decoded.next_offset > 0).try_for_each(give)?;
         outcome.refused_last.reverse();
         Ok(outcome)
     }
@@ -148,9 +158,7 @@ impl Current {
             }
         }
     }
-}
 
-impl Current {
     fn take(&mut self, payload: &[u8], record: &Record<'_>, decoded: &mut Decoded) -> Result<Taken, LineError> {
         if payload.len() > LINE_BYTES_MAX {
             return Err(too_long(payload.len()));

@@ -32,7 +32,9 @@ use engine::catalog::Wanted;
 use engine::store::Store;
 use reader::{Command, Reader, Shared};
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,6 +47,8 @@ const REWIND_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Pipeline {
     store: Arc<Store>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// No more are started.
+    stopped: AtomicBool,
 }
 
 /// A source as it is declared.
@@ -87,7 +91,7 @@ pub enum CommandError {
 impl Pipeline {
     /// Without sources.
     pub fn new(store: Arc<Store>) -> Pipeline {
-        Pipeline { store, running: Mutex::default() }
+        Pipeline { store, running: Mutex::default(), stopped: AtomicBool::new(false) }
     }
 
     /// Brings the running sources to what is declared now: new ones start, others go, changed ones begin anew where they
@@ -100,15 +104,21 @@ impl Pipeline {
         // Nobody who asks how the others are waits for those that go.
         let gone: Vec<Running> = self
             .running()
-            .extract_if(.., |name, source| !stays(name, &source.text))
+            .extract_if(.., |name, source| !stays(name, &source.text) || source.is_over())
             .map(|(_, source)| source)
             .collect();
         end(gone);
         let mut running = self.running();
+        if self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         for source in declared {
             match running.get(&source.name) {
-                // One that ended by a panic takes no more commands; its state says so.
-                Some(known) => drop(known.inbox.send(Command::Want(source.wanted))),
+                // One whose thread is gone takes no more commands; its state says so.
+                Some(known) => {
+                    let _ = known.inbox.send(Command::Want(source.wanted));
+                    let _ = known.inbox.send(Command::Look);
+                }
                 None => {
                     let name = source.name.clone();
                     running.insert(name, Running::start(&self.store, source)?);
@@ -116,6 +126,13 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Lets a source that could not go on, or was read to its end, try again.
+    pub fn retry(&self, name: &str) {
+        if let Some(source) = self.running().get(name) {
+            let _ = source.inbox.send(Command::Retry);
+        }
     }
 
     /// How a source is.
@@ -144,7 +161,8 @@ impl Pipeline {
         }
         match answer.recv_timeout(REWIND_TIMEOUT) {
             Ok(answer) => answer.map_err(failed),
-            Err(_) => Err(failed(format!(
+            Err(RecvTimeoutError::Disconnected) => Err(failed("it ended meanwhile".to_owned())),
+            Err(RecvTimeoutError::Timeout) => Err(failed(format!(
                 "nothing was heard of it for {} s; it may still come about, so see its state before trying again",
                 REWIND_TIMEOUT.as_secs()
             ))),
@@ -153,6 +171,7 @@ impl Pipeline {
 
     /// Ends all sources, once they have applied what they had read.
     pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         end(std::mem::take(&mut *self.running()).into_values().collect());
     }
 
@@ -173,8 +192,21 @@ impl Running {
         let (inbox, commands) = channel();
         let shared = Arc::new(Shared::default());
         let reader = Reader::new(store.clone(), &source, commands, shared.clone());
-        let thread = std::thread::Builder::new().name(format!("source-{}", source.name)).spawn(|| reader.run())?;
+        let watched = shared.clone();
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(|| reader.run())).is_err() {
+                watched.tell_panicked();
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("source-{}", source.name)).spawn(run)?;
         Ok(Running { text: source.text, inbox, shared, thread: Some(thread) })
+    }
+}
+
+impl Running {
+    /// Its thread has ended without being told to.
+    fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 

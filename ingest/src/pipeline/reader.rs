@@ -1,7 +1,7 @@
 //! The thread that polls a source, decodes what it brings and obeys commands.
 
 use super::DeclaredSource;
-use super::decoder::RecordDecoder;
+use super::decoder::{REFUSED_SHOWN_MAX, RecordDecoder};
 use super::definition::{Begin, SourceDefinition};
 use super::report::{PartitionReport, Rate, SourceReport, SourceState};
 use super::watermark::Watermarks;
@@ -27,13 +27,14 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Refused records that a report shows.
-const REFUSED_SHOWN_MAX: usize = 20;
-
 /// What a reader is told.
 #[derive(Debug)]
 pub(super) enum Command {
     Want(Wanted),
+    /// Try again what could not go on by itself.
+    Retry,
+    /// The catalog has changed.
+    Look,
     Rewind(Begin, SyncSender<Result<Vec<Started>, String>>),
     End,
 }
@@ -45,6 +46,13 @@ pub(super) struct Shared(Mutex<SourceReport>);
 impl Shared {
     pub(super) fn report(&self) -> SourceReport {
         self.lock().clone()
+    }
+
+    /// A panic ended the thread; it was logged where it happened.
+    pub(super) fn tell_panicked(&self) {
+        let mut report = self.lock();
+        report.state = SourceState::Failed;
+        report.error = Some("an internal error ended it; the log says more, and `start` begins it anew".to_owned());
     }
 
     fn lock(&self) -> MutexGuard<'_, SourceReport> {
@@ -62,6 +70,9 @@ pub(super) struct Reader {
     wanted: Wanted,
     ending: bool,
     rewind: Option<Rewind>,
+    halted: Option<Halted>,
+    /// Why partitions could not be begun yet.
+    cannot_begin: Option<String>,
     watermarks: Watermarks,
     rate: Rate,
 }
@@ -83,8 +94,20 @@ enum SessionEnd {
 enum Trouble {
     /// It may be over soon.
     Passing(String),
+    /// Another catalog may help.
+    Misfit(String),
     /// Somebody has to do something.
     Stuck(String),
+}
+
+/// Why nothing more happens by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Halted {
+    /// Until the catalog changes.
+    Misfit,
+    /// Until it is told to try again.
+    Stuck,
+    Finished,
 }
 
 impl From<SourceError> for Trouble {
@@ -120,6 +143,8 @@ impl Reader {
             wanted: source.wanted,
             ending: false,
             rewind: None,
+            halted: None,
+            cannot_begin: None,
             watermarks: Watermarks::default(),
             rate: Rate::default(),
         }
@@ -132,17 +157,16 @@ impl Reader {
             Err(why) => return self.refuse_all(why),
         };
         let mut wait = RETRY_FIRST;
-        // Nothing more happens by itself.
-        let mut halted = false;
         while !self.ending {
-            if self.rewind.is_none() && (halted || self.wanted == Wanted::Stopped) {
-                if !halted {
+            if self.rewind.is_none() && (self.halted.is_some() || self.wanted == Wanted::Stopped) {
+                if self.wanted == Wanted::Stopped {
+                    self.halted = None;
                     self.tell(SourceState::Stopped, None);
                 }
                 self.obey_next(None);
-                halted = false;
                 continue;
             }
+            self.halted = None;
             let began = Instant::now();
             let ended = self.session(&definition);
             if began.elapsed() > RETRY_MAX {
@@ -151,26 +175,26 @@ impl Reader {
             let why = match ended {
                 Ok(SessionEnd::Told) => continue,
                 Ok(SessionEnd::Finished) => {
-                    self.tell(SourceState::Finished, None);
-                    halted = true;
+                    self.halted = Some(Halted::Finished);
                     continue;
                 }
-                Err(Trouble::Stuck(why)) => {
-                    tracing::error!(source = %self.name, %why, "the source stopped");
-                    self.tell(SourceState::Failed, Some(why.clone()));
-                    halted = true;
-                    why
-                }
-                Err(Trouble::Passing(why)) => {
+                Err(trouble) => trouble,
+            };
+            if self.rewind.is_some() {
+                // It goes on where it was.
+                let (Trouble::Passing(why) | Trouble::Misfit(why) | Trouble::Stuck(why)) = why;
+                self.answer_rewind(Err(why));
+                continue;
+            }
+            match why {
+                Trouble::Stuck(why) => self.halt(Halted::Stuck, why),
+                Trouble::Misfit(why) => self.halt(Halted::Misfit, why),
+                Trouble::Passing(why) => {
                     tracing::warn!(source = %self.name, %why, "the source is tried again");
-                    self.tell(SourceState::Retrying, Some(why.clone()));
+                    self.tell(SourceState::Retrying, Some(why));
                     self.obey_next(Some(wait));
                     wait = (wait * 2).min(RETRY_MAX);
-                    why
                 }
-            };
-            if let Some(rewind) = self.rewind.take() {
-                let _ = rewind.reply.send(Err(why));
             }
         }
     }
@@ -180,10 +204,14 @@ impl Reader {
         self.tell(SourceState::Failed, Some(why.clone()));
         while !self.ending {
             self.obey_next(None);
-            if let Some(rewind) = self.rewind.take() {
-                let _ = rewind.reply.send(Err(why.clone()));
-            }
+            self.answer_rewind(Err(why.clone()));
         }
+    }
+
+    fn halt(&mut self, halted: Halted, why: String) {
+        tracing::error!(source = %self.name, %why, "the source stopped");
+        self.tell(SourceState::Failed, Some(why));
+        self.halted = Some(halted);
     }
 
     fn tell(&self, state: SourceState, error: Option<String>) {
@@ -213,7 +241,16 @@ impl Reader {
                 self.wanted = wanted;
                 wanted == Wanted::Stopped
             }
+            Command::Retry => {
+                self.halted = None;
+                false
+            }
+            Command::Look => {
+                self.halted = self.halted.filter(|halted| *halted != Halted::Misfit);
+                false
+            }
             Command::Rewind(to, reply) => {
+                self.answer_rewind(Err("another rewind came".to_owned()));
                 self.rewind = Some(Rewind { to, reply });
                 true
             }
@@ -227,6 +264,7 @@ impl Reader {
     /// Opens the source and reads it until something ends that; then everything that was read has been applied.
     fn session(&mut self, definition: &SourceDefinition) -> Result<SessionEnd, Trouble> {
         self.tell(SourceState::Starting, None);
+        self.cannot_begin = None;
         let mut source = definition.connector.open(self.rewind.as_ref().map(|rewind| &rewind.to))?;
         let applied = Applied::default();
         let (send, work) = sync_channel(WAITING_MAX);
@@ -271,6 +309,9 @@ impl Reader {
                     }
                 }
             }
+            if self.wanted == Wanted::Stopped && self.rewind.is_none() {
+                return Ok(SessionEnd::Told);
+            }
             if paused != (self.wanted == Wanted::Paused) {
                 paused = !paused;
                 if paused {
@@ -286,6 +327,12 @@ impl Reader {
                 Polled::Revoked(revoked) => {
                     drain(&send)?;
                     revoked.partitions.iter().for_each(|partition| self.watermarks.forget(partition));
+                    if revoked.gone {
+                        let prefix = offsets_prefix(&self.name);
+                        let keys: Vec<String> =
+                            revoked.partitions.iter().map(|partition| format!("{prefix}{partition}")).collect();
+                        self.store.forget_sources(keys.iter().map(String::as_str))?;
+                    }
                 }
                 Polled::Skipped(started) => {
                     drain(&send)?;
@@ -313,7 +360,7 @@ impl Reader {
         records: &RecordBatch,
         send: &SyncSender<Work>,
     ) -> Result<(), Trouble> {
-        decoder.refresh(&self.store).map_err(|error| Trouble::Stuck(error.to_string()))?;
+        decoder.refresh(&self.store).map_err(|error| Trouble::Misfit(error.to_string()))?;
         let now = Instant::now();
         let outcome = decoder.decode(records, |decoded| {
             if let Some(event_time) = decoded.event_time {
@@ -359,11 +406,12 @@ impl Reader {
             Ok(started) => started,
             Err(error @ SourceError::Unavailable { .. }) => {
                 // It is assigned again.
-                self.shared.lock().error = Some(error.to_string());
+                self.cannot_begin = Some(error.to_string());
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
+        self.cannot_begin = None;
         self.note_lost(&started);
         let before = self.position();
         let moved = |start: &&Started| before.get(&start.partition) != Some(start.offset);
@@ -425,8 +473,8 @@ impl Reader {
         });
         let partitions = partitions.collect();
         let mut report = self.shared.lock();
-        report.state = state;
-        report.error = source.status().last_error;
+        report.state = if self.cannot_begin.is_some() { SourceState::Retrying } else { state };
+        report.error = self.cannot_begin.clone().or_else(|| source.status().last_error);
         report.rate = self.rate.at(now, report.records);
         report.watermark = self.watermarks.of_all(now, idle_after);
         report.partitions = partitions;

@@ -283,10 +283,12 @@ fn a_finite_source_is_read_whole_and_once() {
     assert_eq!(report.watermark, Some(1_767_225_600_000_000 + 59_000_000));
     world.wait(|_| world.topic.committed.lock().expect("lock").get("t/1") == Some(50));
     assert_rows(&world, 0..150);
-    // Started again, it finds nothing new.
-    world.set(Wanted::Running);
+    // Another catalog does not start it again, a command does.
     world.topic.push("t/0", [line(150)]);
     world.set(Wanted::Running);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(world.report().records, 150);
+    world.pipeline.retry("views");
     world.wait(|report| report.state == SourceState::Finished && report.records == 151);
     assert_rows(&world, 0..151);
 }
@@ -371,13 +373,26 @@ fn a_rewound_source_reads_again() {
     let started = world.pipeline.rewind("views", offsets).expect("rewound");
     assert_eq!((started.len(), started[0].offset), (1, 15));
     world.wait(|report| report.records == 25);
+    // One that cannot be leaves it where it was, running.
     let none = world.pipeline.rewind("views", Begin::Offsets(vec![("t/9".to_owned(), 1)])).expect_err("no such one");
     assert!(none.to_string().contains("there is no partition `t/9`; there are t/0"), "{none}");
+    world.topic.failures.lock().expect("lock").push(SourceError::Invalid { setting: "to".into(), what: "no".into() });
+    let refused = world.pipeline.rewind("views", Begin::Timestamp(5)).expect_err("refused");
+    assert!(refused.to_string().contains("to: no"), "{refused}");
+    world.wait(|report| report.state == SourceState::Running);
     world.pipeline.rewind("views", Begin::Latest).expect("rewound");
     world.pipeline.rewind("views", Begin::Earliest).expect("rewound");
     world.wait(|report| report.records == 45);
+    // One that is stopped stays so, and goes on from there when it is started.
+    world.set(Wanted::Stopped);
+    world.wait(|report| report.state == SourceState::Stopped);
+    world.pipeline.rewind("views", Begin::Offsets(vec![("t/0".to_owned(), 18)])).expect("rewound");
+    world.wait(|report| report.state == SourceState::Stopped);
+    assert_eq!(world.report().records, 45);
+    world.set(Wanted::Running);
+    world.wait(|report| report.records == 47);
     world.pipeline.stop();
-    assert_rows(&world, (0..20).chain(15..20).chain(0..20));
+    assert_rows(&world, (0..20).chain(15..20).chain(0..20).chain(18..20));
     let unknown = world.pipeline.rewind("others", Begin::Latest);
     assert_eq!(unknown, Err(CommandError::Unknown("others".to_owned())));
 }

@@ -30,7 +30,7 @@ mod position;
 
 pub use batch::{Record, RecordBatch};
 pub use error::{MissingRecords, SourceError};
-pub use position::{PositionError, SourcePosition};
+pub use position::SourcePosition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,8 @@ pub struct Revoked {
     pub partitions: Vec<Arc<str>>,
     /// Somebody else may read them already: we were thought dead, having been silent for too long.
     pub lost: bool,
+    /// There are no such partitions any more, and one that gets a name of theirs is another: positions are to be forgotten.
+    pub gone: bool,
 }
 
 /// Where a partition begins or goes on.

@@ -301,7 +301,20 @@ impl Plan {
         let mut wrong = Vec::new();
         for (name, declaration) in &document.sources {
             let at = |pointer: &str| format!("/sources/{}{pointer}", escape_pointer(name));
-            if let Err(place) = declaration.check(&self.catalog, config) {
+            let shared = document
+                .sources
+                .iter()
+                .filter(|(other, _)| *other < name)
+                .find_map(|(other, declared)| Some((other, declaration.shares_topic(name, declared, other)?)));
+            if let Some((other, topic)) = shared {
+                let detail = format!(
+                    "source `{name}`: it would share topic `{topic}` with source `{other}`, each getting some of its records; give \
+                     it a `group` of its own"
+                );
+                wrong.push(Failure::new(Kind::InvalidCatalog, detail).at(at("/kafka/group")));
+                continue;
+            }
+            if let Err(place) = declaration.check(name, &self.catalog, config) {
                 let detail = format!("source `{name}`: {}", place.why);
                 wrong.push(Failure::new(Kind::InvalidCatalog, detail).at(at(&place.pointer)));
                 continue;

@@ -43,9 +43,9 @@ pub struct SourceAnswer {
     pub filtered: u64,
     /// Records without a payload, which say nothing.
     pub empty: u64,
-    /// Records that were gone before they were read.
+    /// Records that were gone before they were read; of files of text, bytes.
     pub lost: u64,
-    /// Records that wait to be read, as far as that is known.
+    /// Records that wait to be read, as far as that is known; of files of text, bytes.
     pub lag: u64,
     /// The event time up to which all partitions have come.
     pub watermark: Option<String>,
@@ -86,7 +86,7 @@ pub struct PartitionAnswer {
     pub position: u64,
     /// The offset behind the last one, as far as that is known.
     pub end: Option<u64>,
-    /// Records between the two.
+    /// Records between the two; of files of text, bytes.
     pub lag: Option<u64>,
     /// The latest event time it brought.
     pub watermark: Option<String>,
@@ -307,6 +307,9 @@ async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<Source
             store.publish()?;
         }
         state.run_sources()?;
+        if wanted == Wanted::Running {
+            state.pipeline()?.retry(&name);
+        }
         answer(&state, &name)
     })
     .await

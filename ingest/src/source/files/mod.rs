@@ -32,7 +32,6 @@ pub use options::{FilesFormat, FilesOptions, OnMissing, StartAt};
 use super::{
     PartitionStatus, Polled, RecordBatch, Revoked, Source, SourceError, SourcePosition, SourceStatus, Started,
 };
-use options::invalid;
 use partition::{Failure, Partition};
 use pattern::{Listing, Pattern, Stamp};
 use records::{Progress, ReadError, Sink};
@@ -94,10 +93,8 @@ impl FilesSource {
     /// [`SourceError::Invalid`] names the setting.
     pub fn open(options: FilesOptions) -> Result<FilesSource, SourceError> {
         options.check()?;
-        let texts = options.paths.iter().filter(|path| !path.trim().is_empty());
-        let patterns = texts.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
         Ok(FilesSource {
-            patterns: patterns.map_err(|what| invalid("paths", what))?,
+            patterns: options.patterns()?,
             options,
             files: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -141,8 +138,17 @@ impl FilesSource {
         self.patterns.iter().for_each(|pattern| pattern.walk(!self.options.watch, &mut listing));
         self.complaints = listing.complaints;
         for (name, (stamp, in_folder)) in listing.files {
-            if let Some(file) = self.files.get_mut(name.as_str()) {
-                file.found(stamp, self.walk_count);
+            if let Err(complaint) = self.options.check_place(&name) {
+                self.complaints.push(complaint);
+            } else if let Some(file) = self.files.get_mut(name.as_str()) {
+                if file.begun && stamp.is_of_another(&file.stamp) {
+                    // What was there is read to its end as far as it is open, then told to be gone; then the new one is found.
+                    file.found_by_walk = self.walk_count;
+                    file.vanished();
+                    self.is_unsettled = true;
+                } else {
+                    file.found(stamp, self.walk_count);
+                }
             } else if let Some(kind) = self.options.kind_of(&name) {
                 let name: Arc<str> = name.into();
                 self.files.insert(name.clone(), Partition::new(name.clone(), kind, stamp, self.walk_count));
@@ -191,7 +197,7 @@ impl FilesSource {
             self.is_unsettled = true;
             over.iter().for_each(|name| drop(self.files.remove(name)));
             self.open.retain(|name| !over.contains(name));
-            return Ok(Some(Polled::Revoked(Revoked { partitions: over, lost: false })));
+            return Ok(Some(Polled::Revoked(Revoked { partitions: over, lost: false, gone: true })));
         }
         self.settle_missing()
     }

@@ -1,6 +1,9 @@
 //! What a source of files is told, and what a file's name tells of its format.
 
 use super::super::SourceError;
+use super::pattern::Pattern;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How the records of a file are written.
@@ -42,6 +45,8 @@ pub struct FilesOptions {
     /// folders, for the files in and below them whose names tell a format. Names that begin with a dot must be written
     /// out: they are those of files that are still being written.
     pub paths: Vec<String>,
+    /// Folders in which files must lie, wherever symbolic links lead; empty: anywhere.
+    pub within: Vec<PathBuf>,
     /// The format of all files; none: by the name, `.ndjson`, `.jsonl`, `.csv` or `.parquet`. A `.gz` behind it is a
     /// gzipped text.
     pub format: Option<FilesFormat>,
@@ -65,6 +70,7 @@ impl Default for FilesOptions {
     fn default() -> Self {
         FilesOptions {
             paths: Vec::new(),
+            within: Vec::new(),
             format: None,
             watch: false,
             poll_interval: Duration::from_secs(1),
@@ -78,7 +84,11 @@ impl Default for FilesOptions {
 }
 
 impl FilesOptions {
-    pub(super) fn check(&self) -> Result<(), SourceError> {
+    /// Whether they can be; looks at no file.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] names the setting.
+    pub fn check(&self) -> Result<(), SourceError> {
         if self.paths.iter().all(|path| path.trim().is_empty()) {
             return Err(invalid("paths", "none is given; write for example `events/*.ndjson`"));
         }
@@ -91,7 +101,28 @@ impl FilesOptions {
         if self.batch_records_max == 0 || self.batch_bytes_max == 0 {
             return Err(invalid("batch", "a batch must hold something"));
         }
-        Ok(())
+        self.patterns().map(drop)
+    }
+
+    pub(super) fn patterns(&self) -> Result<Vec<Pattern>, SourceError> {
+        let texts = self.paths.iter().filter(|path| !path.trim().is_empty());
+        let patterns = texts.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
+        patterns.map_err(|what| invalid("paths", what))
+    }
+
+    /// Whether a file lies where files may lie, whatever links lead to it; the error is for people.
+    pub(super) fn check_place(&self, name: &str) -> Result<(), String> {
+        if self.within.is_empty() {
+            return Ok(());
+        }
+        // One that is gone meanwhile is met again as such.
+        let Ok(place) = fs::canonicalize(name) else { return Ok(()) };
+        let is_in = |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|folder| place.starts_with(folder));
+        if self.within.iter().any(is_in) {
+            Ok(())
+        } else {
+            Err(format!("{name}: leads out of the folders that may be read"))
+        }
     }
 
     /// How a file of this name is read, if that can be told.

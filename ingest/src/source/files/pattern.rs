@@ -16,11 +16,25 @@ use std::time::SystemTime;
 pub(super) struct Stamp {
     pub(super) size_bytes: u64,
     modified: Option<SystemTime>,
+    /// Which file it is, whatever its name; 0 where the system does not tell.
+    file_id: (u64, u64),
 }
 
 impl Stamp {
     fn of(metadata: &Metadata) -> Stamp {
-        Stamp { size_bytes: metadata.len(), modified: metadata.modified().ok() }
+        #[cfg(unix)]
+        let file_id = {
+            use std::os::unix::fs::MetadataExt;
+            (metadata.dev(), metadata.ino())
+        };
+        #[cfg(not(unix))]
+        let file_id = (0, 0);
+        Stamp { size_bytes: metadata.len(), modified: metadata.modified().ok(), file_id }
+    }
+
+    /// Whether another file has come by the same name.
+    pub(super) fn is_of_another(&self, other: &Stamp) -> bool {
+        self.file_id != other.file_id
     }
 }
 

@@ -146,7 +146,7 @@ impl KafkaSource {
                     if ours.is_empty() {
                         self.hand_over()?;
                     } else {
-                        return Ok(Some(Polled::Revoked(Revoked { partitions: self.names(&ours), lost })));
+                        return Ok(Some(Polled::Revoked(Revoked { partitions: self.names(&ours), lost, gone: false })));
                     }
                 }
             }

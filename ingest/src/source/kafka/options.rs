@@ -89,7 +89,7 @@ impl Default for KafkaOptions {
 }
 
 /// Settings of ours, each with what to use instead.
-const RESERVED: [(&str, &str); 12] = [
+const RESERVED: [(&str, &str); 16] = [
     ("bootstrap.servers", "say it in `brokers`"),
     ("metadata.broker.list", "say it in `brokers`"),
     ("group.id", "say it in `group`"),
@@ -101,6 +101,10 @@ const RESERVED: [(&str, &str); 12] = [
     ("enable.partition.eof", "a topic has no end"),
     ("queued.max.messages.kbytes", "say it in `buffer_bytes_max`"),
     ("plugin.library.paths", "no code is loaded from settings"),
+    ("ssl.providers", "no code is loaded from settings"),
+    ("ssl.engine.location", "no code is loaded from settings"),
+    ("ssl.engine.id", "no code is loaded from settings"),
+    ("sasl.kerberos.kinit.cmd", "no command is run from settings"),
     ("test.mock.num.brokers", "it is for tests of the library"),
 ];
 
