@@ -408,7 +408,7 @@ fn passing_troubles_pass_and_others_wait_for_somebody() {
     let missing = MissingRecords { partition: "t/0".into(), needed: 20, earliest: 30, end: 40 };
     world.topic.failures.lock().expect("lock").push(SourceError::Missing(missing));
     let report = world.wait(|report| report.state == SourceState::Failed);
-    assert!(report.error.expect("why").contains("10 records"));
+    assert!(report.error.expect("why").contains("the 10 offsets between"));
     world.pipeline.rewind("views", Begin::Earliest).expect("rewound");
     world.wait(|report| report.records == 40 && report.state == SourceState::Running);
 
