@@ -98,7 +98,7 @@ impl FilesDeclaration {
             return Err(Place::new("/files/paths", "none is given; write a folder or a glob such as /in/*.ndjson"));
         }
         for path in &paths {
-            check_folder(path, config)?;
+            check_folder(path, config).map_err(|why| Place::new("/files/paths", why))?;
         }
         let defaults = FilesOptions::default();
         let delimiter = match self.delimiter {
@@ -130,18 +130,20 @@ impl FilesDeclaration {
     }
 }
 
-/// Whether a path lies in a folder that the server may read.
-fn check_folder(path: &str, config: &Config) -> Result<(), Place> {
-    let refuse = |why: String| Err(Place::new("/files/paths", why));
+/// Whether a path or glob lies in a folder that the server may read.
+///
+/// # Errors
+/// A sentence for people.
+pub fn check_folder(path: &str, config: &Config) -> Result<(), String> {
     let parts = Path::new(path);
     if !parts.is_absolute() || parts.components().any(|part| part == Component::ParentDir) {
-        return refuse(format!("`{path}`: write it from the root and without `..`, such as /in/*.ndjson"));
+        return Err(format!("`{path}`: write it from the root and without `..`, such as /in/*.ndjson"));
     }
     if config.source_folders.iter().any(|folder| parts.starts_with(folder)) {
         return Ok(());
     }
     let allowed: Vec<String> = config.source_folders.iter().map(|folder| folder.display().to_string()).collect();
-    refuse(match allowed.as_slice() {
+    Err(match allowed.as_slice() {
         [] => format!(
             "`{path}`: this server reads no files; start it with `source_folders` (BELUGA_SOURCE_FOLDERS) set to the \
              folders that it may read"
