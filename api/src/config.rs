@@ -49,7 +49,7 @@ pub struct Config {
     pub idempotency: Duration,
     /// How long a stop waits for requests in flight.
     pub drain: Duration,
-    /// Folders whose files a source may read.
+    /// Folders whose files sources and jobs may read.
     pub source_folders: Vec<PathBuf>,
     /// Folders whose files may be secrets of a source.
     pub secret_folders: Vec<PathBuf>,
@@ -135,7 +135,7 @@ settings! {
     "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
-    "source_folders", "folders whose files a source may read, with commas", source_folders, folders, show_folders;
+    "source_folders", "folders whose files sources and jobs may read, with commas", source_folders, folders, show_folders;
     "secret_folders", "folders whose files may be secrets of a source, with commas", secret_folders, folders, show_folders;
     "log", "what is logged: error, warn, info, debug, or a filter such as info,engine=debug", log, text, Clone::clone;
     "log_format", "text or json", log_format, log_format, Clone::clone;

@@ -116,6 +116,8 @@ kinds! {
     StillUsed, "still-used", "It is still used", status(Class::Conflict);
     /// Too many queries at once.
     TooManyQueries, "too-many-queries", "Too many queries at once", StatusCode::TOO_MANY_REQUESTS;
+    /// Too many jobs wait.
+    TooManyJobs, "too-many-jobs", "Too many jobs wait", StatusCode::TOO_MANY_REQUESTS;
     /// The query ran out of its time.
     Timeout, "timeout", "The query ran out of time", status(Class::Cancelled);
     /// A source could not do what it was told.

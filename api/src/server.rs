@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::jobs::Jobs;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::state::AppState;
@@ -55,8 +56,10 @@ impl Server {
         let (store, tables) = open_with_tables(&state.config)?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
-        state.set_opened(store, keeper);
+        let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
+        state.set_opened(store, keeper, jobs);
         state.run_sources()?;
+        state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
         Ok(Server { runtime, address, state, stop, serving, upkeep })
     }
@@ -97,6 +100,9 @@ impl Server {
         }
         if let Ok(pipeline) = self.state.pipeline() {
             pipeline.stop();
+        }
+        if let Ok(jobs) = self.state.jobs() {
+            jobs.stop();
         }
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::jobs::Jobs;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
@@ -54,6 +55,7 @@ pub struct Shared {
 struct Opened {
     store: Arc<Store>,
     pipeline: Pipeline,
+    jobs: Jobs,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -82,10 +84,10 @@ impl AppState {
         }))
     }
 
-    /// Hands over the open store and its keeper; from now on requests are answered.
-    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper) {
+    /// Hands over the open store, its keeper and its jobs; from now on requests are answered.
+    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs) {
         let pipeline = Pipeline::new(Arc::clone(&store));
-        let _ = self.opened.set(Opened { store, pipeline, keeper: Mutex::new(Some(keeper)) });
+        let _ = self.opened.set(Opened { store, pipeline, jobs, keeper: Mutex::new(Some(keeper)) });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -125,6 +127,15 @@ impl AppState {
     pub fn pipeline(&self) -> Result<&Pipeline, Failure> {
         self.store()?;
         self.opened.get().map(|opened| &opened.pipeline).ok_or_else(|| Failure::internal("no pipeline"))
+    }
+
+    /// The jobs.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn jobs(&self) -> Result<&Jobs, Failure> {
+        self.store()?;
+        self.opened.get().map(|opened| &opened.jobs).ok_or_else(|| Failure::internal("no jobs"))
     }
 
     /// Brings the running sources to what the catalog declares. Waits for those that end.

@@ -36,8 +36,9 @@ fn threads(name: &'static str, begin: fn()) -> std::io::Result<Arc<rayon::Thread
     pool.map(Arc::new).map_err(std::io::Error::other)
 }
 
-/// Lowers the priority of this thread; at the default one it would take its share of the cores from every question.
-fn step_back() {
+/// Lowers the priority of this thread, and of those that it starts from now on; at the default one it would take its share of
+/// the cores from every question.
+pub fn step_back() {
     // On other systems the call would mean the whole process. Where it is refused, work goes on as it was.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(10);

@@ -1,17 +1,16 @@
-//! `beluga backfill -f job.yaml --data DIR`.
+//! `beluga backfill -f job.yaml --data DIR`, or `--url URL`.
+
+mod remote;
 
 use super::Exit;
 use super::apply::read_yaml;
 use super::output::grouped;
 use super::target::open_existing;
 use crate::error::{Failure, Kind};
+use crate::jobs::JobDefinition;
+use crate::jobs::definition::BackfillDefinition;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ingest::backfill::{
-    self, BackfillError, BackfillJob, BackfillReport, ColumnMapping, FactTarget, FileFormat, NullMeaning, Progress,
-    Target,
-};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use ingest::backfill::{self, BackfillError, BackfillJob, BackfillReport, Target};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -25,150 +24,54 @@ const ERRORS_SHOWN: usize = 10;
 /// Loads files into tags, or into a fact. A job that was killed goes on where it stopped when it is run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags and facts must be declared (beluga apply), and no server may have the directory open.\n\nExample:\n  beluga backfill -f job.yaml --data ./beluga-data"
+    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags and facts must be declared (beluga apply).\n\nWith --data no server may have the directory open. With --url a running server loads files of its own machine, named from the root\nand in its `source_folders`, as a job: Ctrl-C leaves it running, and it outlives restarts of the server.\n\nExamples:\n  beluga backfill -f job.yaml --data ./beluga-data\n  beluga backfill -f job.yaml --url http://127.0.0.1:7700 --rate 50000"
 )]
 pub(super) struct Arguments {
     /// The job, YAML or JSON
     #[arg(long, short, value_name = "FILE")]
     file: PathBuf,
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Begin again, even if an earlier run of this job stopped in its middle
-    #[arg(long)]
+    /// Open this data directory, which no server has open
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    data: Option<PathBuf>,
+    /// Let a running server load files that it can read, beside its live updates
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// With --data: begin again, even if an earlier run of this job stopped in its middle
+    #[arg(long, conflicts_with = "url")]
     restart: bool,
-}
-
-/// A job as its file says it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JobFile {
-    name: Option<String>,
-    files: Vec<String>,
-    format: Option<FormatName>,
-    /// `tags`, which no fact is called, or a fact.
-    into: Option<String>,
-    user_id: Option<String>,
-    ts: Option<String>,
-    event_id: Option<String>,
-    #[serde(default)]
-    columns: BTreeMap<String, Option<ColumnFile>>,
-    #[serde(default)]
-    nulls: NullsName,
-    delimiter: Option<String>,
-    errors_max: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum FormatName {
-    Parquet,
-    Arrow,
-    Csv,
-    Ndjson,
-    Tags,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum NullsName {
-    #[default]
-    Keep,
-    Unset,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum ColumnFile {
-    /// The tag, or the column of the fact.
-    Name(String),
-    Mapping(MappingFile),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MappingFile {
-    tag: String,
-    separator: Option<String>,
-    #[serde(default)]
-    add: bool,
-}
-
-impl JobFile {
-    fn into_job(self, path: &Path, restart: bool) -> Result<BackfillJob, Exit> {
-        let name = self.name.or_else(|| Some(path.file_stem()?.to_string_lossy().into_owned()));
-        let wrong = |what: String| Exit::Usage(format!("{}: {what}", path.display()));
-        let (into, columns) = match self.into.filter(|into| into != "tags") {
-            Some(fact) => {
-                let columns = columns_of_fact(self.columns).map_err(&wrong)?;
-                let target = FactTarget { fact, ts: self.ts, event_id: self.event_id, columns };
-                (Target::Fact(target), Vec::new())
-            }
-            None if self.ts.is_some() || self.event_id.is_some() => {
-                return Err(wrong("ts and event_id are for events; say of which fact with `into`".to_owned()));
-            }
-            None => (Target::Tags, columns_of_tags(self.columns).map_err(&wrong)?),
-        };
-        let csv_delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
-            None => b',',
-            Some([byte]) => *byte,
-            Some(_) => return Err(wrong("delimiter: expected one character".to_owned())),
-        };
-        Ok(BackfillJob {
-            format: self.format.map(|format| match format {
-                FormatName::Parquet => FileFormat::Parquet,
-                FormatName::Arrow => FileFormat::Arrow,
-                FormatName::Csv => FileFormat::Csv,
-                FormatName::Ndjson => FileFormat::Ndjson,
-                FormatName::Tags => FileFormat::Tags,
-            }),
-            into,
-            columns,
-            nulls: match self.nulls {
-                NullsName::Keep => NullMeaning::Keep,
-                NullsName::Unset => NullMeaning::Unset,
-            },
-            csv_delimiter,
-            errors_max: self.errors_max,
-            restart,
-            ..BackfillJob::new(
-                name.unwrap_or_else(|| "backfill".to_owned()),
-                self.files,
-                self.user_id.unwrap_or_else(|| "user_id".to_owned()),
-            )
-        })
-    }
-}
-
-fn columns_of_tags(columns: BTreeMap<String, Option<ColumnFile>>) -> Result<Vec<ColumnMapping>, String> {
-    let mapping = |(column, what)| match what {
-        Some(ColumnFile::Name(tag)) => Ok(ColumnMapping { column, tag, separator: None, add: false }),
-        Some(ColumnFile::Mapping(MappingFile { tag, separator, add })) => {
-            Ok(ColumnMapping { column, tag, separator, add })
-        }
-        None => Err(format!("columns.{column}: write the tag, or leave the column out")),
-    };
-    columns.into_iter().map(mapping).collect()
-}
-
-fn columns_of_fact(columns: BTreeMap<String, Option<ColumnFile>>) -> Result<BTreeMap<String, Option<String>>, String> {
-    let field = |(column, what)| match what {
-        Some(ColumnFile::Name(field)) => Ok((column, Some(field))),
-        None => Ok((column, None)),
-        Some(ColumnFile::Mapping(_)) => Err(format!(
-            "columns.{column}: write the name of a column of the fact; tag, separator and add are for tags"
-        )),
-    };
-    columns.into_iter().map(field).collect()
+    /// With --url: at most so many rows a second
+    #[arg(long, value_name = "ROWS", conflicts_with = "data")]
+    rate: Option<u64>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let file: JobFile = read_yaml(&arguments.file)?;
-    let job = file.into_job(&arguments.file, arguments.restart)?;
-    let store = open_existing(&arguments.data)?;
+    let mut definition: BackfillDefinition = read_yaml(&arguments.file)?;
+    if definition.name.is_none() {
+        definition.name = arguments.file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    }
+    match (&arguments.data, &arguments.url) {
+        (Some(data), _) => load(arguments, &definition, data),
+        (None, Some(url)) => remote::run(url, JobDefinition { backfill: definition, rate: arguments.rate }),
+        (None, None) => Err(Exit::Usage(
+            "say where to: --url URL lets a running server do it, --data DIR opens a data directory that no server has open"
+                .to_owned(),
+        )),
+    }
+}
+
+fn load(arguments: &Arguments, definition: &BackfillDefinition, data: &Path) -> Result<(), Exit> {
+    let name = definition.name.clone().unwrap_or_else(|| "backfill".to_owned());
+    let job = definition.job(name).map_err(|place| {
+        let field = place.pointer.trim_start_matches('/').replace('/', ".");
+        Exit::Usage(format!("{}: {field}: {}", arguments.file.display(), place.why))
+    })?;
+    let job = BackfillJob { restart: arguments.restart, ..job };
+    let store = open_existing(data)?;
     let mut shown = Shown::new();
     let started = Instant::now();
-    let report = backfill::run(&store, &job, &AtomicBool::new(false), &mut |progress| shown.update(progress));
+    let report = backfill::run(&store, &job, &AtomicBool::new(false), &mut |progress| {
+        shown.update(progress.rows_done, progress.rejected, progress.bytes_done, progress.bytes_total);
+    });
     shown.bar.finish_and_clear();
     let report = report.map_err(failure)?;
     tell(&job.into, &report, started.elapsed());
@@ -186,9 +89,9 @@ fn failure(error: BackfillError) -> Exit {
 
 fn tell(into: &Target, report: &BackfillReport, took: Duration) {
     let progress = &report.progress;
-    let (unmatched, count, noun) = match into {
-        Target::Tags => ("not loaded, because no tag has their name", progress.values, "tag values"),
-        Target::Fact(_) => ("kept as undeclared fields", progress.events, "events"),
+    let (is_fact, count, noun) = match into {
+        Target::Tags => (false, progress.values, "tag values"),
+        Target::Fact(_) => (true, progress.events, "events"),
     };
     for row in report.errors.iter().take(ERRORS_SHOWN) {
         eprintln!("refused: {}, row {}: {}", row.file.display(), row.row, row.error);
@@ -198,7 +101,7 @@ fn tell(into: &Target, report: &BackfillReport, took: Duration) {
     }
     if !report.unmatched.is_empty() {
         let columns: Vec<&str> = report.unmatched.iter().map(String::as_str).collect();
-        println!("{unmatched}: {}", columns.join(", "));
+        println!("{}: {}", unmatched(is_fact), columns.join(", "));
     }
     println!(
         "{} rows, {} {noun}, {} rows refused, {} files in {:.1} s",
@@ -208,6 +111,11 @@ fn tell(into: &Target, report: &BackfillReport, took: Duration) {
         progress.files_total,
         took.as_secs_f64()
     );
+}
+
+/// What became of columns that the catalog does not know.
+fn unmatched(is_fact: bool) -> &'static str {
+    if is_fact { "kept as undeclared fields" } else { "not loaded, because no tag has their name" }
 }
 
 /// A bar on a terminal, a line now and then elsewhere.
@@ -229,16 +137,16 @@ impl Shown {
         Shown { bar, is_terminal, told: Instant::now() }
     }
 
-    fn update(&mut self, progress: &Progress) {
-        let rows = grouped(progress.rows_done);
+    fn update(&mut self, rows_done: u64, rejected: u64, bytes_done: u64, bytes_total: u64) {
+        let rows = grouped(rows_done);
         if self.is_terminal {
-            self.bar.set_length(progress.bytes_total);
-            self.bar.set_position(progress.bytes_done);
+            self.bar.set_length(bytes_total);
+            self.bar.set_position(bytes_done);
             self.bar.set_message(format!("{rows} rows"));
         } else if self.told.elapsed() >= PLAIN_PROGRESS {
             self.told = Instant::now();
-            let percent = 100 * progress.bytes_done / progress.bytes_total.max(1);
-            eprintln!("{percent} %, {rows} rows, {} refused", grouped(progress.rejected));
+            let percent = 100 * bytes_done / bytes_total.max(1);
+            eprintln!("{percent} %, {rows} rows, {} refused", grouped(rejected));
         }
     }
 }

@@ -3,12 +3,14 @@
 use super::Exit;
 use crate::config::Config;
 use crate::error::{Failure, Kind, Problem};
+use crate::jobs::JobDefinition;
 use crate::rest::negotiate::Format;
 use crate::rest::v1::catalog::{self, CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::jobs::JobAnswer;
 use crate::rest::v1::members::{self, MembersAnswer, MembersRequest};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
@@ -179,7 +181,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    fn new(url: &str) -> Result<Remote, Failure> {
+    pub(super) fn new(url: &str) -> Result<Remote, Failure> {
         let url = url.trim_end_matches('/').to_owned();
         if !url.starts_with("http://") {
             let failure = Failure::new(Kind::InvalidField, format!("--url `{url}`: expected http://HOST:PORT"));
@@ -195,6 +197,16 @@ impl Remote {
 
     fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, Failure> {
         read(self.send(self.client.get(format!("{}{path}", self.url)))?)
+    }
+
+    /// Posts a job.
+    pub(super) fn post_job(&self, definition: &JobDefinition) -> Result<JobAnswer, Failure> {
+        self.post("/v1/jobs", definition)
+    }
+
+    /// How a job is.
+    pub(super) fn job(&self, id: &str) -> Result<JobAnswer, Failure> {
+        self.get(&format!("/v1/jobs/{id}"))
     }
 
     /// All sources, by name.

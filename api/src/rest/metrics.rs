@@ -107,6 +107,9 @@ fn describe() {
     describe_gauge!("beluga_source_lag", "Records that wait to be read by a source");
     describe_gauge!("beluga_source_running", "1 when a source reads");
     describe_gauge!("beluga_source_watermark_seconds", "Event time up to which a source has come, since 1970");
+    describe_gauge!("beluga_jobs_running", "Jobs that run");
+    describe_gauge!("beluga_jobs_queued", "Jobs that wait");
+    describe_counter!("beluga_job_rows_total", "Rows that jobs applied or refused");
     describe_counter!("beluga_checkpoints_total", "Checkpoints made");
     describe_counter!("beluga_checkpoint_bytes_total", "Bytes that checkpoints wrote");
     describe_counter!("beluga_compactions_total", "Merges made");
@@ -155,6 +158,12 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         if let Some(watermark) = report.watermark {
             gauge!("beluga_source_watermark_seconds", &labels).set(watermark as f64 / 1e6);
         }
+    }
+    if let Ok(jobs) = state.jobs() {
+        let counts = jobs.counts();
+        gauge!("beluga_jobs_running").set(counts.running as f64);
+        gauge!("beluga_jobs_queued").set(counts.queued as f64);
+        counter!("beluga_job_rows_total").absolute(counts.rows);
     }
     if let Some(keeper) = state.keeper_status() {
         counter!("beluga_checkpoints_total").absolute(keeper.checkpoint_count);

@@ -57,7 +57,7 @@ pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
 }
 
 /// Calls that come with later versions.
-const LATER: [&str; 6] = ["/v1/spaces", "/v1/funnel", "/v1/retention", "/v1/lookalike", "/v1/sql", "/v1/jobs"];
+const LATER: [&str; 5] = ["/v1/spaces", "/v1/funnel", "/v1/retention", "/v1/lookalike", "/v1/sql"];
 
 /// The answer for a path that no route has.
 pub async fn no_route(request: Request) -> Failure {

@@ -67,6 +67,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::sources::resume))
         .routes(routes!(v1::sources::stop))
         .routes(routes!(v1::sources::rewind))
+        .routes(routes!(v1::jobs::list, v1::jobs::post))
+        .routes(routes!(v1::jobs::get, v1::jobs::delete))
         .routes(routes!(v1::users::get))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

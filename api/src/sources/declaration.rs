@@ -74,13 +74,13 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn new(pointer: impl Into<String>, why: impl Into<String>) -> Place {
+    pub(crate) fn new(pointer: impl Into<String>, why: impl Into<String>) -> Place {
         Place { pointer: pointer.into(), why: why.into() }
     }
 }
 
 /// The word for tag updates in `into`.
-const TAGS: &str = "tags";
+pub const TAGS: &str = "tags";
 
 impl SourceDeclaration {
     /// Reads what [`SourceDeclaration::text`] wrote.
@@ -145,17 +145,8 @@ impl SourceDeclaration {
                 let pointer = error.place.replace(['.', '['], "/").replace(']', "");
                 Err(Place::new(format!("/{pointer}"), error.to_string()))
             }
-            Ok(_) | Err(DefinitionError::NoFact(_)) => Err(self.no_fact(catalog)),
+            Ok(_) | Err(DefinitionError::NoFact(_)) => Err(no_fact(&self.into, catalog)),
         }
-    }
-
-    fn no_fact(&self, catalog: &Catalog) -> Place {
-        let names = catalog.declared_facts().map(|(name, _)| name).chain([TAGS]);
-        let advice = match closest(&self.into, names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "name a fact of this catalog, or `tags`".to_owned(),
-        };
-        Place::new("/into", format!("there is no fact `{}`; {advice}", self.into))
     }
 
     fn connector(&self, name: &str, config: &Config) -> Result<Arc<dyn Connector>, Place> {
@@ -186,4 +177,14 @@ impl SourceDeclaration {
         };
         format!("{from} into {}", self.into)
     }
+}
+
+/// What is told of an `into` that is neither a declared fact nor `tags`.
+pub fn no_fact(into: &str, catalog: &Catalog) -> Place {
+    let names = catalog.declared_facts().map(|(name, _)| name).chain([TAGS]);
+    let advice = match closest(into, names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "name a fact of this catalog, or `tags`".to_owned(),
+    };
+    Place::new("/into", format!("there is no fact `{into}`; {advice}"))
 }

@@ -10,6 +10,7 @@ mod cursors;
 mod facts;
 mod formats;
 mod hostile;
+mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod openapi;

@@ -95,10 +95,14 @@ fn every_reference_leads_somewhere_and_every_operation_tells_how_it_fails() {
 fn answers_look_as_described() {
     let input = tempfile::tempdir().expect("temporary folder");
     std::fs::write(input.path().join("a.ndjson"), "{\"user_id\":\"u1\",\"ts\":0}\nnonsense\n").expect("written");
-    let folder = input.path().to_owned();
-    let server = TestServer::with(|config| config.source_folders = vec![folder]);
+    let files = tempfile::tempdir().expect("temporary folder");
+    let file = files.path().join("people.csv");
+    std::fs::write(&file, "user_id,sex,note\nu1,f,x\n").expect("written");
+    let folders = [&input, &files].map(|folder| folder.path().to_owned());
+    let server = TestServer::with(|config| config.source_folders = folders.into());
     server.put_people();
     let description = success(server.get("/openapi.json").send().expect("get"));
+    let columns = json!({"sex": "gender", "note": {"tag": "interest", "add": true}});
     let mut with_fact = catalog();
     with_fact["facts"]["purchase"] = json!({"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
         "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days", "time_zone": "Asia/Shanghai"});
@@ -139,6 +143,10 @@ fn answers_look_as_described() {
         ("GET /v1/audiences", "", 200, Value::Null),
         ("GET /v1/audiences/{name}/members", "?limit=1", 200, Value::Null),
         ("GET /v1/users/{id}", "", 200, Value::Null),
+        ("POST /v1/jobs", "", 202, json!({"backfill": {"files": [file], "columns": columns}, "rate": 5})),
+        ("GET /v1/jobs", "", 200, Value::Null),
+        ("GET /v1/jobs/{id}", "", 404, Value::Null),
+        ("DELETE /v1/jobs/{id}", "", 404, Value::Null),
         ("DELETE /v1/audiences/{name}", "", 204, Value::Null),
         ("GET /v1/audiences/{name}", "", 404, Value::Null),
         ("POST /v1/count", "", 400, json!({"where": "gendr = 'f'"})),

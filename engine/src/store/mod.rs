@@ -379,13 +379,24 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the source goes on at the last checkpointed offset after a restart.
     pub fn write_replayable(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<(), WriteError> {
+        self.write_replayable_noting(batch, &[(source, offset)])
+    }
+
+    /// The same for several offsets at once, such as a place and what was counted up to it: a checkpoint has all of them or
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Store::write_replayable`].
+    pub fn write_replayable_noting(&self, batch: &UpdateBatch, offsets: &[(&str, u64)]) -> Result<(), WriteError> {
         self.log.check()?;
         self.make_room()?;
         let mut writer = held(&self.writer);
         let places = self.places(&mut writer, batch)?;
         let settled = writer.settle(batch, &places, self.options.clock.now())?;
         writer.apply(batch, &places, settled);
-        writer.go_on(source, offset);
+        for (source, offset) in offsets {
+            writer.go_on(source, *offset);
+        }
         Ok(())
     }
 

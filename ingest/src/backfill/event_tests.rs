@@ -324,7 +324,7 @@ fn batches(job: &BackfillJob) -> Vec<(UpdateBatch, u64)> {
         let mut open = rows::OpenFile::open(file, 0, &task).expect("opens");
         loop {
             let (mut batch, mut refused) = (UpdateBatch::new(), rows::Refused::default());
-            let goes_on = open.fill(file, &mut batch, &mut refused).expect("decoded");
+            let goes_on = open.fill(file, rows::BatchSize::default(), &mut batch, &mut refused).expect("decoded");
             assert_eq!(refused.samples, []);
             let place = if goes_on { (number, open.position()) } else { (number + 1, 0) };
             batches.push((batch, (place.0 as u64) << 40 | place.1));
@@ -521,7 +521,7 @@ fn damaged_files_are_errors() {
             let (catalog, files) = (catalog(), files::find(&job).expect("found"));
             let task = plan::Task { job: &job, catalog: &catalog, now: NOW };
             let mut open = rows::OpenFile::open(&files[0], 0, &task)?;
-            open.fill(&files[0], &mut UpdateBatch::new(), &mut rows::Refused::default())
+            open.fill(&files[0], rows::BatchSize::default(), &mut UpdateBatch::new(), &mut rows::Refused::default())
         };
         assert!(matches!(read(&good), Ok(false)), "{name}");
         for cut in (0..good.len() - 1).step_by(127) {

@@ -9,12 +9,13 @@
 //!
 //! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag or field.
 //! * `columns`, `csv`, `text`: rows of a file to a batch; `cells`: Arrow's values into tags; `rows`: what they have in common.
-//! * `run`: the threads, the place to go on, progress.
+//! * `run`: the threads, the place to go on, progress; `pace`: what a job beside live writes leaves to them.
 
 mod cells;
 mod columns;
 mod csv;
 mod files;
+mod pace;
 mod plan;
 mod rows;
 mod run;
@@ -25,7 +26,8 @@ mod event_tests;
 #[cfg(test)]
 mod tests;
 
-pub use run::run;
+pub use pace::Pace;
+pub use run::{check_files, check_mapping, forget, run, run_beside, unfinished};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -159,9 +161,22 @@ pub struct Progress {
     pub events: u64,
     /// Rows refused in this run.
     pub rejected: u64,
+    /// What earlier runs brought, behind which this one goes on.
+    pub earlier: Earlier,
 }
 
-/// What a finished job did.
+/// What the earlier runs of a job brought: exactly what is in the store, whatever ended them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    /// Rows applied or refused.
+    pub rows: u64,
+    /// Changes of tags, or events.
+    pub changes: u64,
+    /// Rows refused.
+    pub rejected: u64,
+}
+
+/// What a job did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackfillReport {
     /// The last progress.
@@ -220,6 +235,23 @@ pub enum BackfillError {
         rejected: u64,
         /// The first of them.
         first: RowError,
+    },
+    /// An earlier run began with something else.
+    #[error(
+        "backfill `{job}`: an unfinished job of this name had other files (by name and size) or another mapping; bring them \
+         back to go on, choose another name, or set `restart: true` to load all files from the begin"
+    )]
+    Changed {
+        /// The job's name.
+        job: String,
+    },
+    /// What rows go into was dropped while the job ran.
+    #[error("backfill `{job}`: {what} was dropped from the catalog while the job ran; declare it, and load again")]
+    Dropped {
+        /// The job's name.
+        job: String,
+        /// The fact or the tag.
+        what: String,
     },
     /// The caller gave up.
     #[error("backfill `{job}`: cancelled; run it again to go on")]

@@ -31,6 +31,25 @@ impl<'a> Task<'a> {
         BackfillError::Job { job: self.job.name.clone(), what: what.into() }
     }
 
+    /// That what the rows go into is still what it was when the job began: changes of what was dropped would get lost unsaid.
+    pub(super) fn still_declared(&self, now: &Catalog) -> Result<(), BackfillError> {
+        let dropped = match &self.job.into {
+            Target::Fact(target) => {
+                let id = |catalog: &Catalog| catalog.fact(&target.fact).map(|fact| fact.id);
+                (id(now) != id(self.catalog)).then(|| format!("the fact `{}`", target.fact))
+            }
+            Target::Tags => {
+                let id = |catalog: &Catalog, tag: &str| catalog.tag(tag).map(|tag| tag.id);
+                let mut tags = self.job.columns.iter().map(|column| &column.tag);
+                tags.find(|tag| id(now, tag) != id(self.catalog, tag)).map(|tag| format!("the tag `{tag}`"))
+            }
+        };
+        match dropped {
+            Some(what) => Err(BackfillError::Dropped { job: self.job.name.clone(), what }),
+            None => Ok(()),
+        }
+    }
+
     /// The events that rows become, if they do.
     pub(super) fn events(&self) -> Result<Option<Events<'a>>, BackfillError> {
         let Target::Fact(target) = &self.job.into else { return Ok(None) };

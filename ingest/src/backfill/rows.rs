@@ -78,15 +78,16 @@ impl OpenFile {
         Ok(OpenFile { rows, size_bytes, bytes_read })
     }
 
-    /// Fills the batch; false at the end of the file.
+    /// Fills the batch up to about a size; false at the end of the file.
     pub(super) fn fill(
         &mut self,
         file: &JobFile,
+        size: BatchSize,
         batch: &mut UpdateBatch,
         refused: &mut Refused,
     ) -> Result<bool, BackfillError> {
         let from = self.rows.position();
-        while batch.as_bytes().len() < BATCH_BYTES && self.rows.position() - from < ROWS_PER_BATCH_MAX {
+        while batch.as_bytes().len() < size.bytes && self.rows.position() - from < size.rows {
             if !self.rows.step(batch, refused).map_err(|what| file_error(&file.path, what))? {
                 return Ok(false);
             }
@@ -108,5 +109,18 @@ impl OpenFile {
     }
 }
 
+/// When a batch is handed over: at this many bytes or rows, whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchSize {
+    pub(super) bytes: usize,
+    pub(super) rows: u64,
+}
+
+impl Default for BatchSize {
+    fn default() -> Self {
+        BatchSize { bytes: BATCH_BYTES, rows: ROWS_PER_BATCH_MAX }
+    }
+}
+
 /// Rows after which a batch is handed over even when it is small (most were refused, say), so that progress shows.
-const ROWS_PER_BATCH_MAX: u64 = 100_000;
+pub(super) const ROWS_PER_BATCH_MAX: u64 = 100_000;

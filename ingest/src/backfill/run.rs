@@ -2,12 +2,16 @@
 //!
 //! A place in the job is one number: `file << 40 | rows of that file`. The store keeps it with every checkpoint as the
 //! offset of the source `backfill/<name>`, beside the fingerprint of the files and the mapping, so that both become
-//! durable together with the rows themselves.
+//! durable together with the rows themselves; and so do the counts of rows up to that place.
 
 use super::files::{self, JobFile, file_error};
+use super::pace::{Pace, Pacer};
 use super::plan::Task;
-use super::rows::{OpenFile, Refused};
-use super::{BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, FileFormat, Progress, RowError, Target};
+use super::rows::{BatchSize, OpenFile, Refused};
+use super::{
+    BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, Earlier, FileFormat, Progress, RowError, Target,
+};
+use engine::catalog::Catalog;
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
@@ -72,6 +76,69 @@ pub fn run(
     cancel: &AtomicBool,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<BackfillReport, BackfillError> {
+    let report = load(store, job, None, cancel, &mut |report| on_progress(&report.progress))?;
+    forget(store, &job.name);
+    store.checkpoint()?;
+    while store.compact()?.is_some() {}
+    Ok(report)
+}
+
+/// The same beside live writes, in a store that somebody else publishes, checkpoints and merges: the job only makes the last
+/// checkpoint, so that all is durable when it returns.
+///
+/// Its place is kept, so that run again it finds nothing to do; [`forget`] it when nobody will. `on_progress` is told what
+/// the report would be now, also when the job ends early.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_beside(
+    store: &Store,
+    job: &BackfillJob,
+    pace: Pace,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&BackfillReport),
+) -> Result<BackfillReport, BackfillError> {
+    let report = load(store, job, Some(pace), cancel, on_progress)?;
+    store.checkpoint()?;
+    Ok(report)
+}
+
+/// Whether what rows become is there, and the mapping fits it, as far as no file is needed to tell. `now` is in microseconds
+/// since 1970.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check_mapping(job: &BackfillJob, catalog: &Catalog, now: i64) -> Result<(), BackfillError> {
+    Task { job, catalog, now }.events().map(drop)
+}
+
+/// Whether the files are there, with formats that are known.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_files(job: &BackfillJob) -> Result<(), BackfillError> {
+    files::find(job).map(drop)
+}
+
+/// Forgets where the job of this name stopped (durable with the next checkpoint).
+pub fn forget(store: &Store, name: &str) {
+    Sources::of(name).forget(store);
+}
+
+/// The names of the jobs whose place is kept and whose names begin with `prefix`.
+pub fn unfinished(store: &Store, prefix: &str) -> BTreeSet<String> {
+    let places = store.source_offsets(&format!("{PREFIX}{prefix}"));
+    let names = places.into_iter().filter_map(|(place, _)| Some(place.strip_prefix(PREFIX)?.to_owned()));
+    names.map(|name| name.split('#').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn load(
+    store: &Store,
+    job: &BackfillJob,
+    pace: Option<Pace>,
+    cancel: &AtomicBool,
+    on_progress: &mut dyn FnMut(&BackfillReport),
+) -> Result<BackfillReport, BackfillError> {
     // A catalog taken just now shows in the next snapshot.
     store.publish()?;
     let catalog = store.snapshot().catalog().clone();
@@ -81,50 +148,70 @@ pub fn run(
     if files.len() > FILES_MAX {
         return Err(wrong(job, format!("{} files; at most {FILES_MAX} go into one job", files.len())));
     }
-    let sources = Sources::of(job);
+    let sources = Sources::of(&job.name);
     let start = sources.claim(store, job, &files)?;
-    let mut state = State::new(job, &files, start)?;
+    let mut state = State::new(job, &files, start, sources.earlier(store))?;
+    on_progress(&state.report);
 
-    std::thread::scope(|scope| {
+    let loaded = std::thread::scope(|scope| {
         let (decoded_out, decoded_in) = sync_channel(BATCHES_AHEAD);
         let (used_out, used_in) = channel();
         let (checkpoint_out, checkpoint_in) = sync_channel(1);
         let (of_decoder, task) = (&files[..], &task);
-        scope.spawn(move || decode(of_decoder, start, task, &decoded_out, &used_in));
+        let size = pace.as_ref().map_or_else(BatchSize::default, Pace::batch_size);
+        scope.spawn(move || decode(of_decoder, start, task, size, &decoded_out, &used_in));
         let checkpoints = scope.spawn(move || keep_checkpointing(store, &checkpoint_in));
-        let applied = apply(store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, &checkpoint_out);
-        drop((checkpoint_out, decoded_in));
+        // The checkpointing thread ends when nobody is left who may ask it.
+        let others = match (pace, checkpoint_out) {
+            (Some(pace), _) => Others::Live(Pacer::new(store, pace, cancel)),
+            (None, checkpoint_out) => Others::None(checkpoint_out),
+        };
+        let applied = apply(task, store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, others);
+        drop(decoded_in);
         let checkpointed = checkpoints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(checkpointed.map_err(BackfillError::Write))
-    })?;
+    });
+    if loaded.is_ok() {
+        state.report.progress.files_done = files.len();
+        state.report.progress.bytes_done = state.report.progress.bytes_total;
+    }
+    on_progress(&state.report);
+    loaded.map(|()| state.report)
+}
 
-    sources.forget(store);
-    store.checkpoint()?;
-    while store.compact()?.is_some() {}
-    state.progress.files_done = files.len();
-    state.progress.bytes_done = state.progress.bytes_total;
-    on_progress(&state.progress);
-    Ok(BackfillReport {
-        progress: state.progress,
-        errors: state.errors,
-        resumed_at: state.resumed_at,
-        unmatched: state.unmatched,
-    })
+/// Who else writes to the store.
+enum Others<'a> {
+    /// Nobody: the job asks for checkpoints itself.
+    None(SyncSender<()>),
+    /// Those who come first.
+    Live(Pacer<'a>),
 }
 
 fn wrong(job: &BackfillJob, what: String) -> BackfillError {
     BackfillError::Job { job: job.name.clone(), what }
 }
 
-/// The names under which the store keeps the job's place.
+const PREFIX: &str = "backfill/";
+
+/// The names under which the store keeps the job's place, and what was counted up to it.
 struct Sources {
     place: String,
     fingerprint: String,
+    rows: String,
+    changes: String,
+    rejected: String,
 }
 
 impl Sources {
-    fn of(job: &BackfillJob) -> Sources {
-        Sources { place: format!("backfill/{}", job.name), fingerprint: format!("backfill/{}#files", job.name) }
+    fn of(name: &str) -> Sources {
+        let of = |what: &str| format!("{PREFIX}{name}{what}");
+        Sources {
+            place: of(""),
+            fingerprint: of("#files"),
+            rows: of("#rows"),
+            changes: of("#changes"),
+            rejected: of("#rejected"),
+        }
     }
 
     /// Where the job begins.
@@ -135,12 +222,7 @@ impl Sources {
         let fingerprint = files::fingerprint(job, files);
         match (store.source_offset(&self.place), store.source_offset(&self.fingerprint)) {
             (Some(offset), Some(before)) if before == fingerprint => Ok(Place::of_offset(offset)),
-            (Some(_), _) => Err(wrong(
-                job,
-                "an unfinished job of this name had other files (by name and size) or another mapping; bring them back to \
-                 go on, choose another name, or set `restart: true` to load all files from the begin"
-                    .to_owned(),
-            )),
+            (Some(_), _) => Err(BackfillError::Changed { job: job.name.clone() }),
             (None, _) => {
                 store.write_replayable(&UpdateBatch::new(), &self.fingerprint, fingerprint)?;
                 Ok(Place::default())
@@ -148,9 +230,26 @@ impl Sources {
         }
     }
 
+    /// What was counted up to the place; nothing if an older release began.
+    fn earlier(&self, store: &Store) -> Earlier {
+        let counted = |name: &str| store.source_offset(name).unwrap_or_default();
+        Earlier { rows: counted(&self.rows), changes: counted(&self.changes), rejected: counted(&self.rejected) }
+    }
+
+    /// The place and what was counted up to it.
+    fn offsets(&self, place: Place, counted: Earlier) -> [(&str, u64); 4] {
+        [
+            (&self.place, place.offset()),
+            (&self.rows, counted.rows),
+            (&self.changes, counted.changes),
+            (&self.rejected, counted.rejected),
+        ]
+    }
+
     fn forget(&self, store: &Store) {
-        store.forget_source(&self.place);
-        store.forget_source(&self.fingerprint);
+        for name in [&self.place, &self.fingerprint, &self.rows, &self.changes, &self.rejected] {
+            store.forget_source(name);
+        }
     }
 }
 
@@ -158,30 +257,43 @@ impl Sources {
 struct State<'a> {
     job: &'a BackfillJob,
     files: &'a [JobFile],
-    progress: Progress,
-    errors: Vec<RowError>,
-    resumed_at: Option<(std::path::PathBuf, u64)>,
-    unmatched: BTreeSet<String>,
+    report: BackfillReport,
 }
 
 impl<'a> State<'a> {
-    fn new(job: &'a BackfillJob, files: &'a [JobFile], start: Place) -> Result<State<'a>, BackfillError> {
+    fn new(
+        job: &'a BackfillJob,
+        files: &'a [JobFile],
+        start: Place,
+        earlier: Earlier,
+    ) -> Result<State<'a>, BackfillError> {
         let progress = Progress {
             files_done: start.file,
             files_total: files.len(),
             bytes_done: files[..start.file.min(files.len())].iter().map(|file| file.size_bytes).sum(),
             bytes_total: files.iter().map(|file| file.size_bytes).sum(),
             rows_total: rows_total(files)?.map(|total| total.rows_from(start)),
+            earlier,
             ..Progress::default()
         };
         let resumed_at = files.get(start.file).filter(|_| start != Place::default());
         let resumed_at = resumed_at.map(|file| (file.path.clone(), start.row));
-        Ok(State { job, files, progress, errors: Vec::new(), resumed_at, unmatched: BTreeSet::new() })
+        Ok(State { job, files, report: BackfillReport { progress, resumed_at, ..BackfillReport::default() } })
+    }
+
+    /// What will be counted, in all runs, when this batch is applied.
+    fn counted_with(&self, decoded: &Decoded) -> Earlier {
+        let Progress { earlier, rows_done, values, events, rejected, .. } = self.report.progress;
+        Earlier {
+            rows: earlier.rows + rows_done + decoded.rows,
+            changes: earlier.changes + values + events + decoded.batch.change_count() as u64,
+            rejected: earlier.rejected + rejected + decoded.refused.count,
+        }
     }
 
     /// Counts a batch that was applied.
     fn note(&mut self, decoded: Decoded) -> Result<UpdateBatch, BackfillError> {
-        let progress = &mut self.progress;
+        let BackfillReport { progress, errors, unmatched, .. } = &mut self.report;
         progress.files_done = decoded.next.file;
         progress.rows_done += decoded.rows;
         *match self.job.into {
@@ -189,20 +301,22 @@ impl<'a> State<'a> {
             Target::Fact(_) => &mut progress.events,
         } += decoded.batch.change_count() as u64;
         progress.rejected += decoded.refused.count;
-        self.unmatched.extend(decoded.unmatched);
+        unmatched.extend(decoded.unmatched);
         let earlier: u64 = self.files[..decoded.file].iter().map(|file| file.size_bytes).sum();
         progress.bytes_done = earlier + decoded.file_bytes_done;
         for (row, error) in decoded.refused.samples {
-            if self.errors.len() < ERRORS_KEPT_MAX {
-                self.errors.push(RowError { file: self.files[decoded.file].path.clone(), row, error });
+            if errors.len() < ERRORS_KEPT_MAX {
+                errors.push(RowError { file: self.files[decoded.file].path.clone(), row, error });
             }
         }
-        match (self.job.errors_max, self.errors.first()) {
-            (Some(max), Some(first)) if self.progress.rejected > max => Err(BackfillError::TooManyErrors {
-                job: self.job.name.clone(),
-                rejected: self.progress.rejected,
-                first: first.clone(),
-            }),
+        match (self.job.errors_max, errors.first()) {
+            (Some(max), Some(first)) if progress.earlier.rejected + progress.rejected > max => {
+                Err(BackfillError::TooManyErrors {
+                    job: self.job.name.clone(),
+                    rejected: progress.earlier.rejected + progress.rejected,
+                    first: first.clone(),
+                })
+            }
             _ => Ok(decoded.batch),
         }
     }
@@ -233,13 +347,14 @@ fn decode(
     files: &[JobFile],
     start: Place,
     task: &Task<'_>,
+    size: BatchSize,
     decoded: &SyncSender<Result<Decoded, BackfillError>>,
     used: &Receiver<UpdateBatch>,
 ) {
     for number in start.file..files.len() {
         let skip = if number == start.file { start.row } else { 0 };
         let mut send = |batch| decoded.send(batch).is_ok();
-        match decode_file(files, number, skip, task, &mut send, used) {
+        match decode_file(files, number, skip, task, size, &mut send, used) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -257,6 +372,7 @@ fn decode_file(
     number: usize,
     skip: u64,
     task: &Task<'_>,
+    size: BatchSize,
     send: &mut dyn FnMut(Result<Decoded, BackfillError>) -> bool,
     used: &Receiver<UpdateBatch>,
 ) -> Result<bool, BackfillError> {
@@ -268,7 +384,7 @@ fn decode_file(
         batch.clear();
         let mut refused = Refused::default();
         let from = open.position();
-        let goes_on = open.fill(file, &mut batch, &mut refused)?;
+        let goes_on = open.fill(file, size, &mut batch, &mut refused)?;
         if open.position() > ROWS_MAX {
             return Err(file_error(&file.path, format!("more than {ROWS_MAX} rows; split the file")));
         }
@@ -289,32 +405,44 @@ fn decode_file(
 /// The calling thread: applies what was decoded.
 #[expect(clippy::too_many_arguments, reason = "the ends of three channels")]
 fn apply(
+    task: &Task<'_>,
     store: &Store,
     sources: &Sources,
     cancel: &AtomicBool,
     state: &mut State<'_>,
-    on_progress: &mut dyn FnMut(&Progress),
+    on_progress: &mut dyn FnMut(&BackfillReport),
     decoded: &Receiver<Result<Decoded, BackfillError>>,
     used: &Sender<UpdateBatch>,
-    checkpoint: &SyncSender<()>,
+    mut others: Others<'_>,
 ) -> Result<(), BackfillError> {
     let mut told_at = Instant::now();
-    let mut bytes = 0;
+    let mut unsaved_bytes = 0;
     for decoded in decoded {
         if cancel.load(Ordering::Relaxed) {
             return Err(BackfillError::Cancelled { job: state.job.name.clone() });
         }
         let decoded = decoded?;
-        store.write_replayable(&decoded.batch, &sources.place, decoded.next.offset())?;
-        bytes += decoded.batch.as_bytes().len();
+        if matches!(others, Others::Live(_)) {
+            task.still_declared(store.snapshot().catalog())?;
+        }
+        let (rows, bytes, began) = (decoded.rows, decoded.batch.as_bytes().len(), Instant::now());
+        let offsets = sources.offsets(decoded.next, state.counted_with(&decoded));
+        store.write_replayable_noting(&decoded.batch, &offsets)?;
+        let took = began.elapsed();
         // A decoder that has ended takes no batch back.
         let _ = used.send(state.note(decoded)?);
-        if bytes >= CHECKPOINT_BATCH_BYTES && checkpoint.try_send(()).is_ok() {
-            bytes = 0;
-        }
         if told_at.elapsed() >= PROGRESS_INTERVAL {
             told_at = Instant::now();
-            on_progress(&state.progress);
+            on_progress(&state.report);
+        }
+        match &mut others {
+            Others::Live(pacer) => pacer.rest(rows, bytes, took),
+            Others::None(checkpoint) => {
+                unsaved_bytes += bytes;
+                if unsaved_bytes >= CHECKPOINT_BATCH_BYTES && checkpoint.try_send(()).is_ok() {
+                    unsaved_bytes = 0;
+                }
+            }
         }
     }
     Ok(())

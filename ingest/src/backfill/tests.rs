@@ -267,12 +267,12 @@ fn begin_and_lose_power(job: &BackfillJob, vfs: &MemoryVfs) -> u64 {
         rows::OpenFile::open(&files[0], 0, &plan::Task { job, catalog: &catalog(), now: 0 }).expect("opens");
     let (mut batch, mut refused) = (UpdateBatch::new(), rows::Refused::default());
     store.write_replayable(&batch, "backfill/job#files", files::fingerprint(job, &files)).expect("taken");
-    assert!(first.fill(&files[0], &mut batch, &mut refused).expect("decoded"));
+    assert!(first.fill(&files[0], rows::BatchSize::default(), &mut batch, &mut refused).expect("decoded"));
     let saved = first.position();
     store.write_replayable(&batch, "backfill/job", saved).expect("taken");
     store.checkpoint().expect("saved");
     batch.clear();
-    assert!(first.fill(&files[0], &mut batch, &mut refused).expect("decoded"));
+    assert!(first.fill(&files[0], rows::BatchSize::default(), &mut batch, &mut refused).expect("decoded"));
     store.write_replayable(&batch, "backfill/job", first.position()).expect("taken");
     drop(store);
     vfs.power_cut(7);
@@ -481,4 +481,56 @@ fn an_unclosed_quote_does_not_swallow_the_file() {
     std::fs::write(&path, text).expect("written");
     let error = load(&new_store(), &job(&path)).expect_err("refused").to_string();
     assert!(error.contains("probably a quote is not closed"), "{error}");
+}
+
+#[test]
+fn a_job_beside_live_writes_goes_on_with_exact_counts_and_keeps_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows.csv");
+    let row = |n: usize| if n.is_multiple_of(3) { format!("{n},x\n") } else { format!("{n},{n}\n") };
+    let rows: String = (0..300).map(row).collect();
+    std::fs::write(&path, format!("user_id,age\n{rows}")).expect("written");
+    let pace = Pace { rows_per_second_max: Some(500), memory_bytes_max: u64::MAX };
+    let job = BackfillJob { name: "served/1".to_owned(), columns: vec![mapping("age", "age")], ..csv_job(&path) };
+    let store = new_store();
+    let cancel = AtomicBool::new(false);
+    let mut told = None;
+    let stopped = run_beside(&store, &job, pace, &cancel, &mut |report| {
+        cancel.store(report.progress.rows_done > 0, std::sync::atomic::Ordering::Relaxed);
+        told = Some(report.clone());
+    });
+    assert!(matches!(stopped, Err(BackfillError::Cancelled { .. })), "{stopped:?}");
+    let first = told.expect("told").progress;
+    assert!((1..300).contains(&first.rows_done), "{first:?}");
+    assert_eq!(unfinished(&store, "served/"), BTreeSet::from(["served/1".to_owned()]));
+    let never = AtomicBool::new(false);
+    let report = run_beside(&store, &job, pace, &never, &mut |_| {}).expect("goes on");
+    let (now, before) = (report.progress, report.progress.earlier);
+    let of_first = Earlier { rows: first.rows_done, changes: first.values, rejected: first.rejected };
+    assert_eq!(before, of_first);
+    assert_eq!((before.rows + now.rows_done, before.rejected + now.rejected), (300, 100));
+    assert_eq!(before.changes + now.values, 200);
+    assert_eq!(report.errors.len() as u64, now.rejected);
+    let again = run_beside(&store, &job, pace, &never, &mut |_| {}).expect("finds nothing to do").progress;
+    assert_eq!((again.rows_done, again.earlier.rows, again.files_done), (0, 300, 1));
+    forget(&store, &job.name);
+    assert_eq!(unfinished(&store, ""), BTreeSet::new());
+}
+
+#[test]
+fn what_is_dropped_under_a_job_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows.csv");
+    std::fs::write(&path, as_csv(&some_rows(300))).expect("written");
+    let pace = Pace { rows_per_second_max: Some(1_000), memory_bytes_max: u64::MAX };
+    let job = BackfillJob { columns: vec![mapping("age", "age")], ..csv_job(&path) };
+    let store = new_store();
+    let ended = run_beside(&store, &job, pace, &AtomicBool::new(false), &mut |_| {
+        let mut catalog = catalog();
+        catalog.drop_tag("age");
+        store.put_catalog(catalog).expect("taken");
+        store.publish().expect("published");
+    });
+    let error = ended.expect_err("nowhere to go").to_string();
+    assert!(error.contains("the tag `age` was dropped"), "{error}");
 }

@@ -11,6 +11,7 @@ pub mod export;
 pub mod expression;
 pub mod fact_declaration;
 pub mod facts;
+pub mod jobs;
 pub mod members;
 pub mod number;
 pub mod overlap;

@@ -1,0 +1,103 @@
+//! A backfill that a running server does: posted as a job, and watched until it ends.
+
+use super::{ERRORS_SHOWN, Exit, Shown};
+use crate::cli::output::grouped;
+use crate::cli::target::Remote;
+use crate::error::{Failure, Kind};
+use crate::jobs::{JobDefinition, JobState};
+use crate::rest::v1::jobs::JobAnswer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the server is asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon Ctrl-C is noticed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a server that does not answer, perhaps because it is being started again, is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn run(url: &str, definition: JobDefinition) -> Result<(), Exit> {
+    let server = Remote::new(url)?;
+    let interrupted = interrupted()?;
+    let mut job = server.post_job(&definition)?;
+    let place = format!("{}/v1/jobs/{}", url.trim_end_matches('/'), job.id);
+    eprintln!("job {} is taken; Ctrl-C leaves it running", job.id);
+    let mut shown = Shown::new();
+    let mut answered = Instant::now();
+    while !job.state.is_final() {
+        let asked = Instant::now();
+        while asked.elapsed() < ASK_INTERVAL {
+            if interrupted.load(Ordering::Relaxed) {
+                shown.bar.finish_and_clear();
+                eprintln!("the job goes on in the server; {place} tells how it is, and deleting that cancels it");
+                return Err(Exit::Told(1));
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        match server.job(&job.id) {
+            Ok(now) => {
+                answered = Instant::now();
+                job = now;
+            }
+            Err(failure) if is_away(&failure) && answered.elapsed() < PATIENCE => continue,
+            Err(failure) if is_away(&failure) => {
+                let suggestion = format!("the job goes on when the server does; {place} tells how it is");
+                return Err(failure.suggest(suggestion).into());
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+        let progress = &job.progress;
+        shown.update(progress.rows_done, progress.rejected, progress.bytes_done, progress.bytes_total);
+    }
+    shown.bar.finish_and_clear();
+    tell(&job)
+}
+
+fn is_away(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::Unreachable | Kind::NotReady)
+}
+
+fn tell(job: &JobAnswer) -> Result<(), Exit> {
+    let is_fact = job.definition.backfill.fact().is_some();
+    let progress = &job.progress;
+    for refused in job.refused.iter().take(ERRORS_SHOWN) {
+        eprintln!("refused: {}, row {}: {}", refused.file, refused.row, refused.error);
+    }
+    if !job.unmatched.is_empty() {
+        println!("{}: {}", super::unmatched(is_fact), job.unmatched.join(", "));
+    }
+    let (count, noun) = if is_fact { (progress.events, "events") } else { (progress.values, "tag values") };
+    println!(
+        "{} rows, {} {noun}, {} rows refused, {} files",
+        grouped(progress.rows_done),
+        grouped(count),
+        grouped(progress.rejected),
+        progress.files_done,
+    );
+    match job.state {
+        JobState::Done => Ok(()),
+        JobState::Cancelled => {
+            Err(Failure::new(Kind::LocalFile, format!("job {} was cancelled; what it loaded stays", job.id)).into())
+        }
+        JobState::Failed | JobState::Queued | JobState::Running => {
+            let why = job.error.as_deref().unwrap_or("it ended early");
+            Err(Failure::new(Kind::LocalFile, format!("job {}: {why}", job.id)).into())
+        }
+    }
+}
+
+/// Becomes true with Ctrl-C, which from now on does nothing else.
+fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Kind::LocalFile, format!("wait for Ctrl-C: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let noticed = Arc::clone(&interrupted);
+    let wait = move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            noticed.store(true, Ordering::Relaxed);
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(failed)?;
+    Ok(interrupted)
+}

@@ -1,0 +1,88 @@
+//! Whether a job can begin, told before it is taken.
+//!
+//! Whoever may post jobs could read any file of the server this way, so the rule is that of sources: only folders that the
+//! server was told of when it was started.
+
+use super::JobDefinition;
+use super::name_of;
+use crate::config::Config;
+use crate::error::{Failure, escape_pointer};
+use crate::sources::Place;
+use crate::sources::declaration::no_fact;
+use crate::sources::folders::check_folder;
+use engine::audience::suggest::closest;
+use engine::catalog::Catalog;
+use ingest::backfill::{self, BackfillError, BackfillJob, ColumnMapping};
+use std::path::Path;
+
+/// The longest name, in bytes.
+const NAME_BYTES_MAX: usize = 200;
+
+/// What is to run for a job of this id.
+///
+/// # Errors
+/// What cannot be in any catalog, or is not allowed here.
+pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Result<BackfillJob, Place> {
+    let backfill = &definition.backfill;
+    if definition.rate == Some(0) {
+        return Err(Place::new("/rate", "no row a second would load nothing; write 1 or more, or leave it out"));
+    }
+    if backfill.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
+        return Err(Place::new("/backfill/name", format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    if backfill.files.is_empty() {
+        return Err(Place::new("/backfill/files", "none is given; write paths or globs such as /in/*.parquet"));
+    }
+    for (index, path) in backfill.files.iter().enumerate() {
+        check_folder(Path::new(path), &config.source_folders, "source_folders")
+            .map_err(|why| Place::new(format!("/backfill/files/{index}"), why))?;
+    }
+    backfill.job(name_of(id)).map_err(|place| Place::new(format!("/backfill{}", place.pointer), place.why))
+}
+
+/// Whether it can begin with a catalog and the files there are.
+///
+/// # Errors
+/// The first thing that is wrong, with a pointer into the body.
+pub(super) fn check(definition: &JobDefinition, catalog: &Catalog, config: &Config, now: i64) -> Result<(), Failure> {
+    let field = |place: Place| Failure::field(place.pointer, place.why);
+    let job = job(definition, "", config).map_err(field)?;
+    if let Some(fact) = definition.backfill.fact()
+        && catalog.declared_fact(fact).is_none()
+    {
+        let place = no_fact(fact, catalog);
+        return Err(Failure::field(format!("/backfill{}", place.pointer), place.why));
+    }
+    for ColumnMapping { column, tag, .. } in &job.columns {
+        if catalog.tag(tag).is_none() {
+            let failure = Failure::field(
+                format!("/backfill/columns/{}", escape_pointer(column)),
+                format!("there is no tag `{tag}` for the column `{column}`"),
+            );
+            return Err(match closest(tag, catalog.tags().map(|(name, _)| name)) {
+                Some(near) => failure.suggest(format!("did you mean `{near}`?")),
+                None => failure.suggest("declare it in the catalog"),
+            });
+        }
+    }
+    backfill::check_mapping(&job, catalog, now).map_err(|error| Failure::field("/backfill", told(&error)))?;
+    backfill::check_files(&job).map_err(|error| Failure::field("/backfill/files", told(&error)))
+}
+
+/// Why a job cannot be or ended, without the name that ingest knows it by.
+pub(super) fn told(error: &BackfillError) -> String {
+    match error {
+        BackfillError::Job { what, .. } => what.clone(),
+        BackfillError::Changed { .. } => {
+            "its files (by name and size) or its mapping are no longer those that it began with; what was loaded stays, \
+             load the rest with another job"
+                .to_owned()
+        }
+        BackfillError::TooManyErrors { rejected, first, .. } => {
+            format!("{rejected} rows were refused, more than errors_max; the first is {first}")
+        }
+        BackfillError::Dropped { what, .. } => format!("{what} was dropped from the catalog while the job ran"),
+        BackfillError::Cancelled { .. } => "cancelled".to_owned(),
+        BackfillError::File { .. } | BackfillError::Write(_) => error.to_string(),
+    }
+}

@@ -1,0 +1,251 @@
+//! A backfill as people write it: the file of `beluga backfill`, and the body of `POST /v1/jobs`.
+
+use crate::error::escape_pointer;
+use crate::sources::Place;
+use crate::sources::declaration::TAGS;
+use ingest::backfill::{BackfillJob, ColumnMapping, FactTarget, FileFormat, NullMeaning, Target};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Formatter;
+
+/// Files, and what their rows become.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillDefinition {
+    /// What the job is called, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Files and globs (`*`, `?`, `[…]`, `**`): of a server from the root, in one of its `source_folders`.
+    #[schema(example = json!(["/in/orders-*.parquet"]))]
+    pub files: Vec<String>,
+    /// How files are written; left out: by each file's extension (`.gz` behind it for text).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<BackfillFormat>,
+    /// What rows become: events of the fact of this name, or `tags`, which is meant if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<String>,
+    /// The column with the user id; `user_id` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// Of events: the column with the time; `ts` if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ts: Option<String>,
+    /// Of events: the column with the event id; left out: `event_id`, if there is one and the fact knows ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// Of tags: which column goes into which tag; left out: every column that is named like one. Of events: what is not named
+    /// as in the fact, with null for what is not to be loaded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnDefinition>,
+    /// Of tags: what an empty cell says.
+    #[serde(default)]
+    pub nulls: NullsName,
+    /// What stands between CSV cells; a comma if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
+    /// The job fails when more rows than this are refused; left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors_max: Option<u64>,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackfillFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC, a file (Feather 2) or a stream.
+    Arrow,
+    /// Text with a header line.
+    Csv,
+    /// A JSON object a line, a key per column; of events, lines of `POST /v1/facts/{fact}`.
+    Ndjson,
+    /// Lines of `POST /v1/tags`.
+    Tags,
+}
+
+/// What an empty cell (a NULL, a missing key) says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NullsName {
+    /// Nothing: the tag stays as it was.
+    #[default]
+    Keep,
+    /// The user has no such value any more.
+    Unset,
+}
+
+/// What a column goes into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum ColumnDefinition {
+    /// The tag, or the column of the fact.
+    Name(String),
+    /// A tag, and how.
+    Mapping(ColumnMappingDefinition),
+    /// Of events: it is not loaded.
+    LeftOut,
+}
+
+/// A column into a set tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnMappingDefinition {
+    /// The tag.
+    pub tag: String,
+    /// What stands between the values of a cell; left out: a cell is one value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<String>,
+    /// Add to what the user has instead of replacing it.
+    #[serde(default)]
+    pub add: bool,
+}
+
+/// By hand, so that a wrong field of a mapping is told by its name.
+impl<'de> Deserialize<'de> for ColumnDefinition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrMapping;
+
+        impl<'de> Visitor<'de> for NameOrMapping {
+            type Value = ColumnDefinition;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a name, or { tag: interest, separator: \"|\", add: true }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<ColumnDefinition, E> {
+                Ok(ColumnDefinition::Name(name.to_owned()))
+            }
+
+            fn visit_unit<E: serde::de::Error>(self) -> Result<ColumnDefinition, E> {
+                Ok(ColumnDefinition::LeftOut)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ColumnDefinition, A::Error> {
+                ColumnMappingDefinition::deserialize(MapAccessDeserializer::new(map)).map(ColumnDefinition::Mapping)
+            }
+        }
+
+        deserializer.deserialize_any(NameOrMapping)
+    }
+}
+
+impl BackfillDefinition {
+    /// The fact that rows become events of, if they do.
+    pub fn fact(&self) -> Option<&str> {
+        self.into.as_deref().filter(|into| *into != TAGS)
+    }
+
+    /// What is to run, under this name.
+    ///
+    /// # Errors
+    /// The first field that cannot be as it is.
+    pub fn job(&self, name: String) -> Result<BackfillJob, Place> {
+        let (into, columns) = match self.fact() {
+            Some(fact) => (Target::Fact(self.fact_target(fact)?), Vec::new()),
+            None => (Target::Tags, self.tag_columns()?),
+        };
+        let csv_delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
+            None => b',',
+            Some([byte]) => *byte,
+            Some(_) => return Err(Place::new("/delimiter", "expected one ASCII character, such as `;`")),
+        };
+        let user_id = self.user_id.clone().unwrap_or_else(|| "user_id".to_owned());
+        Ok(BackfillJob {
+            format: self.format.map(|format| match format {
+                BackfillFormat::Parquet => FileFormat::Parquet,
+                BackfillFormat::Arrow => FileFormat::Arrow,
+                BackfillFormat::Csv => FileFormat::Csv,
+                BackfillFormat::Ndjson => FileFormat::Ndjson,
+                BackfillFormat::Tags => FileFormat::Tags,
+            }),
+            into,
+            columns,
+            nulls: match self.nulls {
+                NullsName::Keep => NullMeaning::Keep,
+                NullsName::Unset => NullMeaning::Unset,
+            },
+            csv_delimiter,
+            errors_max: self.errors_max,
+            ..BackfillJob::new(name, self.files.clone(), user_id)
+        })
+    }
+
+    fn fact_target(&self, fact: &str) -> Result<FactTarget, Place> {
+        let column = |(column, what): (&String, &ColumnDefinition)| match what {
+            ColumnDefinition::Name(field) => Ok((column.clone(), Some(field.clone()))),
+            ColumnDefinition::LeftOut => Ok((column.clone(), None)),
+            ColumnDefinition::Mapping(_) => {
+                let why = "write the name of a column of the fact; tag, separator and add are for tags";
+                Err(Place::new(at_column(column), why))
+            }
+        };
+        Ok(FactTarget {
+            fact: fact.to_owned(),
+            ts: self.ts.clone(),
+            event_id: self.event_id.clone(),
+            columns: self.columns.iter().map(column).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn tag_columns(&self) -> Result<Vec<ColumnMapping>, Place> {
+        for (field, value) in [("/ts", &self.ts), ("/event_id", &self.event_id)] {
+            if value.is_some() {
+                return Err(Place::new(field, "ts and event_id are for events; say of which fact with `into`"));
+            }
+        }
+        let mapping = |(column, what): (&String, &ColumnDefinition)| {
+            let (tag, separator, add) = match what {
+                ColumnDefinition::Name(tag) => (tag, None, false),
+                ColumnDefinition::Mapping(mapping) => (&mapping.tag, mapping.separator.clone(), mapping.add),
+                ColumnDefinition::LeftOut => {
+                    return Err(Place::new(at_column(column), "write the tag, or leave the column out"));
+                }
+            };
+            Ok(ColumnMapping { column: column.clone(), tag: tag.clone(), separator, add })
+        };
+        self.columns.iter().map(mapping).collect()
+    }
+}
+
+fn at_column(column: &str) -> String {
+    format!("/columns/{}", escape_pointer(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> BackfillDefinition {
+        serde_yaml_ng::from_str(text).expect("a definition")
+    }
+
+    #[test]
+    fn what_was_read_is_written_the_same() {
+        let definition = read(
+            "files: [a.csv]\ninto: purchase\nts: at\nevent_id: no\ncolumns: { total: amount, note: null }\nerrors_max: 3",
+        );
+        let text = serde_json::to_string(&definition).expect("JSON");
+        assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), definition);
+        let job = definition.job("j".to_owned()).expect("a job");
+        assert!(matches!(&job.into, Target::Fact(fact) if fact.columns["note"].is_none()), "{job:?}");
+        let tags = read("files: [a.csv]\ncolumns: { a: b, hobbies: { tag: interest, add: true } }\nnulls: unset");
+        let text = serde_json::to_string(&tags).expect("JSON");
+        assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), tags);
+        assert_eq!(tags.job("j".to_owned()).expect("a job").columns.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_with_its_field() {
+        let refused = |text: &str| read(text).job("j".to_owned()).expect_err("refused").pointer;
+        assert_eq!(refused("files: [a]\nts: at"), "/ts");
+        assert_eq!(refused("files: [a]\nevent_id: at"), "/event_id");
+        assert_eq!(refused("files: [a]\ndelimiter: ''"), "/delimiter");
+        assert_eq!(refused("files: [a]\ncolumns: { a/b: null }"), "/columns/a~1b");
+        assert_eq!(refused("files: [a]\ninto: f\ncolumns: { a: { tag: b } }"), "/columns/a");
+        let wrong = serde_json::from_str::<BackfillDefinition>(r#"{"files":[],"columns":{"a":{"tg":"b"}}}"#);
+        assert!(wrong.expect_err("refused").to_string().contains("unknown field `tg`"));
+    }
+}
