@@ -1,7 +1,7 @@
 //! Jobs: files loaded by a running server, beside live updates, through stops and kills.
 
-use crate::process::wait_until;
-use crate::support::{BELUGA, TestServer, beluga, catalog, command, config, stderr, stdout, success};
+use crate::process::{Process, wait_until};
+use crate::support::{BELUGA, TestServer, beluga, catalog, client, command, config, stderr, stdout, success};
 use api::config::Config;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -264,6 +264,38 @@ fn a_job_outlives_kills_and_stops_and_counts_each_row_once() {
     assert_eq!(job(&server, &id), answer);
     server.settle();
     assert_eq!(server.count("did('purchase', count = 2)"), 1_500);
+}
+
+#[test]
+fn a_job_of_a_process_that_is_killed_counts_each_row_once() {
+    let (input, folder) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let data = folder.path().join("data");
+    let source_folders = format!("source_folders={}", input.path().display());
+    let serve = || Process::serve(&data, &[&source_folders, "checkpoint_interval_ms=20"]);
+    let file = write(&input, "purchases.ndjson", &purchases(3_000));
+    let mut server = serve();
+    server.put_catalog(&shop());
+    let body = json!({"backfill": {"files": [file], "into": "purchase"}, "rate": 2_500});
+    let taken = success(server.post("/v1/jobs").json(&body).send().expect("post"));
+    let path = format!("/v1/jobs/{}", taken["id"].as_str().expect("an id"));
+    let client = client();
+    let ask = |server: &Process| success(client.get(format!("http://{}{path}", server.address())).send().expect("ask"));
+    // At the moment it was answered, in the middle, and a little later.
+    let mut rows = 0;
+    for more in [0, 800, 700] {
+        wait_until("more rows are done", || {
+            let now = ask(&server)["progress"]["rows_done"].as_u64().expect("a number");
+            now >= rows + more
+        });
+        rows = ask(&server)["progress"]["rows_done"].as_u64().expect("a number");
+        server.kill();
+        server = serve();
+    }
+    wait_until("the job is done", || ended(&ask(&server)));
+    let done = ask(&server);
+    assert_eq!((&done["state"], &done["progress"]["rows_done"]), (&json!("done"), &json!(6_000)), "{done}");
+    server.post_tags("");
+    assert_eq!(server.count("did('purchase', count = 2)"), 3_000);
 }
 
 #[test]
