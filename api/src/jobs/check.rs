@@ -37,7 +37,9 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
         check_folder(Path::new(path), &config.source_folders, "source_folders")
             .map_err(|why| Place::new(format!("/backfill/files/{index}"), why))?;
     }
-    backfill.job(name_of(id)).map_err(|place| Place::new(format!("/backfill{}", place.pointer), place.why))
+    let job = backfill.job(name_of(id));
+    let job = job.map_err(|place| Place::new(format!("/backfill{}", place.pointer), place.why))?;
+    Ok(BackfillJob { within: config.source_folders.clone(), ..job })
 }
 
 /// Whether it can begin with a catalog and the files there are.

@@ -176,6 +176,8 @@ fn what_cannot_be_is_refused_where_it_stands() {
     refused(files(json!([input.path().join("*.parquet")])), "/backfill/files", "no file matches");
     refused(files(json!([file, "/etc/passwd"])), "/backfill/files/1", "this server reads files in");
     refused(files(json!([input.path().join("../x.csv")])), "/backfill/files/0", "without `..`");
+    std::os::unix::fs::symlink("/etc/passwd", input.path().join("link.csv")).expect("linked");
+    refused(files(json!([input.path().join("l*.csv")])), "/backfill/files", "leads out of the folders");
     refused(files(json!(["people.csv"])), "/backfill/files/0", "from the root");
     for (path, status) in [("/v1/jobs/nothing", 404), ("/v1/jobs?limit=0", 400), ("/v1/jobs?limt=1", 400)] {
         assert_eq!(server.get(path).send().expect("ask").status(), status, "{path}");

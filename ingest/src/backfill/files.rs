@@ -1,6 +1,7 @@
 //! The files of a job, in a fixed order, and how they are written.
 
 use super::{BackfillError, BackfillJob, FileFormat, Target};
+use crate::source::files::check_within;
 use std::fs::File;
 use std::hash::Hasher;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -44,6 +45,7 @@ pub(super) fn find(job: &BackfillJob) -> Result<Vec<JobFile>, BackfillError> {
             if files.iter().any(|file| file.path == path) {
                 continue;
             }
+            check_within(&path, &job.within).map_err(&wrong)?;
             let format = job.format.or_else(|| format_of(&path)).ok_or_else(|| {
                 wrong(format!(
                     "{}: its name does not tell the format; state `format`: parquet, arrow, csv, ndjson or tags",

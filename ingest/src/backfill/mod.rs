@@ -42,6 +42,8 @@ pub struct BackfillJob {
     pub name: String,
     /// Paths and globs (`*`, `?`, `[…]`, `**`); each glob's files in the order of their names.
     pub files: Vec<String>,
+    /// Folders in which files must lie, wherever symbolic links lead; empty: anywhere.
+    pub within: Vec<PathBuf>,
     /// How the files are written; `None`: by each file's extension (`.gz` behind it is allowed for text).
     pub format: Option<FileFormat>,
     /// What rows become.
@@ -128,6 +130,7 @@ impl BackfillJob {
         BackfillJob {
             name: name.into(),
             files,
+            within: Vec::new(),
             format: None,
             into: Target::Tags,
             user_id: user_id.into(),

@@ -27,6 +27,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use options::check_within;
 pub use options::{FilesFormat, FilesOptions, OnMissing, StartAt};
 
 use super::{

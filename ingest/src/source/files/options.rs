@@ -3,7 +3,7 @@
 use super::super::SourceError;
 use super::pattern::Pattern;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How the records of a file are written.
@@ -112,17 +112,7 @@ impl FilesOptions {
 
     /// Whether a file lies where files may lie, whatever links lead to it; the error is for people.
     pub(super) fn check_place(&self, name: &str) -> Result<(), String> {
-        if self.within.is_empty() {
-            return Ok(());
-        }
-        // One that is gone meanwhile is met again as such.
-        let Ok(place) = fs::canonicalize(name) else { return Ok(()) };
-        let is_in = |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|folder| place.starts_with(folder));
-        if self.within.iter().any(is_in) {
-            Ok(())
-        } else {
-            Err(format!("{name}: leads out of the folders that may be read"))
-        }
+        check_within(Path::new(name), &self.within)
     }
 
     /// How a file of this name is read, if that can be told.
@@ -137,6 +127,21 @@ impl FilesOptions {
             _ => None,
         };
         Some(Kind { format: self.format.or_else(by_name)?, gzip: stem.is_some() })
+    }
+}
+
+/// Whether a file lies in one of these folders, whatever links lead to it; anywhere, if none is given. The error is for people.
+pub(crate) fn check_within(file: &Path, folders: &[PathBuf]) -> Result<(), String> {
+    if folders.is_empty() {
+        return Ok(());
+    }
+    // One that is gone meanwhile is met again as such.
+    let Ok(place) = fs::canonicalize(file) else { return Ok(()) };
+    let is_in = |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|folder| place.starts_with(folder));
+    if folders.iter().any(is_in) {
+        Ok(())
+    } else {
+        Err(format!("{}: leads out of the folders that may be read", file.display()))
     }
 }
 
