@@ -174,7 +174,7 @@ fn what_cannot_be_is_refused_where_it_stands() {
     refused(json!({"backfill": {"files": []}}), "/backfill/files", "none is given");
     let files = |files: Value| json!({"backfill": {"files": files}});
     refused(files(json!([input.path().join("*.parquet")])), "/backfill/files", "no file matches");
-    refused(files(json!([file, "/etc/passwd"])), "/backfill/files/1", "this server reads files in");
+    refused(files(json!([file, "/etc/passwd"])), "/backfill/files/1", "this server reads such files in");
     refused(files(json!([input.path().join("../x.csv")])), "/backfill/files/0", "without `..`");
     std::os::unix::fs::symlink("/etc/passwd", input.path().join("link.csv")).expect("linked");
     refused(files(json!([input.path().join("l*.csv")])), "/backfill/files", "leads out of the folders");
@@ -377,7 +377,7 @@ fn the_command_line_posts_a_job_and_waits_for_its_end() {
     let elsewhere = text(&write(&input, "elsewhere.yaml", "files: [\"/etc/*.csv\"]"));
     let refused = beluga(&["backfill", "-f", &elsewhere, "--url", &url]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("this server reads files in"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("this server reads such files in"), "{}", stderr(&refused));
 
     // Ctrl-C ends the command, not the job.
     let slow = write(&input, "slow.ndjson", &purchases(2_000));
