@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named_with_its_place() {
         let refused = |said: Value| to_tags(&map(said), &[]).expect_err("refused");
-        let place = refused(json!({"user": "id"}));
-        assert_eq!((place.pointer.as_str(), place.why.contains("did you mean `user_id`?")), ("/map/user", true));
+        let place = refused(json!({"user-id": "id"}));
+        assert_eq!((place.pointer.as_str(), place.why.contains("did you mean `user_id`?")), ("/map/user-id", true));
         let place = refused(json!({"set": {"age": {"path": "a", "units": "seconds"}}}));
         assert_eq!((place.pointer.as_str(), place.why.contains("`unit`")), ("/map/set/age/units", true));
         assert_eq!(refused(json!({"set": {"age": 5}})).pointer, "/map/set/age");
