@@ -23,6 +23,9 @@ const WAITING_MAX: usize = 2;
 /// How often the report is brought up to date and the other side told what is durable.
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How soon a report shows records that came.
+const REPORT_SOON: Duration = Duration::from_millis(20);
+
 /// Waits between attempts.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -75,6 +78,8 @@ pub(super) struct Reader {
     cannot_begin: Option<String>,
     watermarks: Watermarks,
     rate: Rate,
+    /// What was counted so far; shown together with how far the partitions are.
+    counts: SourceReport,
 }
 
 struct Rewind {
@@ -147,6 +152,7 @@ impl Reader {
             cannot_begin: None,
             watermarks: Watermarks::default(),
             rate: Rate::default(),
+            counts: SourceReport::default(),
         }
     }
 
@@ -216,9 +222,8 @@ impl Reader {
 
     fn tell(&self, state: SourceState, error: Option<String>) {
         let mut report = self.shared.lock();
-        report.state = state;
-        report.error = error;
-        report.rate = 0.0;
+        let (watermark, partitions) = (report.watermark, std::mem::take(&mut report.partitions));
+        *report = SourceReport { state, error, watermark, partitions, ..self.counts.clone() };
     }
 
     /// Waits for a command and takes it in.
@@ -292,7 +297,9 @@ impl Reader {
     ) -> Result<SessionEnd, Trouble> {
         let mut decoder = RecordDecoder::new(self.name.clone(), definition.clone());
         let mut records = RecordBatch::new();
-        let mut reported = None::<Instant>;
+        let (mut reported, mut confirmed) = (None::<Instant>, Instant::now());
+        // Records came since the last report.
+        let mut is_behind = false;
         let mut paused = false;
         loop {
             loop {
@@ -321,8 +328,11 @@ impl Reader {
                 }
                 reported = None;
             }
-            match source.poll(&mut records, POLL_TIMEOUT)? {
-                Polled::Batch => self.take(&mut decoder, &records, &send)?,
+            match source.poll(&mut records, if is_behind { REPORT_SOON } else { POLL_TIMEOUT })? {
+                Polled::Batch => {
+                    self.take(&mut decoder, &records, &send)?;
+                    is_behind = true;
+                }
                 Polled::Assigned(partitions) => self.begin(source, &partitions, &send)?,
                 Polled::Revoked(revoked) => {
                     drain(&send)?;
@@ -346,9 +356,13 @@ impl Reader {
                     return Ok(SessionEnd::Finished);
                 }
             }
-            if reported.is_none_or(|then| then.elapsed() >= REPORT_INTERVAL) {
-                reported = Some(Instant::now());
+            if confirmed.elapsed() >= REPORT_INTERVAL {
                 self.confirm(source, applied)?;
+                confirmed = Instant::now();
+            }
+            let due = if is_behind { REPORT_SOON } else { REPORT_INTERVAL };
+            if reported.is_none_or(|then| then.elapsed() >= due) {
+                (reported, is_behind) = (Some(Instant::now()), false);
                 self.report(definition, source, if paused { SourceState::Paused } else { SourceState::Running });
             }
         }
@@ -368,7 +382,7 @@ impl Reader {
             }
             send.send(Work::Apply(decoded)).map_err(|_| hung_up())
         })?;
-        let mut report = self.shared.lock();
+        let report = &mut self.counts;
         report.records += records.len() as u64;
         report.bytes += records.size_bytes() as u64;
         report.refused += outcome.refused;
@@ -428,10 +442,10 @@ impl Reader {
         }
     }
 
-    fn note_lost(&self, started: &[Started]) {
+    fn note_lost(&mut self, started: &[Started]) {
         for missing in started.iter().filter_map(|started| started.skipped.as_ref()) {
             tracing::warn!(source = %self.name, "{missing}; they were passed over");
-            self.shared.lock().lost += missing.lost().unwrap_or(0);
+            self.counts.lost += missing.lost().unwrap_or(0);
         }
     }
 
@@ -472,12 +486,15 @@ impl Reader {
             }
         });
         let partitions = partitions.collect();
-        let mut report = self.shared.lock();
-        report.state = if self.cannot_begin.is_some() { SourceState::Retrying } else { state };
-        report.error = self.cannot_begin.clone().or_else(|| source.status().last_error);
-        report.rate = self.rate.at(now, report.records);
-        report.watermark = self.watermarks.of_all(now, idle_after);
-        report.partitions = partitions;
+        let report = SourceReport {
+            state: if self.cannot_begin.is_some() { SourceState::Retrying } else { state },
+            error: self.cannot_begin.clone().or_else(|| source.status().last_error),
+            rate: self.rate.at(now, self.counts.records),
+            watermark: self.watermarks.of_all(now, idle_after),
+            partitions,
+            ..self.counts.clone()
+        };
+        *self.shared.lock() = report;
     }
 }
 
