@@ -7,6 +7,7 @@ use crate::catalog::{TagType, Unit};
 use crate::segment::merge::{merge, number_view};
 use crate::segment::{Key, Part, SegmentWriter};
 use crate::update::Change;
+use crate::update::UpdateBatch;
 use crate::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
 use std::collections::BTreeSet;

@@ -6,6 +6,7 @@
 
 use super::expression::Where;
 use super::members::{self, MembersRequest};
+use super::page;
 use super::upload::{self, LineFailure, UploadAnswer};
 use crate::error::{Failure, Kind};
 use crate::rest::body::{self, Parameters};
@@ -31,10 +32,6 @@ use std::sync::Arc;
 pub const AUDIENCE_NAME_BYTES_MAX: usize = 128;
 /// The longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
-/// Audiences of a page when `limit` is not given.
-pub const PAGE_DEFAULT: usize = 100;
-/// Audiences of the largest page.
-pub const PAGE_MAX: usize = 1_000;
 /// How the names of hidden audiences begin.
 pub const HIDDEN_PREFIX: &str = ".uploading/";
 
@@ -233,10 +230,7 @@ pub(in crate::rest) async fn list(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Answer<AudiencesAnswer> {
-    let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
-    if limit == 0 || limit > PAGE_MAX {
-        return Err(Failure::new(Kind::InvalidField, format!("`limit` is from 1 to {PAGE_MAX}")).at("limit"));
-    }
+    let limit = page::limit(parameters.limit)?;
     let after = match &parameters.cursor {
         None => String::new(),
         Some(cursor) => from_hex(cursor).ok_or_else(|| {

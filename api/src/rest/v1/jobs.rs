@@ -1,7 +1,7 @@
 //! `/v1/jobs`: loading files beside live updates.
 
-use super::number;
-use crate::error::{Failure, Kind};
+use super::{number, page};
+use crate::error::Failure;
 use crate::jobs::{Ended, JobDefinition, JobProgress, JobState, Record, RefusedRow};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
@@ -12,10 +12,6 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-
-/// Jobs of a page.
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1_000;
 
 /// How a job is.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -110,10 +106,7 @@ pub(in crate::rest) async fn list(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Answer<JobsAnswer> {
-    let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
-    if limit == 0 || limit > PAGE_MAX {
-        return Err(Failure::new(Kind::InvalidField, format!("`limit` is from 1 to {PAGE_MAX}")).at("limit"));
-    }
+    let limit = page::limit(parameters.limit)?;
     limits::blocking(move || {
         let (page, more) = state.jobs()?.list(limit, parameters.after.as_deref());
         let jobs: Vec<JobAnswer> = page.into_iter().map(JobAnswer::from).collect();

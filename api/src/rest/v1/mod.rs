@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod members;
 pub mod number;
 pub mod overlap;
+mod page;
 pub mod profile;
 pub mod sample;
 pub mod sources;

@@ -2,6 +2,7 @@
 //!
 //! Sources are declared in the catalog. What they are told to do here (pause, stop) is kept over restarts.
 
+use super::page;
 use crate::error::{Failure, Kind};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
@@ -15,10 +16,6 @@ use engine::catalog::Wanted;
 use ingest::pipeline::{Begin, CommandError, PartitionReport, RefusedRecord, SourceReport, SourceState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Sources of a page.
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1_000;
 
 /// How a source is. Counts are since the server was started.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -247,10 +244,7 @@ pub(in crate::rest) async fn list(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Answer<SourcesAnswer> {
-    let limit = parameters.limit.unwrap_or(PAGE_DEFAULT);
-    if limit == 0 || limit > PAGE_MAX {
-        return Err(Failure::new(Kind::InvalidField, format!("`limit` is from 1 to {PAGE_MAX}")).at("limit"));
-    }
+    let limit = page::limit(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();
     let reports = state.pipeline()?.reports();
     let mut reports = reports.into_iter().filter(|(name, _)| *name > after);

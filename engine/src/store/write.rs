@@ -1,0 +1,287 @@
+//! A write: logged, applied to the memtables, and noted with where its source goes on.
+
+use super::manifest::Encoder;
+use super::memtable::TypeOf;
+use super::once::{Known, Remembered};
+use super::snapshot::Audience;
+use super::verdict::{Settled, Verdict};
+use super::wal::Kind;
+use super::{Once, Place, Store, WriteError, Writer, Written, held};
+use crate::dictionary::{HashedId, hash_of};
+use crate::error::ReadError;
+use crate::ids::{ShardId, TagId, shard_of_hash};
+use crate::update::{Change, UpdateBatch, read_event};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
+
+/// What an id in memory costs besides its bytes: its record's header, its place in the hash table.
+const ID_BYTES_MORE: usize = 16;
+
+/// Memory of ids that waits for a checkpoint whatever the options say: a shard's dictionary has room for 4 GiB, of which
+/// one half may be on its way to disk.
+const ID_BYTES_MAX: usize = 1 << 30;
+
+impl Store {
+    /// Appends a batch to the log and applies it; visible after the next publish, durable after [`Store::sync`].
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was acknowledged.
+    pub fn write(&self, batch: &UpdateBatch, once: Option<Once>) -> Result<Written, WriteError> {
+        self.write_logged(batch, once, None)
+    }
+
+    /// The same for what a source sent: from now on `source` goes on at `offset`, and this is as durable as the batch. A batch
+    /// that ends before where the source goes on already came before and changes nothing.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was acknowledged.
+    pub fn write_from(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<Written, WriteError> {
+        self.write_logged(batch, None, Some((source, offset)))
+    }
+
+    fn write_logged(
+        &self,
+        batch: &UpdateBatch,
+        once: Option<Once>,
+        origin: Option<(&str, u64)>,
+    ) -> Result<Written, WriteError> {
+        self.make_room()?;
+        let mut writer = held(&self.writer);
+        self.log.check()?;
+        let repeated = Written { lsn: self.log.end(), repeated: true };
+        if origin.is_some_and(|(source, offset)| writer.sources.get(source).is_some_and(|known| offset <= *known)) {
+            return Ok(repeated);
+        }
+        let remembered = match once {
+            None => None,
+            Some(once) => match writer.once.look_up(&once) {
+                Known::Repeated => return Ok(repeated),
+                Known::Different => return Err(WriteError::KeyReused),
+                Known::New => Some(Remembered {
+                    key: once.key,
+                    digest: once.digest,
+                    expires: once.now_seconds.saturating_add(once.remember_seconds),
+                }),
+            },
+        };
+        let now = self.options.clock.now();
+        let head = encode_head(now, remembered, origin);
+        // What can fail without harm comes before the log, so that what is logged is applied.
+        let places = self.places(&mut writer, batch)?;
+        let settled = writer.settle(batch, &places, now)?;
+        let lsn = self.log.append(Kind::Tags, &[&head, batch.as_bytes()])?;
+        if let (Some(remembered), Some(once)) = (remembered, once) {
+            writer.once.remember(remembered, once.now_seconds);
+        }
+        if let Some((source, offset)) = origin {
+            writer.go_on(source, offset);
+        }
+        writer.apply(batch, &places, settled);
+        Ok(Written { lsn, repeated: false })
+    }
+
+    /// Applies a batch that its source can send again: it is not logged, and is durable with the next checkpoint,
+    /// which records `offset` as where `source` goes on.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the source goes on at the last checkpointed offset after a restart.
+    pub fn write_replayable(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<(), WriteError> {
+        self.write_replayable_noting(batch, &[(source, offset)])
+    }
+
+    /// The same for several offsets at once, such as a place and what was counted up to it: a checkpoint has all of them or
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Store::write_replayable`].
+    pub fn write_replayable_noting(&self, batch: &UpdateBatch, offsets: &[(&str, u64)]) -> Result<(), WriteError> {
+        self.log.check()?;
+        self.make_room()?;
+        let mut writer = held(&self.writer);
+        let places = self.places(&mut writer, batch)?;
+        let settled = writer.settle(batch, &places, self.options.clock.now())?;
+        writer.apply(batch, &places, settled);
+        for (source, offset) in offsets {
+            writer.go_on(source, *offset);
+        }
+        Ok(())
+    }
+
+    /// Sets where sources go on, whatever was applied: one begins, is rewound, or passes over what is lost. Durable when this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`WriteError`]; some of them may then still go on where they were.
+    pub fn set_source_offsets(&self, offsets: &[(String, u64)]) -> Result<(), WriteError> {
+        let mut writer = held(&self.writer);
+        let mut last = None;
+        for (source, offset) in offsets {
+            let mut encoded = Encoder::default();
+            encoded.text(source);
+            encoded.u64(*offset);
+            last = Some(self.log.append(Kind::SourceOffset, &[&encoded.0])?);
+            writer.go_on(source, *offset);
+        }
+        drop(writer);
+        last.map_or(Ok(()), |lsn| self.log.sync(lsn))
+    }
+
+    /// Where the sources go on whose names begin with `prefix`, by what was applied.
+    pub fn source_offsets(&self, prefix: &str) -> Vec<(String, u64)> {
+        let writer = held(&self.writer);
+        let from = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
+        let ours = writer.sources.range::<str, _>(from).take_while(|(name, _)| name.starts_with(prefix));
+        ours.map(|(name, offset)| (name.clone(), *offset)).collect()
+    }
+
+    /// Where `source` goes on, by what was applied.
+    pub fn source_offset(&self, source: &str) -> Option<u64> {
+        held(&self.writer).sources.get(source).copied()
+    }
+
+    /// Forgets the offset of a source whose batches are not logged and which came to its end; durable with the checkpoint that
+    /// has the last of them.
+    pub fn forget_source(&self, source: &str) {
+        held(&self.writer).forget_source(source);
+    }
+
+    /// Forgets the offsets of sources whose batches are logged and which will not go on. Logged; durable with the next sync.
+    ///
+    /// # Errors
+    /// [`WriteError`]; some of them may then still be known.
+    pub fn forget_sources<'a>(&self, sources: impl IntoIterator<Item = &'a str>) -> Result<(), WriteError> {
+        let mut writer = held(&self.writer);
+        for source in sources {
+            if writer.sources.contains_key(source) {
+                let mut encoded = Encoder::default();
+                encoded.text(source);
+                self.log.append(Kind::ForgetSource, &[&encoded.0])?;
+                writer.forget_source(source);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a checkpoint if the updates held in memory have reached their limit: backpressure.
+    fn make_room(&self) -> Result<(), WriteError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let checkpointed = held(&self.checkpointing);
+        // Many writers may have waited for one checkpoint.
+        if self.is_full() {
+            self.checkpoint_held(checkpointed)?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        let writer = held(&self.writer);
+        let layers = self.layer_bytes.load(Ordering::Relaxed) as usize;
+        let most_ids = self.options.memory_bytes_max.min(ID_BYTES_MAX);
+        let held = writer.memtable_bytes + writer.id_bytes + writer.event_id_bytes + layers;
+        writer.id_bytes >= most_ids || held >= self.options.memory_bytes_max
+    }
+
+    /// The shard and slot of each user of a batch; new ids get theirs now.
+    pub(super) fn places(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<Vec<Place>, ReadError> {
+        let shard_count = self.dictionaries.len() as u16;
+        let users: Vec<HashedId<'_>> = batch.users().map(|user| (user.user_id, hash_of(user.user_id))).collect();
+        let shard_of = |index: &u32| shard_of_hash(users[*index as usize].1, shard_count);
+        let mut places: Vec<Place> = vec![(ShardId(0), 0); users.len()];
+        // Users by shard, in their order.
+        let mut order: Vec<u32> = (0..users.len() as u32).collect();
+        order.sort_by_key(shard_of);
+        let mut ids: Vec<HashedId<'_>> = Vec::new();
+        for of_shard in order.chunk_by(|a, b| shard_of(a) == shard_of(b)) {
+            let shard = shard_of(&of_shard[0]);
+            let mut dictionary = self.dictionaries[usize::from(shard.0)].writer();
+            let mut known = dictionary.slot_count();
+            ids.clear();
+            ids.extend(of_shard.iter().map(|index| users[*index as usize]));
+            for ((index, (id, _)), slot) in of_shard.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids)?) {
+                if slot >= known {
+                    known = slot + 1;
+                    writer.id_bytes += id.len() + ID_BYTES_MORE;
+                }
+                places[*index as usize] = (shard, slot);
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl Writer {
+    /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by uploaded lists.
+    pub(super) fn apply(&mut self, batch: &UpdateBatch, places: &[Place], settled: Settled<'_>) {
+        let verdicts = self.remember(settled);
+        let mut events = 0..;
+        let mut verdicts = verdicts.iter().peekable();
+        for (user, (shard, slot)) in batch.users().zip(places) {
+            let memtable = &mut self.memtables[usize::from(shard.0)];
+            let before = memtable.heap_bytes();
+            let (mut known, mut listed) = (false, false);
+            for (tag, change) in user.changes() {
+                if tag >= TagId::FIRST_DECLARED {
+                    known = true;
+                } else {
+                    listed = true;
+                    note_list(&mut self.pending_lists, &self.audiences, change);
+                }
+                match (self.types.get(tag), change) {
+                    (of, Change::Event(event)) => {
+                        let index = events.next();
+                        let verdict = verdicts.next_if(|(at, _)| Some(*at) == index).map(|(_, verdict)| verdict);
+                        let Some(TypeOf::Fact(fact)) = of else { continue };
+                        let (event, weight) = match verdict {
+                            None => (event, 1),
+                            Some(Verdict::Nothing) => continue,
+                            Some(Verdict::TakesBack(bytes)) => (read_event(bytes), -1),
+                        };
+                        self.events.counted += u64::from(weight == 1);
+                        memtable.count_event(*slot, fact, &event, weight);
+                        if let Some(rows) = &mut self.rows {
+                            let log = rows.entry(tag).or_default();
+                            let before = log.heap_bytes();
+                            log.push((*shard, *slot), user.user_id, weight, &event);
+                            self.memtable_bytes += log.heap_bytes() - before;
+                        }
+                    }
+                    (Some(TypeOf::Tag(tag_type)), change) => memtable.apply(*slot, tag, *tag_type, change),
+                    _ => {}
+                }
+            }
+            if known || !listed {
+                memtable.know(*slot);
+            }
+            self.memtable_bytes += memtable.heap_bytes() - before;
+        }
+        if !batch.is_empty() {
+            self.changed();
+        }
+    }
+}
+
+/// Notes a list that no audience has yet.
+fn note_list(pending: &mut HashSet<String>, audiences: &BTreeMap<String, Audience>, change: Change<'_>) {
+    let Change::Add(list) = change else { return };
+    if !pending.contains(list) && !audiences.values().any(|audience| audience.list_id() == Some(list)) {
+        pending.insert(list.to_owned());
+    }
+}
+
+/// See [`Kind::Tags`].
+fn encode_head(now: i64, once: Option<Remembered>, origin: Option<(&str, u64)>) -> Vec<u8> {
+    let mut head = Encoder(vec![u8::from(once.is_some()) | u8::from(origin.is_some()) << 1]);
+    head.u64(now as u64);
+    if let Some(once) = once {
+        head.0.extend_from_slice(&once.key.to_le_bytes());
+        head.0.extend_from_slice(&once.digest.to_le_bytes());
+        head.u64(once.expires);
+    }
+    if let Some((source, offset)) = origin {
+        head.text(source);
+        head.u64(offset);
+    }
+    head.0
+}
