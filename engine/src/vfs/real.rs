@@ -1,9 +1,10 @@
 //! The operating system's files.
 
-use super::{FileBytes, Vfs, WriteFile};
+use super::{FileBytes, Metadata, Vfs, WriteFile};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// The operating system's files: appended whole, synced on request, mapped for reading.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,12 +28,31 @@ impl Vfs for RealVfs {
         Ok(FileBytes::new(map))
     }
 
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let found = std::fs::metadata(path)?;
+        let since = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Ok(Metadata { is_folder: found.is_dir(), size_bytes: found.len(), modified_ms })
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn remove_tree(&self, folder: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(folder)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -45,7 +65,11 @@ impl Vfs for RealVfs {
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         if folder.is_dir() {
-            return Ok(());
+            return match self.sync_folder(parent_of(folder)) {
+                // Who may not look into the parent has not made this folder in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            };
         }
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             self.create_folder(parent)?;

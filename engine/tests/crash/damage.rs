@@ -5,7 +5,7 @@
 
 use crate::history::{FOLDER, History, Trouble};
 use crate::model::{State, read};
-use crate::tables::FileTables;
+use crate::tables::{self, FileTables};
 use engine::store::{Options, Store, check};
 use engine::vfs::memory::MemoryVfs;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn judge(history: &History, path: &Path, what: &str, tally: &mut Tally) {
 fn damage_is_named_or_harmless() {
     let mut tally = Tally::default();
     for seed in 0..3 {
-        let history = History::new(seed ^ 6 << 32, Trouble::default()).left_behind();
+        let history = History::new(seed ^ 6 << 32, Trouble::default(), tables::open).left_behind();
         let vfs = history.vfs.clone();
         assert_eq!(&look(&vfs).expect("sound"), history.states().last().expect("a state"));
         for (path, len) in files(&vfs) {
@@ -76,9 +76,9 @@ fn damage_is_named_or_harmless() {
 fn a_file_cut_short_is_named_or_harmless() {
     let mut tally = Tally::default();
     for seed in 0..60 {
-        let files = files(&History::new(seed ^ 7 << 32, Trouble::default()).left_behind().vfs);
+        let files = files(&History::new(seed ^ 7 << 32, Trouble::default(), tables::open).left_behind().vfs);
         let (path, len) = &files[seed as usize % files.len()];
-        let history = History::new(seed ^ 7 << 32, Trouble::default()).left_behind();
+        let history = History::new(seed ^ 7 << 32, Trouble::default(), tables::open).left_behind();
         history.vfs.truncate(path, len * (seed as usize % 7) / 7);
         judge(&history, path, "cut short", &mut tally);
     }
@@ -88,7 +88,7 @@ fn a_file_cut_short_is_named_or_harmless() {
 
 #[test]
 fn a_check_lists_all_damage() {
-    let history = History::new(8 << 32, Trouble::default()).left_behind();
+    let history = History::new(8 << 32, Trouble::default(), tables::open).left_behind();
     let damaged = files(&history.vfs).into_iter().filter(|(path, len)| {
         let kind = path.extension().and_then(|extension| extension.to_str());
         *len > 0 && matches!(kind, Some("seg" | "ids" | "once" | "evt"))
@@ -105,7 +105,7 @@ fn a_check_lists_all_damage() {
 
 #[test]
 fn opening_to_read_changes_nothing_and_writing_is_refused() {
-    let history = History::new(9 << 32, Trouble::default()).left_behind();
+    let history = History::new(9 << 32, Trouble::default(), tables::open).left_behind();
     let vfs = history.vfs.clone();
     let (files, calls) = (vfs.files(), vfs.calls());
     let store = Store::open_read_only(Arc::new(vfs.clone()), Path::new(FOLDER)).expect("open");

@@ -5,11 +5,11 @@
 //! shown when the store was opened), of the source exactly those before the offset that the store tells.
 
 use crate::model::{State, event_of, read};
-use crate::tables::FileTables;
+use crate::rows::{OpenTables, Tables};
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
-use engine::store::{Audience, Definition, Once, Options, Snapshot, Store, WriteError, check};
+use engine::store::{Audience, Definition, OpenError, Once, Options, Snapshot, Store, TableError, WriteError, check};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::collections::BTreeMap;
@@ -26,6 +26,10 @@ const NUMBER: TagId = TagId(19);
 /// Tells one state from the next: each logged batch sets it to its own number.
 const CLOCK: TagId = TagId(20);
 const FACT: TagId = TagId(21);
+const NAME: &str = "purchase";
+const EXTRA_COLUMNS_MAX: usize = 3;
+/// A moment in 2026, which the files of a history have: newer than what tables forget.
+const NOW_MS: i64 = 1_800_000_000_000;
 const VALUES: [&str; 4] = ["", "a", "b", "a value that is longer than the others"];
 
 /// What may happen to the store.
@@ -37,6 +41,8 @@ pub(crate) struct Trouble {
     pub(crate) faults: bool,
     /// Calls may fail, at random or by choice.
     pub(crate) may_fail: bool,
+    /// The fact gets columns, is dropped and declared anew, and old days leave its table.
+    pub(crate) fact_changes: bool,
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -69,7 +75,18 @@ pub(crate) struct History {
     pub(crate) vfs: MemoryVfs,
     options: Options,
     clock: Arc<ManualClock>,
-    tables: Arc<FileTables>,
+    open_tables: OpenTables,
+    /// Those of this life.
+    tables: Option<Arc<dyn Tables>>,
+    /// Processes begun so far.
+    lives: u64,
+    /// The fact as it was declared last, and how many columns it has beside the two that it is counted by.
+    fact: TagId,
+    extra_columns: usize,
+    /// Days before this one are to leave the table; a failure left open whether they have.
+    dropping: Option<i32>,
+    /// Logs of tables are cut short when they are summed up, so older versions cannot be read.
+    forgetful: bool,
     /// The logged stream: the state after each step; those up to `durable` were acknowledged.
     logged: Vec<State>,
     durable: usize,
@@ -92,6 +109,31 @@ pub(crate) struct History {
     lists: u64,
 }
 
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A table could not be looked after: writes may go on.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// The fact, with some columns beside the two that it is counted by.
+fn purchase(extra_columns: usize) -> Fact {
+    let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
+    let mut columns = vec![column("category", ColumnType::String), column("amount", ColumnType::Integer)];
+    columns.extend((0..extra_columns).map(|number| column(&format!("extra_{number}"), ColumnType::Integer)));
+    Fact {
+        id: FACT,
+        columns,
+        activity: Activity { dimensions: vec![0], measures: vec![1] },
+        retention_days: None,
+        deduplicate_days: Some(1_000),
+        zone: Zone::default(),
+    }
+}
+
 fn base_catalog() -> Catalog {
     let mut catalog = Catalog::default();
     let declare = |catalog: &mut Catalog, name, tag_type| catalog.declare(name, tag_type).expect("a good name");
@@ -100,24 +142,17 @@ fn base_catalog() -> Catalog {
     assert_eq!(declare(&mut catalog, "member", TagType::Flag), FLAG);
     assert_eq!(declare(&mut catalog, "spend", TagType::Number(Unit::Decimal { scale: 2 })), NUMBER);
     assert_eq!(declare(&mut catalog, "clock", TagType::Number(Unit::Integer)), CLOCK);
-    let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
-    let purchase = Fact {
-        id: FACT,
-        columns: vec![column("category", ColumnType::String), column("amount", ColumnType::Integer)],
-        activity: Activity { dimensions: vec![0], measures: vec![1] },
-        retention_days: None,
-        deduplicate_days: Some(1_000),
-        zone: Zone::default(),
-    };
-    assert_eq!(catalog.declare_fact("purchase", purchase), Ok(FACT));
+    assert_eq!(catalog.declare_fact(NAME, purchase(0)), Ok(FACT));
     catalog
 }
 
 impl History {
-    pub(crate) fn new(seed: u64, trouble: Trouble) -> History {
+    pub(crate) fn new(seed: u64, trouble: Trouble, open_tables: OpenTables) -> History {
         let mut random = Random(seed);
         let vfs = MemoryVfs::default();
-        let (clock, tables) = (Arc::new(ManualClock::default()), Arc::new(FileTables(vfs.clone())));
+        let clock = Arc::new(ManualClock::default());
+        let forgetful = random.chance(4);
+        vfs.set_now_ms(if forgetful { 0 } else { NOW_MS });
         let options = Options {
             shard_count: random.pick(&[1, 2, 4]),
             // Sometimes so little that writes have to wait for checkpoints.
@@ -125,7 +160,7 @@ impl History {
             workers: None,
             publishers: None,
             clock: clock.clone(),
-            tables: Some(tables.clone()),
+            tables: None,
         };
         History {
             random,
@@ -133,7 +168,13 @@ impl History {
             vfs,
             options,
             clock,
-            tables,
+            open_tables,
+            tables: None,
+            lives: 0,
+            fact: FACT,
+            extra_columns: 0,
+            dropping: None,
+            forgetful,
             logged: vec![State::default()],
             durable: 0,
             present: 0,
@@ -153,8 +194,7 @@ impl History {
             self.live();
         }
         self.vfs.repair();
-        let store = self.open().expect("opens at last");
-        self.judge(&store);
+        let store = self.open_well();
         drop(store);
         let report = check(&self.vfs, Path::new(FOLDER), |_| {});
         assert!(report.problems.is_empty(), "{:?}", report.problems);
@@ -171,8 +211,7 @@ impl History {
         self.live_for(3);
         self.vfs.power_cut(call);
         self.present = 0;
-        let store = self.open().expect("opens at last");
-        self.judge(&store);
+        self.open_well();
         reached
     }
 
@@ -181,8 +220,7 @@ impl History {
         self.live_for(60);
         self.crash(false);
         self.live_for(20);
-        let store = self.open().expect("nothing fails");
-        self.judge(&store);
+        let store = self.open_well();
         for _ in 0..3 {
             let end = self.write(&store).map(|()| self.ends.last().copied().flatten().expect("just written"));
             store.sync(end.expect("nothing fails")).expect("nothing fails");
@@ -211,6 +249,9 @@ impl History {
     /// From opening to the end of the process; whether the disk failed.
     fn live_for(&mut self, steps: u64) -> bool {
         let Ok(store) = self.open() else { return true };
+        if self.settle().is_err() {
+            return true;
+        }
         self.judge(&store);
         self.next_list();
         if self.trouble.faults && self.random.chance(2) {
@@ -220,13 +261,15 @@ impl History {
         for _ in 0..steps {
             if let Err(error) = self.step(&store) {
                 assert!(self.trouble.may_fail, "nothing fails here: {error}");
-                self.expect_read_only(&store, &error);
+                if let StepError::Write(error) = &error {
+                    self.expect_read_only(&store, error);
+                }
                 failed = true;
                 break;
             }
         }
         if let Some((snapshot, state)) = self.kept.take() {
-            let now = read(&snapshot, &self.tables).expect("good");
+            let now = read(&snapshot, self.tables()).expect("good");
             assert!(now == state, "a snapshot has changed:\n{}", state.difference(&now));
         }
         failed
@@ -250,13 +293,40 @@ impl History {
         }
     }
 
-    fn open(&self) -> Result<Store, engine::store::OpenError> {
-        Store::open(Arc::new(self.vfs.clone()), Path::new(FOLDER), self.options.clone())
+    /// Starts as a server does.
+    fn open(&mut self) -> Result<Store, OpenError> {
+        self.lives += 1;
+        let tables = (self.open_tables)(&self.vfs, self.lives)?;
+        self.options.tables = Some(tables.clone());
+        self.tables = Some(tables);
+        let store = Store::open(Arc::new(self.vfs.clone()), Path::new(FOLDER), self.options.clone())?;
+        self.tables().sweep()?;
+        Ok(store)
+    }
+
+    fn open_well(&mut self) -> Store {
+        let store = self.open().expect("nothing fails");
+        self.settle().expect("nothing fails");
+        self.judge(&store);
+        store
+    }
+
+    fn tables(&self) -> &dyn Tables {
+        &**self.tables.as_ref().expect("the store was opened")
+    }
+
+    /// Ends what a failure left open.
+    fn settle(&mut self) -> Result<(), TableError> {
+        if let Some(day) = self.dropping {
+            self.tables().drop_before(NAME, day)?;
+            self.dropping = None;
+        }
+        Ok(())
     }
 
     /// Finds out what survived; it becomes the history.
     fn judge(&mut self, store: &Store) {
-        let found = read(&store.snapshot(), &self.tables).expect("good");
+        let found = read(&store.snapshot(), self.tables()).expect("good");
         let offset = store.source_offset(SOURCE).unwrap_or(0) as usize;
         assert!((self.saved..self.sent.len()).contains(&offset), "offset {offset}, {} were saved", self.saved);
         let logged = found.of_users(b"l");
@@ -267,6 +337,10 @@ impl History {
             let last = self.last().visible().difference(&logged);
             panic!("found, against what was acknowledged:\n{acknowledged}\nagainst the last step:\n{last}")
         });
+        // Of facts that are dropped nothing is left, whoever sent it.
+        let catalog = self.logged[kept].catalog.clone();
+        self.sent.iter_mut().for_each(|state| state.put_catalog(catalog.clone()));
+        self.know_fact(&catalog);
         let sent = found.of_users(b"r");
         let users =
             |state: &State| (state.known.clone(), state.values.clone(), state.activity.clone(), state.rows.clone());
@@ -284,7 +358,7 @@ impl History {
     /// The published view is that of all steps so far, and its number belongs to it alone.
     fn observe(&mut self, store: &Store) {
         let snapshot = store.snapshot();
-        let found = read(&snapshot, &self.tables).expect("good");
+        let found = read(&snapshot, self.tables()).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
         let number = snapshot.epoch().0;
@@ -292,7 +366,7 @@ impl History {
         assert!(*before == found, "epoch {number} showed something else:\n{}", before.difference(&found));
         let newest = self.shown.last_key_value().map(|(number, _)| *number);
         assert_eq!(newest, Some(number), "epochs rise");
-        if self.random.chance(10) {
+        if self.random.chance(10) && !self.forgetful {
             self.kept = Some((snapshot, found));
         }
     }
@@ -301,34 +375,81 @@ impl History {
         self.logged.last().expect("begins with one")
     }
 
-    fn step(&mut self, store: &Store) -> Result<(), WriteError> {
+    fn step(&mut self, store: &Store) -> Result<(), StepError> {
         if self.last().catalog.tags().len() == 0 {
-            return self.put_catalog(store, base_catalog());
+            return Ok(self.put_catalog(store, base_catalog())?);
         }
-        match self.random.below(24) {
-            0..8 => self.write(store),
-            8..10 => self.write_replayable(store),
-            10..12 => self.sync(store),
+        match self.random.below(if self.trouble.fact_changes { 28 } else { 24 }) {
+            0..8 => self.write(store)?,
+            8..10 => self.write_replayable(store)?,
+            10..12 => self.sync(store)?,
             12..15 => {
                 store.publish()?;
                 self.durable = self.logged.len() - 1;
                 self.observe(store);
-                Ok(())
             }
-            15..18 => {
-                store.checkpoint()?;
-                (self.durable, self.saved) = (self.logged.len() - 1, self.sent.len() - 1);
-                self.observe(store);
-                Ok(())
-            }
+            15..18 => self.checkpoint(store)?,
             18..20 => {
                 self.clock.set(self.random.below(90) as i64 * 86_400_000_000);
                 while store.compact()?.is_some() {}
-                Ok(())
             }
-            20 => self.change_catalog(store),
-            21..23 => self.change_audiences(store),
-            _ => self.repeat(store),
+            20 => self.change_catalog(store)?,
+            21..23 => self.change_audiences(store)?,
+            23 => self.repeat(store)?,
+            24..26 => self.tend()?,
+            26 => self.change_fact(store)?,
+            _ => self.drop_days(store)?,
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, store: &Store) -> Result<(), WriteError> {
+        store.checkpoint()?;
+        (self.durable, self.saved) = (self.logged.len() - 1, self.sent.len() - 1);
+        self.observe(store);
+        Ok(())
+    }
+
+    fn tend(&mut self) -> Result<(), TableError> {
+        let choice = self.random.next();
+        if !self.tables().tend(NAME, choice)? {
+            self.kept = None;
+        }
+        Ok(())
+    }
+
+    /// Old days leave the table, of which all rows are in it then, so that it is known which rows these are.
+    fn drop_days(&mut self, store: &Store) -> Result<(), StepError> {
+        self.checkpoint(store)?;
+        let day = self.random.below(4) as i32;
+        self.dropping = Some(day);
+        // A view that was taken before is of the same epoch, and shows what is left of it.
+        self.kept = None;
+        self.shown.pop_last();
+        for stream in [&mut self.logged, &mut self.sent] {
+            stream.last_mut().expect("begins with one").drop_rows_before(day);
+        }
+        self.settle()?;
+        self.observe(store);
+        Ok(())
+    }
+
+    /// The fact gets a column, or is dropped, or is declared anew.
+    fn change_fact(&mut self, store: &Store) -> Result<(), WriteError> {
+        let mut catalog = self.last().catalog.clone();
+        if catalog.fact(NAME).is_some() && self.random.chance(2) {
+            catalog.drop_fact(NAME);
+            self.kept = None;
+        } else {
+            let known = catalog.fact(NAME).map_or(0, |_| self.extra_columns + 1);
+            catalog.declare_fact(NAME, purchase(known.min(EXTRA_COLUMNS_MAX))).expect("columns come at the end");
+        }
+        self.put_catalog(store, catalog)
+    }
+
+    fn know_fact(&mut self, catalog: &Catalog) {
+        if let Some(fact) = catalog.fact(NAME) {
+            (self.fact, self.extra_columns) = (fact.id, fact.columns.len() - 2);
         }
     }
 
@@ -404,8 +525,10 @@ impl History {
         let mut state = self.last().clone();
         state.put_catalog(catalog.clone());
         self.begin(state);
-        store.put_catalog(catalog)?;
+        store.put_catalog(catalog.clone())?;
         self.durable = self.logged.len() - 1;
+        self.sent.iter_mut().for_each(|state| state.put_catalog(catalog.clone()));
+        self.know_fact(&catalog);
         Ok(())
     }
 
@@ -484,8 +607,11 @@ impl History {
         let (ts, category, amount) = event_of(&event_id);
         let is_retraction = self.random.chance(4);
         let head = EventHead { ts, is_retraction, event_id: &event_id, undeclared: "" };
-        let values = [Value::Text(&category), Value::Integer(amount)];
-        batch.push_event(FACT, &head, if is_retraction { &[] } else { &values });
+        let mut values = vec![Value::Text(&category), Value::Integer(amount)];
+        values.extend((0..self.extra_columns).map(|column| Value::Integer(ts + column as i64)));
+        // Who has not heard that the fact was declared anew means the old one.
+        let fact = if self.trouble.fact_changes && self.random.chance(20) { FACT } else { self.fact };
+        batch.push_event(fact, &head, if is_retraction { &[] } else { &values });
     }
 
     fn push_change(&mut self, batch: &mut UpdateBatch, stream: char) {
@@ -532,6 +658,6 @@ impl History {
         assert!(store.publish().is_err());
         assert!(store.checkpoint().is_err());
         assert!(store.compact().is_err());
-        read(&store.snapshot(), &self.tables).expect("queries go on");
+        read(&store.snapshot(), self.tables()).expect("queries go on");
     }
 }

@@ -1,6 +1,6 @@
 //! Users and tags as plain maps, and a snapshot read back into them by the layering rule, bitmap by bitmap.
 
-use crate::tables::{FileTables, Rows, text_of};
+use crate::rows::{Rows, Tables, fact_of, row_text, text_of, time_of, values_of};
 use engine::behavior::Grain;
 use engine::bitmap::bsi;
 use engine::catalog::{Catalog, TagType};
@@ -40,10 +40,10 @@ pub(crate) struct State {
 /// User, fact, value of the dimension (none: all events), day, figure.
 pub(crate) type Activity = (Vec<u8>, TagId, Option<String>, i32, u8);
 
-/// What came under each user's event ids: the event, and whether it was taken back. It cannot be asked for, so it is
+/// What came under each user's event ids: the event's values, and whether it was taken back. It cannot be asked for, so it is
 /// equal to any other.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(BTreeMap<(Vec<u8>, TagId, String), bool>);
+pub(crate) struct Seen(BTreeMap<(Vec<u8>, TagId, String), (String, bool)>);
 
 impl PartialEq for Seen {
     fn eq(&self, _: &Seen) -> bool {
@@ -86,22 +86,19 @@ impl State {
             return;
         }
         let key = (user.to_vec(), fact, event.head.event_id.to_owned());
-        let (came, weight) = match (self.seen.0.get(&key), event.head.is_retraction) {
-            (None, false) => (true, 1),
-            (None, true) => (true, 0),
-            (Some(false), true) => (true, -1),
-            _ => (false, 0),
+        let (values, weight) = match (self.seen.0.get(&key), event.head.is_retraction) {
+            (None, false) => (values_of(event), 1),
+            (None, true) => (String::new(), 0),
+            // What is taken back is what came, with the columns of then.
+            (Some((values, false)), true) => (values.clone(), -1),
+            _ => return,
         };
-        if !came {
-            return;
-        }
-        self.seen.0.insert(key, event.head.is_retraction);
+        self.seen.0.insert(key, (values.clone(), event.head.is_retraction));
         if weight != 0 {
             let whole = event_of(event.head.event_id);
-            self.count(user, fact, weight, &whole);
-            let (ts, category, amount) = whole;
+            self.count(user, fact, i128::from(weight), &whole);
             let user = String::from_utf8_lossy(user);
-            let row = format!("{user} {} {ts} {weight} {} {amount}", event.head.event_id, category);
+            let row = row_text(&user, event.head.event_id, whole.0, weight, &values, fact);
             *self.rows.entry(row).or_default() += 1;
         }
     }
@@ -156,11 +153,14 @@ impl State {
     pub(crate) fn put_catalog(&mut self, catalog: Catalog) {
         let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).collect();
         self.activity.retain(|(_, fact, ..), _| catalog.fact_of(*fact).is_some());
-        if catalog.facts().len() == 0 {
-            self.rows.clear();
-        }
+        self.rows.retain(|row, _| catalog.fact_of(fact_of(row)).is_some());
         self.values.retain(|(_, tag), _| *tag == TagId::UPLOADS || live.contains(tag));
         self.catalog = catalog;
+    }
+
+    /// Takes rows of old days out of the tables.
+    pub(crate) fn drop_rows_before(&mut self, day: i32) {
+        self.rows.retain(|row, _| time_of(row) >= i64::from(day) * 86_400_000_000);
     }
 
     /// The values of uploaded lists that an audience has, and no others: nobody can ask for the rest.
@@ -233,7 +233,7 @@ pub(crate) fn event_of(event_id: &str) -> (i64, String, i64) {
 }
 
 /// Reads all of a snapshot, and checks on the way that ids and slots agree.
-pub(crate) fn read(snapshot: &Snapshot, tables: &FileTables) -> Result<State, ReadError> {
+pub(crate) fn read(snapshot: &Snapshot, tables: &dyn Tables) -> Result<State, ReadError> {
     let mut state =
         State { catalog: snapshot.catalog().clone(), audiences: snapshot.audiences().clone(), ..State::default() };
     let tags = snapshot.catalog().tags().map(|(_, tag)| (tag.id, tag.tag_type));
@@ -256,10 +256,10 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &FileTables) -> Result<State, Re
     state.activity.retain(|_, sum| *sum != 0);
     for (name, fact) in snapshot.catalog().facts() {
         if let Some(epoch) = snapshot.table_epoch(fact.id) {
-            state.rows.extend(tables.rows(name, epoch));
+            state.rows.extend(tables.rows(name, fact, epoch));
         }
         for row in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.rows()) {
-            *state.rows.entry(text_of(&row)).or_default() += 1;
+            *state.rows.entry(text_of(&row, fact.id)).or_default() += 1;
         }
     }
     state.forget_unlisted();

@@ -1,45 +1,28 @@
 //! Tables of facts as plain files: what a table is asked for, and no more.
 
+use crate::rows::{FOLDER, Rows, Tables, text_of, time_of};
 use engine::catalog::Fact;
 use engine::store::{FactRow, FactTables, TableError};
-use engine::update::Value;
-use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
-use std::collections::BTreeMap;
+use engine::vfs::{Vfs, write_atomically};
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Beside the data directory, since they are not the store's to check.
-const FOLDER: &str = "/data/tables";
-
-/// A row as text, and how often it is there.
-pub(crate) type Rows = BTreeMap<String, u64>;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) struct FileTables(pub(crate) MemoryVfs);
 
-/// User, event id, time, weight, category, amount.
-pub(crate) fn text_of(row: &FactRow<'_>) -> String {
-    let values: Vec<String> = row
-        .event
-        .values()
-        .map(|value| match value {
-            Value::Text(text) => text.to_owned(),
-            Value::Integer(number) => number.to_string(),
-            other => format!("{other:?}"),
-        })
-        .collect();
-    let head = &row.event.head;
-    format!("{} {} {} {} {}", row.user_id, head.event_id, head.ts, row.weight, values.join(" "))
+/// Nothing is remembered from one life to the next.
+pub(crate) fn open(vfs: &MemoryVfs, _: u64) -> Result<Arc<dyn Tables>, TableError> {
+    Ok(Arc::new(FileTables(vfs.clone())))
 }
 
 fn folder(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
 
-impl FileTables {
-    /// The rows of a table at an epoch.
-    pub(crate) fn rows(&self, name: &str, newest: u64) -> Rows {
+impl Tables for FileTables {
+    fn rows(&self, name: &str, _: &Fact, newest: u64) -> Rows {
         let mut rows = Rows::new();
         for file in self.0.list(&folder(name)).expect("lists") {
             let epoch = file.strip_suffix(".rows").and_then(|epoch| epoch.parse::<u64>().ok());
@@ -53,6 +36,27 @@ impl FileTables {
         }
         rows
     }
+
+    /// A file an epoch is as it should be.
+    fn tend(&self, _: &str, _: u64) -> Result<bool, TableError> {
+        Ok(true)
+    }
+
+    fn drop_before(&self, name: &str, day: i32) -> Result<(), TableError> {
+        let failed = failed(name, "drop old days");
+        for file in self.0.list(&folder(name)).map_err(&failed)?.iter().filter(|file| file.ends_with(".rows")) {
+            let path = folder(name).join(file);
+            let text = String::from_utf8(self.0.read(&path).map_err(&failed)?).expect("text");
+            let kept = text.lines().filter(|row| time_of(row) >= i64::from(day) * 86_400_000_000);
+            let kept: String = kept.flat_map(|row| [row, "\n"]).collect();
+            write_atomically(&self.0, &path, kept.as_bytes()).map_err(&failed)?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self) -> Result<(), TableError> {
+        Ok(())
+    }
 }
 
 fn failed(name: &str, verb: &'static str) -> impl Fn(io::Error) -> TableError {
@@ -60,7 +64,7 @@ fn failed(name: &str, verb: &'static str) -> impl Fn(io::Error) -> TableError {
 }
 
 impl FactTables for FileTables {
-    fn stage(&self, name: &str, _: &Fact, epoch: u64, rows: &[FactRow<'_>]) -> Result<Vec<u8>, TableError> {
+    fn stage(&self, name: &str, fact: &Fact, epoch: u64, rows: &[FactRow<'_>]) -> Result<Vec<u8>, TableError> {
         let failed = failed(name, "stage rows");
         self.0.create_folder(&folder(name)).map_err(&failed)?;
         let file = format!("{epoch}.staged");
@@ -70,7 +74,7 @@ impl FactTables for FileTables {
             _ => {}
         }
         let writer = self.0.create(&path).map_err(&failed)?;
-        let text: String = rows.iter().map(|row| text_of(row) + "\n").collect();
+        let text: String = rows.iter().map(|row| text_of(row, fact.id) + "\n").collect();
         writer.append(text.as_bytes()).and_then(|()| writer.sync()).map_err(&failed)?;
         self.0.sync_folder(&folder(name)).map_err(&failed)?;
         Ok(file.into_bytes())
@@ -89,10 +93,17 @@ impl FactTables for FileTables {
     }
 
     fn remove(&self, name: &str) -> Result<(), TableError> {
-        for file in self.0.list(&folder(name)).map_err(failed(name, "remove"))? {
-            self.0.remove(&folder(name).join(file)).map_err(failed(name, "remove"))?;
-        }
-        Ok(())
+        // By one name, so that there is no half of a table.
+        let gone = Path::new(FOLDER).join("gone");
+        let swept = || match self.0.remove_tree(&gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let removed = swept().and_then(|()| match self.0.rename(&folder(name), &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed.and_then(|()| self.0.sync_folder(Path::new(FOLDER))).and_then(|()| swept()),
+        });
+        removed.map_err(failed(name, "remove"))
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {

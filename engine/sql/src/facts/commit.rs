@@ -95,12 +95,13 @@ impl Table {
         for file in &staged.files {
             let path = self.folder.join(&file.path);
             let (shown, expected) = (path.display(), file.size_bytes);
-            match std::fs::metadata(&path) {
-                Ok(found) if found.len() == expected => {}
-                Ok(found) => {
-                    let found = found.len();
+            match self.disk.look(&path) {
+                Ok(Some(found)) if found.size_bytes == expected => {}
+                Ok(Some(found)) => {
+                    let found = found.size_bytes;
                     return Err(format!("{shown} has {found} bytes and should have {expected}; restore a backup"));
                 }
+                Ok(None) => return Err(format!("{shown} is gone; it was staged, so restore it from a backup")),
                 Err(error) => return Err(format!("{shown}: {error}; it was staged, so restore it from a backup")),
             }
         }

@@ -7,52 +7,33 @@
 //! After a sync has failed nobody knows what the disk holds, and a second sync may succeed without having written: so
 //! every later change is refused until the process starts anew.
 //!
-//! Every step is first told to a [`Watch`], if there is one: a test fails it there.
+//! What is below is a [`Vfs`], so that a power cut under tables can be simulated like one under the store.
 
+use engine::vfs::{Metadata, Vfs, WriteFile};
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// A change to the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A folder is made.
-    MakeFolder(PathBuf),
-    /// A new file gets its content.
-    Write(PathBuf),
-    /// A file's content becomes durable.
-    SyncFile(PathBuf),
-    /// A file gets a second name, which did not exist.
-    Link(PathBuf, PathBuf),
-    /// A file gets another name, in place of what had it.
-    Rename(PathBuf, PathBuf),
-    /// A name goes.
-    Remove(PathBuf),
-    /// A folder's names become durable.
-    SyncFolder(PathBuf),
-}
-
-/// Is told every step before it is done.
-pub trait Watch: Debug + Send + Sync {
-    /// Looks at a step that is about to be done.
-    ///
-    /// # Errors
-    /// Then the step is not done, and has failed so.
-    fn before(&self, step: &Step) -> io::Result<()>;
-}
 
 /// Files below one root.
 #[derive(Debug)]
 pub(super) struct Disk {
+    vfs: Arc<dyn Vfs>,
     root: PathBuf,
-    watch: Option<Arc<dyn Watch>>,
     /// Folders whose names are durable, as far as this process knows.
     folders: Mutex<HashSet<PathBuf>>,
     sync_failed: AtomicBool,
+    numbers: Numbers,
+}
+
+/// Where the numbers in new names come from: no two files have the same.
+#[derive(Debug)]
+pub(super) enum Numbers {
+    Random,
+    /// Counted from here, so that a simulation always gives the same names.
+    From(AtomicU64),
 }
 
 /// What to do if the name is taken.
@@ -77,31 +58,56 @@ pub(super) fn is_temporary(name: &str) -> bool {
 
 impl Disk {
     /// Files below `root`, which need not exist yet; its parent must.
-    pub(super) fn new(root: PathBuf, watch: Option<Arc<dyn Watch>>) -> Self {
-        Disk { root, watch, folders: Mutex::default(), sync_failed: AtomicBool::new(false) }
+    pub(super) fn new(vfs: Arc<dyn Vfs>, root: PathBuf, numbers: Numbers) -> Self {
+        Disk { vfs, root, folders: Mutex::default(), sync_failed: AtomicBool::new(false), numbers }
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
+    /// A number for a new name.
+    pub(super) fn number(&self) -> u64 {
+        match &self.numbers {
+            Numbers::Random => rand::random(),
+            Numbers::From(next) => next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Reads a whole file.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.vfs.read(path)
+    }
+
+    /// What is at a path; `None` if there is nothing.
+    pub(super) fn look(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        match self.vfs.metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Whether a folder is there.
+    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        self.look(path).map(|found| found.is_some_and(|found| found.is_folder))
+    }
+
+    /// The names in a folder, none if there is no such folder.
+    pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.vfs.list(folder)
+    }
+
     /// Makes a folder below the root, and the root, durable.
     pub(super) fn make_folder(&self, folder: &Path) -> io::Result<()> {
-        if self.known_folders().contains(folder) {
+        if !folder.starts_with(&self.root) || self.known_folders().contains(folder) {
             return Ok(());
         }
-        let parent = folder.parent().filter(|_| folder.starts_with(&self.root));
-        let Some(parent) = parent else { return Ok(()) };
-        self.make_folder(parent)?;
-        if !folder.is_dir() {
-            self.step(Step::MakeFolder(folder.to_owned()))?;
-            match std::fs::create_dir(folder) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => made?,
-            }
+        self.check()?;
+        if let Some(parent) = folder.parent() {
+            self.make_folder(parent)?;
         }
-        // Also if it was there: whoever made it may have been stopped before the sync.
-        self.sync_folder(parent)?;
+        // It syncs, and does not tell whether that was what failed.
+        self.vfs.create_folder(folder).inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))?;
         self.known_folders().insert(folder.to_owned());
         Ok(())
     }
@@ -115,8 +121,8 @@ impl Disk {
     ) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.root);
         self.make_folder(folder)?;
-        let (mut file, temporary) = self.create_beside(path)?;
-        let written = self.write_new(&mut file, content, &temporary, path, taken);
+        let (file, temporary) = self.create_beside(path)?;
+        let written = self.write_new(&*file, content, &temporary, path, taken);
         if written.is_err() {
             // If this fails too, the next start removes it.
             let _ = self.remove(&temporary);
@@ -127,39 +133,32 @@ impl Disk {
 
     fn write_new<'a>(
         &self,
-        file: &mut File,
+        file: &dyn WriteFile,
         content: impl Iterator<Item = &'a [u8]>,
         temporary: &Path,
         path: &Path,
         taken: Taken,
     ) -> io::Result<()> {
         for bytes in content {
-            file.write_all(bytes)?;
+            file.append(bytes)?;
         }
-        self.step(Step::SyncFile(temporary.to_owned()))?;
-        self.sync(file)?;
+        self.synced(file.sync())?;
         match taken {
             Taken::Refuse => {
-                self.step(Step::Link(temporary.to_owned(), path.to_owned()))?;
-                std::fs::hard_link(temporary, path)?;
-                self.step(Step::Remove(temporary.to_owned()))?;
-                std::fs::remove_file(temporary)
+                self.vfs.link(temporary, path)?;
+                self.vfs.remove(temporary)
             }
-            Taken::Replace => {
-                self.step(Step::Rename(temporary.to_owned(), path.to_owned()))?;
-                std::fs::rename(temporary, path)
-            }
+            Taken::Replace => self.vfs.rename(temporary, path),
         }
     }
 
-    fn create_beside(&self, path: &Path) -> io::Result<(File, PathBuf)> {
+    fn create_beside(&self, path: &Path) -> io::Result<(Box<dyn WriteFile>, PathBuf)> {
+        self.check()?;
         loop {
-            let number: u64 = rand::random();
             let mut name = path.as_os_str().to_owned();
-            name.push(format!("#{number:0TEMPORARY_DIGITS$}"));
+            name.push(format!("#{:0TEMPORARY_DIGITS$}", self.number()));
             let temporary = PathBuf::from(name);
-            self.step(Step::Write(temporary.clone()))?;
-            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            match self.vfs.create(&temporary) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Somebody removed the folder; the next attempt makes it again.
@@ -179,8 +178,8 @@ impl Disk {
 
     /// Removes a file. The removal becomes durable with the folder's next sync; before, the file may come back.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step(Step::Remove(path.to_owned()))?;
-        match std::fs::remove_file(path) {
+        self.check()?;
+        match self.vfs.remove(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
@@ -189,12 +188,11 @@ impl Disk {
     /// Removes a folder of the root with all that is in it: first its name, durably, so that no half of it is found. What a
     /// crash leaves of the rest has a name of its own and goes with the next call.
     pub(super) fn remove_folder(&self, folder: &Path) -> io::Result<()> {
+        self.check()?;
         self.known_folders().clear();
-        if folder.exists() {
-            let number: u64 = rand::random();
-            let gone = self.root.join(format!("{GONE}{number:0TEMPORARY_DIGITS$}"));
-            self.step(Step::Rename(folder.to_owned(), gone.clone()))?;
-            std::fs::rename(folder, gone)?;
+        if self.look(folder)?.is_some() {
+            let gone = self.root.join(format!("{GONE}{:0TEMPORARY_DIGITS$}", self.number()));
+            self.vfs.rename(folder, &gone)?;
             self.sync_folder(&self.root)?;
         }
         self.remove_gone()
@@ -202,11 +200,10 @@ impl Disk {
 
     /// Removes what is left of removed folders.
     pub(super) fn remove_gone(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.root)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(GONE) {
-                self.step(Step::Remove(entry.path()))?;
-                match std::fs::remove_dir_all(entry.path()) {
+        for name in self.vfs.list(&self.root)? {
+            if name.starts_with(GONE) {
+                self.check()?;
+                match self.vfs.remove_tree(&self.root.join(name)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
@@ -216,24 +213,20 @@ impl Disk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.step(Step::SyncFolder(folder.to_owned()))?;
-        self.sync(&File::open(folder)?)
+        self.check()?;
+        self.synced(self.vfs.sync_folder(folder))
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_all().inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))
+    fn synced(&self, synced: io::Result<()>) -> io::Result<()> {
+        synced.inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))
     }
 
-    fn step(&self, step: Step) -> io::Result<()> {
+    /// Refuses changes after a failed sync.
+    fn check(&self) -> io::Result<()> {
         if self.sync_failed.load(Ordering::SeqCst) {
             return Err(io::Error::other("an earlier sync of this disk failed: check the disk, then start again"));
         }
-        let Some(watch) = &self.watch else { return Ok(()) };
-        watch.before(&step).inspect_err(|_| {
-            if matches!(step, Step::SyncFile(_) | Step::SyncFolder(_)) {
-                self.sync_failed.store(true, Ordering::SeqCst);
-            }
-        })
+        Ok(())
     }
 
     fn known_folders(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 /// Versions after which the log is summed up again, so that opening reads few entries.
-const CHECKPOINT_EVERY: u64 = 50;
+pub(super) const CHECKPOINT_EVERY: u64 = 50;
 /// Other writers who may be first, in a row.
 const ATTEMPTS: usize = 50;
 
@@ -31,6 +31,7 @@ pub(super) struct Table {
     pub(super) newest: Mutex<Option<DeltaTable>>,
     /// Held while files are merged or removed.
     pub(super) upkeep: Mutex<()>,
+    checkpoint_every: u64,
     checkpoint_due: AtomicU64,
 }
 
@@ -48,9 +49,10 @@ pub(super) enum Plan {
 }
 
 impl Table {
-    pub(super) fn new(folder: PathBuf, disk: Arc<Disk>, store: Arc<dyn ObjectStore>) -> Self {
+    pub(super) fn new(folder: PathBuf, disk: Arc<Disk>, store: Arc<dyn ObjectStore>, checkpoint_every: u64) -> Self {
         let (newest, upkeep) = (Mutex::default(), Mutex::default());
-        Table { folder, disk, store, newest, upkeep, checkpoint_due: AtomicU64::new(CHECKPOINT_EVERY) }
+        let checkpoint_due = AtomicU64::new(checkpoint_every);
+        Table { folder, disk, store, newest, upkeep, checkpoint_every, checkpoint_due }
     }
 
     pub(super) fn url(&self) -> Result<Url, String> {
@@ -68,13 +70,13 @@ impl Table {
             let version = table.version().unwrap_or_default();
             let log_folder = self.log_folder();
             let entry = entry_path(&log_folder, version);
-            if !entry.exists() && entries(&log_folder)?.last().is_none_or(|newest| *newest < version) {
+            if !self.has(&entry)? && entries(&self.disk, &log_folder)?.last().is_none_or(|newest| *newest < version) {
                 let path = self.folder.display();
                 return Err(format!("version {version} is gone: somebody removed the log of {path}; restore a backup"));
             }
             let mut next = version + 1;
-            while entry_path(&log_folder, next).exists() {
-                check_entry(&log_folder, next)?;
+            while self.has(&entry_path(&log_folder, next))? {
+                check_entry(&self.disk, &log_folder, next)?;
                 next += 1;
             }
             if table.update_state().await.is_ok() {
@@ -83,14 +85,14 @@ impl Table {
             // It is loaded anew, which says better what is wrong.
             *known = None;
         }
-        check_newest(&self.folder)?;
-        if entries(&self.log_folder())?.is_empty() {
+        check_newest(&self.disk, &self.folder)?;
+        if entries(&self.disk, &self.log_folder())?.is_empty() {
             return Ok(false);
         }
         let mut table = self.unloaded()?;
         table.load().await.map_err(|error| self.explain(&error))?;
         let checkpoint = self.newest_checkpoint()?;
-        self.checkpoint_due.store(checkpoint + CHECKPOINT_EVERY, Ordering::Relaxed);
+        self.checkpoint_due.store(checkpoint + self.checkpoint_every, Ordering::Relaxed);
         *known = Some(table);
         Ok(true)
     }
@@ -148,7 +150,7 @@ impl Table {
         if version < self.checkpoint_due.load(Ordering::Relaxed) {
             return;
         }
-        self.checkpoint_due.store(version + CHECKPOINT_EVERY, Ordering::Relaxed);
+        self.checkpoint_due.store(version + self.checkpoint_every, Ordering::Relaxed);
         let made = match deltalake::checkpoints::create_checkpoint(table, None).await {
             Ok(()) => deltalake::checkpoints::cleanup_metadata(table, None).await.map(|_| ()),
             failed => failed,
@@ -160,9 +162,14 @@ impl Table {
     }
 
     fn newest_checkpoint(&self) -> Result<u64, String> {
-        let names = names_in(&self.log_folder())?;
+        let names = names_in(&self.disk, &self.log_folder())?;
         let versions = names.iter().filter_map(|name| name.split_once(".checkpoint.")?.0.parse::<u64>().ok());
         Ok(versions.max().unwrap_or_default())
+    }
+
+    fn has(&self, path: &Path) -> Result<bool, String> {
+        let found = self.disk.look(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(found.is_some())
     }
 
     pub(super) fn explain(&self, error: &DeltaTableError) -> String {
@@ -204,29 +211,24 @@ fn entry_path(log_folder: &Path, version: u64) -> PathBuf {
 }
 
 /// Versions that have an entry, rising.
-fn entries(log_folder: &Path) -> Result<Vec<u64>, String> {
-    let names = names_in(log_folder)?;
+fn entries(disk: &Disk, log_folder: &Path) -> Result<Vec<u64>, String> {
+    let names = names_in(disk, log_folder)?;
     let version = |name: &String| name.strip_suffix(".json").filter(|digits| digits.len() == 20)?.parse().ok();
     let mut versions: Vec<u64> = names.iter().filter_map(version).collect();
     versions.sort_unstable();
     Ok(versions)
 }
 
-fn names_in(folder: &Path) -> Result<Vec<String>, String> {
-    let listed = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()),
-    };
-    listed.map_err(|error| format!("{}: {error}", folder.display()))
+fn names_in(disk: &Disk, folder: &Path) -> Result<Vec<String>, String> {
+    disk.names(folder).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 /// Looks at the newest entry of a table's log, which is the one that may be torn.
-pub(super) fn check_newest(folder: &Path) -> Result<(), String> {
+pub(super) fn check_newest(disk: &Disk, folder: &Path) -> Result<(), String> {
     let log_folder = folder.join("_delta_log");
-    match entries(&log_folder)?.last() {
-        Some(newest) => check_entry(&log_folder, *newest),
-        None if log_folder.is_dir() && !names_in(&log_folder)?.iter().all(|name| name.contains('#')) => {
+    match entries(disk, &log_folder)?.last() {
+        Some(newest) => check_entry(disk, &log_folder, *newest),
+        None if !names_in(disk, &log_folder)?.iter().all(|name| name.contains('#')) => {
             let path = log_folder.display();
             Err(format!("{path} has no entry but other files: somebody removed entries of the log; restore a backup"))
         }
@@ -234,10 +236,10 @@ pub(super) fn check_newest(folder: &Path) -> Result<(), String> {
     }
 }
 
-fn check_entry(log_folder: &Path, version: u64) -> Result<(), String> {
+fn check_entry(disk: &Disk, log_folder: &Path, version: u64) -> Result<(), String> {
     let path = entry_path(log_folder, version);
     let shown = path.display();
-    let text = std::fs::read(&path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = disk.read(&path).map_err(|error| format!("{shown}: {error}"))?;
     let advice = format!(
         "Beluga never leaves one so, thus a copy, a restore or another writer did: put the whole file in its place, \
          or, if it is the newest and losing version {version} is acceptable, move it away; then start again"

@@ -7,6 +7,7 @@
 
 use super::DeltaTables;
 use super::commit::check_writable;
+use super::disk::Disk;
 use super::file::{FileWriter, WrittenFile};
 use super::log::{Change, Plan, Table, state};
 use super::names::{self, FileName, new_name};
@@ -107,7 +108,7 @@ impl Table {
         for (path, row_count) in inputs {
             let path = self.folder.join(path);
             let before = batches.len();
-            read(&path, &schema, &mut batches).map_err(|why| format!("{}: {why}", path.display()))?;
+            read(&self.disk, &path, &schema, &mut batches).map_err(|why| format!("{}: {why}", path.display()))?;
             let found: usize = batches[before..].iter().map(RecordBatch::num_rows).sum();
             if row_count.is_some_and(|told| told != found) {
                 let (path, told) = (path.display(), row_count.unwrap_or_default());
@@ -118,7 +119,7 @@ impl Table {
     }
 
     async fn write_merged(&self, day: &str, epoch: u64, content: WrittenFile) -> Result<StagedFile, String> {
-        let path = new_name(day, FileName { epoch, merged: true });
+        let path = new_name(day, FileName { epoch, merged: true }, self.disk.number());
         let WrittenFile { bytes, row_count, statistics } = content;
         let size_bytes = bytes.len() as u64;
         let (disk, at) = (Arc::clone(&self.disk), self.folder.join(&path));
@@ -177,8 +178,8 @@ fn columns_in_files(snapshot: &EagerSnapshot) -> SchemaRef {
 }
 
 /// Reads a file; columns that were declared later are NULL.
-fn read(path: &Path, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<(), String> {
-    let bytes = Bytes::from(std::fs::read(path).map_err(|error| error.to_string())?);
+fn read(disk: &Disk, path: &Path, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<(), String> {
+    let bytes = Bytes::from(disk.read(path).map_err(|error| error.to_string())?);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
     for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(|error| error.to_string())? {
         let batch = batch.map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@
 //! everything against it again; another writer who is first costs an attempt, nothing else. Delta's own rules for
 //! conflicts are not relied upon: they let two mergers of the same files both succeed, and rows would be there twice.
 //!
-//! * [`disk`], [`store`]: writes that survive a power cut.
+//! * [`disk`], [`store`]: writes that survive a power cut; [`vfs_store`]: reads from a simulated disk.
 //! * [`schema`], [`rows`], [`file`], [`names`]: what a table and its files look like.
 //! * [`log`]: a table's newest version, and what may be wrong with its log.
 //! * [`stage`], [`commit`], [`merge`], [`upkeep`]: what changes a table.
@@ -29,22 +29,26 @@ mod stage;
 mod staged;
 mod store;
 mod upkeep;
+mod vfs_store;
 
-pub use disk::{Step, Watch};
 pub use merge::MergeReport;
 pub use rows::{RowError, rows_to_batches};
 pub use schema::schema;
 
-use disk::Disk;
+use disk::{Disk, Numbers};
 use engine::catalog::Fact;
 use engine::store::{FactRow, FactTables, TableError};
+use engine::vfs::Vfs;
+use engine::vfs::real::RealVfs;
 use log::Table;
 use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use store::DurableLocalStore;
 use tokio::runtime::Runtime;
+use vfs_store::VfsStore;
 
 /// The name under which Beluga's epochs stand in a table's log.
 const APPLICATION: &str = "beluga";
@@ -65,25 +69,44 @@ struct Shared {
     disk: Arc<Disk>,
     store: Arc<dyn ObjectStore>,
     tables: Mutex<HashMap<String, Arc<Table>>>,
+    checkpoint_every: u64,
+}
+
+/// What a simulation decides that else is decided by chance, or takes longer to come about than it has time for.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulation {
+    /// Where the numbers in files' names begin; a table opened again must begin elsewhere.
+    pub first_number: u64,
+    /// Versions after which a table's log is summed up.
+    pub checkpoint_every: u64,
 }
 
 impl DeltaTables {
-    /// Opens the tables in `root`, which is made if it does not exist; its parent must. Every log is looked at.
+    /// Opens the tables in `root`, which is made if it does not exist. Every log is looked at.
     ///
     /// # Errors
     /// [`TableError`] if the folder cannot be made or read, or the newest entry of a log is torn; the entry is named.
     pub fn open(root: &Path) -> Result<Self, TableError> {
-        Self::open_watched(root, None)
+        let refuse = |error: std::io::Error| failed("", "open the folder of facts", error.to_string());
+        let disk = Disk::new(Arc::new(RealVfs), std::path::absolute(root).map_err(refuse)?, Numbers::Random);
+        // The operating system's files are read in ranges, and not through the seam.
+        Self::open_disk(disk, Arc::new(LocalFileSystem::new()), log::CHECKPOINT_EVERY)
     }
 
-    /// As [`DeltaTables::open`], and tells `watch` every change to the disk before it is done, for tests.
+    /// As [`DeltaTables::open`], on a simulated disk. `root` is absolute.
     ///
     /// # Errors
     /// As [`DeltaTables::open`].
-    pub fn open_watched(root: &Path, watch: Option<Arc<dyn Watch>>) -> Result<Self, TableError> {
+    pub fn open_simulated(vfs: Arc<dyn Vfs>, root: &Path, simulation: Simulation) -> Result<Self, TableError> {
+        let numbers = Numbers::From(simulation.first_number.into());
+        let disk = Disk::new(Arc::clone(&vfs), root.to_owned(), numbers);
+        Self::open_disk(disk, Arc::new(VfsStore::new(vfs)), simulation.checkpoint_every)
+    }
+
+    fn open_disk(disk: Disk, reads: Arc<dyn ObjectStore>, checkpoint_every: u64) -> Result<Self, TableError> {
         let refuse = |why: String| failed("", "open the folder of facts", why);
-        let root = std::path::absolute(root).map_err(|error| refuse(error.to_string()))?;
-        let disk = Arc::new(Disk::new(root.clone(), watch));
+        let disk = Arc::new(disk);
+        let root = disk.root().to_owned();
         let explain = |error: std::io::Error| refuse(format!("{}: {error}", root.display()));
         disk.make_folder(&root).map_err(explain)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -92,10 +115,10 @@ impl DeltaTables {
             .enable_all()
             .build()
             .map_err(|error| refuse(format!("no threads for it: {error}")))?;
-        let store = Arc::new(DurableLocalStore::new(Arc::clone(&disk)));
-        let shared = Arc::new(Shared { disk, store, tables: Mutex::default() });
-        for name in shared.folder_names().map_err(|error| refuse(format!("{}: {error}", root.display())))? {
-            log::check_newest(&shared.folder(&name)).map_err(|why| failed(&name, "open the table", why))?;
+        let store = Arc::new(DurableLocalStore::new(Arc::clone(&disk), reads));
+        let shared = Arc::new(Shared { disk, store, tables: Mutex::default(), checkpoint_every });
+        for name in shared.folder_names().map_err(explain)? {
+            log::check_newest(&shared.disk, &shared.folder(&name)).map_err(|why| failed(&name, "open the table", why))?;
         }
         Ok(DeltaTables { shared, runtime: Some(runtime) })
     }
@@ -180,16 +203,16 @@ impl Shared {
     /// The table of a name, which need not exist on disk.
     fn table(&self, name: &str) -> Arc<Table> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(Table::new(self.folder(name), Arc::clone(&self.disk), Arc::clone(&self.store)));
+        let (disk, store) = (Arc::clone(&self.disk), Arc::clone(&self.store));
+        let made = || Arc::new(Table::new(self.folder(name), disk, store, self.checkpoint_every));
         Arc::clone(tables.entry(name.to_owned()).or_insert_with(made))
     }
 
     fn folder_names(&self) -> std::io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.disk.root())? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
+        for name in self.disk.names(self.disk.root())? {
+            if self.disk.is_folder(&self.folder(&name))? {
+                names.push(name);
             }
         }
         Ok(names)

@@ -21,7 +21,7 @@ impl Shared {
             let day = day_rows[0].day;
             let content = encode(fact, rows, day_rows).map_err(|error| error.to_string())?;
             let day = day_name(day).map_err(|error| error.to_string())?;
-            let path = new_name(&day, FileName { epoch, merged: false });
+            let path = new_name(&day, FileName { epoch, merged: false }, self.disk.number());
             let at = folder.join(&path);
             let written = self.disk.write(&at, [content.bytes.as_slice()].into_iter(), super::disk::Taken::Refuse);
             written.map_err(|error| format!("{}: {error}", at.display()))?;

@@ -2,7 +2,7 @@
 //!
 //! `object_store`'s own local store never syncs (0.13; 0.14 can), so a power cut may take a commit that was acknowledged, or
 //! leave it torn, which no reader of the table gets over. Here every write goes through [`Disk`]; reads and
-//! listings are the local store's. Nothing outside the root can be reached, so that a SQL session which is given this store
+//! listings are those of another store of the same files: the local one, or a simulation's. Nothing outside the root can be reached, so that a SQL session which is given this store
 //! for `file://` sees facts and nothing else.
 
 use super::disk::{Disk, Taken};
@@ -25,17 +25,18 @@ use std::sync::Arc;
 /// A local folder whose files are durable once they are written. Locations are absolute paths.
 #[derive(Clone, Debug)]
 pub(super) struct DurableLocalStore {
-    local: Arc<LocalFileSystem>,
+    reads: Arc<dyn ObjectStore>,
     disk: Arc<Disk>,
 }
 
 impl DurableLocalStore {
-    pub(super) fn new(disk: Arc<Disk>) -> Self {
-        DurableLocalStore { local: Arc::new(LocalFileSystem::new()), disk }
+    /// Writes to `disk`, and asks `reads` for what is on it.
+    pub(super) fn new(disk: Arc<Disk>, reads: Arc<dyn ObjectStore>) -> Self {
+        DurableLocalStore { reads, disk }
     }
 
     fn path(&self, location: &Path) -> Result<PathBuf> {
-        let path = self.local.path_to_filesystem(location)?;
+        let path = path_of(location)?;
         if !path.starts_with(self.disk.root()) {
             return Err(outside(location));
         }
@@ -68,12 +69,18 @@ impl DurableLocalStore {
     }
 }
 
+/// The file a location stands for.
+pub(super) fn path_of(location: &Path) -> Result<PathBuf> {
+    // Knows of no folder and looks at no file.
+    LocalFileSystem::new().path_to_filesystem(location)
+}
+
 fn outside(location: &Path) -> Error {
     let path = location.to_string();
     Error::PermissionDenied { path, source: "it is outside the folder of facts".into() }
 }
 
-fn named(location: &Path, error: io::Error) -> Error {
+pub(super) fn named(location: &Path, error: io::Error) -> Error {
     let path = location.to_string();
     match error.kind() {
         io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: error.into() },
@@ -110,12 +117,12 @@ impl ObjectStore for DurableLocalStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.path(location)?;
-        self.local.get_opts(location, options).await
+        self.reads.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.path(location)?;
-        self.local.get_ranges(location, ranges).await
+        self.reads.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -134,21 +141,21 @@ impl ObjectStore for DurableLocalStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.check(prefix) {
-            Ok(()) => self.local.list(prefix),
+            Ok(()) => self.reads.list(prefix),
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         }
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.check(prefix) {
-            Ok(()) => self.local.list_with_offset(prefix, offset),
+            Ok(()) => self.reads.list_with_offset(prefix, offset),
             Err(error) => futures::stream::iter([Err(error)]).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.check(prefix)?;
-        self.local.list_with_delimiter(prefix).await
+        self.reads.list_with_delimiter(prefix).await
     }
 
     /// Copies by writing anew: what is copied here is small.

@@ -17,7 +17,6 @@ use deltalake::protocol::DeltaOperation;
 use engine::store::TableError;
 use futures::TryStreamExt;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,7 +57,7 @@ impl Table {
     pub(super) async fn forget_staged(&self) -> Result<(), String> {
         let _upkeep = self.upkeep.lock().await;
         let known = self.known().await?;
-        for path in files_in(&self.folder)? {
+        for path in self.files()? {
             let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
             let is_left = match names::parse(&path) {
                 Some(file) => {
@@ -80,14 +79,14 @@ impl Table {
         let since = removed_before.duration_since(UNIX_EPOCH).unwrap_or_default();
         let limit_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
         let mut count = 0;
-        for path in files_in(&self.folder)? {
+        for path in self.files()? {
             let Some(file) = names::parse(&path).filter(|_| !known.active.contains(&path)) else { continue };
             let is_old = match known.removed.get(&path) {
                 Some(removed_ms) => *removed_ms < limit_ms,
                 // Of a later epoch it may be about to be committed.
                 None => {
                     let is_settled = known.epoch.is_some_and(|epoch| file.epoch <= epoch.cast_unsigned());
-                    is_settled && self.written_before(&path, removed_before)
+                    is_settled && self.written_before(&path, limit_ms)
                 }
             };
             if is_old {
@@ -121,9 +120,23 @@ impl Table {
         Ok(Known { active, removed, epoch: self.epoch_in(&table).await? })
     }
 
-    fn written_before(&self, path: &str, limit: SystemTime) -> bool {
-        let written = std::fs::metadata(self.folder.join(path)).and_then(|found| found.modified());
-        written.is_ok_and(|written| written < limit)
+    fn written_before(&self, path: &str, limit_ms: i64) -> bool {
+        let written = self.disk.look(&self.folder.join(path));
+        matches!(written, Ok(Some(written)) if written.modified_ms < limit_ms)
+    }
+
+    /// Files one folder deep, as paths within the table.
+    fn files(&self) -> Result<Vec<String>, String> {
+        let explain = |error: std::io::Error| format!("{}: {error}", self.folder.display());
+        let mut paths = Vec::new();
+        for name in self.disk.names(&self.folder).map_err(explain)? {
+            let folder = self.folder.join(&name);
+            if self.disk.is_folder(&folder).map_err(explain)? {
+                let files = self.disk.names(&folder).map_err(explain)?;
+                paths.extend(files.into_iter().map(|file| format!("{name}/{file}")));
+            }
+        }
+        Ok(paths)
     }
 
     fn remove(&self, path: &str) -> Result<(), String> {
@@ -138,26 +151,6 @@ impl Known {
     }
 }
 
-/// Files one folder deep, as paths within the table.
-fn files_in(folder: &Path) -> Result<Vec<String>, String> {
-    let explain = |error: std::io::Error| format!("{}: {error}", folder.display());
-    let mut paths = Vec::new();
-    if !folder.exists() {
-        return Ok(paths);
-    }
-    for entry in std::fs::read_dir(folder).map_err(explain)? {
-        let entry = entry.map_err(explain)?;
-        if !entry.file_type().map_err(explain)?.is_dir() {
-            continue;
-        }
-        let day = entry.file_name();
-        for file in std::fs::read_dir(entry.path()).map_err(explain)? {
-            let file = file.map_err(explain)?;
-            paths.push(format!("{}/{}", day.to_string_lossy(), file.file_name().to_string_lossy()));
-        }
-    }
-    Ok(paths)
-}
 
 struct DropDays {
     first_kept: String,
