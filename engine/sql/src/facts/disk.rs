@@ -66,6 +66,11 @@ impl Disk {
         &self.root
     }
 
+    /// Whether these are no files that another program could open.
+    pub(super) fn is_simulated(&self) -> bool {
+        matches!(self.numbers, Numbers::From(_))
+    }
+
     /// A number for a new name.
     pub(super) fn number(&self) -> u64 {
         match &self.numbers {

@@ -56,8 +56,13 @@ impl Table {
     }
 
     pub(super) fn url(&self) -> Result<Url, String> {
-        let path = self.folder.display();
-        Url::from_directory_path(&self.folder).map_err(|()| format!("{path} is not a path that a URL can name"))
+        let refuse = || format!("{} is not a path that a URL can name", self.folder.display());
+        let url = Url::from_directory_path(&self.folder).map_err(|()| refuse())?;
+        if self.disk.is_simulated() {
+            // Folders of `file:` URLs are looked for on the real disk before the store is asked.
+            return Url::parse(&format!("memory://{}", url.path())).map_err(|_| refuse());
+        }
+        Ok(url)
     }
 
     pub(super) fn log_folder(&self) -> PathBuf {

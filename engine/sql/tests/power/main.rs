@@ -10,7 +10,6 @@
 #[expect(dead_code, reason = "the engine's tests of damaged files use the rest")]
 #[path = "../../../tests/crash/history.rs"]
 mod history;
-#[expect(dead_code, reason = "the engine's tests of damaged files use the rest")]
 #[path = "../../../tests/crash/model.rs"]
 mod model;
 #[path = "../../../tests/crash/rows.rs"]

@@ -19,13 +19,18 @@ const NAMES_PER_LIFE: u64 = 1 << 20;
 /// So few that histories come to it.
 const CHECKPOINT_EVERY: u64 = 3;
 
-#[derive(Debug)]
 struct SimulatedTables {
     tables: DeltaTables,
     runtime: Runtime,
     session: SessionContext,
     /// What was read since the last change, by name and epoch.
     known: Mutex<HashMap<(String, u64), Rows>>,
+}
+
+impl std::fmt::Debug for SimulatedTables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.tables.fmt(f)
+    }
 }
 
 pub(crate) fn open(vfs: &MemoryVfs, life: u64) -> Result<Arc<dyn Tables>, TableError> {
