@@ -43,6 +43,8 @@ pub(crate) struct Trouble {
     pub(crate) may_fail: bool,
     /// The fact gets columns, is dropped and declared anew, and old days leave its table.
     pub(crate) fact_changes: bool,
+    /// Histories are short, since steps take long.
+    pub(crate) short: bool,
 }
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -190,7 +192,7 @@ impl History {
     }
 
     pub(crate) fn run(mut self) {
-        for _ in 0..2 + self.random.below(4) {
+        for _ in 0..2 + self.random.below(if self.trouble.short { 2 } else { 4 }) {
             self.live();
         }
         self.vfs.repair();
@@ -241,7 +243,7 @@ impl History {
         if self.trouble.faults && self.random.chance(3) {
             self.break_disk(30);
         }
-        let steps = self.random.below(50);
+        let steps = self.random.below(if self.trouble.short { 25 } else { 50 });
         let failed = self.live_for(steps);
         self.crash(failed);
     }

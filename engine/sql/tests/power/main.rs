@@ -25,7 +25,7 @@ use seeds::{seeds, try_failing_calls};
 const SEEDS: u64 = 20;
 
 fn try_seeds(trouble: Trouble, salt: u64) {
-    let trouble = Trouble { fact_changes: true, ..trouble };
+    let trouble = Trouble { fact_changes: true, short: true, ..trouble };
     seeds::try_seeds(seeds("BELUGA_DELTA_SEEDS", SEEDS), trouble, salt, tables::open);
 }
 

@@ -1,16 +1,24 @@
 //! Delta tables as a history asks for them.
+//!
+//! They are read in two ways: by DataFusion, as questions are, at the first look of each life and now and then; and by hand, from the
+//! entries of the log and the files they name, which is fast enough to look at every step. Where both are done they agree.
 
 use crate::rows::{FOLDER, Rows, Tables};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int8Type, Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
 use datafusion::prelude::SessionContext;
 use engine::catalog::Fact;
 use engine::store::{FactRow, FactTables, TableError};
 use engine::vfs::memory::MemoryVfs;
 use engine_sql::facts::{DeltaTables, Simulation};
-use std::collections::HashMap;
+use engine::vfs::Vfs;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 
@@ -19,12 +27,21 @@ const NAMES_PER_LIFE: u64 = 1 << 20;
 /// So few that histories come to it.
 const CHECKPOINT_EVERY: u64 = 3;
 
+/// Looks after which DataFusion is asked again.
+const ASK_EVERY: u64 = 8;
+
 struct SimulatedTables {
+    vfs: MemoryVfs,
     tables: DeltaTables,
-    runtime: Runtime,
-    session: SessionContext,
-    /// What was read since the last change, by name and epoch.
-    known: Mutex<HashMap<(String, u64), Rows>>,
+    /// Of this life, since a session keeps the store of the first table of a name that it has seen.
+    session: LazyLock<SessionContext>,
+    looks: AtomicU64,
+    /// What is in files, which never change, by path and count of columns.
+    files: Mutex<HashMap<(String, usize), Rows>>,
+}
+
+thread_local! {
+    static RUNTIME: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 }
 
 impl std::fmt::Debug for SimulatedTables {
@@ -36,33 +53,74 @@ impl std::fmt::Debug for SimulatedTables {
 pub(crate) fn open(vfs: &MemoryVfs, life: u64) -> Result<Arc<dyn Tables>, TableError> {
     let simulation = Simulation { first_number: life * NAMES_PER_LIFE, checkpoint_every: CHECKPOINT_EVERY };
     let tables = DeltaTables::open_simulated(Arc::new(vfs.clone()), Path::new(FOLDER), simulation)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let session = SessionContext::new();
-    Ok(Arc::new(SimulatedTables { tables, runtime, session, known: Mutex::default() }))
+    let session = LazyLock::new(SessionContext::new as fn() -> SessionContext);
+    Ok(Arc::new(SimulatedTables { vfs: vfs.clone(), tables, session, looks: AtomicU64::new(0), files: Mutex::default() }))
 }
 
 impl SimulatedTables {
-    fn changed(&self) -> &DeltaTables {
-        self.known.lock().expect("nobody panicked").clear();
-        &self.tables
-    }
-
-    fn read(&self, name: &str, fact: &Fact, epoch: u64) -> Rows {
+    /// By DataFusion.
+    fn ask(&self, name: &str, fact: &Fact, epoch: u64) -> Rows {
         let version = self.tables.version_at(name, epoch).expect("the table is read");
         let version = version.unwrap_or_else(|| panic!("no version of `{name}` has epoch {epoch}"));
         let provider = self.tables.read(name, fact, Some(version)).expect("the table is read");
-        let batches = self.runtime.block_on(async {
-            let plan = provider.scan(&self.session.state(), None, &[], None).await.expect("a plan");
-            datafusion::physical_plan::collect(plan, self.session.task_ctx()).await.expect("the table is scanned")
+        let session = &self.session;
+        let batches = RUNTIME.with(|runtime| {
+            runtime.block_on(async {
+                let plan = provider.scan(&session.state(), None, &[], None).await.expect("a plan");
+                datafusion::physical_plan::collect(plan, session.task_ctx()).await.expect("the table is scanned")
+            })
         });
-        let mut rows = Rows::new();
-        for batch in &batches {
-            for row in 0..batch.num_rows() {
-                *rows.entry(row_of(batch, fact, row)).or_default() += 1;
-            }
-        }
-        rows
+        rows_of(&batches, fact)
     }
+
+    /// By hand; `None` if the log does not begin with the first version any more.
+    fn look(&self, name: &str, fact: &Fact, epoch: u64) -> Option<Rows> {
+        let folder = Path::new(FOLDER).join(name);
+        let mut rows = Rows::new();
+        for path in files_at(&self.vfs, &folder.join("_delta_log"), epoch)? {
+            let key = (path, fact.columns.len());
+            let mut files = self.files.lock().expect("nobody panicked");
+            let content = files.entry(key).or_insert_with_key(|(path, _)| {
+                let bytes = Bytes::from(self.vfs.read(&folder.join(path)).expect("a file that the log names"));
+                let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a whole file");
+                let batches = reader.build().expect("a reader").collect::<Result<Vec<_>, _>>().expect("rows");
+                rows_of(&batches, fact)
+            });
+            content.iter().for_each(|(row, times)| *rows.entry(row.clone()).or_default() += times);
+        }
+        Some(rows)
+    }
+}
+
+/// The files that the newest version has of which this epoch is the newest.
+fn files_at(vfs: &MemoryVfs, log: &Path, epoch: u64) -> Option<BTreeSet<String>> {
+    let (mut files, mut newest) = (BTreeSet::new(), None);
+    for version in 0.. {
+        let Ok(entry) = vfs.read(&log.join(format!("{version:020}.json"))) else { break };
+        let actions = serde_json::Deserializer::from_slice(&entry).into_iter::<Value>();
+        let actions: Vec<Value> = actions.collect::<Result<_, _>>().expect("a whole entry");
+        let told = actions.iter().find_map(|action| action["txn"]["version"].as_u64());
+        if told.is_some_and(|told| told > epoch) {
+            break;
+        }
+        newest = told.or(newest);
+        for action in &actions {
+            let path = |kind: &str| action[kind]["path"].as_str().map(str::to_owned);
+            path("remove").iter().for_each(|path| assert!(files.remove(path), "{path} is removed and was not there"));
+            path("add").into_iter().for_each(|path| assert!(files.insert(path), "a file is added twice"));
+        }
+    }
+    (newest == Some(epoch)).then_some(files)
+}
+
+fn rows_of(batches: &[RecordBatch], fact: &Fact) -> Rows {
+    let mut rows = Rows::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            *rows.entry(row_of(batch, fact, row)).or_default() += 1;
+        }
+    }
+    rows
 }
 
 /// As [`crate::rows::text_of`] has it.
@@ -78,7 +136,8 @@ fn row_of(batch: &RecordBatch, fact: &Fact, row: usize) -> String {
 }
 
 fn value_of(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
-    let array = batch.column_by_name(name).expect("a column of the fact");
+    // A column that was declared later is not in the file.
+    let array = batch.column_by_name(name)?;
     if array.is_null(row) {
         return None;
     }
@@ -93,27 +152,29 @@ fn value_of(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
 
 impl Tables for SimulatedTables {
     fn rows(&self, name: &str, fact: &Fact, epoch: u64) -> Rows {
-        let key = (format!("{name} {}", fact.columns.len()), epoch);
-        if let Some(rows) = self.known.lock().expect("nobody panicked").get(&key) {
-            return rows.clone();
+        let looked = self.look(name, fact, epoch);
+        let is_due = self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(ASK_EVERY);
+        match looked {
+            Some(looked) if !is_due => looked,
+            looked => {
+                let asked = self.ask(name, fact, epoch);
+                assert!(looked.is_none_or(|looked| looked == asked), "DataFusion finds other rows than there are");
+                asked
+            }
         }
-        let rows = self.read(name, fact, epoch);
-        self.known.lock().expect("nobody panicked").insert(key, rows.clone());
-        rows
     }
 
     fn tend(&self, name: &str, choice: u64) -> Result<bool, TableError> {
-        let tables = self.changed();
         if choice.is_multiple_of(4) {
             // All that has left the table goes, so older versions cannot be read.
-            tables.vacuum(name, SystemTime::now() + Duration::from_secs(86_400 * 3_650))?;
+            self.tables.vacuum(name, SystemTime::now() + Duration::from_secs(86_400 * 3_650))?;
             return Ok(false);
         }
-        tables.compact(name, 1 << (10 + choice % 16)).map(|_| true)
+        self.tables.compact(name, 1 << (10 + choice % 16)).map(|_| true)
     }
 
     fn drop_before(&self, name: &str, day: i32) -> Result<(), TableError> {
-        self.changed().drop_before(name, day).map(|_| ())
+        self.tables.drop_before(name, day).map(|_| ())
     }
 
     fn sweep(&self) -> Result<(), TableError> {
@@ -127,11 +188,11 @@ impl FactTables for SimulatedTables {
     }
 
     fn commit(&self, name: &str, fact: &Fact, epoch: u64, staged: &[u8]) -> Result<u64, TableError> {
-        self.changed().commit(name, fact, epoch, staged)
+        self.tables.commit(name, fact, epoch, staged)
     }
 
     fn remove(&self, name: &str) -> Result<(), TableError> {
-        self.changed().remove(name)
+        self.tables.remove(name)
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {
