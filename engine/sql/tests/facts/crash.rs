@@ -5,74 +5,18 @@
 //! start the store does what it does: commits again what its manifest says will happen, or forgets what it staged.
 //! Then every epoch is in the table once, or not at all if nobody was told otherwise.
 
-use crate::support::{Row, contents, data_files, fact, row, with_rows};
+use crate::support::{Row, contents, fact, row, with_rows};
 use engine::store::{FactTables, TableError};
-use engine_sql::facts::{DeltaTables, Step, Watch};
-use std::collections::HashSet;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use engine::vfs::memory::MemoryVfs;
+use engine_sql::facts::{DeltaTables, Simulation};
+use std::path::Path;
+use std::sync::Arc;
 
-#[derive(Debug, Default)]
-struct Disk(Mutex<State>);
+const ROOT: &str = "/data/facts";
 
-#[derive(Debug, Default)]
-struct State {
-    fails_at: Option<usize>,
-    steps: Vec<Step>,
-}
-
-impl Watch for Disk {
-    fn before(&self, step: &Step) -> io::Result<()> {
-        let mut state = self.0.lock().expect("no panic before");
-        if state.fails_at.is_some_and(|at| state.steps.len() >= at) {
-            return Err(io::Error::other("the simulated disk fails"));
-        }
-        state.steps.push(step.clone());
-        Ok(())
-    }
-}
-
-impl Disk {
-    fn failing_at(at: usize) -> Arc<Self> {
-        Arc::new(Disk(Mutex::new(State { fails_at: Some(at), steps: Vec::new() })))
-    }
-
-    fn steps(&self) -> Vec<Step> {
-        self.0.lock().expect("no panic before").steps.clone()
-    }
-}
-
-/// Takes what was not synced from the disk.
-fn cut_power(steps: &[Step]) {
-    let mut unsynced_content: HashSet<PathBuf> = HashSet::new();
-    let mut unsynced_names: Vec<PathBuf> = Vec::new();
-    for step in steps {
-        match step {
-            Step::Write(path) => {
-                unsynced_content.insert(path.clone());
-                unsynced_names.push(path.clone());
-            }
-            Step::SyncFile(path) => {
-                unsynced_content.remove(path);
-            }
-            Step::MakeFolder(path) => unsynced_names.push(path.clone()),
-            Step::Link(from, to) | Step::Rename(from, to) => {
-                assert!(!unsynced_content.contains(from), "{} gets its name before its content", to.display());
-                unsynced_names.push(to.clone());
-            }
-            Step::Remove(_) => {}
-            Step::SyncFolder(folder) => unsynced_names.retain(|path| path.parent() != Some(folder)),
-        }
-    }
-    for path in unsynced_content {
-        if path.exists() {
-            std::fs::write(&path, "").expect("is torn");
-        }
-    }
-    for path in unsynced_names.into_iter().rev() {
-        let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-    }
+fn open(vfs: &MemoryVfs, first_number: u64) -> Result<DeltaTables, TableError> {
+    let simulation = Simulation { first_number, checkpoint_every: 3 };
+    DeltaTables::open_simulated(Arc::new(vfs.clone()), Path::new(ROOT), simulation)
 }
 
 /// What the store remembers over a crash: the bytes of epochs that will happen.
@@ -86,10 +30,9 @@ fn rows_of(epoch: u64) -> Vec<Row> {
     (0..3).map(|at| row(epoch as u32 * 10 + at, i64::from(at % 2) * 86_400_000_000, &[])).collect()
 }
 
-fn run(root: &Path, disk: &Arc<Disk>, manifest: &mut Manifest) -> Result<(), TableError> {
+fn run(vfs: &MemoryVfs, manifest: &mut Manifest) -> Result<(), TableError> {
     let fact = fact(&[]);
-    let watch: Arc<dyn Watch> = Arc::clone(disk) as _;
-    let tables = DeltaTables::open_watched(root, Some(watch))?;
+    let tables = open(vfs, 0)?;
     for epoch in 1..=3 {
         let staged = with_rows(&rows_of(epoch), |rows| tables.stage("purchase", &fact, epoch, rows))?;
         manifest.prepared.push((epoch, staged.clone()));
@@ -110,16 +53,20 @@ fn expected(epochs: impl Iterator<Item = u64>) -> Vec<(i64, i64)> {
     rows
 }
 
-fn crash_everywhere(after: impl Fn(&[Step])) {
-    for at in 0.. {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = folder.path().join("facts");
-        let disk = Disk::failing_at(at);
+/// `lasting`: every later call fails as well, as if the process had stopped there.
+fn crash_everywhere(lasting: bool, power_cut: bool) {
+    for at in 1.. {
+        let vfs = MemoryVfs::default();
+        vfs.fail_at(at, lasting, std::io::ErrorKind::StorageFull);
         let mut manifest = Manifest::default();
-        let ended = run(&root, &disk, &mut manifest);
-        after(&disk.steps());
+        let ended = run(&vfs, &mut manifest);
+        let reached = vfs.calls() >= at;
+        vfs.repair();
+        if power_cut {
+            vfs.power_cut(at);
+        }
 
-        let tables = DeltaTables::open(&root).unwrap_or_else(|error| panic!("stopped at {at}: {error}"));
+        let tables = open(&vfs, 1 << 20).unwrap_or_else(|error| panic!("stopped at {at}: {error}"));
         let fact = fact(&[]);
         let told = expected(manifest.acknowledged.iter().copied());
         let found = contents(&tables, &fact);
@@ -130,12 +77,14 @@ fn crash_everywhere(after: impl Fn(&[Step])) {
         tables.forget_staged("purchase").unwrap_or_else(|error| panic!("stopped at {at}: {error}"));
         let all = expected(manifest.prepared.iter().map(|(epoch, _)| *epoch));
         assert_eq!(contents(&tables, &fact), all, "stopped at {at}");
-        let left = data_files(&root);
-        assert!(!left.iter().any(|name| name.contains('#')), "stopped at {at}: {left:?}");
+        let mut data_files = vfs.files();
+        data_files.retain(|(path, _)| !path.to_string_lossy().contains("_delta_log"));
+        let left = data_files.iter().find(|(path, _)| path.to_string_lossy().contains('#'));
+        assert_eq!(left, None, "stopped at {at}");
         while tables.compact("purchase", 1 << 20).expect("merges").is_some() {}
         assert_eq!(contents(&tables, &fact), all, "stopped at {at}");
-        if ended.is_ok() {
-            assert!(at > 50, "the run has {at} changes only");
+        if !reached {
+            assert!(ended.is_ok() && at > 50, "the run has {at} changes only");
             return;
         }
     }
@@ -143,10 +92,15 @@ fn crash_everywhere(after: impl Fn(&[Step])) {
 
 #[test]
 fn a_process_that_stops_anywhere_leaves_all_or_nothing() {
-    crash_everywhere(|_| {});
+    crash_everywhere(true, false);
 }
 
 #[test]
 fn a_power_cut_anywhere_leaves_all_or_nothing() {
-    crash_everywhere(cut_power);
+    crash_everywhere(true, true);
+}
+
+#[test]
+fn a_call_that_fails_anywhere_leaves_all_or_nothing() {
+    crash_everywhere(false, true);
 }

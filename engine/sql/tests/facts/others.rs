@@ -3,6 +3,8 @@
 use crate::support::{add, contents, fact, row, stage};
 use engine::store::FactTables;
 use engine_sql::facts::DeltaTables;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::path::Path;
 
 fn log_entry(root: &Path, version: u64) -> std::path::PathBuf {
@@ -41,6 +43,77 @@ fn an_append_of_another_writer_costs_nothing() {
     let report = tables.compact("purchase", 1 << 20).expect("merges").expect("ours are small");
     assert_eq!(report.row_count, report.file_count as u64);
     assert_eq!(contents(&other, &fact).len(), 5);
+}
+
+/// Rows of files that are there, in one file as another tool would write it, and the actions that put it in their place.
+fn optimized_by_others(root: &Path, name: &str) -> Vec<serde_json::Value> {
+    let table = root.join("purchase");
+    let ours = crate::support::data_files(root);
+    let batches: Vec<_> = ours
+        .iter()
+        .flat_map(|path| {
+            let file = std::fs::File::open(path).expect("a file");
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
+            reader.map(|batch| batch.expect("rows")).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), None).expect("a writer");
+    batches.iter().for_each(|batch| writer.write(batch).expect("writes"));
+    let bytes = writer.into_inner().expect("a file");
+    std::fs::write(table.join(name), &bytes).expect("is written");
+    let removed = ours.iter().map(|path| remove_action(&table, path));
+    let add = serde_json::json!({ "add": {
+        "path": name, "partitionValues": { "day": "1970-01-01" }, "size": bytes.len(), "modificationTime": 0, "dataChange": false,
+    }});
+    removed.chain([add]).collect()
+}
+
+fn remove_action(table: &Path, path: &str) -> serde_json::Value {
+    let path = Path::new(path).strip_prefix(table).expect("within the table");
+    serde_json::json!({ "remove": {
+        "path": path, "deletionTimestamp": 1, "dataChange": false, "extendedFileMetadata": true,
+        "partitionValues": { "day": "1970-01-01" },
+    }})
+}
+
+#[test]
+fn what_another_tool_has_merged_stays_merged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let fact = fact(&[]);
+    let tables = DeltaTables::open(root).expect("opens");
+    add(&tables, &fact, 1, &[row(1, 0, &[])]);
+    add(&tables, &fact, 2, &[row(2, 0, &[])]);
+    let theirs = "day=1970-01-01/theirs-optimized.parquet";
+    let actions = optimized_by_others(root, theirs);
+    let staged = stage(&tables, &fact, 3, &[row(3, 0, &[])]);
+    commit_foreign(root, 2, &actions);
+    assert_eq!(tables.commit("purchase", &fact, 3, &staged).expect("commits"), 3);
+    add(&tables, &fact, 4, &[row(4, 0, &[])]);
+    tables.compact("purchase", 1 << 20).expect("merges").expect("two files of ours");
+    tables.vacuum("purchase", std::time::SystemTime::now()).expect("removes what left");
+    assert!(root.join("purchase").join(theirs).exists(), "it is not ours to remove");
+    let reopened = DeltaTables::open(root).expect("opens");
+    assert_eq!(contents(&reopened, &fact), [(1, 0), (2, 0), (3, 0), (4, 0)]);
+}
+
+#[test]
+fn what_somebody_deleted_does_not_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let fact = fact(&[]);
+    let tables = DeltaTables::open(root).expect("opens");
+    let first = stage(&tables, &fact, 1, &[row(1, 0, &[])]);
+    tables.commit("purchase", &fact, 1, &first).expect("commits");
+    let deleted = remove_action(&root.join("purchase"), &crate::support::data_files(root)[0]);
+    add(&tables, &fact, 2, &[row(2, 0, &[])]);
+    commit_foreign(root, 2, &[deleted]);
+    add(&tables, &fact, 3, &[row(3, 0, &[])]);
+    assert_eq!(contents(&tables, &fact), [(2, 0), (3, 0)]);
+    // As after a crash, when it is not known whether it was committed.
+    tables.commit("purchase", &fact, 1, &first).expect("has it already");
+    while tables.compact("purchase", 1 << 20).expect("merges").is_some() {}
+    assert_eq!(contents(&DeltaTables::open(root).expect("opens"), &fact), [(2, 0), (3, 0)]);
 }
 
 /// Merging files makes versions of which the store knows nothing.
