@@ -7,6 +7,7 @@ mod binary;
 mod cli;
 mod crash;
 mod cursors;
+mod extremes;
 mod facts;
 mod formats;
 mod hostile;

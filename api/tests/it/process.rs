@@ -65,6 +65,11 @@ impl Process {
         self.told.lock().expect("nobody panics with it").clone()
     }
 
+    /// Its number with the operating system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its address, without `http://`.
     pub(crate) fn address(&self) -> &str {
         self.url.trim_start_matches("http://")

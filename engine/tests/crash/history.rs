@@ -9,7 +9,7 @@ use crate::rows::{OpenTables, Tables};
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
-use engine::store::{Audience, Definition, OpenError, Once, Options, Snapshot, Store, TableError, WriteError, check};
+use engine::store::{Audience, Definition, Once, OpenError, Options, Snapshot, Store, TableError, WriteError, check};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::collections::BTreeMap;

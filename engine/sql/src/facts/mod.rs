@@ -118,7 +118,8 @@ impl DeltaTables {
         let store = Arc::new(DurableLocalStore::new(Arc::clone(&disk), reads));
         let shared = Arc::new(Shared { disk, store, tables: Mutex::default(), checkpoint_every });
         for name in shared.folder_names().map_err(explain)? {
-            log::check_newest(&shared.disk, &shared.folder(&name)).map_err(|why| failed(&name, "open the table", why))?;
+            log::check_newest(&shared.disk, &shared.folder(&name))
+                .map_err(|why| failed(&name, "open the table", why))?;
         }
         Ok(DeltaTables { shared, runtime: Some(runtime) })
     }

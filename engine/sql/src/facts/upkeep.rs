@@ -151,7 +151,6 @@ impl Known {
     }
 }
 
-
 struct DropDays {
     first_kept: String,
     file_count: AtomicU64,

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use datafusion::prelude::SessionContext;
 use engine::catalog::Fact;
 use engine::store::{FactRow, FactTables, TableError};
+use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
 use engine_sql::facts::{DeltaTables, Simulation};
-use engine::vfs::Vfs;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -54,7 +54,13 @@ pub(crate) fn open(vfs: &MemoryVfs, life: u64) -> Result<Arc<dyn Tables>, TableE
     let simulation = Simulation { first_number: life * NAMES_PER_LIFE, checkpoint_every: CHECKPOINT_EVERY };
     let tables = DeltaTables::open_simulated(Arc::new(vfs.clone()), Path::new(FOLDER), simulation)?;
     let session = LazyLock::new(SessionContext::new as fn() -> SessionContext);
-    Ok(Arc::new(SimulatedTables { vfs: vfs.clone(), tables, session, looks: AtomicU64::new(0), files: Mutex::default() }))
+    Ok(Arc::new(SimulatedTables {
+        vfs: vfs.clone(),
+        tables,
+        session,
+        looks: AtomicU64::new(0),
+        files: Mutex::default(),
+    }))
 }
 
 impl SimulatedTables {
