@@ -19,7 +19,7 @@ mod seeds;
 mod tables;
 
 use history::Trouble;
-use seeds::{seeds, try_failing_calls};
+use seeds::{seeds, try_failing_calls, try_twice};
 
 const VARIABLE: &str = "BELUGA_CRASH_SEEDS";
 /// Histories of each kind tried when nothing else is said.
@@ -53,4 +53,11 @@ fn a_failing_disk_ends_writes_and_loses_nothing_acknowledged() {
 #[test]
 fn no_failing_call_loses_anything_acknowledged() {
     try_failing_calls(seeds(VARIABLE, SEEDS).div_ceil(100), 5, tables::open);
+}
+
+#[test]
+fn a_seed_gives_one_history() {
+    let trouble =
+        Trouble { kills: true, power_cuts: true, faults: true, may_fail: true, fact_changes: true, short: false };
+    try_twice(trouble, 4, tables::open);
 }

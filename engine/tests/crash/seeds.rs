@@ -25,6 +25,20 @@ pub(crate) fn try_failing_calls(seeds: u64, salt: u64, open_tables: OpenTables) 
     });
 }
 
+/// A seed says all that happens: a failure can be seen again.
+pub(crate) fn try_twice(trouble: Trouble, salt: u64, open_tables: OpenTables) {
+    try_each(3, |seed| {
+        let run = || {
+            let history = History::new(seed ^ salt << 32, trouble, open_tables);
+            let vfs = history.vfs.clone();
+            history.run();
+            let names: Vec<_> = vfs.files().into_iter().map(|(path, _)| path).collect();
+            (vfs.calls(), names)
+        };
+        assert_eq!(run(), run());
+    });
+}
+
 fn try_each(seeds: u64, history: impl Fn(u64) + Sync) {
     // One thread, so that a seed always gives the same order of calls.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");

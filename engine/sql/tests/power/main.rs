@@ -19,7 +19,7 @@ mod seeds;
 mod tables;
 
 use history::Trouble;
-use seeds::{seeds, try_failing_calls};
+use seeds::{seeds, try_failing_calls, try_twice};
 
 /// Histories of each kind tried when nothing else is said.
 const SEEDS: u64 = 20;
@@ -48,4 +48,11 @@ fn a_failing_disk_loses_and_doubles_no_row() {
 #[test]
 fn no_failing_call_loses_or_doubles_a_row() {
     try_failing_calls(seeds("BELUGA_DELTA_SEEDS", SEEDS).div_ceil(1_000), 14, tables::open);
+}
+
+#[test]
+fn a_seed_gives_one_history() {
+    let trouble =
+        Trouble { kills: true, power_cuts: true, faults: true, may_fail: true, fact_changes: true, short: true };
+    try_twice(trouble, 13, tables::open);
 }
