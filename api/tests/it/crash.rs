@@ -1,13 +1,14 @@
 //! Nothing acknowledged is lost, nothing is made up, nothing happens twice: the real binary is killed at random moments
-//! (also while it recovers) under a stream of updates, reopened, and compared with what it had acknowledged.
+//! (also while it recovers) under a stream of updates and events, reopened, and compared with what it had acknowledged.
 //!
 //! The oracle lives outside the process under test. Every request carries an idempotency key; a request that was in
 //! flight at the kill is either sent again (and must then have happened exactly once) or looked up (and must have
-//! happened whole or not at all). A process kill leaves the page cache in place; power cuts are simulated in the
+//! happened whole or not at all). In the end each event has one row in its table. A process kill leaves the page cache in place; power cuts are simulated in the
 //! engine's own tests.
 //!
-//! 25 rounds by default; `BELUGA_CRASH_ROUNDS=1000` runs more, `BELUGA_CRASH_SEED` repeats a failed run's choices.
+//! 30 rounds by default; `BELUGA_CRASH_ROUNDS=1000` runs more, `BELUGA_CRASH_SEED` repeats a failed run's choices.
 
+use crate::extremes::row_count;
 use crate::victim::{Random, Server, beluga, client, from_environment};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +17,13 @@ use std::time::Duration;
 const WRITERS: u64 = 3;
 const USERS_PER_WRITER: u64 = 150;
 const COLOURS: [&str; 4] = ["red", "green", "blue", "violet"];
+/// When events happened: 14 November 2023, and the days behind it.
+const EVENT_TIME_MS: u64 = 1_700_000_000_000;
 const LIKES: [&str; 5] = ["yoga", "golf", "tennis", "chess", "go"];
 
 #[test]
 fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
-    let rounds = from_environment("BELUGA_CRASH_ROUNDS").unwrap_or(25);
+    let rounds = from_environment("BELUGA_CRASH_ROUNDS").unwrap_or(30);
     let seed = from_environment("BELUGA_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("crash test: {rounds} rounds, BELUGA_CRASH_SEED={seed}");
     let mut random = Random(seed);
@@ -30,7 +33,7 @@ fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
     let mut server = Server::start(folder.path());
     server.put(&json!({"tags": {
         "colour": {"type": "enum"}, "score": {"type": "number"}, "vip": {"type": "flag"}, "likes": {"type": "set"},
-    }}));
+    }, "facts": {"view": {"columns": {"page": "string"}, "activity": {"dimensions": ["page"]}}}}));
     for round in 0..rounds {
         let url = server.url.clone();
         std::thread::scope(|scope| {
@@ -55,10 +58,12 @@ fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
     }
     let acknowledged: u64 = writers.iter().map(|writer| writer.acknowledged).sum();
     assert!(acknowledged > rounds, "the writers got too little through to prove anything: {acknowledged} requests");
-    server.kill();
+    server.stop_well();
+    let events: u64 = writers.iter().flat_map(|writer| writer.views.values()).sum();
+    assert_eq!(row_count(folder.path(), "view"), events, "each event has one row");
     let check = beluga().arg("check").arg("--data").arg(folder.path()).output().expect("run beluga check");
     assert!(check.status.success(), "beluga check: {}", String::from_utf8_lossy(&check.stderr));
-    println!("crash test: {acknowledged} acknowledged requests survived");
+    println!("crash test: {acknowledged} acknowledged requests survived, with {events} events");
 }
 
 /// A user as the oracle knows it.
@@ -75,6 +80,8 @@ struct Writer {
     number: u64,
     random: Random,
     users: BTreeMap<String, User>,
+    /// How many events they have.
+    views: BTreeMap<String, u64>,
     /// The request whose fate the last kill left open.
     in_flight: Option<Request>,
     /// An earlier, acknowledged request, to be sent again later.
@@ -85,10 +92,13 @@ struct Writer {
 
 #[derive(Clone)]
 struct Request {
+    path: &'static str,
     key: String,
     body: String,
     /// The users it changes, as they are afterwards.
     after: BTreeMap<String, User>,
+    /// Events of users.
+    events: BTreeMap<String, u64>,
 }
 
 impl Writer {
@@ -97,6 +107,7 @@ impl Writer {
             number,
             random: Random(seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             users: BTreeMap::new(),
+            views: BTreeMap::new(),
             in_flight: None,
             earlier: None,
             next_request: 0,
@@ -117,7 +128,7 @@ impl Writer {
     }
 
     fn acknowledge(&mut self, request: Request) {
-        self.users.extend(request.after.clone());
+        self.apply(&request);
         self.acknowledged += 1;
         if self.earlier.is_none() || self.random.below(10) == 0 {
             self.earlier = Some(request);
@@ -125,8 +136,33 @@ impl Writer {
         self.in_flight = None;
     }
 
+    fn apply(&mut self, request: &Request) {
+        self.users.extend(request.after.clone());
+        request.events.iter().for_each(|(id, count)| *self.views.entry(id.clone()).or_default() += count);
+    }
+
+    /// A request of up to 40 events; whoever has one is known.
+    fn event_request(&mut self) -> Request {
+        let (mut after, mut events, mut body) = (BTreeMap::new(), BTreeMap::new(), String::new());
+        for _ in 0..=self.random.below(40) {
+            let id = format!("w{}-{}", self.number, self.random.below(USERS_PER_WRITER));
+            let ts = EVENT_TIME_MS + self.random.below(4 * 86_400_000);
+            let page = LIKES[self.random.below(5) as usize];
+            body.push_str(&json!({"user_id": id, "ts": ts, "page": page}).to_string());
+            body.push('\n');
+            after.insert(id.clone(), self.users.get(&id).cloned().unwrap_or_default());
+            *events.entry(id).or_default() += 1;
+        }
+        self.next_request += 1;
+        let key = format!("w{}-r{}", self.number, self.next_request);
+        Request { path: "/v1/facts/view", key, body, after, events }
+    }
+
     /// A request of up to 40 lines over this writer's users; one user may come several times.
     fn request(&mut self) -> Request {
+        if self.random.below(3) == 0 {
+            return self.event_request();
+        }
         let mut after = BTreeMap::new();
         let mut body = String::new();
         for _ in 0..=self.random.below(40) {
@@ -138,7 +174,8 @@ impl Writer {
             after.insert(id, user);
         }
         self.next_request += 1;
-        Request { key: format!("w{}-r{}", self.number, self.next_request), body, after }
+        let key = format!("w{}-r{}", self.number, self.next_request);
+        Request { path: "/v1/tags", key, body, after, events: BTreeMap::new() }
     }
 
     /// A random change of one user: the line to send, and its effect.
@@ -181,11 +218,12 @@ impl Writer {
     /// Finds out what became of the request in flight, and sends an old one again, which must change nothing.
     fn settle(&mut self, server: &Server, random: &mut Random) {
         if let Some(request) = self.in_flight.take() {
-            if random.below(2) == 0 {
+            // What became of events is not told of one user, so they are sent again.
+            if !request.events.is_empty() || random.below(2) == 0 {
                 assert!(send(&server.client, &server.url, &request), "a repeated request is accepted: {}", request.key);
-                self.users.extend(request.after);
+                self.apply(&request);
             } else if self.happened(server, &request) {
-                self.users.extend(request.after);
+                self.apply(&request);
             }
         }
         if let Some(request) = &self.earlier {
@@ -242,6 +280,14 @@ fn compare(server: &Server, writers: &[Writer], round: u64) {
             user.score.is_some_and(|score| (low..=high).contains(&score))
         });
     }
+    let views = |id: &str| writers.iter().find_map(|writer| writer.views.get(id)).copied().unwrap_or_default();
+    let counts: BTreeSet<u64> = users.keys().map(|id| views(id)).collect();
+    // Enough of them, as they become many.
+    for count in counts.into_iter().take(25) {
+        let expected: BTreeSet<String> = users.keys().filter(|id| views(id) == count).map(|id| (*id).clone()).collect();
+        let found: BTreeSet<String> = server.members(&format!("did('view', count = {count})")).into_iter().collect();
+        assert_eq!(found, expected, "round {round}, users with {count} events");
+    }
     for (id, user) in users.iter().take(20) {
         assert_eq!(look_up(server, id).as_ref(), Some(*user), "round {round}, {id}");
     }
@@ -270,7 +316,7 @@ fn look_up(server: &Server, id: &str) -> Option<User> {
 /// Sends a request; whether it was acknowledged. An answer other than success is a failure of the test.
 fn send(client: &reqwest::blocking::Client, url: &str, request: &Request) -> bool {
     let sent = client
-        .post(format!("{url}/v1/tags"))
+        .post(format!("{url}{}", request.path))
         .header("Idempotency-Key", &request.key)
         .header("Content-Type", "application/x-ndjson")
         .body(request.body.clone())

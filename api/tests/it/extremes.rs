@@ -22,9 +22,9 @@ fn with_views() -> Value {
 }
 
 /// The files of a fact's table by its log, with the rows that it tells of each.
-fn table(data: &Path) -> BTreeMap<String, u64> {
+fn table(data: &Path, fact: &str) -> BTreeMap<String, u64> {
     let mut files = BTreeMap::new();
-    for entry in log(data) {
+    for entry in log(data, fact) {
         let text = std::fs::read_to_string(entry).expect("an entry");
         for action in text.lines().map(|line| serde_json::from_str::<Value>(line).expect("an action")) {
             if let Some(path) = action["remove"]["path"].as_str() {
@@ -41,14 +41,15 @@ fn table(data: &Path) -> BTreeMap<String, u64> {
 }
 
 /// The entries of the table's log, in order.
-fn log(data: &Path) -> Vec<PathBuf> {
-    let log = data.join("facts/view/_delta_log");
+fn log(data: &Path, fact: &str) -> Vec<PathBuf> {
+    let log = data.join("facts").join(fact).join("_delta_log");
     let entry = |version: u64| log.join(format!("{version:020}.json"));
     (0..).map(entry).take_while(|entry| entry.exists()).collect()
 }
 
-fn row_count(data: &Path) -> u64 {
-    table(data).values().sum()
+/// Rows of a fact's table.
+pub(crate) fn row_count(data: &Path, fact: &str) -> u64 {
+    table(data, fact).values().sum()
 }
 
 #[test]
@@ -98,8 +99,8 @@ fn events_from_1970_are_counted_and_events_from_2100_refused() {
     check(&server);
     server.restart();
     check(&server);
-    let days: Vec<String> = table(&server.data()).into_keys().map(|path| path[..14].to_owned()).collect();
-    assert!(days.contains(&"day=1970-01-01".to_owned()) && row_count(&server.data()) == 3, "{days:?}");
+    let days: Vec<String> = table(&server.data(), "view").into_keys().map(|path| path[..14].to_owned()).collect();
+    assert!(days.contains(&"day=1970-01-01".to_owned()) && row_count(&server.data(), "view") == 3, "{days:?}");
 }
 
 /// Megabytes of memory that a process has held at most.
@@ -153,7 +154,7 @@ fn a_user_with_a_million_events_in_a_second_is_counted_in_bounded_memory() {
     assert!(peak < PEAK_MEGABYTES, "it held {peak} MB");
     server.terminate();
     assert_eq!(server.ended().code(), Some(0), "{}", server.told());
-    assert_eq!(row_count(&data), EVENTS, "each event has its row");
+    assert_eq!(row_count(&data, "view"), EVENTS, "each event has its row");
     check(&Process::serve(&data, &[]));
 }
 
@@ -199,7 +200,7 @@ fn a_hot_shard_does_not_keep_others_from_being_seen() {
 
 /// Writes the next version of the table as another program would.
 fn commit_foreign(data: &Path, actions: &[Value]) {
-    let version = log(data).len();
+    let version = log(data, "view").len();
     let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
     let folder = data.join("facts/view/_delta_log");
     let written = folder.join("foreign");
@@ -222,8 +223,8 @@ fn a_table_that_somebody_else_changes_goes_on() {
         assert_eq!(answer["accepted"], 1, "{answer}");
     };
     post("u1");
-    wait_until("the row is in its table", || row_count(&data) == 1);
-    let (ours, rows) = table(&data).pop_first().expect("a file");
+    wait_until("the row is in its table", || row_count(&data, "view") == 1);
+    let (ours, rows) = table(&data, "view").pop_first().expect("a file");
     // An append of theirs.
     let theirs = format!("{}/theirs.parquet", ours.split_once('/').expect("a day's folder").0);
     let facts = data.join("facts/view");
@@ -236,17 +237,17 @@ fn a_table_that_somebody_else_changes_goes_on() {
     };
     commit_foreign(&data, &[add(&theirs)]);
     post("u2");
-    wait_until("the next row is behind it", || row_count(&data) == 3);
+    wait_until("the next row is behind it", || row_count(&data, "view") == 3);
     // A deletion of theirs: what they took out stays out.
     let remove = json!({"remove": {"path": ours, "deletionTimestamp": now.as_millisecond(), "dataChange": true}});
     commit_foreign(&data, &[remove]);
     post("u3");
-    wait_until("the next row is behind it", || row_count(&data) == 3);
-    assert!(!table(&data).contains_key(&ours), "it did not come back");
+    wait_until("the next row is behind it", || row_count(&data, "view") == 3);
+    assert!(!table(&data, "view").contains_key(&ours), "it did not come back");
     assert_eq!(server.count("did('view', count = 1)"), 3, "what is counted is ours");
     // A protocol that we do not know: refused before it could do harm, and said.
     let raised = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["appendOnly"]}});
-    let versions = log(&data).len();
+    let versions = log(&data, "view").len();
     commit_foreign(&data, &[raised]);
     let event = format!("{{\"user_id\":\"u4\",\"ts\":\"{now}\",\"page\":\"home\"}}\n");
     let mut told = Value::Null;
@@ -258,10 +259,10 @@ fn a_table_that_somebody_else_changes_goes_on() {
     });
     let detail = told["detail"].as_str().expect("text");
     assert!(detail.contains("raised the table's protocol"), "{told}");
-    assert_eq!(log(&data).len(), versions + 1, "nothing is written behind it");
+    assert_eq!(log(&data, "view").len(), versions + 1, "nothing is written behind it");
     assert_eq!(server.count("did('view', count = 1)"), server.count("did('view')"), "questions are answered");
     // Once it is put right, what was acknowledged is there.
-    std::fs::remove_file(log(&data).pop().expect("an entry")).expect("removed");
+    std::fs::remove_file(log(&data, "view").pop().expect("an entry")).expect("removed");
     server.kill();
     server.restart();
     assert!(server.count("did('view')") >= 3);

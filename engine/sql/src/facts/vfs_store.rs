@@ -121,3 +121,76 @@ impl ObjectStore for VfsStore {
         Err(read_only())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::vfs::real::RealVfs;
+    use futures::TryStreamExt;
+    use object_store::local::LocalFileSystem;
+    use object_store::{GetRange, ObjectStoreExt};
+
+    /// What a store says of a folder: files below it and in it, folders in it, and contents.
+    async fn told(store: &dyn ObjectStore, folder: &Path) -> Vec<String> {
+        let shown = |meta: &ObjectMeta| {
+            format!("{} {} {}", meta.location, meta.size, meta.last_modified.timestamp_millis())
+        };
+        let mut below: Vec<ObjectMeta> = store.list(Some(folder)).try_collect().await.expect("lists");
+        below.sort_by(|a, b| a.location.cmp(&b.location));
+        let mut told: Vec<String> = below.iter().map(shown).collect();
+        let here = store.list_with_delimiter(Some(folder)).await.expect("lists");
+        let mut inside: Vec<String> = here.objects.iter().map(shown).collect();
+        inside.extend(here.common_prefixes.iter().map(ToString::to_string));
+        inside.sort();
+        told.extend(inside);
+        if let Some(last) = below.get(1) {
+            let mut behind: Vec<ObjectMeta> =
+                store.list_with_offset(Some(folder), &last.location).try_collect().await.expect("lists");
+            behind.sort_by(|a, b| a.location.cmp(&b.location));
+            told.extend(behind.iter().map(shown));
+        }
+        for file in &below {
+            told.push(shown(&store.head(&file.location).await.expect("is there")));
+            for range in [None, Some(GetRange::Bounded(1..4)), Some(GetRange::Offset(2)), Some(GetRange::Suffix(3))] {
+                let options = GetOptions { range, ..GetOptions::default() };
+                told.push(match store.get_opts(&file.location, options).await {
+                    Ok(found) => format!("{:?} {:?}", found.range.clone(), found.bytes().await.expect("reads")),
+                    Err(_) => "refused".to_owned(),
+                });
+            }
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn it_tells_what_the_local_store_tells() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        for (name, content) in [
+            ("a/one", "content of one"),
+            ("a/b/two", "2"),
+            ("a/b/tw", ""),
+            ("a/three#00000000000000000001", "being written"),
+            ("a/day=2024-05-01/four.parquet", "four"),
+            ("a b", "with a blank"),
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("is made");
+            std::fs::write(path, content).expect("is written");
+        }
+        let (ours, local) = (VfsStore::new(Arc::new(RealVfs)), LocalFileSystem::new());
+        for name in ["", "a", "a/b", "a/day=2024-05-01", "nowhere"] {
+            let folder = Path::from_absolute_path(root.join(name)).expect("a path");
+            assert_eq!(told(&ours, &folder).await, told(&local, &folder).await, "{name}");
+        }
+        let missing = Path::from_absolute_path(root.join("a/none")).expect("a path");
+        let folder = Path::from_absolute_path(root.join("a/b")).expect("a path");
+        for location in [missing, folder] {
+            let (found, expected) = (ours.head(&location).await, local.head(&location).await);
+            assert!(matches!(found, Err(Error::NotFound { .. })), "{found:?}");
+            assert!(expected.is_err());
+        }
+        let put = ours.put(&Path::from("x"), PutPayload::default()).await;
+        assert!(matches!(put, Err(Error::NotSupported { .. })), "{put:?}");
+    }
+}
