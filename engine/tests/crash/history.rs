@@ -6,15 +6,16 @@
 
 use crate::model::{State, event_of, read};
 use crate::tables::FileTables;
+use crate::tap::RowList;
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
-use engine::store::{Audience, Definition, Once, Options, Snapshot, Store, WriteError, check};
+use engine::store::{Audience, Definition, Once, Options, RowTap, Snapshot, Store, WriteError, check};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub(crate) const FOLDER: &str = "/data/beluga";
 const SOURCE: &str = "job";
@@ -70,6 +71,7 @@ pub(crate) struct History {
     options: Options,
     clock: Arc<ManualClock>,
     tables: Arc<FileTables>,
+    tap: Arc<RowList>,
     /// The logged stream: the state after each step; those up to `durable` were acknowledged.
     logged: Vec<State>,
     durable: usize,
@@ -118,6 +120,7 @@ impl History {
         let mut random = Random(seed);
         let vfs = MemoryVfs::default();
         let (clock, tables) = (Arc::new(ManualClock::default()), Arc::new(FileTables(vfs.clone())));
+        let tap = Arc::new(RowList { fact: FACT, taken: Mutex::default() });
         let options = Options {
             shard_count: random.pick(&[1, 2, 4]),
             // Sometimes so little that writes have to wait for checkpoints.
@@ -126,6 +129,7 @@ impl History {
             publishers: None,
             clock: clock.clone(),
             tables: Some(tables.clone()),
+            tap: Some(tap.clone()),
         };
         History {
             random,
@@ -134,6 +138,7 @@ impl History {
             options,
             clock,
             tables,
+            tap,
             logged: vec![State::default()],
             durable: 0,
             present: 0,
@@ -287,6 +292,8 @@ impl History {
         let found = read(&snapshot, &self.tables).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
+        self.tap.take(&snapshot).expect("it has room");
+        assert_eq!(self.tap.rows(), found.of_users(b"l").rows, "logged rows are passed on once");
         let number = snapshot.epoch().0;
         let before = self.shown.entry(number).or_insert_with(|| found.clone());
         assert!(*before == found, "epoch {number} showed something else:\n{}", before.difference(&found));
@@ -441,7 +448,10 @@ impl History {
             } else {
                 let list_id = self.list();
                 self.next_list();
-                Definition::Uploaded { list_id, user_count: 3 }
+                match self.random.chance(2) {
+                    true => Definition::Uploaded { list_id, user_count: 3 },
+                    false => Definition::Live { expression: "member".to_owned(), list_id },
+                }
             };
             let changed_at = self.logged.len() as i64;
             let audience = Audience { definition, description: "é".to_owned(), changed_at };

@@ -15,6 +15,7 @@ mod history;
 mod ids;
 mod model;
 mod tables;
+mod tap;
 
 use history::{History, Trouble};
 

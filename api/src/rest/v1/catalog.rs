@@ -423,8 +423,7 @@ fn declare_fact(catalog: &mut Catalog, name: &str, declaration: &FactDeclaration
 fn broken_audiences(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Failure> {
     let audiences = snapshot.audiences();
     let breaks = |(name, audience): (&String, &Audience)| {
-        let Definition::Expression(text) = &audience.definition else { return None };
-        let expression = Where::Text(text.clone());
+        let expression = Where::Text(audience.expression()?.to_owned());
         expression.bind_with(snapshot.catalog(), audiences, "").ok()?;
         let failure = expression.bind_with(catalog, audiences, "").err()?;
         let detail = format!("audience `{name}` would break: {}", failure.detail);
