@@ -70,6 +70,11 @@ impl Audience {
         }
     }
 
+    /// Whether who enters and leaves is told.
+    pub fn is_live(&self) -> bool {
+        matches!(self.definition, Definition::Live { .. })
+    }
+
     /// The expression that says who belongs to it, unless that is said by an uploaded list.
     pub fn expression(&self) -> Option<&str> {
         match &self.definition {
