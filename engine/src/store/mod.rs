@@ -328,6 +328,11 @@ impl Store {
         self.options.clock.now()
     }
 
+    /// The threads of [`Options::workers`].
+    pub fn workers(&self) -> Option<&Arc<rayon::ThreadPool>> {
+        self.options.workers.as_ref()
+    }
+
     /// The data directory.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -38,14 +38,12 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// How live audiences are kept.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
-    /// How often is looked at each; default 500 ms.
+    /// How often is looked at each.
     pub interval: Duration,
     /// Where sizes over time are kept.
     pub folder: PathBuf,
     /// Its disk.
     pub vfs: Arc<dyn Vfs>,
-    /// Threads that ask about audiences; without them rayon's global ones do, where questions then wait.
-    pub workers: Option<Arc<rayon::ThreadPool>>,
     /// Told of each change once it is durable.
     pub observer: Arc<dyn Observer>,
 }
@@ -108,7 +106,7 @@ enum LookError {
 #[derive(Debug)]
 pub struct LiveAudiences {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -143,7 +141,7 @@ impl LiveAudiences {
             Looker { shared: of_thread, tracked: BTreeMap::new(), known: None, files }.run();
         };
         let thread = std::thread::Builder::new().name("live".to_owned()).spawn(run)?;
-        Ok(LiveAudiences { shared, thread: Some(thread) })
+        Ok(LiveAudiences { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// How a live audience is; `None` if it is none, or was never looked at.
@@ -164,10 +162,11 @@ impl LiveAudiences {
     }
 
     /// Ends the thread, once what it is writing is written. Dropping does the same.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.shared.state().stopping = true;
         self.shared.stopped.notify_all();
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

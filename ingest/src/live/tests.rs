@@ -187,14 +187,18 @@ impl World {
 }
 
 fn open(vfs: &Arc<MemoryVfs>, clock: &Arc<ManualClock>, rows: &Arc<Rows>, told: &Arc<Told>) -> Looker {
-    let options =
-        Options { shard_count: 2, clock: clock.clone(), tap: Some(rows.clone()), tables: Some(Arc::new(NoTables)), ..Options::default() };
+    let options = Options {
+        shard_count: 2,
+        clock: clock.clone(),
+        tap: Some(rows.clone()),
+        tables: Some(Arc::new(NoTables)),
+        ..Options::default()
+    };
     let store = Arc::new(Store::open(vfs.clone(), Path::new("/data"), options).expect("opens"));
     let options = LiveOptions {
         interval: Duration::from_millis(1),
         folder: "/data/live".into(),
         vfs: vfs.clone(),
-        workers: None,
         observer: told.clone(),
     };
     let files = HistoryFolder::open(vfs.clone(), options.folder.clone()).expect("opens");
@@ -315,7 +319,8 @@ fn a_user_leaves_when_the_window_does() {
     world.clock.set(START + 30 * HOUR);
     world.look();
     let told = world.told.0.lock().expect("no panic");
-    let told: Vec<_> = told.iter().map(|change| (change.entered.join(","), change.left.join(","), change.size)).collect();
+    let told: Vec<_> =
+        told.iter().map(|change| (change.entered.join(","), change.left.join(","), change.size)).collect();
     assert_eq!(told, [("ann".to_owned(), String::new(), 1), (String::new(), "ann".to_owned(), 0)]);
     let sizes = world.looker().shared.state().histories["recent@live"].between(i64::MIN, i64::MAX);
     let sizes: Vec<_> = sizes.iter().map(|point| (point.size, point.entered, point.left)).collect();
@@ -379,7 +384,7 @@ fn the_thread_looks_by_itself_and_ends() {
     let world = World::new();
     let Looker { shared, .. } = world.looker.expect("it runs");
     let (store, options) = (shared.store.clone(), shared.options.clone());
-    let mut live = LiveAudiences::start(store.clone(), options).expect("starts");
+    let live = LiveAudiences::start(store.clone(), options).expect("starts");
     let definition = Definition::Live { expression: "TRUE".to_owned(), list_id: "all@1".to_owned() };
     store.put_audience("all", Audience { definition, description: String::new(), changed_at: 0 }).expect("puts");
     let mut batch = UpdateBatch::new();

@@ -117,7 +117,7 @@ impl Tracked {
         options: &LiveOptions,
     ) -> Result<LiveStatus, LookError> {
         let begin = Instant::now();
-        let looked = match &options.workers {
+        let looked = match store.workers() {
             Some(workers) => workers.install(|| self.differences(store, snapshot, expression)),
             None => self.differences(store, snapshot, expression),
         };
@@ -153,7 +153,10 @@ impl Tracked {
             Pending::Everybody => {
                 let fitting = ops::slots(snapshot, &bound.predicate, &context)?;
                 let pairs = || fitting.iter().zip(&*members);
-                (pairs().map(|(now, before)| now - before).collect(), pairs().map(|(now, before)| before - now).collect())
+                (
+                    pairs().map(|(now, before)| now - before).collect(),
+                    pairs().map(|(now, before)| before - now).collect(),
+                )
             }
             Pending::These(touched) => {
                 if touched.iter().all(RoaringBitmap::is_empty) {
@@ -209,7 +212,8 @@ impl Tracked {
         self.last_at = store.now().max(self.last_at + 1).max(self.status.changed_at + 1);
         let size_after = members + count(&entered) - count(&left);
         let changes = [(left, false), (entered, true)].into_iter().flat_map(|(shards, enters)| {
-            let slots = shards.into_iter().enumerate().flat_map(|(shard, slots)| slots.into_iter().map(move |s| (shard, s)));
+            let slots =
+                shards.into_iter().enumerate().flat_map(|(shard, slots)| slots.into_iter().map(move |s| (shard, s)));
             slots.map(move |(shard, slot)| (shard, slot, enters))
         });
         let changes: Vec<(usize, Slot, bool)> = changes.collect();
@@ -259,7 +263,11 @@ impl Tracked {
         let written = store.write(&batch, None)?;
         if let Some(members) = &mut self.members {
             for (shard, slot, enters) in part {
-                if *enters { members[*shard].insert(*slot) } else { members[*shard].remove(*slot) };
+                if *enters {
+                    members[*shard].insert(*slot)
+                } else {
+                    members[*shard].remove(*slot)
+                };
             }
             self.status.size = members.iter().map(RoaringBitmap::len).sum();
         }
@@ -270,4 +278,3 @@ impl Tracked {
         Ok(change)
     }
 }
-

@@ -17,7 +17,7 @@ use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
 use engine::catalog::{Catalog, SCALE_MAX, TagType, Unit};
-use engine::store::{Audience, Definition, Snapshot, Store};
+use engine::store::{Audience, Snapshot, Store};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

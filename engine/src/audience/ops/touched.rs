@@ -122,7 +122,11 @@ impl Known {
                     let Some(posting) = layer.posting(Key { tag: TagId::UNIVERSE, part })? else { continue };
                     let users = posting.bitmap.to_bitmap();
                     changed |= if comes { &users - &*known } else { &users & &*known };
-                    if comes { *known |= users } else { *known -= users };
+                    if comes {
+                        *known |= users
+                    } else {
+                        *known -= users
+                    };
                 }
             }
             Ok(changed)
