@@ -23,6 +23,8 @@ pub struct Config {
     pub memory_bytes_max: usize,
     /// How long a write may stay invisible.
     pub publish_interval: Duration,
+    /// How often is looked who enters and who leaves live audiences.
+    pub live_interval: Duration,
     /// How long a write may stay out of a checkpoint.
     pub checkpoint_interval: Duration,
     /// Memory of updates outside a checkpoint at which one is made earlier.
@@ -70,6 +72,7 @@ impl Default for Config {
             shard_count: engine.shard_count,
             memory_bytes_max: engine.memory_bytes_max,
             publish_interval: keeper.publish_interval,
+            live_interval: Duration::from_millis(500),
             checkpoint_interval: keeper.checkpoint_interval,
             checkpoint_memory_bytes: keeper.checkpoint_memory_bytes,
             query_timeout: Duration::from_secs(30),
@@ -122,6 +125,7 @@ settings! {
     "shard_count", "shards of a new data directory, a power of two", shard_count, shards, ToString::to_string;
     "memory_bytes_max", "memory of updates before a checkpoint at which writes wait", memory_bytes_max, positive, ToString::to_string;
     "publish_interval_ms", "how long a write may stay invisible", publish_interval, millis, show_millis;
+    "live_interval_ms", "how often is looked who enters and leaves live audiences", live_interval, millis, show_millis;
     "checkpoint_interval_ms", "how long a write may stay out of a checkpoint", checkpoint_interval, millis, show_millis;
     "checkpoint_memory_bytes", "memory of updates at which a checkpoint is made earlier", checkpoint_memory_bytes, positive_u64, ToString::to_string;
     "query_timeout_ms", "time of a query that names none", query_timeout, millis, show_millis;

@@ -113,6 +113,7 @@ kinds! {
     /// `If-Match` names another version.
     VersionChanged, "version-changed", "It was changed in the meantime", StatusCode::PRECONDITION_FAILED;
     /// Others use it.
+    NotLive, "not-live", "The audience is not live", status(Class::Conflict);
     StillUsed, "still-used", "It is still used", status(Class::Conflict);
     /// Too many queries at once.
     TooManyQueries, "too-many-queries", "Too many queries at once", StatusCode::TOO_MANY_REQUESTS;

@@ -4,6 +4,7 @@
 //! * [`cli`]: the command line, a file per command.
 //! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
 //! * [`jobs`]: backfills that a server runs beside its live updates.
+//! * [`live`]: what live audiences tell those who listen.
 //! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
 
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod jobs;
+pub mod live;
 pub mod rest;
 pub mod server;
 pub mod sources;

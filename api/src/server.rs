@@ -17,6 +17,7 @@ use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
+use ingest::live::{LiveAudiences, LiveOptions, Observer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +58,8 @@ impl Server {
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
-        state.set_opened(store, keeper, jobs);
+        let live = LiveAudiences::start(Arc::clone(&store), live_options(&state)).map_err(no_threads)?;
+        state.set_opened(store, keeper, jobs, live);
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
@@ -104,6 +106,7 @@ impl Server {
         if let Ok(jobs) = self.state.jobs() {
             jobs.stop();
         }
+        self.state.stop_live();
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.upkeep);
@@ -168,6 +171,7 @@ fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), F
         publishers: Some(ingest::keeper::publishers().map_err(no_threads)?),
         clock: Arc::new(SystemClock),
         tables: Some(tables.clone()),
+        tap: None,
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     // Only now the directory is ours alone.
@@ -183,6 +187,15 @@ pub fn keeper_options(config: &Config) -> KeeperOptions {
         checkpoint_interval: config.checkpoint_interval,
         checkpoint_memory_bytes: config.checkpoint_memory_bytes,
         look_interval: KeeperOptions::default().look_interval.min(config.checkpoint_interval),
+    }
+}
+
+fn live_options(state: &AppState) -> LiveOptions {
+    LiveOptions {
+        interval: state.config.live_interval,
+        folder: state.config.data.join("live"),
+        vfs: Arc::new(RealVfs),
+        observer: Arc::clone(&state.feeds) as Arc<dyn Observer>,
     }
 }
 

@@ -3,12 +3,14 @@
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
+use crate::live::ChangeFeeds;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
 use crate::sources;
 use engine::store::{Snapshot, Store};
 use ingest::keeper::{Keeper, KeeperStatus};
+use ingest::live::{LiveAudiences, LiveStatus, SizePoint};
 use ingest::pipeline::Pipeline;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -44,6 +46,8 @@ pub struct Shared {
     pub cursors: Cursors,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who enters and leaves live audiences.
+    pub feeds: Arc<ChangeFeeds>,
     opened: OnceLock<Opened>,
     phase: AtomicU8,
     /// Hashes of the idempotency keys whose requests are running.
@@ -56,6 +60,7 @@ struct Opened {
     store: Arc<Store>,
     pipeline: Pipeline,
     jobs: Jobs,
+    live: LiveAudiences,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -76,6 +81,7 @@ impl AppState {
             exports: Arc::new(Semaphore::new(config.concurrent_uploads)),
             cursors: Cursors::new(config.cursors_max, config.cursor_idle),
             metrics: Metrics::new(),
+            feeds: Arc::default(),
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             keys_in_use: Mutex::default(),
@@ -84,10 +90,10 @@ impl AppState {
         }))
     }
 
-    /// Hands over the open store, its keeper and its jobs; from now on requests are answered.
-    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs) {
+    /// Hands over the open store and what tends it; from now on requests are answered.
+    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs, live: LiveAudiences) {
         let pipeline = Pipeline::new(Arc::clone(&store));
-        let _ = self.opened.set(Opened { store, pipeline, jobs, keeper: Mutex::new(Some(keeper)) });
+        let _ = self.opened.set(Opened { store, pipeline, jobs, live, keeper: Mutex::new(Some(keeper)) });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -103,6 +109,7 @@ impl AppState {
     /// From now on `/readyz` says no.
     pub fn set_stopping(&self) {
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
+        self.feeds.close();
     }
 
     /// The store.
@@ -136,6 +143,32 @@ impl AppState {
     pub fn jobs(&self) -> Result<&Jobs, Failure> {
         self.store()?;
         self.opened.get().map(|opened| &opened.jobs).ok_or_else(|| Failure::internal("no jobs"))
+    }
+
+    /// How a live audience is; `None` before it was looked at.
+    pub fn live_status(&self, name: &str) -> Option<LiveStatus> {
+        self.opened.get()?.live.status(name)
+    }
+
+    /// How all live audiences are that were looked at, by name.
+    pub fn live_statuses(&self) -> Vec<(String, LiveStatus)> {
+        self.opened.get().map_or_else(Vec::new, |opened| opened.live.statuses())
+    }
+
+    /// The size of the live audience with this list over time; see [`LiveAudiences::sizes`].
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn live_sizes(&self, list_id: &str, from: i64, to: i64) -> Result<Vec<SizePoint>, Failure> {
+        self.store()?;
+        Ok(self.opened.get().map_or_else(Vec::new, |opened| opened.live.sizes(list_id, from, to)))
+    }
+
+    /// Ends the looking at live audiences.
+    pub fn stop_live(&self) {
+        if let Some(opened) = self.opened.get() {
+            opened.live.stop();
+        }
     }
 
     /// Brings the running sources to what the catalog declares. Waits for those that end.

@@ -44,10 +44,13 @@ number!(/// Position in the write-ahead log: the number of records before it.
 impl TagId {
     /// Users that are known and countable: the set that `NOT` complements against.
     pub const UNIVERSE: TagId = TagId(0);
-    /// Uploaded lists of users: a `set` whose values are list ids. Being listed does not make a user known.
+    /// Lists of users, uploaded or kept of a live audience: a `set` whose values are list ids. Being listed does not make a user
+    /// known.
     pub const UPLOADS: TagId = TagId(1);
     /// Records that could not be taken: a fact, see [`crate::catalog::DEAD_LETTERS`].
     pub const DEAD_LETTERS: TagId = TagId(2);
+    /// Users who enter and leave live audiences: a fact, see [`crate::catalog::AUDIENCE_CHANGES`].
+    pub const AUDIENCE_CHANGES: TagId = TagId(3);
     /// The first id a declared tag can have; those below are the engine's own.
     pub const FIRST_DECLARED: TagId = TagId(16);
 }

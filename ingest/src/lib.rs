@@ -5,6 +5,7 @@
 //! * [`source`]: sources (Kafka topics, files): replayable logs and where to go on in them.
 //! * [`pipeline`]: from sources to the store, while a server serves.
 //! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
+//! * [`live`]: live audiences: who enters, who leaves, and their sizes over time.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 //! * [`clock`]: the machine's clock.
 
@@ -13,5 +14,6 @@ pub mod backfill;
 pub mod clock;
 pub mod decode;
 pub mod keeper;
+pub mod live;
 pub mod pipeline;
 pub mod source;

@@ -20,6 +20,7 @@ mod profile;
 mod serve;
 mod sources;
 mod target;
+mod watch;
 
 use crate::config::ConfigError;
 use crate::error::{Failure, Kind};
@@ -63,6 +64,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show the streaming sources and command them
     Sources(sources::Arguments),
+    /// Show who enters and who leaves a live audience
+    Watch(watch::Arguments),
     /// Write an example data set to files
     Generate(generate::Arguments),
     /// Verify every checksum and invariant of a data directory
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Overlap(arguments) => overlap::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

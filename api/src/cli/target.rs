@@ -26,6 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A stream lasts as long as somebody watches.
+const STREAM_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The server that is asked when none is named.
 pub(super) const URL_DEFAULT: &str = "http://127.0.0.1:7700";
 /// How long an answer may take, beyond what the server itself allows a query.
@@ -233,6 +236,20 @@ impl Remote {
     /// Lets a source go on somewhere else.
     pub(super) fn rewind_source(&self, name: &str, request: &RewindRequest) -> Result<RewindAnswer, Failure> {
         self.post(&format!("/v1/sources/{name}/rewind"), request)
+    }
+
+    /// The stream of changes of a live audience behind the one with this id.
+    pub(super) fn changes(&self, name: &str, last_id: Option<&str>) -> Result<reqwest::blocking::Response, Failure> {
+        let wrong = |why: &dyn std::fmt::Display| Failure::new(Kind::InvalidField, format!("{}: {why}", self.url));
+        let mut url = reqwest::Url::parse(&self.url).map_err(|error| wrong(&error))?;
+        let mut path = url.path_segments_mut().map_err(|()| wrong(&"it can have no path"))?;
+        path.pop_if_empty().extend(["v1", "audiences", name, "changes"]);
+        drop(path);
+        let request = self.client.get(url).timeout(STREAM_MAX);
+        self.send(match last_id {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        })
     }
 
     fn send(&self, request: reqwest::blocking::RequestBuilder) -> Result<reqwest::blocking::Response, Failure> {

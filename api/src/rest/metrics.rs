@@ -107,6 +107,10 @@ fn describe() {
     describe_gauge!("beluga_source_lag", "Records that wait to be read by a source");
     describe_gauge!("beluga_source_running", "1 when a source reads");
     describe_gauge!("beluga_source_watermark_seconds", "Event time up to which a source has come, since 1970");
+    describe_gauge!("beluga_live_audience_size", "Members of a live audience");
+    describe_counter!("beluga_live_audience_entered_total", "Users who entered a live audience");
+    describe_counter!("beluga_live_audience_left_total", "Users who left a live audience");
+    describe_gauge!("beluga_live_audience_look_seconds", "How long the last look at a live audience took");
     describe_gauge!("beluga_jobs_running", "Jobs that run");
     describe_gauge!("beluga_jobs_queued", "Jobs that wait");
     describe_counter!("beluga_job_rows_total", "Rows that jobs applied or refused");
@@ -158,6 +162,13 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         if let Some(watermark) = report.watermark {
             gauge!("beluga_source_watermark_seconds", &labels).set(watermark as f64 / 1e6);
         }
+    }
+    for (name, status) in state.live_statuses() {
+        let labels = [("audience", name)];
+        gauge!("beluga_live_audience_size", &labels).set(status.size as f64);
+        counter!("beluga_live_audience_entered_total", &labels).absolute(status.entered);
+        counter!("beluga_live_audience_left_total", &labels).absolute(status.left);
+        gauge!("beluga_live_audience_look_seconds", &labels).set(status.took.as_secs_f64());
     }
     if let Ok(jobs) = state.jobs() {
         let counts = jobs.counts();

@@ -24,7 +24,8 @@ pub fn router(state: &AppState) -> Router {
     let json = api.clone();
     let compressed = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::new("application/vnd.apache"))
-        .and(NotForContentType::new("application/vnd.roaring"));
+        .and(NotForContentType::new("application/vnd.roaring"))
+        .and(NotForContentType::SSE);
     routes
         .route("/openapi.json", get(move || openapi::json(json)))
         .route("/", get(openapi::root))
@@ -60,6 +61,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::audiences::list))
         .routes(routes!(v1::audiences::get, v1::audiences::put, v1::audiences::delete))
         .routes(routes!(v1::audiences::members))
+        .routes(routes!(v1::live::sizes))
+        .routes(routes!(v1::live::changes))
         .routes(routes!(v1::sources::list))
         .routes(routes!(v1::sources::get))
         .routes(routes!(v1::sources::start))

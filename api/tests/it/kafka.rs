@@ -4,13 +4,12 @@
 //! `BELUGA_CRASH_ROUNDS=1000` kills more often, `BELUGA_CRASH_SEED` repeats a failed run's choices.
 
 use crate::support::{TestServer, beluga, stdout, success};
+use crate::tables;
 use crate::victim::{Random, Server, from_environment};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::prelude::SessionContext;
 use engine::catalog::{Catalog, Column, ColumnType, DEAD_LETTERS, Fact};
-use engine_sql::facts::DeltaTables;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -377,14 +376,7 @@ fn table(data: &Path, name: &str, query: &str) -> Vec<RecordBatch> {
     let mut catalog = Catalog::default();
     let view = Fact { columns: vec![Column { name: "page".to_owned(), column_type: ColumnType::String }], ..letters() };
     catalog.declare_fact("view", view).expect("a fact");
-    let tables = DeltaTables::open(&data.join("facts")).expect("tables");
-    let provider = tables.read(name, catalog.fact(name).expect("declared"), None).expect("readable");
-    let runtime = tokio::runtime::Runtime::new().expect("threads");
-    runtime.block_on(async {
-        let session = SessionContext::new();
-        session.register_table("fact", provider).expect("registered");
-        session.sql(query).await.expect("planned").collect().await.expect("read")
-    })
+    tables::query(data, name, catalog.fact(name).expect("declared"), query)
 }
 
 fn letters() -> Fact {

@@ -14,11 +14,13 @@ mod hostile;
 mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod live;
 mod openapi;
 mod oracle;
 mod process;
 mod questions;
 mod sources;
 mod support;
+mod tables;
 mod tags;
 mod victim;

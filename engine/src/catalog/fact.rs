@@ -74,14 +74,20 @@ pub struct Activity {
 pub const DAYS_MAX: u32 = 100_000;
 
 /// Tables of Beluga's own, beside which facts stand in SQL.
-pub(super) const TABLES: [&str; 7] =
-    [DEAD_LETTERS, "audiences", "facts", "information_schema", "system", "tags", "users"];
+pub(super) const TABLES: [&str; 8] =
+    [AUDIENCE_CHANGES, DEAD_LETTERS, "audiences", "facts", "information_schema", "system", "tags", "users"];
 
 /// The fact that keeps the records which sources brought and which could not be taken.
 pub const DEAD_LETTERS: &str = "dead_letter";
 
 /// Days that they are kept.
 const DEAD_LETTER_DAYS: u32 = 30;
+
+/// The fact that keeps who entered and who left a live audience, and when.
+pub const AUDIENCE_CHANGES: &str = "audience_change";
+
+/// Days that they are kept.
+const AUDIENCE_CHANGE_DAYS: u32 = 400;
 
 /// Its declaration. The user of such an event stands for the source, and is no user who can be counted.
 pub(super) fn dead_letters() -> Fact {
@@ -100,6 +106,19 @@ pub(super) fn dead_letters() -> Fact {
         ],
         activity: Activity::default(),
         retention_days: Some(DEAD_LETTER_DAYS),
+        deduplicate_days: None,
+        zone: Zone::default(),
+    }
+}
+
+/// Its declaration.
+pub(super) fn audience_changes() -> Fact {
+    let column = |name: &str| Column { name: name.to_owned(), column_type: ColumnType::String };
+    Fact {
+        id: TagId::AUDIENCE_CHANGES,
+        columns: vec![column("audience"), column("change")],
+        activity: Activity::default(),
+        retention_days: Some(AUDIENCE_CHANGE_DAYS),
         deduplicate_days: None,
         zone: Zone::default(),
     }

@@ -1,12 +1,14 @@
-//! What is declared: the tags and their types, the facts and their columns, the sources.
+//! What is declared: the tags and their types, the facts and their columns, the sources and the sinks.
 //!
 //! A catalog is a value: a change makes a new one, and a snapshot holds the one it was published with.
 
 pub mod fact;
+pub mod sink;
 pub mod source;
 pub mod zone;
 
-pub use fact::{Activity, Column, ColumnType, DEAD_LETTERS, Fact};
+pub use fact::{AUDIENCE_CHANGES, Activity, Column, ColumnType, DEAD_LETTERS, Fact};
+pub use sink::Sink;
 pub use source::{Source, Wanted};
 pub use zone::Zone;
 
@@ -56,13 +58,14 @@ pub struct Tag {
     pub tag_type: TagType,
 }
 
-/// The declared tags, facts and sources by name.
+/// The declared tags, facts, sources and sinks by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     tags: BTreeMap<String, Tag>,
     /// Also the engine's own.
     facts: BTreeMap<String, Fact>,
     sources: BTreeMap<String, Source>,
+    sinks: BTreeMap<String, Sink>,
     next_id: TagId,
 }
 
@@ -101,7 +104,7 @@ pub enum CatalogError {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Catalog::from_parts([], [], [], TagId::FIRST_DECLARED)
+        Catalog::from_parts([], [], [], [], TagId::FIRST_DECLARED)
     }
 }
 
@@ -133,7 +136,7 @@ impl Catalog {
         self.facts.values().find(|fact| fact.id == id)
     }
 
-    /// All facts, by name; also [`DEAD_LETTERS`], which is always there.
+    /// All facts, by name; also [`DEAD_LETTERS`] and [`AUDIENCE_CHANGES`], which are always there.
     pub fn facts(&self) -> impl ExactSizeIterator<Item = (&str, &Fact)> {
         self.facts.iter().map(|(name, fact)| (name.as_str(), fact))
     }
@@ -156,6 +159,16 @@ impl Catalog {
     /// All sources, by name.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = (&str, &Source)> {
         self.sources.iter().map(|(name, source)| (name.as_str(), source))
+    }
+
+    /// The sink of this name.
+    pub fn sink(&self, name: &str) -> Option<&Sink> {
+        self.sinks.get(name)
+    }
+
+    /// All sinks, by name.
+    pub fn sinks(&self) -> impl ExactSizeIterator<Item = (&str, &Sink)> {
+        self.sinks.iter().map(|(name, sink)| (name.as_str(), sink))
     }
 
     /// The number the next new tag or fact will get.
@@ -249,19 +262,47 @@ impl Catalog {
         self.sources.remove(name)
     }
 
-    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::declared_facts`], [`Catalog::sources`] and
-    /// [`Catalog::next_id`] told.
+    /// Declares a sink, or gives one another definition; what it is to do stays. Whether that changes anything.
+    ///
+    /// # Errors
+    /// [`CatalogError::Name`].
+    pub fn declare_sink(&mut self, name: &str, definition: String) -> Result<bool, CatalogError> {
+        check_name(name)?;
+        let wanted = match self.sinks.get(name) {
+            Some(known) if known.definition == definition => return Ok(false),
+            known => known.map_or(Wanted::default(), |known| known.wanted),
+        };
+        self.sinks.insert(name.to_owned(), Sink { definition, wanted });
+        Ok(true)
+    }
+
+    /// Says what a sink is to do; false if there is no such sink.
+    pub fn set_sink_wanted(&mut self, name: &str, wanted: Wanted) -> bool {
+        let sink = self.sinks.get_mut(name);
+        sink.map(|sink| sink.wanted = wanted).is_some()
+    }
+
+    /// Forgets a sink.
+    pub fn drop_sink(&mut self, name: &str) -> Option<Sink> {
+        self.sinks.remove(name)
+    }
+
+    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::declared_facts`], [`Catalog::sources`],
+    /// [`Catalog::sinks`] and [`Catalog::next_id`] told.
     pub fn from_parts(
         tags: impl IntoIterator<Item = (String, Tag)>,
         facts: impl IntoIterator<Item = (String, Fact)>,
         sources: impl IntoIterator<Item = (String, Source)>,
+        sinks: impl IntoIterator<Item = (String, Sink)>,
         next_id: TagId,
     ) -> Catalog {
-        let own = (DEAD_LETTERS.to_owned(), fact::dead_letters());
+        let own = [(DEAD_LETTERS, fact::dead_letters()), (AUDIENCE_CHANGES, fact::audience_changes())];
+        let own = own.map(|(name, fact)| (name.to_owned(), fact));
         Catalog {
             tags: tags.into_iter().collect(),
-            facts: facts.into_iter().chain([own]).collect(),
+            facts: facts.into_iter().chain(own).collect(),
             sources: sources.into_iter().collect(),
+            sinks: sinks.into_iter().collect(),
             next_id,
         }
     }

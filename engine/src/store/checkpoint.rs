@@ -67,6 +67,9 @@ impl Store {
             return Ok(StepReport::default());
         }
         let (cut, frozen, rows) = self.freeze()?;
+        if let Some(tap) = self.options.tap.as_ref().filter(|_| !rows.is_empty()) {
+            tap.take(&self.snapshot()).map_err(|error| self.log.fail("hand rows to the sinks", &error))?;
+        }
         let saved: Result<Vec<Saved>, MergeError> =
             install(&self.options.workers, || frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
         // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
@@ -80,6 +83,7 @@ impl Store {
         next.catalog = cut.catalog;
         next.audiences = cut.audiences;
         next.sources = cut.sources;
+        next.row_numbers = cut.row_numbers;
         for (files, (frozen, saved)) in next.shards.iter_mut().zip(frozen.iter().zip(&saved)) {
             record(files, frozen, saved, &mut report);
         }

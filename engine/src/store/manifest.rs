@@ -9,6 +9,7 @@
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
 //! tables u32 | per table: fact u32 | epoch u64
+//! row numbers u32 | per fact: fact u32 | next number u64
 //! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
 //! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
 //! ```
@@ -22,7 +23,7 @@
 //! done first of all.
 
 use super::{Audience, Definition};
-use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Source, Tag, TagType, Unit, Wanted, Zone};
+use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Sink, Source, Tag, TagType, Unit, Wanted, Zone};
 use crate::error::ReadError;
 use crate::ids::{Epoch, FileId, Lsn, TagId};
 use crate::vfs::Vfs;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +48,8 @@ pub(super) struct Manifest {
     pub(super) once_files: Vec<OnceFile>,
     /// Per fact with a table, the number of the manifest that brought its last rows.
     pub(super) tables: BTreeMap<TagId, u64>,
+    /// Per fact, the number its next row gets; see [`super::RowLog`].
+    pub(super) row_numbers: BTreeMap<TagId, u64>,
     /// Rows on their way to tables; only while a checkpoint is prepared.
     pub(super) staged: Vec<Staged>,
     pub(super) shards: Vec<ShardFiles>,
@@ -118,6 +121,11 @@ impl Manifest {
             out.u32(fact.0);
             out.u64(*epoch);
         }
+        out.u32(self.row_numbers.len() as u32);
+        for (fact, next) in &self.row_numbers {
+            out.u32(fact.0);
+            out.u64(*next);
+        }
         out.u32(self.staged.len() as u32);
         for staged in &self.staged {
             out.u32(staged.fact.0);
@@ -147,6 +155,7 @@ impl Manifest {
         let sources = bytes.many(|bytes| Some((bytes.text()?, bytes.u64()?)))?;
         let once_files = bytes.many(|bytes| Some(OnceFile { id: FileId(bytes.u64()?), expires: bytes.u64()? }))?;
         let tables = bytes.many(|bytes| Some((TagId(bytes.u32()?), bytes.u64()?)))?;
+        let row_numbers = bytes.many(|bytes| Some((TagId(bytes.u32()?), bytes.u64()?)))?;
         let staged = bytes.many(|bytes| Some(Staged { fact: TagId(bytes.u32()?), plan: bytes.bytes()? }))?;
         let mut shards = Vec::new();
         for _ in 0..shard_count {
@@ -167,6 +176,7 @@ impl Manifest {
             sources: sources.into_iter().collect(),
             once_files,
             tables: tables.into_iter().collect(),
+            row_numbers: row_numbers.into_iter().collect(),
             staged,
             shards,
         })
@@ -270,23 +280,39 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
     for (name, source) in catalog.sources() {
         out.text(name);
         out.text(&source.definition);
-        out.0.push(match source.wanted {
-            Wanted::Running => 0,
-            Wanted::Paused => 1,
-            Wanted::Stopped => 2,
-        });
+        out.0.push(wanted_number(source.wanted));
+    }
+    out.u32(catalog.sinks().len() as u32);
+    for (name, sink) in catalog.sinks() {
+        out.text(name);
+        out.text(&sink.definition);
+        out.0.push(wanted_number(sink.wanted));
     }
 }
 
-fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
-    let (name, definition) = (bytes.text()?, bytes.text()?);
-    let wanted = match bytes.u8()? {
+fn wanted_number(wanted: Wanted) -> u8 {
+    match wanted {
+        Wanted::Running => 0,
+        Wanted::Paused => 1,
+        Wanted::Stopped => 2,
+    }
+}
+
+fn decode_wanted(bytes: &mut Decoder<'_>) -> Option<Wanted> {
+    Some(match bytes.u8()? {
         0 => Wanted::Running,
         1 => Wanted::Paused,
         2 => Wanted::Stopped,
         _ => return None,
-    };
-    Some((name, Source { definition, wanted }))
+    })
+}
+
+fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
+    Some((bytes.text()?, Source { definition: bytes.text()?, wanted: decode_wanted(bytes)? }))
+}
+
+fn decode_sink(bytes: &mut Decoder<'_>) -> Option<(String, Sink)> {
+    Some((bytes.text()?, Sink { definition: bytes.text()?, wanted: decode_wanted(bytes)? }))
 }
 
 /// `name | id u32 | columns u32 | per column: name | type u8 | precision u8 | scale u8 | dimensions u32 | each u16 |
@@ -381,10 +407,11 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let facts = bytes.many(decode_fact)?;
     let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
     let sources = bytes.many(decode_source)?;
-    numbered.then(|| Catalog::from_parts(tags, facts, sources, next))
+    let sinks = bytes.many(decode_sink)?;
+    numbered.then(|| Catalog::from_parts(tags, facts, sources, sinks, next))
 }
 
-/// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64`.
+/// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64 | 2 u8, expression, list id`.
 pub(super) fn encode_audience(name: &str, audience: &Audience, out: &mut Encoder) {
     out.text(name);
     out.text(&audience.description);
@@ -393,6 +420,11 @@ pub(super) fn encode_audience(name: &str, audience: &Audience, out: &mut Encoder
         Definition::Expression(text) => {
             out.0.push(0);
             out.text(text);
+        }
+        Definition::Live { expression, list_id } => {
+            out.0.push(2);
+            out.text(expression);
+            out.text(list_id);
         }
         Definition::Uploaded { list_id, user_count } => {
             out.0.push(1);
@@ -407,6 +439,7 @@ pub(super) fn decode_audience(bytes: &mut Decoder<'_>) -> Option<(String, Audien
     let definition = match bytes.u8()? {
         0 => Definition::Expression(bytes.text()?),
         1 => Definition::Uploaded { list_id: bytes.text()?, user_count: bytes.u64()? },
+        2 => Definition::Live { expression: bytes.text()?, list_id: bytes.text()? },
         _ => return None,
     };
     Some((name, Audience { definition, description, changed_at }))

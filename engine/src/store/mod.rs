@@ -19,6 +19,7 @@ mod recovery;
 mod rows;
 mod snapshot;
 mod tables;
+mod tap;
 mod verdict;
 mod wal;
 mod write;
@@ -27,10 +28,12 @@ mod write;
 mod proptests;
 
 pub use check::{CheckReport, check};
+pub use publish::PublishedLayers;
 pub use recovery::{OpenError, SHARDS_MAX};
 pub use rows::RowLog;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
+pub use tap::RowTap;
 
 use crate::catalog::Catalog;
 use crate::catalog::source::source_of;
@@ -66,6 +69,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Where rows of facts are kept; without it only their activity is.
     pub tables: Option<Arc<dyn FactTables>>,
+    /// Who passes rows of facts on.
+    pub tap: Option<Arc<dyn RowTap>>,
 }
 
 /// Runs work that has parts on some threads.
@@ -80,7 +85,15 @@ impl Default for Options {
     /// With a clock that stands still in 1970.
     fn default() -> Self {
         let clock = Arc::new(ManualClock::default());
-        Options { shard_count: 16, memory_bytes_max: 512 << 20, workers: None, publishers: None, clock, tables: None }
+        Options {
+            shard_count: 16,
+            memory_bytes_max: 512 << 20,
+            workers: None,
+            publishers: None,
+            clock,
+            tables: None,
+            tap: None,
+        }
     }
 }
 
@@ -122,6 +135,8 @@ struct Writer {
     sources: BTreeMap<String, u64>,
     /// Rows since the last publish, by fact; `None` if rows are not kept.
     rows: Option<BTreeMap<TagId, RowLog>>,
+    /// The number the next logged row gets, by fact.
+    row_numbers: BTreeMap<TagId, u64>,
     /// Per shard.
     event_ids: Vec<EventIds>,
     /// Memory of event ids that are not in a checkpoint, roughly.
@@ -156,6 +171,10 @@ struct Layers {
     rows: RecentRows,
     /// Epochs of the facts' tables that have the others.
     tables: BTreeMap<TagId, u64>,
+    /// See [`Writer::row_numbers`].
+    row_numbers: BTreeMap<TagId, u64>,
+    /// What was published and not taken yet, once somebody follows it.
+    followed: Option<PublishedLayers>,
 }
 
 /// Rows by fact, oldest first.
@@ -309,6 +328,11 @@ impl Store {
         self.options.clock.now()
     }
 
+    /// The threads of [`Options::workers`].
+    pub fn workers(&self) -> Option<&Arc<rayon::ThreadPool>> {
+        self.options.workers.as_ref()
+    }
+
     /// The data directory.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -429,6 +453,7 @@ impl Writer {
         self.types = Types::of(&catalog);
         // A source that is declared anew begins anew.
         self.sources.retain(|key, _| source_of(key).is_none_or(|name| catalog.source(name).is_some()));
+        self.row_numbers.retain(|fact, _| catalog.fact_of(*fact).is_some());
         self.catalog = Arc::new(catalog);
         self.changed();
     }

@@ -26,7 +26,21 @@ struct Taken {
     /// Per shard, with its number of slots.
     shards: Vec<(Memtable, u32)>,
     rows: BTreeMap<TagId, RowLog>,
+    row_numbers: BTreeMap<TagId, u64>,
 }
+
+/// Layers as they were published one by one, before they are merged with others.
+#[derive(Debug, Default)]
+pub struct PublishedLayers {
+    /// Per shard, oldest first.
+    pub shards: Vec<Vec<Arc<Segment>>>,
+    /// There were more than are kept; the others were let go.
+    pub overflown: bool,
+    bytes: u64,
+}
+
+/// Bytes of published layers that are kept for who follows them.
+const FOLLOWED_BYTES_MAX: u64 = 64 << 20;
 
 /// A consistent point in the stream of writes, and what has to be saved for it.
 pub(super) struct Cut {
@@ -37,6 +51,7 @@ pub(super) struct Cut {
     pub(super) catalog: Arc<Catalog>,
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
+    pub(super) row_numbers: BTreeMap<TagId, u64>,
     pub(super) once: Vec<Remembered>,
     /// Per shard.
     pub(super) event_ids: Vec<Arc<RecentIds>>,
@@ -96,6 +111,7 @@ impl Store {
             catalog: writer.catalog.clone(),
             audiences: writer.audiences.clone(),
             sources: writer.sources.clone(),
+            row_numbers: writer.row_numbers.clone(),
             once: writer.once.take_fresh(),
             event_ids: writer.event_ids.iter_mut().map(EventIds::freeze).collect(),
             now: writer.once.now(),
@@ -123,7 +139,17 @@ impl Store {
                 .map(|(table, dictionary)| (table, dictionary.slot_count()))
                 .collect(),
             rows: writer.rows.as_mut().map(std::mem::take).unwrap_or_default(),
+            row_numbers: writer.row_numbers.clone(),
         }
+    }
+
+    /// The layers that were published since the last call, for one who follows what changes. The first call only begins that,
+    /// and says that there may have been others.
+    pub fn take_published(&self) -> PublishedLayers {
+        let mut layers = held(&self.layers);
+        let next = PublishedLayers { shards: vec![Vec::new(); layers.shards.len()], ..PublishedLayers::default() };
+        let begun = PublishedLayers { overflown: true, ..PublishedLayers::default() };
+        layers.followed.replace(next).unwrap_or(begun)
     }
 
     /// Puts sealed tables on the stacks and swaps the new snapshot in.
@@ -140,15 +166,20 @@ impl Store {
         let shards: Vec<_> = layers.shards.iter_mut().zip(taken.shards).collect();
         let seal = |(shard, (table, slot_count)): (&mut ShardLayers, (Memtable, u32))| {
             shard.slot_count = slot_count;
-            if let Some(layer) = table.seal(&types, now) {
-                shard.memory.insert(0, Arc::new(layer));
-                shard.merge_memory(&rules);
-            }
+            let layer = Arc::new(table.seal(&types, now)?);
+            shard.memory.insert(0, layer.clone());
+            shard.merge_memory(&rules);
+            Some(layer)
         };
-        install(&self.options.publishers, || shards.into_par_iter().for_each(seal));
+        let sealed: Vec<Option<Arc<Segment>>> =
+            install(&self.options.publishers, || shards.into_par_iter().map(seal).collect());
+        if let Some(followed) = &mut layers.followed {
+            followed.push(sealed);
+        }
         for (fact, log) in taken.rows {
             layers.rows.entry(fact).or_default().push(Arc::new(log));
         }
+        layers.row_numbers = taken.row_numbers;
         layers.epoch += 1;
         self.swap_in(layers, catalog, audiences);
     }
@@ -175,9 +206,25 @@ impl Store {
             audiences,
             rows: Arc::new(layers.rows.clone()),
             tables: Arc::new(layers.tables.clone()),
+            row_numbers: Arc::new(layers.row_numbers.clone()),
             shards: shards
                 .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
                 .collect(),
+        }
+    }
+}
+
+impl PublishedLayers {
+    fn push(&mut self, layers: Vec<Option<Arc<Segment>>>) {
+        let size = |layer: &Option<Arc<Segment>>| layer.as_ref().map_or(0, |layer| layer.size_bytes());
+        self.bytes += layers.iter().map(size).sum::<u64>();
+        self.overflown |= self.bytes > FOLLOWED_BYTES_MAX;
+        if self.overflown {
+            self.shards.iter_mut().for_each(Vec::clear);
+            return;
+        }
+        for (kept, layer) in self.shards.iter_mut().zip(layers) {
+            kept.extend(layer);
         }
     }
 }

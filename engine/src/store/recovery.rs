@@ -165,6 +165,7 @@ impl Store {
                 audiences: manifest.audiences.clone(),
                 sources: manifest.sources.clone(),
                 rows: keeps_rows.then(BTreeMap::new),
+                row_numbers: manifest.row_numbers.clone(),
                 event_ids: loaded.event_ids,
                 event_id_bytes: 0,
                 events: EventCounts::default(),
@@ -180,6 +181,8 @@ impl Store {
                 shards: loaded.layers,
                 rows: BTreeMap::new(),
                 tables: manifest.tables.clone(),
+                row_numbers: manifest.row_numbers.clone(),
+                followed: None,
             }),
             next_file: AtomicU64::new(manifest.next_file),
             position: AtomicU64::new(position.0),
@@ -211,7 +214,7 @@ impl Store {
                 }
                 let places = self.places(&mut writer, &batch)?;
                 let settled = writer.settle(&batch, &places, now)?;
-                writer.apply(&batch, &places, settled);
+                writer.apply(&batch, &places, settled, true);
             }
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
@@ -237,6 +240,7 @@ fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictio
         audiences: manifest.audiences.clone(),
         rows: Arc::default(),
         tables: Arc::new(manifest.tables.clone()),
+        row_numbers: Arc::new(manifest.row_numbers.clone()),
         shards: shards
             .map(|(layers, dictionary)| ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count))
             .collect(),

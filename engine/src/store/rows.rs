@@ -1,4 +1,8 @@
 //! Rows of facts that are not in their tables yet, as they came.
+//!
+//! Rows that were logged are numbered, from 0, fact by fact: a row has the same number after a crash, so whoever passes rows on
+//! knows by it what was passed on already. Rows of a backfill, which are not logged and may come in another order when they
+//! come again, have none.
 
 use super::tables::FactRow;
 use crate::ids::{ShardId, Slot};
@@ -8,6 +12,8 @@ use crate::update::{Event, read_event};
 #[derive(Debug, Default)]
 pub struct RowLog {
     heads: Vec<Head>,
+    /// The number of the first row that has one.
+    first_number: u64,
     /// Per row: the user id, then the event as it stood in the batch.
     bytes: Vec<u8>,
 }
@@ -19,15 +25,27 @@ struct Head {
     slot: Slot,
     shard: ShardId,
     weight: i8,
+    is_numbered: bool,
 }
 
 impl RowLog {
-    pub(super) fn push(&mut self, place: (ShardId, Slot), user_id: &[u8], weight: i8, event: &Event<'_>) {
+    pub(super) fn beginning_at(first_number: u64) -> RowLog {
+        RowLog { first_number, ..RowLog::default() }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        place: (ShardId, Slot),
+        user_id: &[u8],
+        weight: i8,
+        event: &Event<'_>,
+        is_numbered: bool,
+    ) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(user_id);
         let event_at = self.bytes.len();
         self.bytes.extend_from_slice(event.as_bytes());
-        self.heads.push(Head { at, event_at, slot: place.1, shard: place.0, weight });
+        self.heads.push(Head { at, event_at, slot: place.1, shard: place.0, weight, is_numbered });
     }
 
     /// The rows, in arrival order.
@@ -43,6 +61,13 @@ impl RowLog {
                 event: read_event(&self.bytes[head.event_at..end]),
             }
         })
+    }
+
+    /// The rows that have numbers, with them, in arrival order.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, FactRow<'_>)> {
+        let is_numbered = self.heads.iter().map(|head| head.is_numbered);
+        let rows = self.rows().zip(is_numbered).filter(|(_, is_numbered)| *is_numbered);
+        (self.first_number..).zip(rows.map(|(row, _)| row))
     }
 
     /// Memory held, roughly.

@@ -18,6 +18,7 @@ pub struct Snapshot {
     pub(super) shards: Arc<[ShardSnapshot]>,
     pub(super) rows: Arc<RecentRows>,
     pub(super) tables: Arc<BTreeMap<TagId, u64>>,
+    pub(super) row_numbers: Arc<BTreeMap<TagId, u64>>,
 }
 
 /// A named audience.
@@ -36,6 +37,13 @@ pub struct Audience {
 pub enum Definition {
     /// Whoever fits this expression (canonical text) when asked.
     Expression(String),
+    /// The same, and its members are kept as a list, so that who enters and who leaves is known and told.
+    Live {
+        /// Canonical text.
+        expression: String,
+        /// The value of [`crate::ids::TagId::UPLOADS`] that they have.
+        list_id: String,
+    },
     /// The users of an uploaded list: those with this value of [`crate::ids::TagId::UPLOADS`].
     Uploaded {
         /// The value; a new upload gets a new one, so that replacing a list is atomic.
@@ -54,11 +62,24 @@ pub struct ShardSnapshot {
 }
 
 impl Audience {
-    /// The uploaded list its users are in, if it is one.
+    /// The list its users are in, uploaded or kept, if there is one.
     pub fn list_id(&self) -> Option<&str> {
         match &self.definition {
-            Definition::Uploaded { list_id, .. } => Some(list_id),
+            Definition::Uploaded { list_id, .. } | Definition::Live { list_id, .. } => Some(list_id),
             Definition::Expression(_) => None,
+        }
+    }
+
+    /// Whether who enters and leaves is told.
+    pub fn is_live(&self) -> bool {
+        matches!(self.definition, Definition::Live { .. })
+    }
+
+    /// The expression that says who belongs to it, unless that is said by an uploaded list.
+    pub fn expression(&self) -> Option<&str> {
+        match &self.definition {
+            Definition::Expression(expression) | Definition::Live { expression, .. } => Some(expression),
+            Definition::Uploaded { .. } => None,
         }
     }
 }
@@ -93,6 +114,11 @@ impl Snapshot {
     /// The rows of a fact that are not in its table yet, oldest first.
     pub fn recent_rows(&self, fact: TagId) -> &[Arc<RowLog>] {
         self.rows.get(&fact).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number that the next row of a fact gets; see [`RowLog::numbered`].
+    pub fn next_row(&self, fact: TagId) -> u64 {
+        self.row_numbers.get(&fact).copied().unwrap_or(0)
     }
 
     /// The shards, by [`crate::ids::ShardId`].

@@ -6,7 +6,7 @@ use super::once::{Known, Remembered};
 use super::snapshot::Audience;
 use super::verdict::{Settled, Verdict};
 use super::wal::Kind;
-use super::{Once, Place, Store, WriteError, Writer, Written, held};
+use super::{Once, Place, RowLog, Store, WriteError, Writer, Written, held};
 use crate::dictionary::{HashedId, hash_of};
 use crate::error::ReadError;
 use crate::ids::{ShardId, TagId, shard_of_hash};
@@ -76,7 +76,7 @@ impl Store {
         if let Some((source, offset)) = origin {
             writer.go_on(source, offset);
         }
-        writer.apply(batch, &places, settled);
+        writer.apply(batch, &places, settled, true);
         Ok(Written { lsn, repeated: false })
     }
 
@@ -100,7 +100,7 @@ impl Store {
         let mut writer = held(&self.writer);
         let places = self.places(&mut writer, batch)?;
         let settled = writer.settle(batch, &places, self.options.clock.now())?;
-        writer.apply(batch, &places, settled);
+        writer.apply(batch, &places, settled, false);
         for (source, offset) in offsets {
             writer.go_on(source, *offset);
         }
@@ -212,8 +212,9 @@ impl Store {
 }
 
 impl Writer {
-    /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by uploaded lists.
-    pub(super) fn apply(&mut self, batch: &UpdateBatch, places: &[Place], settled: Settled<'_>) {
+    /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by lists and
+    /// what is said of them.
+    pub(super) fn apply(&mut self, batch: &UpdateBatch, places: &[Place], settled: Settled<'_>, is_logged: bool) {
         let verdicts = self.remember(settled);
         let mut events = 0..;
         let mut verdicts = verdicts.iter().peekable();
@@ -241,9 +242,11 @@ impl Writer {
                         self.events.counted += u64::from(weight == 1);
                         memtable.count_event(*slot, fact, &event, weight);
                         if let Some(rows) = &mut self.rows {
-                            let log = rows.entry(tag).or_default();
+                            let next_number = self.row_numbers.entry(tag).or_default();
+                            let log = rows.entry(tag).or_insert_with(|| RowLog::beginning_at(*next_number));
+                            *next_number += u64::from(is_logged);
                             let before = log.heap_bytes();
-                            log.push((*shard, *slot), user.user_id, weight, &event);
+                            log.push((*shard, *slot), user.user_id, weight, &event, is_logged);
                             self.memtable_bytes += log.heap_bytes() - before;
                         }
                     }

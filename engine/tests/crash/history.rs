@@ -6,10 +6,13 @@
 
 use crate::model::{State, event_of, read};
 use crate::rows::{OpenTables, Tables};
+use crate::tap::RowList;
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
-use engine::store::{Audience, Definition, Once, OpenError, Options, Snapshot, Store, TableError, WriteError, check};
+use engine::store::{
+    Audience, Definition, Once, OpenError, Options, RowTap, Snapshot, Store, TableError, WriteError, check,
+};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::collections::BTreeMap;
@@ -87,8 +90,11 @@ pub(crate) struct History {
     extra_columns: usize,
     /// Days before this one are to leave the table; a failure left open whether they have.
     dropping: Option<i32>,
+    /// Whether days ever left the table.
+    has_dropped: bool,
     /// Logs of tables are cut short when they are summed up, so older versions cannot be read.
     forgetful: bool,
+    tap: Arc<RowList>,
     /// The logged stream: the state after each step; those up to `durable` were acknowledged.
     logged: Vec<State>,
     durable: usize,
@@ -155,6 +161,7 @@ impl History {
         let clock = Arc::new(ManualClock::default());
         let forgetful = random.chance(4);
         vfs.set_now_ms(if forgetful { 0 } else { NOW_MS });
+        let tap = Arc::new(RowList::default());
         let options = Options {
             shard_count: random.pick(&[1, 2, 4]),
             // Sometimes so little that writes have to wait for checkpoints.
@@ -163,6 +170,7 @@ impl History {
             publishers: None,
             clock: clock.clone(),
             tables: None,
+            tap: Some(tap.clone()),
         };
         History {
             random,
@@ -176,7 +184,9 @@ impl History {
             fact: FACT,
             extra_columns: 0,
             dropping: None,
+            has_dropped: false,
             forgetful,
+            tap,
             logged: vec![State::default()],
             durable: 0,
             present: 0,
@@ -363,6 +373,10 @@ impl History {
         let found = read(&snapshot, self.tables()).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
+        self.tap.take(&snapshot).expect("it has room");
+        if snapshot.catalog().fact_of(self.fact).is_some() {
+            self.tap.check(&found.of_users(b"l").rows, self.fact, self.has_dropped);
+        }
         let number = snapshot.epoch().0;
         let before = self.shown.entry(number).or_insert_with(|| found.clone());
         assert!(*before == found, "epoch {number} showed something else:\n{}", before.difference(&found));
@@ -425,6 +439,7 @@ impl History {
         self.checkpoint(store)?;
         let day = self.random.below(4) as i32;
         self.dropping = Some(day);
+        self.has_dropped = true;
         // A view that was taken before is of the same epoch, and shows what is left of it.
         self.kept = None;
         self.shown.pop_last();
@@ -566,7 +581,10 @@ impl History {
             } else {
                 let list_id = self.list();
                 self.next_list();
-                Definition::Uploaded { list_id, user_count: 3 }
+                match self.random.chance(2) {
+                    true => Definition::Uploaded { list_id, user_count: 3 },
+                    false => Definition::Live { expression: "member".to_owned(), list_id },
+                }
             };
             let changed_at = self.logged.len() as i64;
             let audience = Audience { definition, description: "é".to_owned(), changed_at };

@@ -17,6 +17,7 @@ mod model;
 mod rows;
 mod seeds;
 mod tables;
+mod tap;
 
 use history::Trouble;
 use seeds::{seeds, try_failing_calls, try_twice};

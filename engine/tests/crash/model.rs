@@ -220,10 +220,7 @@ impl State {
 }
 
 fn list_id(audience: &Audience) -> Option<String> {
-    match &audience.definition {
-        engine::store::Definition::Uploaded { list_id, .. } => Some(list_id.clone()),
-        engine::store::Definition::Expression(_) => None,
-    }
+    audience.list_id().map(str::to_owned)
 }
 
 /// The event of an id, in these histories: its time, category and amount.

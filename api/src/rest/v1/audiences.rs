@@ -1,10 +1,11 @@
-//! Named audiences: expressions, and uploaded lists of users.
+//! Named audiences: expressions, which may be live, and uploaded lists of users.
 //!
 //! A list of any size is written beside whatever the name meant before, under a list id of its own; only then does the
 //! name point to it. So replacing a list is atomic. While a list is being written, a hidden audience (its name
 //! begins with [`HIDDEN_PREFIX`], which no client may use) names its id, lest a merge take it for abandoned.
 
 use super::expression::Where;
+use super::live::{self, LiveAnswer};
 use super::members::{self, MembersRequest};
 use super::page;
 use super::upload::{self, LineFailure, UploadAnswer};
@@ -45,6 +46,9 @@ pub struct AudienceRequest {
     /// For people.
     #[serde(default)]
     pub description: String,
+    /// Whether who enters and who leaves is noted and told, as data changes and time goes on.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// An audience.
@@ -62,6 +66,9 @@ pub struct AudienceAnswer {
     pub description: String,
     /// When it was defined.
     pub changed_at: String,
+    /// How it is kept; of a live audience only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveAnswer>,
 }
 
 /// What an uploaded list is.
@@ -145,17 +152,18 @@ pub(in crate::rest) struct PutParameters {
 }
 
 impl AudienceAnswer {
-    fn of(name: &str, audience: &Audience) -> AudienceAnswer {
-        let (expression, uploaded) = match &audience.definition {
-            Definition::Expression(text) => (Some(text.clone()), None),
-            Definition::Uploaded { user_count, .. } => (None, Some(Uploaded { ids: *user_count })),
+    fn of(state: &AppState, name: &str, audience: &Audience) -> AudienceAnswer {
+        let uploaded = match &audience.definition {
+            Definition::Uploaded { user_count, .. } => Some(Uploaded { ids: *user_count }),
+            Definition::Expression(_) | Definition::Live { .. } => None,
         };
         AudienceAnswer {
             name: name.to_owned(),
-            r#where: expression,
+            r#where: audience.expression().map(str::to_owned),
             uploaded,
             description: audience.description.clone(),
             changed_at: super::number::time(audience.changed_at.into()),
+            live: live::answer_of(state, name, audience),
         }
     }
 }
@@ -241,7 +249,7 @@ pub(in crate::rest) async fn list(
     let snapshot = state.snapshot()?;
     let mut named = snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.') && **name > after);
     let audiences: Vec<_> =
-        named.by_ref().take(limit).map(|(name, audience)| AudienceAnswer::of(name, audience)).collect();
+        named.by_ref().take(limit).map(|(name, audience)| AudienceAnswer::of(&state, name, audience)).collect();
     let next = named.next().and(audiences.last()).map(|last| to_hex(&last.name));
     Ok(Json(AudiencesAnswer { audiences, next, epoch: snapshot.epoch().0 }))
 }
@@ -265,12 +273,13 @@ fn from_hex(text: &str) -> Option<String> {
 pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path<String>) -> Result<Response, Failure> {
     let snapshot = state.snapshot()?;
     let audience = find(&snapshot, &name)?;
-    Ok(with_version(StatusCode::OK, audience, AudienceAnswer::of(&name, audience)))
+    Ok(with_version(StatusCode::OK, audience, AudienceAnswer::of(&state, &name, audience)))
 }
 
 /// Defines an audience, or uploads a list of users as one.
 ///
-/// With a JSON body the audience is an expression. With `application/x-ndjson`, `text/csv` (a column `user_id`) or
+/// With a JSON body the audience is an expression; with `"live": true` who enters and who leaves is noted from now on, see
+/// `/v1/audiences/{name}/changes`. With `application/x-ndjson`, `text/csv` (a column `user_id`) or
 /// `text/plain` (an id a line) the body is a list of users, of any length; it replaces the audience at once when it
 /// was read to its end. An uploaded user who is not known yet becomes a member when it becomes known.
 /// `If-Match` with the `ETag` of a `GET` refuses the change if somebody else was faster.
@@ -330,13 +339,24 @@ async fn define(
         let present = visible_audience(&snapshot, &name);
         check_version(&headers, present)?;
         let audience = checked(&snapshot, &name, &request)?;
+        let audience = if request.live { made_live(&name, audience, present) } else { audience };
         store.put_audience(&name, audience.clone())?;
         store.publish()?;
         let status = if present.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-        let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&name, &audience));
+        let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&state, &name, &audience));
         Ok(with_version(status, &audience, answer))
     })
     .await
+}
+
+/// The same, with a list of its members. One that was live before keeps its list: who differs entered or left.
+fn made_live(name: &str, audience: Audience, present: Option<&Audience>) -> Audience {
+    let Definition::Expression(expression) = audience.definition else { return audience };
+    let list_id = match present.map(|present| &present.definition) {
+        Some(Definition::Live { list_id, .. }) => list_id.clone(),
+        _ => new_list_id(name),
+    };
+    Audience { definition: Definition::Live { expression, list_id }, ..audience }
 }
 
 fn visible_audience<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Audience> {
@@ -484,8 +504,8 @@ fn users_of(snapshot: &Snapshot, name: &str) -> Vec<String> {
     let mut rest = snapshot.audiences().clone();
     rest.remove(name);
     let uses = |(_, audience): &(&String, &Audience)| {
-        let Definition::Expression(text) = &audience.definition else { return false };
-        let expression = Where::Text(text.clone());
+        let Some(text) = audience.expression() else { return false };
+        let expression = Where::Text(text.to_owned());
         let failure = expression.bind_with(snapshot.catalog(), &rest, "").err();
         failure.is_some_and(|failure| failure.kind == Kind::UnknownAudience)
     };

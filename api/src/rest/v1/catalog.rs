@@ -17,7 +17,7 @@ use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
 use engine::catalog::{Catalog, SCALE_MAX, TagType, Unit};
-use engine::store::{Audience, Definition, Snapshot, Store};
+use engine::store::{Audience, Snapshot, Store};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -423,8 +423,7 @@ fn declare_fact(catalog: &mut Catalog, name: &str, declaration: &FactDeclaration
 fn broken_audiences(snapshot: &Snapshot, catalog: &Catalog) -> Vec<Failure> {
     let audiences = snapshot.audiences();
     let breaks = |(name, audience): (&String, &Audience)| {
-        let Definition::Expression(text) = &audience.definition else { return None };
-        let expression = Where::Text(text.clone());
+        let expression = Where::Text(audience.expression()?.to_owned());
         expression.bind_with(snapshot.catalog(), audiences, "").ok()?;
         let failure = expression.bind_with(catalog, audiences, "").err()?;
         let detail = format!("audience `{name}` would break: {}", failure.detail);

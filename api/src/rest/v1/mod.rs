@@ -12,6 +12,7 @@ pub mod expression;
 pub mod fact_declaration;
 pub mod facts;
 pub mod jobs;
+pub mod live;
 pub mod members;
 pub mod number;
 pub mod overlap;

@@ -85,13 +85,15 @@ fn audiences_of(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> R
     for (name, audience) in snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.')) {
         let members = match &audience.definition {
             Definition::Uploaded { list_id, .. } => Predicate::Listed(list_id.clone()),
-            Definition::Expression(text) => match Where::Text(text.clone()).bind(snapshot, "") {
-                Ok(bound) => bound.predicate,
-                Err(failure) => {
-                    tracing::warn!(audience = name, %failure, "an audience means nothing any more");
-                    continue;
+            Definition::Expression(text) | Definition::Live { expression: text, .. } => {
+                match Where::Text(text.clone()).bind(snapshot, "") {
+                    Ok(bound) => bound.predicate,
+                    Err(failure) => {
+                        tracing::warn!(audience = name, %failure, "an audience means nothing any more");
+                        continue;
+                    }
                 }
-            },
+            }
         };
         let is_member = Predicate::And(vec![Predicate::Users(vec![user_id.to_owned()]), members]);
         if ops::count(snapshot, &is_member, context)? > 0 {

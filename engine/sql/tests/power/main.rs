@@ -17,6 +17,8 @@ mod rows;
 #[path = "../../../tests/crash/seeds.rs"]
 mod seeds;
 mod tables;
+#[path = "../../../tests/crash/tap.rs"]
+mod tap;
 
 use history::Trouble;
 use seeds::{seeds, try_failing_calls, try_twice};

@@ -247,7 +247,7 @@ impl Binder<'_> {
         };
         let bound = match &audience.definition {
             Definition::Uploaded { list_id, .. } => Predicate::Listed(list_id.clone()),
-            Definition::Expression(definition) => {
+            Definition::Expression(definition) | Definition::Live { expression: definition, .. } => {
                 self.open.push(name.to_owned());
                 let bound = self.definition(name, definition);
                 self.open.pop();

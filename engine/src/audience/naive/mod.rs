@@ -80,7 +80,9 @@ pub fn truth(expr: &Expr, user: &User, audiences: &BTreeMap<String, Audience>) -
         ExprKind::UserIn { ids, negated } => Some(ids.contains(&user.id) != *negated),
         ExprKind::InAudience(name) => Some(match &audiences[name].definition {
             Definition::Uploaded { list_id, .. } => user.lists.contains(list_id),
-            Definition::Expression(text) => inner(&parse(text).expect("a saved audience parses")) == Some(true),
+            Definition::Expression(text) | Definition::Live { expression: text, .. } => {
+                inner(&parse(text).expect("a saved audience parses")) == Some(true)
+            }
         }),
         ExprKind::Did(did) => Some(event::did(did, user)),
         ExprKind::IsNull { tag, negated } => {

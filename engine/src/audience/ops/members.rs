@@ -79,6 +79,24 @@ pub fn members(
 /// # Errors
 /// [`QueryError`].
 pub fn bitmaps(snapshot: &Snapshot, predicate: &Predicate, context: &QueryContext) -> Result<Vec<Vec<u8>>, QueryError> {
+    let serialized = slots(snapshot, predicate, context)?.into_iter().map(|mut bitmap| {
+        bitmap.optimize();
+        let mut bytes = Vec::new();
+        bitmap.serialize_into(&mut bytes).expect("memory does not fail");
+        bytes
+    });
+    Ok(serialized.collect())
+}
+
+/// Members per shard as sets of slots.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn slots(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    context: &QueryContext,
+) -> Result<Vec<RoaringBitmap>, QueryError> {
     let parts = run(snapshot, &[predicate], context, |task| {
         let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
         let mut bitmap = RoaringBitmap::new();
@@ -92,13 +110,21 @@ pub fn bitmaps(snapshot: &Snapshot, predicate: &Predicate, context: &QueryContex
     })?;
     let mut bitmaps = vec![RoaringBitmap::new(); snapshot.shards().len()];
     parts.into_iter().for_each(|(shard, bitmap)| bitmaps[shard] |= bitmap);
-    let serialized = bitmaps.into_iter().map(|mut bitmap| {
-        bitmap.optimize();
-        let mut bytes = Vec::new();
-        bitmap.serialize_into(&mut bytes).expect("memory does not fail");
-        bytes
-    });
-    Ok(serialized.collect())
+    Ok(bitmaps)
+}
+
+/// The members among some users, given as slots per shard.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn slots_within(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    within: &[RoaringBitmap],
+    context: &QueryContext,
+) -> Result<Vec<RoaringBitmap>, QueryError> {
+    let fitting = slots(snapshot, predicate, context)?;
+    Ok(fitting.into_iter().zip(within).map(|(fitting, within)| fitting & within).collect())
 }
 
 /// Up to `size` members chosen uniformly without replacement, the same for the same seed and snapshot, in (shard, slot)

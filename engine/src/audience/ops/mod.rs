@@ -10,6 +10,7 @@ mod number;
 mod overlap;
 mod profile;
 mod run;
+mod touched;
 mod user;
 
 #[cfg(test)]
@@ -17,10 +18,11 @@ mod proptests;
 
 pub use count::count;
 pub use explain::{NodeStats, PlanNode, explain};
-pub use members::{MemberPage, Position, bitmaps, members, sample};
+pub use members::{MemberPage, Position, bitmaps, members, sample, slots, slots_within};
 pub use number::top_k;
 pub use overlap::overlap;
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, significance};
+pub use touched::{Known, Reads};
 pub use user::{UserValue, user_lists, user_tags};
 
 use crate::error::{Class, ReadError};

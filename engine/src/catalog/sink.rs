@@ -1,0 +1,12 @@
+//! A sink: where rows of facts and changes of live audiences are sent.
+
+use super::Wanted;
+
+/// A declared sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// What it takes and where it brings it; a text that the engine keeps and does not read.
+    pub definition: String,
+    /// What it is to do: running, it sends; paused, it gathers what it will send; stopped, it does neither.
+    pub wanted: Wanted,
+}

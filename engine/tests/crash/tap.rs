@@ -1,0 +1,46 @@
+//! Who passes rows on: keeps what it took over crashes, as a sink does, and looks that each row comes once.
+
+use crate::rows::{Rows, fact_of, text_of};
+use engine::ids::TagId;
+use engine::store::{RowTap, Snapshot};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// The rows of each fact, by number.
+#[derive(Debug, Default)]
+pub(crate) struct RowList(Mutex<BTreeMap<TagId, Vec<String>>>);
+
+impl RowList {
+    /// The rows taken of a fact are those found, once each. Rows of days that were dropped from the table were taken before.
+    pub(crate) fn check(&self, found: &Rows, fact: TagId, some_were_dropped: bool) {
+        let mut taken = Rows::new();
+        for row in self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&fact).into_iter().flatten() {
+            *taken.entry(row.clone()).or_default() += 1;
+        }
+        for (row, count) in found.iter().filter(|(row, _)| fact_of(row) == fact) {
+            assert_eq!(taken.remove(row), Some(*count), "{row} is passed on as often as it is there");
+        }
+        assert!(some_were_dropped || taken.is_empty(), "these were passed on and are not there: {taken:?}");
+    }
+}
+
+impl RowTap for RowList {
+    fn take(&self, snapshot: &Snapshot) -> std::io::Result<()> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, fact) in snapshot.catalog().declared_facts() {
+            let taken = taken.entry(fact.id).or_default();
+            for (number, row) in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.numbered()) {
+                let text = text_of(&row, fact.id);
+                match taken.get(number as usize) {
+                    Some(known) => assert_eq!(*known, text, "row {number} is another one now"),
+                    None => {
+                        assert_eq!(number as usize, taken.len(), "a row was passed over");
+                        taken.push(text);
+                    }
+                }
+            }
+            assert_eq!(snapshot.next_row(fact.id) as usize, taken.len());
+        }
+        Ok(())
+    }
+}
