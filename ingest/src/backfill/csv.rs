@@ -3,9 +3,9 @@
 use super::BackfillError;
 use super::files::{file_error, open_text};
 use super::plan::{Task, plan_tags};
-use crate::decode::tag_columns::Plan;
 use super::rows::{Refused, Rows};
 use crate::decode::RowDecoder;
+use crate::decode::tag_columns::Plan;
 use crate::decode::tags::{check_user_id, utf8};
 use engine::update::UpdateBatch;
 use std::io::{self, BufRead, Read};

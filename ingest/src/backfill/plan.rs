@@ -91,9 +91,8 @@ pub(super) fn plan_tags(task: &Task<'_>, columns: Option<&[String]>) -> Result<P
     }
     let mut bounds = Vec::new();
     for mapping in &job.columns {
-        let tag = catalog
-            .tag(&mapping.tag)
-            .ok_or_else(|| unknown("tag", &mapping.tag, catalog.tags().map(|tag| tag.0)))?;
+        let tag =
+            catalog.tag(&mapping.tag).ok_or_else(|| unknown("tag", &mapping.tag, catalog.tags().map(|tag| tag.0)))?;
         if let Some(columns) = columns {
             check_column(&mapping.column, columns)?;
         }

@@ -2,13 +2,13 @@
 
 use super::files::{file_error, open_text};
 use super::plan::{Events, Task, plan_tags};
-use crate::decode::tag_columns::{Bound, Plan};
 use super::rows::{Refused, Rows};
 use super::{BackfillError, NullMeaning};
 use crate::decode::EventDecoder;
 use crate::decode::error::LineError;
 use crate::decode::json::{Json, Kind};
 use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
+use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::tags::{TagDecoder, read_user_id, set_value, utf8};
 use engine::catalog::TagType;
 use engine::update::UpdateBatch;

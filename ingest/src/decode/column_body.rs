@@ -256,3 +256,6 @@ pub(crate) fn too_long(bytes: usize) -> LineError {
     let message = format!("the row has about {bytes} bytes; at most {LINE_BYTES_MAX} are allowed");
     LineError::new(LineErrorKind::TooLong, message).suggest("shorten it, or leave the column out")
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,7 @@ fn check_type(data_type: &DataType) -> Result<(), String> {
         T::Union(..) | T::RunEndEncoded(..) | T::ListView(_) | T::LargeListView(_) => {
             Err(format!("columns of {data_type} are not read; cast it to plain values or lists"))
         }
-        T::FixedSizeBinary(size) | T::FixedSizeList(_, size) if *size < 0 => {
-            Err(format!("a size of {size} cannot be"))
-        }
+        T::FixedSizeBinary(size) | T::FixedSizeList(_, size) if *size < 0 => Err(format!("a size of {size} cannot be")),
         T::Dictionary(_, values) if values.is_nested() || matches!(**values, T::Dictionary(..)) => {
             Err(format!("dictionaries of {values} are not read; write plain values"))
         }
@@ -131,7 +129,8 @@ impl<'n, N: Iterator<Item = &'n FieldNode>, V: Iterator<Item = i64>> Walk<'_, N,
             T::Null => {}
             T::Utf8 | T::Binary | T::LargeUtf8 | T::LargeBinary => self.take(3)?,
             T::Utf8View | T::BinaryView => {
-                let more = self.variadic.next().ok_or_else(|| "a column of views without its count of buffers".to_owned())?;
+                let more =
+                    self.variadic.next().ok_or_else(|| "a column of views without its count of buffers".to_owned())?;
                 let more = usize::try_from(more).map_err(|_| format!("a column cannot have {more} buffers"))?;
                 self.take(more.saturating_add(2))?;
             }

@@ -17,9 +17,18 @@ pub(super) struct Framer(State);
 #[derive(Debug)]
 enum State {
     /// The marker and the length of the head.
-    Prefix { bytes: [u8; PREFIX_BYTES], have: usize },
-    Head { bytes: Vec<u8>, needed: usize },
-    Body { frame: Frame, needed: usize },
+    Prefix {
+        bytes: [u8; PREFIX_BYTES],
+        have: usize,
+    },
+    Head {
+        bytes: Vec<u8>,
+        needed: usize,
+    },
+    Body {
+        frame: Frame,
+        needed: usize,
+    },
     /// Behind the mark of the end.
     End,
 }
@@ -115,7 +124,8 @@ fn body_length(head: &[u8], limits: &Limits) -> Result<usize, Fault> {
         Ok(length) if length <= limits.body_bytes_max => Ok(length),
         Ok(length) => {
             let most = limits.body_bytes_max;
-            let what = format!("its body has {length} bytes; at most {most} are read; send record batches of fewer rows");
+            let what =
+                format!("its body has {length} bytes; at most {most} are read; send record batches of fewer rows");
             Err(Fault::TooLarge(what))
         }
         Err(_) => Err(Fault::Wrong(format!("its body cannot have {length} bytes"))),

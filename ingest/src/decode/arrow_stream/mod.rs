@@ -221,7 +221,8 @@ impl ArrowStream {
         let size: usize = self.dictionaries.values().map(|values| values.get_array_memory_size()).sum();
         let most = self.limits.dictionary_bytes_max;
         if size > most {
-            let what = format!("the dictionaries take {size} bytes; at most {most} are kept; write plain columns instead");
+            let what =
+                format!("the dictionaries take {size} bytes; at most {most} are kept; write plain columns instead");
             return Err(Fault::TooLarge(what));
         }
         Ok(())

@@ -107,7 +107,10 @@ enum Weigher {
     /// Behind one another; NULLs may hide bytes, which then weigh too.
     Ends(ArrayRef),
     Views(ArrayRef),
-    Dictionary { keys: Vec<usize>, values: Box<Weigher> },
+    Dictionary {
+        keys: Vec<usize>,
+        values: Box<Weigher>,
+    },
     List(ArrayRef, Box<Weigher>),
     FixedList(usize, Box<Weigher>),
     Struct(Vec<Weigher>),

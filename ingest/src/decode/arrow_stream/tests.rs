@@ -131,10 +131,10 @@ fn lengths_that_cannot_be_are_refused_before_memory_is_taken() {
 
 #[test]
 fn an_lz4_buffer_that_says_less_than_it_holds_is_refused() {
-    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1 << 20)]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1_000_001)]));
     let bytes = stream(&[RecordBatch::try_from_iter([("a", text)]).expect("a batch")], CODECS[1]);
-    let prefix = (1u64 << 20).to_le_bytes();
-    let at = bytes.windows(8).position(|window| window == prefix).expect("the length of the text");
+    let prefix = 1_000_001u64.to_le_bytes();
+    let at = bytes.windows(8).rposition(|window| window == prefix).expect("the length of the text");
     let mut lying = bytes.clone();
     lying[at..at + 8].copy_from_slice(&1000u64.to_le_bytes());
     let error = read(&lying, 1 << 20).expect_err("it lies");

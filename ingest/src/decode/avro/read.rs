@@ -136,7 +136,8 @@ impl<'a> Reader<'a> {
     /// What takes no bytes can still be written without end.
     fn check_size(&self, out: &[u8]) -> Result<(), Fault> {
         if out.len() > self.out_max {
-            let what = format!("the record has more than {LINE_BYTES_MAX} bytes as JSON; split it into several records");
+            let what =
+                format!("the record has more than {LINE_BYTES_MAX} bytes as JSON; split it into several records");
             return Err(Fault { kind: LineErrorKind::TooLong, ..Fault::new(what) });
         }
         Ok(())
@@ -236,7 +237,8 @@ fn push_digits(bytes: &[u8], out: &mut Vec<u8>) {
 
 fn push_uuid(bytes: &[u8; 16], out: &mut Vec<u8>) {
     out.push(b'"');
-    for (index, part) in [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].into_iter().enumerate() {
+    for (index, part) in [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]].into_iter().enumerate()
+    {
         if index > 0 {
             out.push(b'-');
         }

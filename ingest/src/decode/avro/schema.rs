@@ -37,12 +37,19 @@ pub(super) enum Type {
     Union(Vec<TypeIndex>),
     Record(Vec<Field>),
     /// Of so many bytes, or of any number of them.
-    Decimal { size: Option<usize>, scale: i8 },
+    Decimal {
+        size: Option<usize>,
+        scale: i8,
+    },
     /// Sixteen bytes.
     Uuid,
     Date,
-    TimeOfDay { per_second: i64 },
-    Timestamp { per_second: i64 },
+    TimeOfDay {
+        per_second: i64,
+    },
+    Timestamp {
+        per_second: i64,
+    },
     /// Twelve bytes.
     Duration,
 }

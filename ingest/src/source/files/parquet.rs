@@ -118,7 +118,9 @@ fn row_counts(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<u64> {
 
 /// Where the library slips on damage instead of answering with an error, that too is damage of one file.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    shielded(read).unwrap_or_else(|why| Err(ReadError::Damaged(format!("its content makes no sense to the Parquet reader ({why})"))))
+    shielded(read).unwrap_or_else(|why| {
+        Err(ReadError::Damaged(format!("its content makes no sense to the Parquet reader ({why})")))
+    })
 }
 
 fn arrow_error(error: ArrowError) -> ReadError {
