@@ -9,7 +9,7 @@ use std::io::Read;
 /// Before each compressed buffer: its length once decompressed, or −1 if it is not compressed.
 const LENGTH_BYTES: usize = 8;
 
-/// Refuses types that are not read.
+/// Refuses dictionaries of what is not plain.
 pub(super) fn schema(schema: &Schema) -> Result<(), String> {
     for field in schema.fields() {
         check_type(field.data_type()).map_err(|what| format!("column `{}`: {what}", field.name()))?;
@@ -20,10 +20,6 @@ pub(super) fn schema(schema: &Schema) -> Result<(), String> {
 fn check_type(data_type: &DataType) -> Result<(), String> {
     use DataType as T;
     match data_type {
-        T::Union(..) | T::RunEndEncoded(..) | T::ListView(_) | T::LargeListView(_) => {
-            Err(format!("columns of {data_type} are not read; cast it to plain values or lists"))
-        }
-        T::FixedSizeBinary(size) | T::FixedSizeList(_, size) if *size < 0 => Err(format!("a size of {size} cannot be")),
         T::Dictionary(_, values) if values.is_nested() || matches!(**values, T::Dictionary(..)) => {
             Err(format!("dictionaries of {values} are not read; write plain values"))
         }
@@ -151,7 +147,7 @@ impl<'n, N: Iterator<Item = &'n FieldNode>, V: Iterator<Item = i64>> Walk<'_, N,
                     self.array(field.data_type())?;
                 }
             }
-            // `schema` has refused the rest.
+            // The schema was refused with any other.
             _ => self.take(2)?,
         }
         Ok(length)

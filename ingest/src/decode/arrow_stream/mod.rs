@@ -10,7 +10,8 @@
 //!
 //! 1. the frame: the marker, lengths within [`Limits`]; memory grows with the bytes that are there, not with those announced;
 //! 2. the head: verified as a flatbuffer with few tables, of a version and a kind that we know;
-//! 3. nodes and buffers against the schema: as many as its types take, every length sane, every buffer inside the body,
+//! 3. the schema: types that there are and that are read (see `columns`);
+//! 4. nodes and buffers against the schema: as many as its types take, every length sane, every buffer inside the body,
 //!    compressed ones within a bound once decompressed (see `check`).
 //!
 //! Then Arrow decodes with full validation of offsets and text, behind a guard for what is left. What is not taken: delta
@@ -20,6 +21,7 @@
 //! Source: Apache Arrow, "Columnar format", sections "Encapsulated message format" and "IPC streaming format".
 
 mod check;
+mod columns;
 mod frame;
 pub mod pieces;
 
@@ -252,9 +254,7 @@ fn read_schema(message: &Message<'_>, body: &Buffer) -> Result<SchemaRef, Fault>
     if !schema.endianness().equals_to_target_endianness() {
         return Err(Fault::Wrong("its numbers are big-endian; write them little-endian".into()));
     }
-    if schema.fields().is_none() {
-        return Err(Fault::Wrong("a schema without columns".into()));
-    }
+    columns::check(&schema)?;
     let schema = shielded(|| fb_to_schema(schema)).map_err(damaged)?;
     check::schema(&schema)?;
     Ok(Arc::new(schema))

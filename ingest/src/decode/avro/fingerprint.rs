@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 pub(super) fn of(schema: &Value) -> u64 {
     let mut text = String::new();
     write(schema, "", &mut text);
-    println!("ours   {text}");
     crc(text.as_bytes())
 }
 

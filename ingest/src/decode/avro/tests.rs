@@ -147,24 +147,21 @@ fn damage_is_told_with_its_field() {
 
 #[test]
 fn fingerprints_are_those_of_others() {
-    for schema in [
-        json!({"type": "record", "name": "R", "namespace": "a.b", "doc": "?", "aliases": ["Q"], "fields": [
-            {"name": "x", "type": {"type": "string", "logicalType": "uuid"}, "doc": "?", "order": "ignore"},
-            {"name": "y", "type": ["null", {"type": "array", "items": {"type": "map", "values": "long"}}]},
-            {"name": "z", "type": {"type": "fixed", "size": 12, "name": "F", "logicalType": "decimal", "precision": 9}},
-            {"name": "v", "type": {"type": "enum", "name": "other.E", "symbols": ["A", "B"]}},
-            {"name": "w", "type": ["F", "other.E", "R"]}]}),
-        record(&json!("int")),
-    ] {
-        let theirs = Schema::parse_str(&schema.to_string()).expect("a schema");
-        println!("theirs {}", theirs.canonical_form());
-        let theirs = theirs.fingerprint::<apache_avro::rabin::Rabin>().bytes;
-        let ours = AvroSchema::parse(&schema.to_string(), &[]).expect("a schema").fingerprint();
-        assert_eq!(ours.to_le_bytes().as_slice(), theirs, "{schema}");
-        let framed = [&SINGLE_OBJECT_MAGIC[..], &theirs].concat();
-        assert_eq!(without_head(&[&framed[..], b"rest"].concat(), ours), b"rest");
-        assert_eq!(without_head(&framed, ours + 1), framed);
-    }
+    let schema = json!({"type": "record", "name": "R", "namespace": "a.b", "doc": "?", "aliases": ["Q"], "fields": [
+        {"name": "x", "type": {"type": "string", "logicalType": "uuid"}, "doc": "?", "order": "ignore"},
+        {"name": "y", "type": ["null", {"type": "array", "items": {"type": "map", "values": "long"}}]},
+        {"name": "z", "type": {"type": "fixed", "size": 12, "name": "F", "logicalType": "decimal", "precision": 9}},
+        {"name": "v", "type": {"type": "enum", "name": "other.E", "symbols": ["A", "B"]}},
+        {"name": "w", "type": ["F", "other.E", "R"]}]});
+    let of = |schema: &Json| AvroSchema::parse(&schema.to_string(), &[]).expect("a schema").fingerprint();
+    // By fastavro 1.12; the library of Rust keeps `order` and `precision`, which the specification strips.
+    assert_eq!(of(&schema).to_le_bytes(), [0x32, 0x0c, 0x32, 0xdf, 0x63, 0x06, 0xb5, 0x2f]);
+    let plain = record(&json!(["null", {"type": "array", "items": "int"}]));
+    let theirs = Schema::parse_str(&plain.to_string()).expect("a schema").fingerprint::<apache_avro::rabin::Rabin>();
+    assert_eq!(of(&plain).to_le_bytes().as_slice(), theirs.bytes);
+    let framed = [&SINGLE_OBJECT_MAGIC[..], &theirs.bytes].concat();
+    assert_eq!(without_head(&[&framed[..], b"rest"].concat(), of(&plain)), b"rest");
+    assert_eq!(without_head(&framed, of(&schema)), framed);
 }
 
 #[derive(Debug, Default)]
