@@ -15,6 +15,8 @@ mod jobs;
 mod kafka;
 mod openapi;
 mod oracle;
+#[cfg(feature = "kafka")]
+mod payloads;
 mod process;
 mod questions;
 mod sources;
