@@ -24,8 +24,8 @@ SCHEMA = {
         {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-micros"}},
         {"name": "page", "type": {"type": "enum", "name": "Page", "symbols": ["home", "shop"]}},
         {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}},
-        {"name": "order", "type": {"type": "string", "logicalType": "uuid"}},
-        {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+        {"name": "order_id", "type": {"type": "string", "logicalType": "uuid"}},
+        {"name": "sold_on", "type": {"type": "int", "logicalType": "date"}},
         {"name": "items", "type": {"type": "array", "items": "long"}},
         {"name": "shelf", "type": {"type": "map", "values": ["null", "int"]}},
     ],
@@ -41,8 +41,8 @@ def row(number):
         "page": ["home", "shop"][number % 2],
         # Some are negative, some have no cents.
         "amount": decimal.Decimal(number * 25 - 100).scaleb(-2),
-        "order": uuid.UUID(int=number),
-        "day": time.date(),
+        "order_id": uuid.UUID(int=number),
+        "sold_on": time.date(),
         "items": list(range(number % 4)),
         "shelf": {"a": number, "b": None},
     }
@@ -73,8 +73,8 @@ def write_arrow(count, compression):
         "ts": pa.array([row["ts"] for row in rows], pa.timestamp("us", "UTC")),
         "page": pa.array([row["page"] for row in rows]).dictionary_encode(),
         "amount": pa.array([row["amount"] for row in rows], pa.decimal128(12, 2)),
-        "order": pa.array([str(row["order"]) for row in rows], pa.string()),
-        "day": pa.array([row["day"] for row in rows], pa.date32()),
+        "order_id": pa.array([str(row["order_id"]) for row in rows], pa.string()),
+        "sold_on": pa.array([row["sold_on"] for row in rows], pa.date32()),
         "items": pa.array([row["items"] for row in rows], pa.list_(pa.int64())),
         "shelf": pa.array([list(row["shelf"].items()) for row in rows], pa.map_(pa.string(), pa.int32())),
     }
