@@ -117,7 +117,8 @@ fn tags_come_as_columns() {
         ("age", Arc::new(Int64Array::from(vec![None, Some(50)]))),
         ("interest", Arc::new(interest.finish())),
     ]);
-    let answer = success(post(&server, "/v1/tags?visible=true", body(&[rows.clone()], None)).send().expect("post"));
+    let answer =
+        success(post(&server, "/v1/tags?visible=true", body(std::slice::from_ref(&rows), None)).send().expect("post"));
     assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(2), &json!(0)), "{answer}");
     assert_eq!(server.members("age = 50"), ["u9"]);
     assert_eq!(server.members("interest = 'chess' AND age = 31"), ["u1"], "NULL changes nothing");

@@ -116,15 +116,15 @@ fn lengths_that_cannot_be_are_refused_before_memory_is_taken() {
     assert!(said(-5).what.contains("-5 bytes"));
     let large: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(17 << 20)]));
     let large = RecordBatch::try_from_iter([("a", large)]).expect("a batch");
-    let error = read(&stream(&[large.clone()], None), 1 << 20).expect_err("too large");
+    let error = read(&stream(std::slice::from_ref(&large), None), 1 << 20).expect_err("too large");
     assert!(error.is_too_large && error.what.contains("fewer rows"), "{error}");
     // Its bytes are few only as long as nobody decompresses them.
     let many: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(65 << 20)]));
     let many = RecordBatch::try_from_iter([("a", many)]).expect("a batch");
     for codec in &CODECS[1..] {
-        let bytes = stream(&[large.clone()], *codec);
+        let bytes = stream(std::slice::from_ref(&large), *codec);
         assert_eq!(read(&bytes, 1 << 20).expect("not too large").len(), 1);
-        let error = read(&stream(&[many.clone()], *codec), 1 << 20).expect_err("too large");
+        let error = read(&stream(std::slice::from_ref(&many), *codec), 1 << 20).expect_err("too large");
         assert!(error.is_too_large && error.what.contains("decompressed"), "{error}");
     }
 }

@@ -146,7 +146,7 @@ fn columns_fill_the_tags_of_their_names() {
         ("interest", Arc::new(interest.finish())),
     ]);
     let target = || RowTarget::Tags(Arc::new(catalog.clone()));
-    let (report, batches, _) = read(target(), &body(&[rows.clone()]), 100).expect("read");
+    let (report, batches, _) = read(target(), &body(std::slice::from_ref(&rows)), 100).expect("read");
     assert_eq!((report.accepted, report.rejected), (2, 1));
     assert!(report.errors[0].0 == 3 && report.errors[0].1.message.contains("user id is NULL"), "{report:?}");
     let mut expected = UpdateBatch::new();
@@ -187,7 +187,7 @@ impl Rename for RecordBatch {
 #[test]
 fn a_body_without_rows_is_told_of_its_columns_too() {
     let rows = views(0..0);
-    let (report, ..) = read(events(), &body(&[rows.clone()]), 10).expect("no rows");
+    let (report, ..) = read(events(), &body(std::slice::from_ref(&rows)), 10).expect("no rows");
     assert_eq!(report, LineReport::default());
     let error = read(events(), &body(&[rows.rename_columns(&["user_id", "at", "page", "price", "shelf"])]), 10);
     assert!(error.expect_err("refused").to_string().contains("`ts`"));
