@@ -35,7 +35,7 @@ use ingest::decode::column_body::RowTarget;
         ("Idempotency-Key" = Option<String>, Header, description = "Of the sender's choice; remembered for a day")),
     request_body(content(
         (String = "application/x-ndjson"),
-        (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (String = "application/vnd.apache.arrow.stream"),
     )),
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(

@@ -27,7 +27,7 @@ use ingest::decode::column_body::RowTarget;
     params(WriteParameters, ("Idempotency-Key" = Option<String>, Header, description = "Of the sender's choice; remembered for a day")),
     request_body(content(
         (String = "application/x-ndjson"),
-        (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        (String = "application/vnd.apache.arrow.stream"),
     )),
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(

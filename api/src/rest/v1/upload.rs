@@ -163,7 +163,7 @@ pub(in crate::rest) enum Decoder {
 impl Decoder {
     fn reader(self, config: &Config) -> Reader {
         match self {
-            Decoder::Lines(decoder) => Reader::Lines(BodyReader::new(decoder, config.line_bytes_max)),
+            Decoder::Lines(decoder) => Reader::Lines(Box::new(BodyReader::new(decoder, config.line_bytes_max))),
             Decoder::Columns(target) => {
                 let body_bytes_max = config.arrow_message_bytes_max;
                 let decompressed_bytes_max = body_bytes_max.saturating_mul(4);
@@ -225,7 +225,7 @@ pub(in crate::rest) async fn receive(
 
 /// What reads a body.
 enum Reader {
-    Lines(BodyReader),
+    Lines(Box<BodyReader>),
     Columns(Box<ColumnBodyReader>),
 }
 
