@@ -43,6 +43,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// The longest line of a body of updates.
     pub line_bytes_max: usize,
+    /// The largest message of an Arrow body of updates.
+    pub arrow_message_bytes_max: usize,
     /// Snapshots held for cursors.
     pub cursors_max: usize,
     /// How long an unused cursor is kept.
@@ -82,6 +84,7 @@ impl Default for Config {
             concurrent_uploads: 64,
             body_bytes_max: 4 << 20,
             line_bytes_max: ingest::decode::LINE_BYTES_MAX,
+            arrow_message_bytes_max: ingest::decode::arrow_stream::Limits::default().body_bytes_max,
             cursors_max: 256,
             cursor_idle: Duration::from_secs(300),
             idempotency: Duration::from_secs(24 * 3600),
@@ -135,6 +138,7 @@ settings! {
     "concurrent_uploads", "bodies of updates read at a time; more are refused with 429", concurrent_uploads, positive, ToString::to_string;
     "body_bytes_max", "the largest body of a question", body_bytes_max, positive, ToString::to_string;
     "line_bytes_max", "the longest line of a body of updates", line_bytes_max, positive, ToString::to_string;
+    "arrow_message_bytes_max", "the largest message (record batch) of an Arrow body of updates; four times that decompressed", arrow_message_bytes_max, positive, ToString::to_string;
     "cursors_max", "snapshots held for cursors", cursors_max, positive, ToString::to_string;
     "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;

@@ -10,12 +10,14 @@
 use super::files::FilesDeclaration;
 use super::kafka::KafkaDeclaration;
 use super::map;
+use super::payload::{FormatName, RegistryDeclaration};
 use super::span::Span;
 use crate::config::Config;
 use engine::audience::suggest::closest;
 use engine::catalog::Catalog;
 use ingest::pipeline::{Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,17 @@ pub struct SourceDeclaration {
     /// How records are written.
     #[serde(default)]
     pub format: FormatName,
+    /// With `format: avro`: the schema that all records were written with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub schema: Option<serde_json::Value>,
+    /// The same as a file of the server, in one of its `source_folders`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub schema_file: Option<PathBuf>,
+    /// With `format: avro`: where the schemas are that records name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<RegistryDeclaration>,
     /// Where in a record the fields of its target stand, by path; `{"user_id": "customer.id", …}`. Left out: a record is
     /// what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,15 +66,6 @@ pub struct SourceDeclaration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "60 s")]
     pub idle_after: Option<Span>,
-}
-
-/// How records are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum FormatName {
-    /// A JSON object a record, as `POST /v1/facts/{fact}` or `POST /v1/tags` take it.
-    #[default]
-    Json,
 }
 
 /// Where something is wrong in a declaration: the path to the field, and what is wrong.
@@ -109,6 +113,7 @@ impl SourceDeclaration {
         let idle_after = self.idle_after.map_or(IDLE_AFTER, |span| span.0);
         Ok(SourceDefinition {
             connector: self.connector(name, config)?,
+            payload: self.payload(config)?,
             mapping: self.mapping(&into)?,
             into,
             idle_after,

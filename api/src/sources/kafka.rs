@@ -5,17 +5,13 @@
 
 use super::declaration::Place;
 #[cfg(feature = "kafka")]
-use super::folders::check_folder;
+use super::secret;
 use crate::config::Config;
 use ingest::pipeline::Connector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Variables of the environment that hold secrets for sources begin so.
-#[cfg(feature = "kafka")]
-const SECRET_VARIABLES: &str = "BELUGA_SECRET_";
 
 /// Topics of a Kafka cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -167,28 +163,12 @@ impl KafkaDeclaration {
         (self.names(), self.partitions.is_empty().then(group))
     }
 
-    /// Whoever may change the catalog could send any secret of the server to a broker of theirs; so only those are read that
-    /// are meant for sources.
     #[cfg(feature = "kafka")]
     fn check_secrets(&self, config: &Config) -> Result<(), Place> {
         let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
-        let places = places
-            .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
-        for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
-            match place {
-                SecretPlace::Env(name) if name.starts_with(SECRET_VARIABLES) => {}
-                SecretPlace::Env(name) => {
-                    let why = format!(
-                        "`{name}`: sources read variables that begin with `{SECRET_VARIABLES}` only; name it \
-                         `{SECRET_VARIABLES}{name}`"
-                    );
-                    return Err(Place::new(pointer, why));
-                }
-                SecretPlace::File(path) => check_folder(path, &config.secret_folders, "secret_folders")
-                    .map_err(|why| Place::new(pointer, why))?,
-            }
-        }
-        Ok(())
+        let keys = self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?)));
+        let others = self.secrets.values().map(|place| ("/kafka/secrets", place));
+        places.chain(keys).chain(others).try_for_each(|(pointer, place)| secret::check(pointer, place, config))
     }
 
     /// What opens them.

@@ -276,7 +276,7 @@ fn names_that_are_not_known_get_a_suggestion() {
     assert!(told["suggestion"].as_str().expect("text").contains("category, gift"), "{told}");
     let told = problem(server.post("/v1/facts/purchases").body("{}"), 404, "not-found");
     assert_eq!(told["suggestion"], "did you mean `purchase`?", "{told}");
-    let arrow = server.post("/v1/facts/purchase").header("Content-Type", "application/vnd.apache.arrow.stream");
+    let arrow = server.post("/v1/facts/purchase").header("Content-Type", "application/vnd.apache.arrow.file");
     let told = problem(arrow.body("x"), 415, "unsupported-media-type");
     assert!(told["detail"].as_str().expect("text").starts_with("events are NDJSON"), "{told}");
     let output = beluga(&["count", "did('purchas')", "--url", &server.url("")]);

@@ -17,6 +17,8 @@ mod kafka;
 mod live;
 mod openapi;
 mod oracle;
+#[cfg(feature = "kafka")]
+mod payloads;
 mod process;
 mod questions;
 mod sources;

@@ -1,11 +1,11 @@
 //! Files of columns, through Arrow: Parquet, and Arrow's own format (IPC), a file or a stream.
 
 use super::BackfillError;
-use super::cells::push_columns;
 use super::files::{file_error, open_counted};
-use super::plan::{Events, Plan, Task};
+use super::plan::{Events, Task, plan_tags};
 use super::rows::{Refused, Rows};
-use crate::decode::{BindError, ColumnDecoder};
+use crate::decode::tag_columns::{Plan, push_columns};
+use crate::decode::{BindError, ColumnDecoder, guard};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -15,7 +15,6 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
 use std::io::BufRead;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -108,7 +107,7 @@ fn bind(path: &Path, task: &Task<'_>, schema: &SchemaRef) -> Result<(Sink, Vec<S
         return Ok((Sink::Events(decoder), undeclared));
     }
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let mut plan = Plan::new(task, Some(&columns)).map_err(|what| file_error(path, what))?;
+    let mut plan = plan_tags(task, Some(&columns)).map_err(|what| file_error(path, what))?;
     let unmatched = std::mem::take(&mut plan.unmatched);
     Ok((Sink::Tags(plan), unmatched))
 }
@@ -147,16 +146,11 @@ fn row_count(builder: &ParquetRecordBatchReaderBuilder<File>) -> u64 {
     builder.metadata().file_metadata().num_rows().max(0) as u64
 }
 
-/// What a library makes of a file. Some damage makes it panic, which is an error of the file like any other; what it
-/// was reading is not used again.
+/// What a library makes of a file; a panic of it is damage of the file.
 fn shielded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    match guard::shielded(read) {
         Ok(read) => read.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let why = panic.downcast_ref::<String>().map(String::as_str);
-            let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("its reader panicked");
-            Err(format!("the file is damaged ({why})"))
-        }
+        Err(why) => Err(format!("the file is damaged ({why})")),
     }
 }
 
@@ -179,7 +173,9 @@ impl Rows for ColumnRows {
         let Some(rows) = self.next(ROWS_PER_STEP)? else { return Ok(false) };
         let before = self.row;
         match &mut self.sink {
-            Sink::Tags(plan) => push_columns(plan, &rows, before, batch, refused)?,
+            Sink::Tags(plan) => {
+                push_columns(plan, &rows, batch, &mut |row, error| refused.push(before + row as u64 + 1, error))?;
+            }
             Sink::Events(decoder) => decoder
                 .decode(&rows, batch, &mut |row, error| refused.push(before + row as u64 + 1, error))
                 .map_err(|error| error.to_string())?,

@@ -2,9 +2,10 @@
 
 use super::BackfillError;
 use super::files::{file_error, open_text};
-use super::plan::{Plan, Task};
+use super::plan::{Task, plan_tags};
 use super::rows::{Refused, Rows};
 use crate::decode::RowDecoder;
+use crate::decode::tag_columns::Plan;
 use crate::decode::tags::{check_user_id, utf8};
 use engine::update::UpdateBatch;
 use std::io::{self, BufRead, Read};
@@ -81,7 +82,7 @@ impl CsvRows {
                 (Sink::Event(Box::new(decoder)), unmatched)
             }
             None => {
-                let mut plan = Plan::new(task, Some(&columns)).map_err(|what| file_error(path, what))?;
+                let mut plan = plan_tags(task, Some(&columns)).map_err(|what| file_error(path, what))?;
                 let unmatched = std::mem::take(&mut plan.unmatched);
                 (Sink::Tags(TagCells::of(plan, &columns)), unmatched)
             }

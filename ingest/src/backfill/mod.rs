@@ -8,10 +8,9 @@
 //! ids that were seen.
 //!
 //! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag or field.
-//! * `columns`, `csv`, `text`: rows of a file to a batch; `cells`: Arrow's values into tags; `rows`: what they have in common.
+//! * `columns`, `csv`, `text`: rows of a file to a batch; `rows`: what they have in common.
 //! * `run`: the threads, the place to go on, progress; `pace`: what a job beside live writes leaves to them.
 
-mod cells;
 mod columns;
 mod csv;
 mod files;
@@ -26,6 +25,7 @@ mod event_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::decode::tag_columns::NullMeaning;
 pub use pace::Pace;
 pub use run::{check_files, check_mapping, forget, run, run_beside, unfinished};
 
@@ -99,16 +99,6 @@ pub enum FileFormat {
     Ndjson,
     /// Lines as `POST /v1/tags` takes them; there `columns` must be empty.
     Tags,
-}
-
-/// What a NULL (an empty CSV cell, a JSON null or a missing key) says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NullMeaning {
-    /// Nothing: the tag stays as it was.
-    #[default]
-    Keep,
-    /// The user has no such value any more.
-    Unset,
 }
 
 /// One column into one tag.

@@ -1,13 +1,10 @@
-//! What goes where: which column into which tag or which field of an event, and what text in a cell means.
+//! What goes where: which column into which tag or which field of an event.
 
 use super::{BackfillError, BackfillJob, NullMeaning, Target};
-use crate::decode::tags::shown;
-use crate::decode::value::{parse_flag, parse_text};
+use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::{EventDecoder, FieldNames};
 use engine::audience::suggest::closest;
-use engine::catalog::{Catalog, Fact, TAG_VALUE_BYTES_MAX, TagType};
-use engine::ids::TagId;
-use engine::update::{Change, UpdateBatch};
+use engine::catalog::{Catalog, Fact, TagType};
 use std::collections::BTreeMap;
 
 /// A job, the catalog as it was when this run began, and when that was (microseconds since 1970).
@@ -76,78 +73,45 @@ impl<'a> Task<'a> {
     }
 }
 
-/// One column into one tag, settled against the catalog.
-#[derive(Clone, Debug)]
-pub(super) struct Bound {
-    pub(super) column: String,
-    pub(super) tag: TagId,
-    pub(super) tag_type: TagType,
-    pub(super) separator: Option<String>,
-    pub(super) add: bool,
-}
-
-/// What to do with each row.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) user_id: String,
-    pub(super) bounds: Vec<Bound>,
-    /// Columns that no tag has the name of, where columns are matched by name.
-    pub(super) unmatched: Vec<String>,
-    pub(super) nulls: NullMeaning,
-}
-
-impl Plan {
-    /// Settles the job's mapping. `columns` are those of the file, where they are known before its rows.
-    ///
-    /// # Errors
-    /// What is wrong with the mapping, and what to write instead.
-    pub(super) fn new(task: &Task<'_>, columns: Option<&[String]>) -> Result<Plan, String> {
-        let Task { job, catalog, .. } = *task;
-        if let Some(columns) = columns {
-            check_column(&job.user_id, columns)?;
-        }
-        let mut bounds = Vec::new();
-        let mut unmatched = Vec::new();
-        if job.columns.is_empty() {
-            let is_unmatched = |name: &&String| **name != job.user_id && catalog.tag(name).is_none();
-            unmatched.extend(columns.unwrap_or_default().iter().filter(is_unmatched).cloned());
-            let wanted = |name: &str| {
-                name != job.user_id && columns.is_none_or(|columns| columns.iter().any(|column| column == name))
-            };
-            for (name, tag) in catalog.tags().filter(|(name, _)| wanted(name)) {
-                let column = name.to_owned();
-                bounds.push(Bound { column, tag: tag.id, tag_type: tag.tag_type, separator: None, add: false });
-            }
-            if bounds.is_empty() {
-                return Err(
-                    "no column is named like a tag; say in `columns` which column goes into which tag".to_owned()
-                );
-            }
-        }
-        for mapping in &job.columns {
-            let tag = catalog
-                .tag(&mapping.tag)
-                .ok_or_else(|| unknown("tag", &mapping.tag, catalog.tags().map(|tag| tag.0)))?;
-            if let Some(columns) = columns {
-                check_column(&mapping.column, columns)?;
-            }
-            if tag.tag_type != TagType::Set && (mapping.add || mapping.separator.is_some()) {
-                let tag_type = tag.tag_type;
-                return Err(format!("`{}` is a {tag_type}; `add` and `separator` are for sets", mapping.tag));
-            }
-            if mapping.separator.as_deref() == Some("") {
-                return Err(format!("the separator of `{}` is empty; leave it out for single values", mapping.column));
-            }
-            bounds.push(Bound {
-                column: mapping.column.clone(),
-                tag: tag.id,
-                tag_type: tag.tag_type,
-                separator: mapping.separator.clone(),
-                add: mapping.add,
-            });
-        }
-        Ok(Plan { user_id: job.user_id.clone(), bounds, unmatched, nulls: job.nulls })
+/// Settles the job's mapping. `columns` are those of the file, where they are known before its rows.
+///
+/// # Errors
+/// What is wrong with the mapping, and what to write instead.
+pub(super) fn plan_tags(task: &Task<'_>, columns: Option<&[String]>) -> Result<Plan, String> {
+    let Task { job, catalog, .. } = *task;
+    if let Some(columns) = columns {
+        check_column(&job.user_id, columns)?;
     }
+    if job.columns.is_empty() {
+        let plan = Plan::by_name(catalog, &job.user_id, columns, job.nulls);
+        if plan.bounds.is_empty() {
+            return Err("no column is named like a tag; say in `columns` which column goes into which tag".to_owned());
+        }
+        return Ok(plan);
+    }
+    let mut bounds = Vec::new();
+    for mapping in &job.columns {
+        let tag =
+            catalog.tag(&mapping.tag).ok_or_else(|| unknown("tag", &mapping.tag, catalog.tags().map(|tag| tag.0)))?;
+        if let Some(columns) = columns {
+            check_column(&mapping.column, columns)?;
+        }
+        if tag.tag_type != TagType::Set && (mapping.add || mapping.separator.is_some()) {
+            let tag_type = tag.tag_type;
+            return Err(format!("`{}` is a {tag_type}; `add` and `separator` are for sets", mapping.tag));
+        }
+        if mapping.separator.as_deref() == Some("") {
+            return Err(format!("the separator of `{}` is empty; leave it out for single values", mapping.column));
+        }
+        bounds.push(Bound {
+            column: mapping.column.clone(),
+            tag: tag.id,
+            tag_type: tag.tag_type,
+            separator: mapping.separator.clone(),
+            add: mapping.add,
+        });
+    }
+    Ok(Plan { user_id: job.user_id.clone(), bounds, unmatched: Vec::new(), nulls: job.nulls })
 }
 
 fn check_column(column: &str, columns: &[String]) -> Result<(), String> {
@@ -165,70 +129,5 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
     match closest(name, known) {
         Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
         None => format!("there is no {what} `{name}`"),
-    }
-}
-
-impl Bound {
-    /// A NULL cell.
-    pub(super) fn push_null(&self, nulls: NullMeaning, batch: &mut UpdateBatch) {
-        if nulls == NullMeaning::Unset && !self.add {
-            batch.push(self.tag, Change::Unset);
-        }
-    }
-
-    /// Begins the values of a set cell.
-    pub(super) fn begin_set(&self, batch: &mut UpdateBatch) {
-        if !self.add {
-            batch.push(self.tag, Change::Unset);
-        }
-    }
-
-    /// One value of a set, or the value of an enum.
-    pub(super) fn push_value(&self, value: &str, batch: &mut UpdateBatch) -> Result<(), String> {
-        if value.len() > TAG_VALUE_BYTES_MAX {
-            let len = value.len();
-            return Err(self.error(format!("a value of {len} bytes; at most {TAG_VALUE_BYTES_MAX} are allowed")));
-        }
-        let change = if self.tag_type == TagType::Set { Change::Add(value) } else { Change::Enum(value) };
-        batch.push(self.tag, change);
-        Ok(())
-    }
-
-    /// A cell of text that is not NULL.
-    pub(super) fn push_text(&self, text: &str, batch: &mut UpdateBatch) -> Result<(), String> {
-        match self.tag_type {
-            TagType::Enum => self.push_value(text, batch),
-            TagType::Set => {
-                self.begin_set(batch);
-                match &self.separator {
-                    None => self.push_value(text, batch),
-                    Some(separator) => {
-                        let mut values = text.split(separator.as_str()).filter(|value| !value.is_empty());
-                        values.try_for_each(|value| self.push_value(value, batch))
-                    }
-                }
-            }
-            TagType::Flag => {
-                let flag = parse_flag(text).ok_or_else(|| {
-                    self.error(format!(
-                        "`{}` is neither true nor false; write true, false, 1, 0, yes or no",
-                        shown(text)
-                    ))
-                })?;
-                batch.push(self.tag, Change::Flag(flag));
-                Ok(())
-            }
-            TagType::Number(unit) => {
-                let number = parse_text(text.trim(), unit)
-                    .map_err(|error| self.error(format!("`{}` {error}; {}", shown(text), error.suggestion())))?;
-                batch.push(self.tag, Change::Number(number));
-                Ok(())
-            }
-        }
-    }
-
-    /// A refusal that names the column.
-    pub(super) fn error(&self, what: String) -> String {
-        format!("column `{}`: {what}", self.column)
     }
 }

@@ -1,13 +1,14 @@
 //! Lines of text: JSON objects, lines of `POST /v1/tags`, and lines of `POST /v1/facts/{fact}`.
 
 use super::files::{file_error, open_text};
-use super::plan::{Bound, Events, Plan, Task};
+use super::plan::{Events, Task, plan_tags};
 use super::rows::{Refused, Rows};
 use super::{BackfillError, NullMeaning};
 use crate::decode::EventDecoder;
 use crate::decode::error::LineError;
 use crate::decode::json::{Json, Kind};
 use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
+use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::tags::{TagDecoder, read_user_id, set_value, utf8};
 use engine::catalog::TagType;
 use engine::update::UpdateBatch;
@@ -170,7 +171,7 @@ impl JsonRows {
         task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<JsonRows, BackfillError> {
-        let plan = Plan::new(task, None).map_err(|what| task.wrong(what))?;
+        let plan = plan_tags(task, None).map_err(|what| task.wrong(what))?;
         let mut by_column: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, bound) in plan.bounds.iter().enumerate() {
             by_column.entry(bound.column.clone()).or_default().push(index);

@@ -7,26 +7,43 @@
 //! * [`lines`]: chunks to lines.
 //! * [`mapping`]: a record of any shape to such a line, as declared for a source.
 //! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
+//! * `arrow_stream`: Arrow's IPC streams, checked before Arrow reads them; `column_body`: a body of that, as [`body`] is of lines.
+//! * `tag_columns`, `events::columns`: columns to tags and to events. `avro`: Avro to JSON.
+//! * `json_rows`, `json_text`: columns and single values as JSON. `guard`: readers of others, held so that a panic is an error.
 //! * [`value`]: text to the 64 bits of a number tag or column, exactly; `number`: the same of what comes as a number.
 //! * [`error`]: why a line is refused.
 
+#[cfg(feature = "arrow")]
+pub mod arrow_stream;
+#[cfg(feature = "avro")]
+pub mod avro;
 pub mod body;
+#[cfg(feature = "arrow")]
+pub mod column_body;
 pub mod error;
 pub mod events;
 pub mod lines;
 pub mod mapping;
+#[cfg(feature = "arrow")]
+pub mod tag_columns;
 pub mod tags;
 pub mod user_list;
 pub mod value;
 
+#[cfg(feature = "arrow")]
+pub(crate) mod guard;
 pub(crate) mod json;
-#[cfg(feature = "backfill")]
+#[cfg(feature = "arrow")]
+pub(crate) mod json_rows;
+#[cfg(any(feature = "arrow", feature = "avro"))]
+pub(crate) mod json_text;
+#[cfg(feature = "arrow")]
 pub(crate) mod number;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};
 pub use events::EventDecoder;
-#[cfg(feature = "backfill")]
+#[cfg(feature = "arrow")]
 pub use events::columns::ColumnDecoder;
 pub use events::fields::{BindError, FieldNames};
 pub use events::row::RowDecoder;

@@ -2,8 +2,11 @@
 
 use super::dead_letter::{self, RefusedRecord};
 use super::definition::{DefinitionError, SourceDefinition};
+use super::payload::Payload;
 use crate::clock::SystemClock;
 use crate::decode::body::LineDecoder;
+#[cfg(feature = "arrow")]
+use crate::decode::column_body::BatchDecoder;
 use crate::decode::mapping::{Mapped, Mapping, RecordContext};
 use crate::decode::{LINE_BYTES_MAX, LineError, LineErrorKind};
 use crate::source::{Record, RecordBatch};
@@ -50,22 +53,26 @@ pub(super) struct Outcome {
 pub(super) struct RecordDecoder {
     source: String,
     definition: SourceDefinition,
+    payload: Payload,
     current: Option<Current>,
 }
 
 #[derive(Debug)]
-struct Current {
+pub(super) struct Current {
     catalog: Arc<Catalog>,
     made: Instant,
-    now: i64,
+    pub(super) now: i64,
     mapping: Option<Mapping>,
     decoder: LineDecoder,
+    /// Of records of columns that are not mapped.
+    #[cfg(feature = "arrow")]
+    pub(super) columns: Option<BatchDecoder>,
     /// What the mapping makes of a record; used again.
     line: String,
 }
 
 /// What became of one record.
-enum Taken {
+pub(super) enum Taken {
     /// It is in the update; with the time of its event.
     Yes(Option<i64>),
     /// Its mapping does not want it.
@@ -74,7 +81,8 @@ enum Taken {
 
 impl RecordDecoder {
     pub(super) fn new(source: String, definition: SourceDefinition) -> RecordDecoder {
-        RecordDecoder { source, definition, current: None }
+        let payload = Payload::new(&definition.payload);
+        RecordDecoder { source, definition, payload, current: None }
     }
 
     /// Looks up the target in the newest catalog.
@@ -91,8 +99,30 @@ impl RecordDecoder {
         let now = SystemClock.now();
         let decoder = self.definition.decoder(&catalog, now)?;
         let mapping = self.definition.mapping(&catalog)?;
-        self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new() });
+        #[cfg(feature = "arrow")]
+        let columns = match (&self.payload, &mapping) {
+            (Payload::Arrow, None) => Some(BatchDecoder::new(self.definition.rows(&catalog, now)?)),
+            _ => None,
+        };
+        self.current = Some(Current {
+            catalog,
+            made: Instant::now(),
+            now,
+            mapping,
+            decoder,
+            #[cfg(feature = "arrow")]
+            columns,
+            line: String::new(),
+        });
         Ok(())
+    }
+
+    /// Sees to it that what the records need to be decoded is there.
+    ///
+    /// # Errors
+    /// What is not there now and may be later.
+    pub(super) fn prepare(&mut self, records: &RecordBatch) -> Result<(), String> {
+        self.payload.prepare(records)
     }
 
     /// Decodes all records, partition by partition, and gives each update away as it is full.
@@ -120,7 +150,7 @@ impl RecordDecoder {
             .collect();
         for record in records.iter() {
             let decoded = &mut open[place_of[record.partition]];
-            current.decode(&self.source, &record, decoded, &mut outcome);
+            current.decode(&mut self.payload, &self.source, &record, decoded, &mut outcome);
             decoded.next_offset = record.offset.saturating_add(1);
             if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
                 let next = Decoded::new(&decoded.partition);
@@ -139,27 +169,56 @@ impl Decoded {
     }
 }
 
+impl Outcome {
+    /// Counts a record that was refused.
+    pub(super) fn note(&mut self, refused: RefusedRecord) {
+        self.refused += 1;
+        if self.refused_last.len() == REFUSED_SHOWN_MAX {
+            self.refused_last.remove(0);
+        }
+        self.refused_last.push(refused);
+    }
+}
+
 impl Current {
-    fn decode(&mut self, source: &str, record: &Record<'_>, decoded: &mut Decoded, outcome: &mut Outcome) {
-        let Some(payload) = record.payload.filter(|payload| !payload.trim_ascii().is_empty()) else {
+    fn decode(
+        &mut self,
+        payload: &mut Payload,
+        source: &str,
+        record: &Record<'_>,
+        decoded: &mut Decoded,
+        outcome: &mut Outcome,
+    ) {
+        let Some(bytes) = record.payload.filter(|bytes| !payload.is_blank(bytes)) else {
             outcome.empty += 1;
             return;
         };
-        match self.take(payload, record, decoded) {
+        let taken = match payload {
+            Payload::Json => self.take(bytes, record, decoded),
+            #[cfg(feature = "avro")]
+            Payload::Avro(_) if bytes.len() > LINE_BYTES_MAX => Err(too_long(bytes.len())),
+            #[cfg(feature = "avro")]
+            Payload::Avro(reader) => reader.line(bytes).and_then(|line| self.take(line, record, decoded)),
+            #[cfg(feature = "arrow")]
+            Payload::Arrow => self.take_rows(source, bytes, record, decoded, outcome).map(|()| Taken::Yes(None)),
+        };
+        match taken {
             Ok(Taken::FilteredOut) => outcome.filtered += 1,
             Ok(Taken::Yes(event_time)) => decoded.event_time = decoded.event_time.max(event_time),
             Err(error) => {
-                outcome.refused += 1;
                 dead_letter::push(source, &decoded.partition, record, &error, self.now, &mut decoded.batch);
-                if outcome.refused_last.len() == REFUSED_SHOWN_MAX {
-                    outcome.refused_last.remove(0);
-                }
-                outcome.refused_last.push(dead_letter::shown(&decoded.partition, record, error));
+                outcome.note(dead_letter::shown(&decoded.partition, record, error));
             }
         }
     }
 
-    fn take(&mut self, payload: &[u8], record: &Record<'_>, decoded: &mut Decoded) -> Result<Taken, LineError> {
+    /// Takes one line.
+    pub(super) fn take(
+        &mut self,
+        payload: &[u8],
+        record: &Record<'_>,
+        decoded: &mut Decoded,
+    ) -> Result<Taken, LineError> {
         if payload.len() > LINE_BYTES_MAX {
             return Err(too_long(payload.len()));
         }

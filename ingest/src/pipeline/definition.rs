@@ -1,6 +1,9 @@
 //! What a source is told.
 
+use super::payload::PayloadFormat;
 use crate::decode::body::LineDecoder;
+#[cfg(feature = "arrow")]
+use crate::decode::column_body::RowTarget;
 use crate::decode::mapping::{FactMapping, Mapping, MappingError, TagMapping};
 use crate::decode::{EventDecoder, TagDecoder};
 use crate::source::{Source, SourceError};
@@ -14,6 +17,8 @@ use std::time::Duration;
 pub struct SourceDefinition {
     /// Opens it.
     pub connector: Arc<dyn Connector>,
+    /// How its records are written.
+    pub payload: PayloadFormat,
     /// What its records become.
     pub into: Target,
     /// How a record becomes a line of that; `None`: it is one already.
@@ -59,6 +64,21 @@ impl SourceDefinition {
             Target::Tags => Ok(LineDecoder::Tags(TagDecoder::new(catalog))),
             Target::Fact(name) => match catalog.declared_fact(name) {
                 Some(fact) => Ok(LineDecoder::Events(Box::new(EventDecoder::new(fact, now)))),
+                None => Err(DefinitionError::NoFact(name.clone())),
+            },
+        }
+    }
+
+    /// What rows of columns become against a catalog.
+    ///
+    /// # Errors
+    /// What does not fit the catalog.
+    #[cfg(feature = "arrow")]
+    pub(super) fn rows(&self, catalog: &Arc<Catalog>, now: i64) -> Result<RowTarget, DefinitionError> {
+        match &self.into {
+            Target::Tags => Ok(RowTarget::Tags(catalog.clone())),
+            Target::Fact(name) => match catalog.declared_fact(name) {
+                Some(fact) => Ok(RowTarget::Events { fact: Box::new(fact.clone()), now }),
                 None => Err(DefinitionError::NoFact(name.clone())),
             },
         }

@@ -8,13 +8,17 @@
 //! crash the source is read again from the offset behind the last record that is still in the log. Records that cannot be
 //! taken go into the same batch, as events of the fact [`engine::catalog::DEAD_LETTERS`].
 //!
-//! * `definition`: what a source is told. `decoder`: a record to an update, or to a dead letter.
+//! * `definition`: what a source is told. `decoder`: a record to an update, or to a dead letter. `payload`: how records are
+//!   written; `arrow_record`: one that holds many rows.
 //! * `reader`: the thread that polls; `writer`: the thread that applies.
 //! * `report`: how a source is. `watermark`: how far its event time is.
 
+#[cfg(feature = "arrow")]
+mod arrow_record;
 mod dead_letter;
 mod decoder;
 mod definition;
+mod payload;
 mod reader;
 mod report;
 mod watermark;
@@ -25,6 +29,7 @@ mod tests;
 
 pub use dead_letter::RefusedRecord;
 pub use definition::{Begin, Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
+pub use payload::PayloadFormat;
 pub use report::{PartitionReport, SourceReport, SourceState};
 
 use crate::source::Started;

@@ -375,6 +375,7 @@ impl Reader {
         send: &SyncSender<Work>,
     ) -> Result<(), Trouble> {
         decoder.refresh(&self.store).map_err(|error| Trouble::Misfit(error.to_string()))?;
+        decoder.prepare(records).map_err(Trouble::Passing)?;
         let now = Instant::now();
         let outcome = decoder.decode(records, |decoded| {
             if let Some(event_time) = decoded.event_time {

@@ -1,5 +1,8 @@
 //! A pipeline over a source in memory: what is read counts once, whatever commands and failures come between.
 
+#[cfg(all(feature = "arrow", feature = "avro"))]
+mod payloads;
+
 use super::*;
 use crate::decode::EventDecoder;
 use crate::decode::mapping::{Condition, FactMapping, MappedField, Test, TimeUnit};
@@ -181,6 +184,7 @@ struct World {
     pipeline: Pipeline,
     topic: Arc<Topic>,
     mapping: Option<MappingDefinition>,
+    payload: PayloadFormat,
 }
 
 impl World {
@@ -195,12 +199,14 @@ impl World {
         store.put_catalog(catalog).expect("put");
         store.publish().expect("published");
         let topic = Arc::new(Topic { finite, ..Topic::default() });
-        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None }
+        let pipeline = Pipeline::new(store.clone());
+        World { pipeline, store, tables, topic, mapping: None, payload: PayloadFormat::Json }
     }
 
     fn set(&self, wanted: Wanted) {
         let definition = SourceDefinition {
             connector: Arc::new(Connect(self.topic.clone())),
+            payload: self.payload.clone(),
             into: Target::Fact("view".to_owned()),
             mapping: self.mapping.clone(),
             idle_after: Duration::from_secs(60),

@@ -1,6 +1,6 @@
-//! `POST /v1/facts/{fact}`: events, a line an event.
+//! `POST /v1/facts/{fact}`: events, a line or a row an event.
 
-use super::upload::{self, UploadAnswer, WriteParameters};
+use super::upload::{self, Decoder, UploadAnswer, WriteParameters};
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
@@ -15,6 +15,7 @@ use engine::clock::Clock;
 use ingest::clock::SystemClock;
 use ingest::decode::EventDecoder;
 use ingest::decode::body::LineDecoder;
+use ingest::decode::column_body::RowTarget;
 
 /// Takes events of a fact.
 ///
@@ -24,10 +25,18 @@ use ingest::decode::body::LineDecoder;
 /// kept as they are. If the fact has `deduplicate`, `event_id` names the event, and `"retract": true` takes it back.
 /// A line is taken whole or refused whole; refused lines do not stop the others. What is answered is on disk. With an
 /// `Idempotency-Key` header, the same key and body again changes nothing, also when the first attempt broke off.
+///
+/// With `Content-Type: application/vnd.apache.arrow.stream` the body is an Arrow IPC stream (optionally LZ4 or ZSTD inside), a row an
+/// event, with a column for each field; a row means what a line of the same values would. Timestamps, dates, decimals and
+/// dictionaries are taken as they are; `line` in the answer is the row. A message (record batch) has at most 16 MiB, unless the
+/// setting `arrow_message_bytes_max` says otherwise. Columns that do not fit the fact, and a damaged stream, refuse the body.
 #[utoipa::path(post, path = "/v1/facts/{fact}", operation_id = "post_events", tag = "data",
     params(("fact" = String, Path, description = "The fact's name"), WriteParameters,
         ("Idempotency-Key" = Option<String>, Header, description = "Of the sender's choice; remembered for a day")),
-    request_body(content = String, content_type = "application/x-ndjson"),
+    request_body(content(
+        (String = "application/x-ndjson"),
+        (String = "application/vnd.apache.arrow.stream"),
+    )),
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
@@ -36,13 +45,18 @@ pub(in crate::rest) async fn post(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<UploadAnswer> {
-    upload::refuse_other_formats(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
+    let is_arrow = upload::is_arrow(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
     let decoder = {
-        let snapshot = state.snapshot()?;
-        Box::new(EventDecoder::new(fact(snapshot.catalog(), &name)?, SystemClock.now()))
+        let (snapshot, now) = (state.snapshot()?, SystemClock.now());
+        let fact = fact(snapshot.catalog(), &name)?;
+        if is_arrow {
+            Decoder::Columns(RowTarget::Events { fact: Box::new(fact.clone()), now })
+        } else {
+            Decoder::Lines(LineDecoder::Events(Box::new(EventDecoder::new(fact, now))))
+        }
     };
     let scope = format!("facts/{name}");
-    upload::answer(&state, &scope, parameters, &headers, body, LineDecoder::Events(decoder)).await.map(Json)
+    upload::answer(&state, &scope, parameters, &headers, body, decoder).await.map(Json)
 }
 
 /// The fact of a name.

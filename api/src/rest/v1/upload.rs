@@ -1,10 +1,13 @@
 //! Bodies of records, of any length: decoded as they arrive, written in batches, acknowledged once on disk.
 //!
-//! Batches end where [`BodyReader`] says, which depends on the body alone. With an idempotency key each batch is a step
+//! A body is lines (NDJSON) or columns (an Arrow stream); what is said here of batches and of keys holds for both.
+//!
+//! Batches end where [`BodyReader`] or [`ColumnBodyReader`] says, which depends on the body alone. With an idempotency key each batch is a step
 //! that the store does once: (key, number of the batch) with a digest of the body's bytes in it and of whether it is the
 //! last one. So a body sent again after a crash in its middle goes on exactly where it stopped, and a body that
 //! differs anywhere, or is longer or shorter, is noticed before anything of the difference is written.
 
+use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::body::body_failure;
 use crate::rest::limits;
@@ -15,7 +18,9 @@ use engine::ids::Lsn;
 use engine::store::{Once, Store};
 use engine::update::UpdateBatch;
 use futures::StreamExt;
+use ingest::decode::arrow_stream::Limits;
 use ingest::decode::body::{BodyReader, LineDecoder, LineReport};
+use ingest::decode::column_body::{ColumnBodyError, ColumnBodyReader, RowTarget};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -45,7 +50,7 @@ pub struct UploadAnswer {
 /// Why a record was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LineFailure {
-    /// The line, from 1.
+    /// The line, or the row of an Arrow stream, from 1.
     pub line: u64,
     /// What is wrong.
     pub error: String,
@@ -119,22 +124,54 @@ pub(in crate::rest) struct WriteParameters {
     visible: bool,
 }
 
-/// Refuses a body that says to be something else than text before it is read; anything else is taken for NDJSON.
+/// Of Arrow's streaming format.
+pub(in crate::rest) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
+/// Whether a body is an Arrow stream. Refuses one that says to be something else than that or text before it is read; anything
+/// else is taken for NDJSON.
 ///
 /// # Errors
 /// [`Kind::UnsupportedMedia`].
-pub(in crate::rest) fn refuse_other_formats(headers: &HeaderMap, what: &str, suggestion: &str) -> Result<(), Failure> {
+pub(in crate::rest) fn is_arrow(headers: &HeaderMap, what: &str, suggestion: &str) -> Result<bool, Failure> {
     let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return Ok(());
+        return Ok(false);
     };
     let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let others =
-        ["text/csv", "multipart/form-data", "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"];
+    let others = [
+        "text/csv",
+        "multipart/form-data",
+        "application/vnd.apache.parquet",
+        "application/vnd.apache.arrow.file",
+        "application/avro",
+        "avro/binary",
+    ];
     if others.contains(&name.as_str()) {
-        let failure = Failure::new(Kind::UnsupportedMedia, format!("{what} are NDJSON, not `{name}`"));
+        let failure = Failure::new(Kind::UnsupportedMedia, format!("{what} are NDJSON or Arrow streams, not `{name}`"));
         return Err(failure.suggest(suggestion));
     }
-    Ok(())
+    Ok(name == ARROW_STREAM)
+}
+
+/// What decodes a body.
+pub(in crate::rest) enum Decoder {
+    /// One of lines.
+    Lines(LineDecoder),
+    /// One of columns.
+    Columns(RowTarget),
+}
+
+impl Decoder {
+    fn reader(self, config: &Config) -> Reader {
+        match self {
+            Decoder::Lines(decoder) => Reader::Lines(Box::new(BodyReader::new(decoder, config.line_bytes_max))),
+            Decoder::Columns(target) => {
+                let body_bytes_max = config.arrow_message_bytes_max;
+                let decompressed_bytes_max = body_bytes_max.saturating_mul(4);
+                let limits = Limits { body_bytes_max, decompressed_bytes_max, ..Limits::default() };
+                Reader::Columns(Box::new(ColumnBodyReader::new(target, limits)))
+            }
+        }
+    }
 }
 
 /// Takes the records of a request; `scope` tells its kind apart from others with the same idempotency key.
@@ -147,7 +184,7 @@ pub(in crate::rest) async fn answer(
     parameters: WriteParameters,
     headers: &HeaderMap,
     body: Body,
-    decoder: LineDecoder,
+    decoder: Decoder,
 ) -> Result<UploadAnswer, Failure> {
     let key = IdempotencyKey::of(state, headers, scope)?;
     let mut answer = receive(state, body, decoder, key).await?;
@@ -162,19 +199,20 @@ pub(in crate::rest) async fn answer(
 ///
 /// # Errors
 /// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::MalformedBody`] if the body breaks off or is not
-/// what its encoding says, and those of the store. Batches written before are kept; with an idempotency
+/// what its format and encoding say, [`Kind::BodyTooLarge`] for a message of columns beyond its limit, [`Kind::InvalidField`] for
+/// columns that do not fit, and those of the store. Batches written before are kept; with an idempotency
 /// key, sending the body again goes on behind them.
-pub async fn receive(
+pub(in crate::rest) async fn receive(
     state: &AppState,
     body: Body,
-    decoder: LineDecoder,
+    decoder: Decoder,
     key: Option<IdempotencyKey>,
 ) -> Result<UploadAnswer, Failure> {
     let _permit = state.uploads.try_acquire().map_err(|_| {
         Failure::new(Kind::TooManyQueries, "too many bodies are being read; try again a little later").retry_after(1)
     })?;
     let store = Arc::clone(state.store()?);
-    let mut reception = Reception::new(store, BodyReader::new(decoder, state.config.line_bytes_max), key);
+    let mut reception = Reception::new(store, decoder.reader(&state.config), key);
     let mut chunks = body.into_data_stream().ready_chunks(CHUNKS_AT_ONCE);
     while let Some(arrived) = chunks.next().await {
         let arrived: Result<Vec<Bytes>, axum::Error> = arrived.into_iter().collect();
@@ -185,10 +223,54 @@ pub async fn receive(
     limits::blocking(move || reception.finish(&observer)).await
 }
 
+/// What reads a body.
+enum Reader {
+    Lines(Box<BodyReader>),
+    Columns(Box<ColumnBodyReader>),
+}
+
+impl Reader {
+    fn feed(&mut self, chunk: &mut &[u8], batch: &mut UpdateBatch) -> Result<bool, Failure> {
+        match self {
+            Reader::Lines(reader) => Ok(reader.feed(chunk, batch)),
+            Reader::Columns(reader) => {
+                let fed = reader.feed(chunk, batch);
+                fed.map_err(|error| column_failure(error, reader.report().accepted))
+            }
+        }
+    }
+
+    fn finish(self, batch: &mut UpdateBatch) -> Result<LineReport, Failure> {
+        match self {
+            Reader::Lines(reader) => Ok(reader.finish(batch)),
+            Reader::Columns(reader) => {
+                let accepted = reader.report().accepted;
+                reader.finish().map_err(|error| column_failure(error, accepted))
+            }
+        }
+    }
+}
+
+/// `accepted`: rows before it.
+fn column_failure(error: ColumnBodyError, accepted: u64) -> Failure {
+    let kind = match &error {
+        ColumnBodyError::Stream(error) if error.is_too_large => Kind::BodyTooLarge,
+        ColumnBodyError::Stream(_) => Kind::MalformedBody,
+        ColumnBodyError::Columns(_) => Kind::InvalidField,
+    };
+    let failure = Failure::new(kind, error.to_string());
+    match accepted {
+        0 => failure,
+        rows => failure.suggest(format!(
+            "some of the {rows} rows before it may have been taken; with the same Idempotency-Key they count once"
+        )),
+    }
+}
+
 /// A body being read.
 struct Reception {
     store: Arc<Store>,
-    reader: BodyReader,
+    reader: Option<Reader>,
     key: Option<IdempotencyKey>,
     batch: UpdateBatch,
     /// Of the body's bytes in `batch`.
@@ -202,10 +284,10 @@ struct Reception {
 }
 
 impl Reception {
-    fn new(store: Arc<Store>, reader: BodyReader, key: Option<IdempotencyKey>) -> Reception {
+    fn new(store: Arc<Store>, reader: Reader, key: Option<IdempotencyKey>) -> Reception {
         Reception {
             store,
-            reader,
+            reader: Some(reader),
             key,
             batch: UpdateBatch::new(),
             digest: Xxh3::new(),
@@ -218,11 +300,12 @@ impl Reception {
     }
 
     fn take(mut self, chunks: &[Bytes]) -> Result<Reception, Failure> {
+        let Some(mut reader) = self.reader.take() else { return Ok(self) };
         for chunk in chunks {
             let mut rest = &chunk[..];
             while !rest.is_empty() {
                 let before = rest;
-                let is_full = self.reader.feed(&mut rest, &mut self.batch);
+                let is_full = reader.feed(&mut rest, &mut self.batch)?;
                 let used = before.len() - rest.len();
                 if self.key.is_some() {
                     self.digest.update(&before[..used]);
@@ -233,6 +316,7 @@ impl Reception {
                 }
             }
         }
+        self.reader = Some(reader);
         Ok(self)
     }
 
@@ -263,7 +347,7 @@ impl Reception {
     }
 
     fn finish(mut self, state: &AppState) -> Result<UploadAnswer, Failure> {
-        let report = self.reader.clone().finish(&mut self.batch);
+        let report = self.reader.take().map(|reader| reader.finish(&mut self.batch)).transpose()?.unwrap_or_default();
         let epoch = self.store.snapshot().epoch();
         let (last, digest) = (std::mem::take(&mut self.batch), std::mem::replace(&mut self.digest, Xxh3::new()));
         let full = self.full.take();

@@ -19,7 +19,7 @@
 //! [`fields`] finds by their names once for all rows. What they mean is the same.
 
 mod column;
-#[cfg(feature = "backfill")]
+#[cfg(feature = "arrow")]
 pub mod columns;
 pub mod fields;
 pub mod row;

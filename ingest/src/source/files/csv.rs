@@ -5,8 +5,8 @@
 //! a row, the header is read first.
 
 use super::input::{Filled, TextInput};
-use super::json;
 use super::records::{Progress, ReadError, Records, Sink};
+use crate::decode::json_text as json;
 use crate::decode::lines::LINE_BYTES_MAX;
 use csv_core::ReadRecordResult;
 

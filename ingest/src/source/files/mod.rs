@@ -14,10 +14,8 @@
 //! old one was; [`Polled::Revoked`] tells when a file went away, so that its position can be forgotten. What
 //! became of files while nobody looked is not known here: positions of files that no longer exist mean nothing.
 
-mod cells;
 mod csv;
 mod input;
-mod json;
 mod lines;
 mod options;
 mod parquet;

@@ -3,14 +3,14 @@
 //! Row groups before the first row wanted are not touched, and of its own group the rows before it are not decoded. Rows
 //! are decoded some at a time, page by page.
 
-use super::cells::Rows;
 use super::records::{Progress, ReadError, Records, Sink};
+use crate::decode::guard::shielded;
+use crate::decode::json_rows::Rows;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use ::parquet::errors::ParquetError;
 use arrow::error::ArrowError;
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Rows decoded at once.
@@ -116,10 +116,11 @@ fn row_counts(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<u64> {
     groups.iter().map(|group| group.num_rows().clamp(0, 1 << 40) as u64).collect()
 }
 
-/// The library means to answer damage with errors; where it slips, that too is damage of one file.
+/// Where the library slips on damage instead of answering with an error, that too is damage of one file.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    let stopped = |_| ReadError::Damaged("its content makes no sense to the Parquet reader".to_owned());
-    catch_unwind(AssertUnwindSafe(read)).map_err(stopped)?
+    shielded(read).unwrap_or_else(|why| {
+        Err(ReadError::Damaged(format!("its content makes no sense to the Parquet reader ({why})")))
+    })
 }
 
 fn arrow_error(error: ArrowError) -> ReadError {

@@ -51,6 +51,7 @@ pub struct ColumnDecoder {
     columns: Vec<Column>,
     times: Times,
     buffers: Buffers,
+    latest: Option<i64>,
 }
 
 impl ColumnDecoder {
@@ -73,6 +74,7 @@ impl ColumnDecoder {
             columns,
             times: Times::of(fact, now),
             buffers: Buffers::new(undeclared),
+            latest: None,
         })
     }
 
@@ -106,10 +108,16 @@ impl ColumnDecoder {
             (rows.columns().iter().map(cells::in_utc).collect(), EncoderOptions::default());
         let mut rows = Rows::of(&self.schema, &arrays, &self.places, &self.columns, &options)?;
         for row in 0..arrays[self.places.user_id].len() {
-            if let Err(error) = rows.push(row, self.fact, &self.columns, &self.times, &mut self.buffers, batch) {
-                refuse(row, error);
+            match rows.push(row, self.fact, &self.columns, &self.times, &mut self.buffers, batch) {
+                Ok(ts) => self.latest = self.latest.max(Some(ts)),
+                Err(error) => refuse(row, error),
             }
         }
         Ok(())
+    }
+
+    /// The latest time of the events taken since it was asked last, in microseconds since 1970.
+    pub fn take_latest(&mut self) -> Option<i64> {
+        self.latest.take()
     }
 }

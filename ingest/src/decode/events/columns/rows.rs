@@ -100,7 +100,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Appends the row's event to the batch; on an error the batch is as before.
+    /// Appends the row's event to the batch and gives its time; on an error the batch is as before.
     pub(super) fn push(
         &mut self,
         row: usize,
@@ -109,7 +109,7 @@ impl<'a> Rows<'a> {
         times: &Times,
         buffers: &mut Buffers,
         batch: &mut UpdateBatch,
-    ) -> Result<(), LineError> {
+    ) -> Result<i64, LineError> {
         let null = |field: &str, kind| LineError::new(kind, format!("`{field}` is NULL"));
         let user_id = self.user_id.id(row, &mut buffers.user_id);
         let user_id = user_id.ok_or_else(|| null("user_id", LineErrorKind::UserId))?;
@@ -149,7 +149,7 @@ impl<'a> Rows<'a> {
             batch.push_event(fact, &head, &values);
         }
         buffers.values = emptied(values);
-        read
+        read.map(|()| ts)
     }
 }
 

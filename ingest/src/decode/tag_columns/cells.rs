@@ -1,8 +1,6 @@
 //! Arrow columns into tags: the types of a column are looked at once a batch, its cells are read in place.
 
-use super::NullMeaning;
-use super::plan::{Bound, Plan};
-use super::rows::Refused;
+use super::{Bound, NullMeaning, Plan};
 use crate::decode::number::{rescale, time_micros};
 use crate::decode::tags::check_user_id;
 use crate::decode::value::{NumberError, check_time};
@@ -15,13 +13,15 @@ use engine::catalog::{TagType, Unit};
 use engine::update::{Change, UpdateBatch};
 use std::sync::Arc;
 
-/// Appends the rows of an Arrow batch; its first row has `row_before` rows before it in the file.
-pub(super) fn push_columns(
+/// Appends the rows of an Arrow batch. A refused row leaves nothing there; `refuse` is called with its index and why.
+///
+/// # Errors
+/// Columns that cannot fill their tags; then no row was read.
+pub(crate) fn push_columns(
     plan: &Plan,
     columns: &RecordBatch,
-    row_before: u64,
     batch: &mut UpdateBatch,
-    refused: &mut Refused,
+    refuse: &mut dyn FnMut(usize, String),
 ) -> Result<(), String> {
     let column = |name: &str| columns.column_by_name(name).ok_or_else(|| format!("column `{name}` is gone"));
     let ids = id_column(column(&plan.user_id)?).map_err(|what| format!("column `{}`: {what}", plan.user_id))?;
@@ -34,7 +34,7 @@ pub(super) fn push_columns(
         let mark = batch.mark();
         if let Err(error) = push_row(plan, &ids, &cells, row, &mut scratch, batch) {
             batch.truncate(mark);
-            refused.push(row_before + row as u64 + 1, error);
+            refuse(row, error);
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fmt::{Display, LowerExp};
 use std::io::Write;
 
 /// Appends text as a JSON string.
-pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
@@ -21,7 +21,7 @@ pub(super) fn push_string(text: &str, out: &mut Vec<u8>) {
 }
 
 /// The key of an object's member, with its colon.
-pub(super) fn key(name: &str) -> Vec<u8> {
+pub(crate) fn key(name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(name.len() + 3);
     push_string(name, &mut key);
     key.push(b':');
@@ -29,13 +29,13 @@ pub(super) fn key(name: &str) -> Vec<u8> {
 }
 
 /// Appends what `shown` shows.
-pub(super) fn push_shown(shown: impl Display, out: &mut Vec<u8>) {
+pub(crate) fn push_shown(shown: impl Display, out: &mut Vec<u8>) {
     write!(out, "{shown}").expect("writing to memory does not fail");
 }
 
 /// Appends the shortest number that reads back as the same float. What is no number becomes text, which no numeric
 /// column takes, so that it is refused instead of being taken for nothing.
-pub(super) fn push_float(float: impl Display + LowerExp + Copy, magnitude: f64, out: &mut Vec<u8>) {
+pub(crate) fn push_float(float: impl Display + LowerExp + Copy, magnitude: f64, out: &mut Vec<u8>) {
     if !magnitude.is_finite() {
         push_shown(format_args!("\"{float}\""), out);
     } else if magnitude == 0.0 || (1e-7..1e21).contains(&magnitude) {
@@ -46,7 +46,7 @@ pub(super) fn push_float(float: impl Display + LowerExp + Copy, magnitude: f64, 
 }
 
 /// Appends a decimal, `number / 10^scale`, with all its digits.
-pub(super) fn push_decimal(number: impl Display, scale: i8, out: &mut Vec<u8>) {
+pub(crate) fn push_decimal(number: impl Display, scale: i8, out: &mut Vec<u8>) {
     let text = number.to_string();
     let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
     out.extend_from_slice(sign.as_bytes());

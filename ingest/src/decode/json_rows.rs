@@ -3,7 +3,7 @@
 //! Numbers are JSON numbers, decimals with all their digits; times are RFC 3339 in UTC, dates their midnight; bytes are
 //! text if they are UTF-8, else hexadecimal; lists are arrays, structs and maps objects. A member that is NULL is left out.
 
-use super::json;
+use super::json_text as json;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
     Int64Array, ListArray, MapArray, RecordBatch, StringArray, UInt64Array,
@@ -19,7 +19,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Rows, ready to be written.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     members: Vec<Member>,
     count: usize,
 }
@@ -57,19 +57,19 @@ enum Cells {
 impl Rows {
     /// # Errors
     /// Names the column that cannot be written.
-    pub(super) fn new(batch: &RecordBatch) -> Result<Rows, String> {
+    pub(crate) fn new(batch: &RecordBatch) -> Result<Rows, String> {
         let schema = batch.schema();
         let named = schema.fields().iter().zip(batch.columns());
         let members = named.map(|(field, array)| member(field, array)).collect::<Result<_, _>>()?;
         Ok(Rows { members, count: batch.num_rows() })
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// Appends a row.
-    pub(super) fn push(&self, row: usize, out: &mut Vec<u8>) {
+    pub(crate) fn push(&self, row: usize, out: &mut Vec<u8>) {
         push_object(&self.members, row, out);
     }
 }
