@@ -6,6 +6,7 @@ use crate::clock::SystemClock;
 use crate::decode::body::LineDecoder;
 use crate::decode::mapping::{Mapped, Mapping, RecordContext};
 use crate::decode::{LINE_BYTES_MAX, LineError, LineErrorKind};
+use crate::enrich::{Fate, splice};
 use crate::source::{Record, RecordBatch};
 use engine::catalog::Catalog;
 use engine::clock::Clock;
@@ -62,6 +63,8 @@ struct Current {
     decoder: LineDecoder,
     /// What the mapping makes of a record; used again.
     line: String,
+    /// A record with what was looked up; used again.
+    enriched: Vec<u8>,
 }
 
 /// What became of one record.
@@ -91,17 +94,19 @@ impl RecordDecoder {
         let now = SystemClock.now();
         let decoder = self.definition.decoder(&catalog, now)?;
         let mapping = self.definition.mapping(&catalog)?;
-        self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new() });
+        self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new(), enriched: Vec::new() });
         Ok(())
     }
 
-    /// Decodes all records, partition by partition, and gives each update away as it is full.
+    /// Decodes all records, partition by partition, and gives each update away as it is full. `fates` has what look-ups
+    /// decided of each record, or is empty.
     ///
     /// # Errors
     /// That of `give`.
     pub(super) fn decode<E>(
         &mut self,
         records: &RecordBatch,
+        fates: &[Fate],
         mut give: impl FnMut(Decoded) -> Result<(), E>,
     ) -> Result<Outcome, E> {
         let mut outcome = Outcome::default();
@@ -118,9 +123,9 @@ impl RecordDecoder {
                 })
             })
             .collect();
-        for record in records.iter() {
+        for (index, record) in records.iter().enumerate() {
             let decoded = &mut open[place_of[record.partition]];
-            current.decode(&self.source, &record, decoded, &mut outcome);
+            current.decode(&self.source, &record, fates.get(index), decoded, &mut outcome);
             decoded.next_offset = record.offset.saturating_add(1);
             if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
                 let next = Decoded::new(&decoded.partition);
@@ -140,12 +145,19 @@ impl Decoded {
 }
 
 impl Current {
-    fn decode(&mut self, source: &str, record: &Record<'_>, decoded: &mut Decoded, outcome: &mut Outcome) {
+    fn decode(
+        &mut self,
+        source: &str,
+        record: &Record<'_>,
+        fate: Option<&Fate>,
+        decoded: &mut Decoded,
+        outcome: &mut Outcome,
+    ) {
         let Some(payload) = record.payload.filter(|payload| !payload.trim_ascii().is_empty()) else {
             outcome.empty += 1;
             return;
         };
-        match self.take(payload, record, decoded) {
+        match self.take_enriched(payload, record, fate, decoded) {
             Ok(Taken::FilteredOut) => outcome.filtered += 1,
             Ok(Taken::Yes(event_time)) => decoded.event_time = decoded.event_time.max(event_time),
             Err(error) => {
@@ -156,6 +168,28 @@ impl Current {
                 }
                 outcome.refused_last.push(dead_letter::shown(&decoded.partition, record, error));
             }
+        }
+    }
+
+    /// Takes a record as look-ups decided. What is told of it in an error is the record as it came.
+    fn take_enriched(
+        &mut self,
+        payload: &[u8],
+        record: &Record<'_>,
+        fate: Option<&Fate>,
+        decoded: &mut Decoded,
+    ) -> Result<Taken, LineError> {
+        match fate {
+            Some(Fate::Refused(error)) => Err(error.clone()),
+            Some(Fate::Dropped) => Ok(Taken::FilteredOut),
+            Some(Fate::Taken(members)) if !members.is_empty() => {
+                let mut enriched = std::mem::take(&mut self.enriched);
+                splice(payload, members, &mut enriched);
+                let taken = self.take(&enriched, record, decoded);
+                self.enriched = enriched;
+                taken
+            }
+            Some(Fate::Taken(_)) | None => self.take(payload, record, decoded),
         }
     }
 

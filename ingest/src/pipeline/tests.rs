@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decode::EventDecoder;
+use crate::enrich::Enrichment;
 use crate::decode::mapping::{Condition, FactMapping, MappedField, Test, TimeUnit};
 use crate::source::{
     MissingRecords, PartitionStatus, Polled, Record, RecordBatch, Source, SourceError, SourcePosition, SourceStatus,
@@ -181,6 +182,7 @@ struct World {
     pipeline: Pipeline,
     topic: Arc<Topic>,
     mapping: Option<MappingDefinition>,
+    enrich: Vec<Arc<Enrichment>>,
 }
 
 impl World {
@@ -195,7 +197,7 @@ impl World {
         store.put_catalog(catalog).expect("put");
         store.publish().expect("published");
         let topic = Arc::new(Topic { finite, ..Topic::default() });
-        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None }
+        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None, enrich: Vec::new() }
     }
 
     fn set(&self, wanted: Wanted) {
@@ -203,6 +205,7 @@ impl World {
             connector: Arc::new(Connect(self.topic.clone())),
             into: Target::Fact("view".to_owned()),
             mapping: self.mapping.clone(),
+            enrich: self.enrich.clone(),
             idle_after: Duration::from_secs(60),
         };
         let declared =
