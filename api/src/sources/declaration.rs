@@ -7,6 +7,7 @@
 //!   format: json
 //! ```
 
+use super::enrich::{self, LookupDeclaration};
 use super::files::FilesDeclaration;
 use super::kafka::KafkaDeclaration;
 use super::map;
@@ -14,6 +15,7 @@ use super::span::Span;
 use crate::config::Config;
 use engine::audience::suggest::closest;
 use engine::catalog::Catalog;
+use ingest::enrich::Enrichment;
 use ingest::pipeline::{Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -37,6 +39,9 @@ pub struct SourceDeclaration {
     /// How records are written.
     #[serde(default)]
     pub format: FormatName,
+    /// What other systems know of each record, looked up one after another: it is in the record by the name of the look-up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enrich: Vec<LookupDeclaration>,
     /// Where in a record the fields of its target stand, by path; `{"user_id": "customer.id", …}`. Left out: a record is
     /// what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,10 +114,18 @@ impl SourceDeclaration {
         let idle_after = self.idle_after.map_or(IDLE_AFTER, |span| span.0);
         Ok(SourceDefinition {
             connector: self.connector(name, config)?,
+            enrich: self.lookups(config)?,
             mapping: self.mapping(&into)?,
             into,
             idle_after,
         })
+    }
+
+    fn lookups(&self, config: &Config) -> Result<Vec<Arc<Enrichment>>, Place> {
+        if !self.enrich.is_empty() && self.map.is_none() && self.into == TAGS {
+            return Err(Place::new("/enrich", "into tags it goes with `map`, which says what becomes of what is found"));
+        }
+        enrich::lookups(&self.enrich, config)
     }
 
     fn mapping(&self, into: &Target) -> Result<Option<MappingDefinition>, Place> {

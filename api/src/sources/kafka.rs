@@ -4,18 +4,13 @@
 //! stands.
 
 use super::declaration::Place;
-#[cfg(feature = "kafka")]
-use super::folders::check_folder;
+use super::secret::SecretPlace;
 use crate::config::Config;
 use ingest::pipeline::Connector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Variables of the environment that hold secrets for sources begin so.
-#[cfg(feature = "kafka")]
-const SECRET_VARIABLES: &str = "BELUGA_SECRET_";
 
 /// Topics of a Kafka cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -140,17 +135,6 @@ pub enum MechanismName {
     ScramSha512,
 }
 
-/// Where a secret stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretPlace {
-    /// In this variable of the server's environment.
-    Env(String),
-    /// In this file of the server.
-    #[schema(value_type = String)]
-    File(PathBuf),
-}
-
 impl KafkaDeclaration {
     /// For people: `kafka topic purchases`.
     pub(super) fn summary(&self) -> String {
@@ -167,26 +151,14 @@ impl KafkaDeclaration {
         (self.names(), self.partitions.is_empty().then(group))
     }
 
-    /// Whoever may change the catalog could send any secret of the server to a broker of theirs; so only those are read that
-    /// are meant for sources.
+    /// See [`SecretPlace::check`].
     #[cfg(feature = "kafka")]
     fn check_secrets(&self, config: &Config) -> Result<(), Place> {
         let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
         let places = places
             .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
         for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
-            match place {
-                SecretPlace::Env(name) if name.starts_with(SECRET_VARIABLES) => {}
-                SecretPlace::Env(name) => {
-                    let why = format!(
-                        "`{name}`: sources read variables that begin with `{SECRET_VARIABLES}` only; name it \
-                         `{SECRET_VARIABLES}{name}`"
-                    );
-                    return Err(Place::new(pointer, why));
-                }
-                SecretPlace::File(path) => check_folder(path, &config.secret_folders, "secret_folders")
-                    .map_err(|why| Place::new(pointer, why))?,
-            }
+            place.check(config).map_err(|why| Place::new(pointer, why))?;
         }
         Ok(())
     }
