@@ -123,7 +123,10 @@ impl SourceDeclaration {
 
     fn lookups(&self, config: &Config) -> Result<Vec<Arc<Enrichment>>, Place> {
         if !self.enrich.is_empty() && self.map.is_none() && self.into == TAGS {
-            return Err(Place::new("/enrich", "into tags it goes with `map`, which says what becomes of what is found"));
+            return Err(Place::new(
+                "/enrich",
+                "into tags it goes with `map`, which says what becomes of what is found",
+            ));
         }
         enrich::lookups(&self.enrich, config)
     }

@@ -52,8 +52,9 @@ impl SecretPlace {
     pub(super) fn read(&self) -> Result<String, String> {
         let text = match self {
             // The other case, that it is not Unicode, would print the value.
-            SecretPlace::Env(name) => std::env::var(name)
-                .map_err(|_| format!("environment variable {name} is not set, or no Unicode"))?,
+            SecretPlace::Env(name) => {
+                std::env::var(name).map_err(|_| format!("environment variable {name} is not set, or no Unicode"))?
+            }
             SecretPlace::File(path) => std::fs::read_to_string(path)
                 .map_err(|error| format!("read {}: {error}", path.display()))?
                 .trim_end_matches(['\r', '\n'])

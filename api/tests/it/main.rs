@@ -13,6 +13,7 @@ mod hostile;
 mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod lookups;
 mod openapi;
 mod oracle;
 mod process;

@@ -34,7 +34,9 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use definition::{CachePolicy, Enrichment, EnrichmentError, IN_FLIGHT_MAX, NAME_CHARS_MAX, OnFailure, OnMissing, Order};
+pub use definition::{
+    CachePolicy, Enrichment, EnrichmentError, IN_FLIGHT_MAX, NAME_CHARS_MAX, OnFailure, OnMissing, Order,
+};
 pub use lookup::{ANSWER_BYTES_MAX, Answer, Asking, Lookup, LookupError, Reply};
 pub use report::LookupReport;
 

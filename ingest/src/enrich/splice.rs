@@ -31,8 +31,8 @@ pub(super) struct KeyReader {
 impl KeyReader {
     /// `name` is the member that is to be added, `path` where the key stands.
     pub(super) fn new(name: &str, path: &str) -> Result<KeyReader, EnrichmentError> {
-        let finder = KeyFinder::new(path, name)
-            .map_err(|error| EnrichmentError { setting: "key", what: error.to_string() })?;
+        let finder =
+            KeyFinder::new(path, name).map_err(|error| EnrichmentError { setting: "key", what: error.to_string() })?;
         Ok(KeyReader { name: name.to_owned(), finder })
     }
 
@@ -42,10 +42,9 @@ impl KeyReader {
     /// The record is no JSON object, has a member of the name already, or its key is a list or an object.
     pub(super) fn key(&mut self, record: &[u8], context: &RecordContext<'_>) -> Result<Option<&str>, LineError> {
         let (name, finder) = (&self.name, &mut self.finder);
-        finder.find(record, context).map_err(|error| LineError {
-            message: format!("look-up `{name}`: {}", error.message),
-            ..error
-        })
+        finder
+            .find(record, context)
+            .map_err(|error| LineError { message: format!("look-up `{name}`: {}", error.message), ..error })
     }
 }
 

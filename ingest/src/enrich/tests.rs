@@ -269,10 +269,7 @@ fn one_that_was_never_answered_is_a_failure() {
     let mut stage = stage([Enrichment { on_failure: OnFailure::DeadLetter, ..enrichment(table.clone()) }]);
     stage.push(&mut records(0, &["t:a"]));
     drop(table.take(0));
-    assert_eq!(
-        ready(&mut stage),
-        ["t: 0 refused: look-up `product`: the request ended without an answer"]
-    );
+    assert_eq!(ready(&mut stage), ["t: 0 refused: look-up `product`: the request ended without an answer"]);
     // As is an answer of another length, and what is no object.
     for (answers, part) in [
         (vec![], "0 answers came for 1 keys"),
@@ -358,7 +355,8 @@ fn a_key_may_be_what_another_look_up_found() {
     assert_eq!(ready(&mut stage), [""; 0]);
     assert_eq!(makers.waiting(), ["a,b"]);
     makers.answer(0);
-    let product = |key: &str| format!("{{\"sku\":\"{key}\",\"product\":{{\"is\":\"{key}\"}},\"maker\":{{\"is\":\"{key}\"}}}}");
+    let product =
+        |key: &str| format!("{{\"sku\":\"{key}\",\"product\":{{\"is\":\"{key}\"}},\"maker\":{{\"is\":\"{key}\"}}}}");
     assert_eq!(ready(&mut stage), [format!("t: 0 {}; 1 {{\"sku\":\"x\"}}; 2 {}", product("a"), product("b"))]);
 }
 

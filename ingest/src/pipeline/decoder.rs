@@ -94,7 +94,15 @@ impl RecordDecoder {
         let now = SystemClock.now();
         let decoder = self.definition.decoder(&catalog, now)?;
         let mapping = self.definition.mapping(&catalog)?;
-        self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new(), enriched: Vec::new() });
+        self.current = Some(Current {
+            catalog,
+            made: Instant::now(),
+            now,
+            mapping,
+            decoder,
+            line: String::new(),
+            enriched: Vec::new(),
+        });
         Ok(())
     }
 

@@ -4,8 +4,8 @@ mod lookups;
 
 use super::*;
 use crate::decode::EventDecoder;
-use crate::enrich::Enrichment;
 use crate::decode::mapping::{Condition, FactMapping, MappedField, Test, TimeUnit};
+use crate::enrich::Enrichment;
 use crate::source::{
     MissingRecords, PartitionStatus, Polled, Record, RecordBatch, Source, SourceError, SourcePosition, SourceStatus,
 };

@@ -101,15 +101,26 @@ impl Cell {
                 _ => return Err("jsonb of an unknown version".to_owned()),
             },
             Cell::List(item) => push_list(item, raw, out)?,
-            Cell::Bool | Cell::Int2 | Cell::Int4 | Cell::Int8 | Cell::Oid | Cell::Float4 | Cell::Float8 | Cell::Numeric => {
+            Cell::Bool
+            | Cell::Int2
+            | Cell::Int4
+            | Cell::Int8
+            | Cell::Oid
+            | Cell::Float4
+            | Cell::Float8
+            | Cell::Numeric => {
                 out.push_str(&self.plain(raw)?.unwrap_or_else(|| "null".to_owned()));
             }
-            Cell::Text | Cell::PaddedText | Cell::Uuid | Cell::TimestampTz | Cell::Timestamp | Cell::Date | Cell::Time => {
-                match self.plain(raw)? {
-                    Some(text) => out.push_str(&serde_json::Value::from(text).to_string()),
-                    None => out.push_str("null"),
-                }
-            }
+            Cell::Text
+            | Cell::PaddedText
+            | Cell::Uuid
+            | Cell::TimestampTz
+            | Cell::Timestamp
+            | Cell::Date
+            | Cell::Time => match self.plain(raw)? {
+                Some(text) => out.push_str(&serde_json::Value::from(text).to_string()),
+                None => out.push_str("null"),
+            },
         }
         Ok(())
     }
@@ -238,7 +249,7 @@ fn numeric(raw: &[u8]) -> Result<Option<String>, String> {
 /// The number of dimensions, whether there are nulls, the type; for each dimension its length and lower bound; the items.
 fn push_list(item: &Cell, raw: &[u8], out: &mut String) -> Result<(), String> {
     let mut rest = raw;
-    let mut word = |rest: &mut &[u8]| -> Result<i32, String> {
+    let word = |rest: &mut &[u8]| -> Result<i32, String> {
         let (word, behind) = rest.split_first_chunk::<4>().ok_or("a list is cut off")?;
         *rest = behind;
         Ok(i32::from_be_bytes(*word))
@@ -306,7 +317,8 @@ mod tests {
         assert_eq!(shown(&Cell::Numeric, &words(&[1, 0xfffe, 0, 8, 7])), "0.00000007");
         assert_eq!(shown(&Cell::Numeric, &words(&[0, 0, 0, 0])), "0");
         assert_eq!(shown(&Cell::Numeric, &words(&[0, 0, 0xC000, 0])), "null");
-        let list = [&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 23, 0, 0, 0, 2, 0, 0, 0, 1][..], &[0, 0, 0, 4, 0, 0, 0, 7]].concat();
+        let list =
+            [&[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 23, 0, 0, 0, 2, 0, 0, 0, 1][..], &[0, 0, 0, 4, 0, 0, 0, 7]].concat();
         let list = [&list[..], &[255; 4]].concat();
         assert_eq!(shown(&Cell::List(Box::new(Cell::Int4)), &list), "[7,null]");
         assert_eq!(shown(&Cell::List(Box::new(Cell::Int4)), &[0; 12]), "[]");
@@ -314,8 +326,22 @@ mod tests {
 
     fn any_cell() -> impl Strategy<Value = Cell> {
         let one = prop::sample::select(vec![
-            Cell::Bool, Cell::Int2, Cell::Int4, Cell::Int8, Cell::Oid, Cell::Float4, Cell::Float8, Cell::Numeric, Cell::Text,
-            Cell::PaddedText, Cell::Uuid, Cell::TimestampTz, Cell::Timestamp, Cell::Date, Cell::Time, Cell::Jsonb,
+            Cell::Bool,
+            Cell::Int2,
+            Cell::Int4,
+            Cell::Int8,
+            Cell::Oid,
+            Cell::Float4,
+            Cell::Float8,
+            Cell::Numeric,
+            Cell::Text,
+            Cell::PaddedText,
+            Cell::Uuid,
+            Cell::TimestampTz,
+            Cell::Timestamp,
+            Cell::Date,
+            Cell::Time,
+            Cell::Jsonb,
         ]);
         (one, any::<bool>()).prop_map(|(cell, list)| if list { Cell::List(Box::new(cell)) } else { cell })
     }

@@ -55,7 +55,8 @@ impl HttpDeclaration {
                     let why = "secrets are not written into the catalog: write { env: BELUGA_SECRET_… } or { file: … }";
                     return Err(at(why.to_owned()));
                 }
-                HeaderValue::try_from(text).map_err(|_| at("a header has no line ends or control characters".to_owned()))?;
+                HeaderValue::try_from(text)
+                    .map_err(|_| at("a header has no line ends or control characters".to_owned()))?;
             }
         }
         Ok(Arc::new(HttpLookup { declaration: self.clone(), client: OnceLock::new() }))
@@ -72,7 +73,9 @@ impl HttpDeclaration {
             return Err(format!("`{}:` is not asked; {advice}", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a name or a password does not stand in an address; send a header that stands elsewhere".to_owned());
+            return Err(
+                "a name or a password does not stand in an address; send a header that stands elsewhere".to_owned()
+            );
         }
         if (url.host(), url.port()) != (other.host(), other.port()) {
             return Err(format!("a record does not say whom to ask, so `{KEY}` stands behind the host; {advice}"));
@@ -146,9 +149,9 @@ async fn get(client: &Client, url: Url, headers: HeaderMap) -> Result<Answer, Lo
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(busy(&answer)),
         _ if status.is_server_error() => Err(busy(&answer)),
         _ if status.is_success() => body(answer).await.map_err(passing),
-        _ if status.is_redirection() => {
-            Err(LookupError::lasting(format!("it answered {status}; redirects are not followed, so write the address they lead to")))
-        }
+        _ if status.is_redirection() => Err(LookupError::lasting(format!(
+            "it answered {status}; redirects are not followed, so write the address they lead to"
+        ))),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             Err(LookupError::lasting(format!("it answered {status}; look at `headers`")))
         }
@@ -206,7 +209,10 @@ mod tests {
     fn a_key_means_nothing_in_an_address() {
         let address = |key: &str| declaration("http://h/p/{key}/x?q={key}").url(key).map(String::from);
         assert_eq!(address("a-1").as_deref(), Ok("http://h/p/a-1/x?q=a-1"));
-        assert_eq!(address("../a?b#c/ü&").as_deref(), Ok("http://h/p/..%2Fa%3Fb%23c%2F%C3%BC%26/x?q=..%2Fa%3Fb%23c%2F%C3%BC%26"));
+        assert_eq!(
+            address("../a?b#c/ü&").as_deref(),
+            Ok("http://h/p/..%2Fa%3Fb%23c%2F%C3%BC%26/x?q=..%2Fa%3Fb%23c%2F%C3%BC%26")
+        );
         assert!(address("..").is_err() && address(".").is_err());
     }
 
@@ -226,7 +232,10 @@ mod tests {
         let text = TextOrSecret::Text("Bearer x".to_owned());
         declaration.headers.insert("Authorization".to_owned(), text);
         let place = declaration.lookup(&Config::default()).expect_err("a secret");
-        assert_eq!((place.pointer.as_str(), place.why.contains("BELUGA_SECRET_")), ("/http/headers/Authorization", true));
+        assert_eq!(
+            (place.pointer.as_str(), place.why.contains("BELUGA_SECRET_")),
+            ("/http/headers/Authorization", true)
+        );
         assert!(!place.why.contains("Bearer"));
     }
 }

@@ -64,7 +64,8 @@ impl KeyFinder {
             return Err(LineError::new(LineErrorKind::Type, what));
         }
         if let Some(found) = findings.get(self.clash) {
-            let error = LineError::new(LineErrorKind::Key, format!("the record has a member `{}` already", self.member));
+            let error =
+                LineError::new(LineErrorKind::Key, format!("the record has a member `{}` already", self.member));
             let error = error.suggest("give the look-up another name");
             return Err(LineError { column: found.at.map(|at| at + 1), ..error });
         }

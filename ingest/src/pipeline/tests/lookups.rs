@@ -135,7 +135,10 @@ fn a_source_is_stopped_and_rewound_while_nothing_answers() {
 fn what_cannot_be_looked_up_becomes_a_dead_letter_as_it_came() {
     let mut world = World::new(true);
     let table = SlowTable::start(Duration::ZERO, 0);
-    declare(&mut world, Enrichment { on_missing: OnMissing::DeadLetter, on_failure: OnFailure::DeadLetter, ..enrichment(&table) });
+    declare(
+        &mut world,
+        Enrichment { on_missing: OnMissing::DeadLetter, on_failure: OnFailure::DeadLetter, ..enrichment(&table) },
+    );
     let odd = ["[1]".to_owned(), "{\"id\":\"odd\"}".to_owned(), "{\"page\":1}".to_owned(), "{\"id\":1}".to_owned()];
     world.topic.push("t/0", [record(1), record(3)].into_iter().chain(odd));
     world.set(Wanted::Running);
@@ -176,7 +179,10 @@ fn a_log_that_is_replayed_has_each_record_once() {
             false => std::thread::sleep(Duration::from_millis(5 + ends * 3)),
         }
         let noted = world.store.source_offsets("source/views/");
-        assert!(is_over || noted.iter().map(|(_, offset)| offset).sum::<u64>() < 300, "too quick to be ended: {noted:?}");
+        assert!(
+            is_over || noted.iter().map(|(_, offset)| offset).sum::<u64>() < 300,
+            "too quick to be ended: {noted:?}"
+        );
         world.pipeline.stop();
         // What is in the log comes back; what waited for look-ups is read again.
         if is_over {
