@@ -242,7 +242,7 @@ fn what_is_wrong_in_a_look_up_is_named_with_its_place() {
         (postgres(json!({"query": "SELECT 1"})), "/postgres/query", "$1"),
     ] {
         let answer = world.server.put("/v1/catalog").json(&world.catalog(enrich)).send().expect("put");
-        assert_eq!(answer.status(), 422);
+        assert!(answer.status().is_client_error());
         let problem: Value = answer.json().expect("JSON");
         let text = problem.to_string();
         assert!(text.contains(&format!("/sources/lines/enrich/0{pointer}\"")), "{problem}");
@@ -398,6 +398,7 @@ fn a_database_is_asked_for_many_keys_at_once() {
         json!({"name": "product", "key": "item.sku", "postgres": declared, "timeout": "1 s"})
     };
     // What only the database knows is told by the source.
+    world.append([line(1)]);
     for (more, part) in [
         (
             json!({"query": "SELECT sku, odd FROM product WHERE sku = ANY($1)"}),
@@ -408,16 +409,14 @@ fn a_database_is_asked_for_many_keys_at_once() {
             json!({"query": "SELECT sku FROM products WHERE sku = ANY($1)"}),
             "relation \"products\" does not exist (42P01)",
         ),
-        (json!({"query": "WITH gone AS (DELETE FROM product WHERE sku = ANY($1) RETURNING *) SELECT * FROM gone"}), "read-only transaction (25006)"),
+        (
+            json!({"query": "WITH gone AS (DELETE FROM product WHERE sku = ANY($1) RETURNING sku) SELECT sku FROM gone"}),
+            "read-only transaction (25006)",
+        ),
         (json!({"url": postgres.url() + "?sslmode=require", "authority_file": null}), "certificate"),
     ] {
         world.server.put_catalog(&world.catalog(enrich(more.clone())));
-        if world.folder().join("a.ndjson").exists() {
-            world.wait(|answer| answer["error"].as_str().is_some_and(|why| why.contains(part)));
-        } else {
-            world.append([line(1)]);
-            world.wait(|answer| answer["error"].as_str().is_some_and(|why| why.contains(part)));
-        }
+        world.wait(|answer| answer["error"].as_str().is_some_and(|why| why.contains(part)));
     }
     world.server.put_catalog(&world.catalog(enrich(json!({}))));
     world.append((2..300).map(line));
