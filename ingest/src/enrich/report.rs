@@ -57,7 +57,7 @@ impl Latencies {
     pub(super) fn note(&mut self, took: Duration) {
         let micros = took.as_micros().clamp(1, u128::from(u32::MAX)) as u32;
         let doubling = micros.ilog2();
-        let within = (u64::from(micros) * u64::from(STEPS) >> doubling) as u32 - STEPS;
+        let within = ((u64::from(micros) * u64::from(STEPS)) >> doubling) as u32 - STEPS;
         self.0[(doubling * STEPS + within) as usize] += 1;
     }
 
