@@ -3,6 +3,7 @@
 //! * [`decode`]: NDJSON lines, Arrow batches and records of text to tag updates and events, checked against the catalog,
 //!   errors by line; lists of user ids.
 //! * [`source`]: sources (Kafka topics, files): replayable logs and where to go on in them.
+//! * [`enrich`]: look-ups in other systems while a source streams.
 //! * [`pipeline`]: from sources to the store, while a server serves.
 //! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
 //! * [`live`]: live audiences: who enters, who leaves, and their sizes over time.
@@ -13,6 +14,7 @@
 pub mod backfill;
 pub mod clock;
 pub mod decode;
+pub mod enrich;
 pub mod keeper;
 pub mod live;
 pub mod pipeline;

@@ -163,6 +163,25 @@ fn footer(answer: &SourceAnswer) -> String {
     if let Some(error) = &answer.error {
         text += &format!("\n{error}");
     }
+    for lookup in &answer.lookups {
+        text += &format!(
+            "\nlook-up {}: {} found, {} not known, {} failed; {} cached, {} requests, {} errors, {} in flight",
+            lookup.name,
+            lookup.found,
+            lookup.missing,
+            lookup.failed,
+            lookup.cached,
+            lookup.requests,
+            lookup.errors,
+            lookup.in_flight
+        );
+        if let (Some(half), Some(most)) = (lookup.latency_p50_ms, lookup.latency_p99_ms) {
+            text += &format!(", p50 {half:.1} ms, p99 {most:.1} ms");
+        }
+        if let Some(error) = &lookup.last_error {
+            text += &format!("; last error: {error}");
+        }
+    }
     for refused in &answer.refused_last {
         text +=
             &format!("\nrefused {} at {}: {}\n  {}", refused.partition, refused.offset, refused.error, refused.record);

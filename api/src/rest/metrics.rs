@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::ids::Epoch;
 use engine::store::Snapshot;
+use ingest::enrich::LookupReport;
 use ingest::pipeline::{Pipeline, SourceState};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -111,6 +112,14 @@ fn describe() {
     describe_counter!("beluga_live_audience_entered_total", "Users who entered a live audience");
     describe_counter!("beluga_live_audience_left_total", "Users who left a live audience");
     describe_gauge!("beluga_live_audience_look_seconds", "How long the last look at a live audience took");
+    describe_counter!("beluga_lookup_records_total", "Records whose key was looked up, by result");
+    describe_counter!("beluga_lookup_cached_total", "Records whose look-up was answered from the cache");
+    describe_counter!("beluga_lookup_requests_total", "Requests that look-ups sent");
+    describe_counter!("beluga_lookup_errors_total", "Requests of look-ups that failed or took too long");
+    describe_gauge!("beluga_lookup_in_flight", "Requests of look-ups in flight");
+    describe_gauge!("beluga_lookup_waiting", "Keys that wait for an answer");
+    describe_gauge!("beluga_lookup_resting", "1 when what is asked failed so often that it is left alone for a while");
+    describe_gauge!("beluga_lookup_seconds", "How long requests of a look-up took at most, by quantile");
     describe_gauge!("beluga_jobs_running", "Jobs that run");
     describe_gauge!("beluga_jobs_queued", "Jobs that wait");
     describe_counter!("beluga_job_rows_total", "Rows that jobs applied or refused");
@@ -154,6 +163,7 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         gauge!("beluga_audiences").set(snapshot.audiences().len() as f64);
     }
     for (name, report) in state.pipeline().map(Pipeline::reports).unwrap_or_default() {
+        report.lookups.iter().for_each(|lookup| measure_lookup(&name, lookup));
         let labels = [("source", name)];
         counter!("beluga_source_records_total", &labels).absolute(report.records);
         counter!("beluga_source_refused_total", &labels).absolute(report.refused);
@@ -181,6 +191,27 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         counter!("beluga_checkpoint_bytes_total").absolute(keeper.checkpoint_bytes);
         counter!("beluga_compactions_total").absolute(keeper.compaction_count);
         counter!("beluga_compaction_bytes_total").absolute(keeper.compaction_bytes);
+    }
+}
+
+fn measure_lookup(source: &str, lookup: &LookupReport) {
+    let labels = [("source", source.to_owned()), ("lookup", lookup.name.clone())];
+    let [source, name] = labels.clone();
+    for (result, count) in [("found", lookup.found), ("missing", lookup.missing), ("failed", lookup.failed)] {
+        let labels = [source.clone(), name.clone(), ("result", result.to_owned())];
+        counter!("beluga_lookup_records_total", &labels).absolute(count);
+    }
+    counter!("beluga_lookup_cached_total", &labels).absolute(lookup.cached);
+    counter!("beluga_lookup_requests_total", &labels).absolute(lookup.requests);
+    counter!("beluga_lookup_errors_total", &labels).absolute(lookup.errors);
+    gauge!("beluga_lookup_in_flight", &labels).set(lookup.in_flight as f64);
+    gauge!("beluga_lookup_waiting", &labels).set(lookup.waiting as f64);
+    gauge!("beluga_lookup_resting", &labels).set(if lookup.is_resting { 1.0 } else { 0.0 });
+    for (quantile, micros) in [("0.5", lookup.latency_p50_us), ("0.99", lookup.latency_p99_us)] {
+        if let Some(micros) = micros {
+            let labels = [source.clone(), name.clone(), ("quantile", quantile.to_owned())];
+            gauge!("beluga_lookup_seconds", &labels).set(micros as f64 / 1e6);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!   format: json
 //! ```
 
+use super::enrich::{self, LookupDeclaration};
 use super::files::FilesDeclaration;
 use super::kafka::KafkaDeclaration;
 use super::map;
@@ -15,6 +16,7 @@ use super::span::Span;
 use crate::config::Config;
 use engine::audience::suggest::closest;
 use engine::catalog::Catalog;
+use ingest::enrich::Enrichment;
 use ingest::pipeline::{Connector, DefinitionError, MappingDefinition, SourceDefinition, Target};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -50,6 +52,9 @@ pub struct SourceDeclaration {
     /// With `format: avro`: where the schemas are that records name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_registry: Option<RegistryDeclaration>,
+    /// What other systems know of each record, looked up one after another: it is in the record by the name of the look-up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enrich: Vec<LookupDeclaration>,
     /// Where in a record the fields of its target stand, by path; `{"user_id": "customer.id", …}`. Left out: a record is
     /// what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,10 +119,21 @@ impl SourceDeclaration {
         Ok(SourceDefinition {
             connector: self.connector(name, config)?,
             payload: self.payload(config)?,
+            enrich: self.lookups(config)?,
             mapping: self.mapping(&into)?,
             into,
             idle_after,
         })
+    }
+
+    fn lookups(&self, config: &Config) -> Result<Vec<Arc<Enrichment>>, Place> {
+        if !self.enrich.is_empty() && self.map.is_none() && self.into == TAGS {
+            return Err(Place::new(
+                "/enrich",
+                "into tags it goes with `map`, which says what becomes of what is found",
+            ));
+        }
+        enrich::lookups(&self.enrich, config)
     }
 
     fn mapping(&self, into: &Target) -> Result<Option<MappingDefinition>, Place> {

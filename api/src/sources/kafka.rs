@@ -4,8 +4,7 @@
 //! stands.
 
 use super::declaration::Place;
-#[cfg(feature = "kafka")]
-use super::secret;
+use super::secret::SecretPlace;
 use crate::config::Config;
 use ingest::pipeline::Connector;
 use serde::{Deserialize, Serialize};
@@ -136,17 +135,6 @@ pub enum MechanismName {
     ScramSha512,
 }
 
-/// Where a secret stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretPlace {
-    /// In this variable of the server's environment.
-    Env(String),
-    /// In this file of the server.
-    #[schema(value_type = String)]
-    File(PathBuf),
-}
-
 impl KafkaDeclaration {
     /// For people: `kafka topic purchases`.
     pub(super) fn summary(&self) -> String {
@@ -163,12 +151,16 @@ impl KafkaDeclaration {
         (self.names(), self.partitions.is_empty().then(group))
     }
 
+    /// See [`SecretPlace::check`].
     #[cfg(feature = "kafka")]
     fn check_secrets(&self, config: &Config) -> Result<(), Place> {
         let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
-        let keys = self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?)));
-        let others = self.secrets.values().map(|place| ("/kafka/secrets", place));
-        places.chain(keys).chain(others).try_for_each(|(pointer, place)| secret::check(pointer, place, config))
+        let places = places
+            .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
+        for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
+            place.check(config).map_err(|why| Place::new(pointer, why))?;
+        }
+        Ok(())
     }
 
     /// What opens them.

@@ -1,17 +1,18 @@
 //! Streaming sources: how they are declared, and how what is declared comes to run.
 //!
 //! The catalog keeps a declaration as the JSON of `declaration`; here it becomes what [`ingest::pipeline`] runs.
-//! `kafka`, `files`, `payload`, `map` and `span` are parts of a declaration; `folders` says which files it may name, `secret`
-//! which secrets, `registry` asks for schemas.
+//! `kafka`, `files`, `payload`, `map`, `enrich` and `span` are parts of a declaration; `folders` says which files it may name,
+//! `secret` which secrets, `registry` asks for schemas.
 
 pub mod declaration;
+pub mod enrich;
 pub mod files;
 pub mod folders;
 pub mod kafka;
 pub mod map;
 pub mod payload;
 mod registry;
-mod secret;
+pub mod secret;
 pub mod span;
 
 pub use declaration::{Place, SourceDeclaration};

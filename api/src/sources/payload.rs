@@ -7,9 +7,8 @@
 
 use super::declaration::{Place, SourceDeclaration};
 use super::folders::check_folder;
-use super::kafka::SecretPlace;
 use super::registry::HttpRegistry;
-use super::secret;
+use super::secret::SecretPlace;
 use crate::config::Config;
 use ingest::decode::avro::{AvroFormat, AvroSchema};
 use ingest::pipeline::PayloadFormat;
@@ -65,6 +64,10 @@ impl SourceDeclaration {
             let why = "it is for the records of topics; how files are written stands in `files.format`";
             return Err(Place::new("/format", why));
         }
+        if !self.enrich.is_empty() && self.format != FormatName::Json {
+            let why = "look-ups read records of JSON; leave `enrich` out, or let the topic have JSON";
+            return Err(Place::new("/enrich", why));
+        }
         match (self.format, first, second) {
             (FormatName::Json, None, _) => Ok(PayloadFormat::Json),
             (FormatName::Arrow, None, _) => Ok(PayloadFormat::Arrow),
@@ -93,7 +96,7 @@ impl SourceDeclaration {
             (.., Some(registry)) => {
                 let password = registry.password.as_ref();
                 if let Some(place) = password {
-                    secret::check("/schema_registry/password", place, config)?;
+                    place.check(config).map_err(|why| Place::new("/schema_registry/password", why))?;
                 }
                 let registry = HttpRegistry::new(&registry.url, registry.user.clone(), password.cloned());
                 return Ok(AvroFormat::Registry(Arc::new(

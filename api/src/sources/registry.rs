@@ -5,9 +5,8 @@
 //!
 //! Source: Confluent, "Schema Registry API reference".
 
-use super::kafka::SecretPlace;
+use super::secret::SecretPlace;
 use super::payload::SCHEMA_BYTES_MAX;
-use super::secret;
 use ingest::decode::avro::{FetchError, RegisteredSchema, SchemaSource};
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
@@ -96,7 +95,7 @@ impl HttpRegistry {
         }
         let mut request = self.client()?.get(url).header(ACCEPT, MEDIA_TYPES);
         if let Some(user) = &self.user {
-            let password = self.password.as_ref().map(secret::read).transpose();
+            let password = self.password.as_ref().map(SecretPlace::read).transpose();
             request = request.basic_auth(user, password.map_err(|why| unavailable(format!("its password: {why}")))?);
         }
         let answer = request.send().map_err(|error| unavailable(reason(&error)))?;

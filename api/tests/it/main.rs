@@ -15,6 +15,7 @@ mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod live;
+mod lookups;
 mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]

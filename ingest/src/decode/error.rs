@@ -23,6 +23,8 @@ pub enum LineErrorKind {
     Value,
     /// The line is longer than the limit.
     TooLong,
+    /// A look-up that a record needs did not succeed.
+    Lookup,
 }
 
 impl LineErrorKind {
@@ -38,6 +40,7 @@ impl LineErrorKind {
             LineErrorKind::Type => "type",
             LineErrorKind::Value => "value",
             LineErrorKind::TooLong => "too_long",
+            LineErrorKind::Lookup => "lookup",
         }
     }
 }

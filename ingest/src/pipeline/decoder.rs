@@ -9,6 +9,7 @@ use crate::decode::body::LineDecoder;
 use crate::decode::column_body::BatchDecoder;
 use crate::decode::mapping::{Mapped, Mapping, RecordContext};
 use crate::decode::{LINE_BYTES_MAX, LineError, LineErrorKind};
+use crate::enrich::{Fate, splice};
 use crate::source::{Record, RecordBatch};
 use engine::catalog::Catalog;
 use engine::clock::Clock;
@@ -69,6 +70,8 @@ pub(super) struct Current {
     pub(super) columns: Option<BatchDecoder>,
     /// What the mapping makes of a record; used again.
     line: String,
+    /// A record with what was looked up; used again.
+    enriched: Vec<u8>,
 }
 
 /// What became of one record.
@@ -113,6 +116,7 @@ impl RecordDecoder {
             #[cfg(feature = "arrow")]
             columns,
             line: String::new(),
+            enriched: Vec::new(),
         });
         Ok(())
     }
@@ -125,13 +129,15 @@ impl RecordDecoder {
         self.payload.prepare(records)
     }
 
-    /// Decodes all records, partition by partition, and gives each update away as it is full.
+    /// Decodes all records, partition by partition, and gives each update away as it is full. `fates` has what look-ups
+    /// decided of each record, or is empty.
     ///
     /// # Errors
     /// That of `give`.
     pub(super) fn decode<E>(
         &mut self,
         records: &RecordBatch,
+        fates: &[Fate],
         mut give: impl FnMut(Decoded) -> Result<(), E>,
     ) -> Result<Outcome, E> {
         let mut outcome = Outcome::default();
@@ -148,9 +154,10 @@ impl RecordDecoder {
                 })
             })
             .collect();
-        for record in records.iter() {
+        for (index, record) in records.iter().enumerate() {
             let decoded = &mut open[place_of[record.partition]];
-            current.decode(&mut self.payload, &self.source, &record, decoded, &mut outcome);
+            let fate = fates.get(index);
+            current.decode(&mut self.payload, &self.source, &record, fate, decoded, &mut outcome);
             decoded.next_offset = record.offset.saturating_add(1);
             if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
                 let next = Decoded::new(&decoded.partition);
@@ -186,6 +193,7 @@ impl Current {
         payload: &mut Payload,
         source: &str,
         record: &Record<'_>,
+        fate: Option<&Fate>,
         decoded: &mut Decoded,
         outcome: &mut Outcome,
     ) {
@@ -194,7 +202,7 @@ impl Current {
             return;
         };
         let taken = match payload {
-            Payload::Json => self.take(bytes, record, decoded),
+            Payload::Json => self.take_enriched(bytes, record, fate, decoded),
             #[cfg(feature = "avro")]
             Payload::Avro(_) if bytes.len() > LINE_BYTES_MAX => Err(too_long(bytes.len())),
             #[cfg(feature = "avro")]
@@ -209,6 +217,28 @@ impl Current {
                 dead_letter::push(source, &decoded.partition, record, &error, self.now, &mut decoded.batch);
                 outcome.note(dead_letter::shown(&decoded.partition, record, error));
             }
+        }
+    }
+
+    /// Takes a record as look-ups decided. What is told of it in an error is the record as it came.
+    fn take_enriched(
+        &mut self,
+        payload: &[u8],
+        record: &Record<'_>,
+        fate: Option<&Fate>,
+        decoded: &mut Decoded,
+    ) -> Result<Taken, LineError> {
+        match fate {
+            Some(Fate::Refused(error)) => Err(error.clone()),
+            Some(Fate::Dropped) => Ok(Taken::FilteredOut),
+            Some(Fate::Taken(members)) if !members.is_empty() => {
+                let mut enriched = std::mem::take(&mut self.enriched);
+                splice(payload, members, &mut enriched);
+                let taken = self.take(&enriched, record, decoded);
+                self.enriched = enriched;
+                taken
+            }
+            Some(Fate::Taken(_)) | None => self.take(payload, record, decoded),
         }
     }
 

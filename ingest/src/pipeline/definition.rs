@@ -6,6 +6,7 @@ use crate::decode::body::LineDecoder;
 use crate::decode::column_body::RowTarget;
 use crate::decode::mapping::{FactMapping, Mapping, MappingError, TagMapping};
 use crate::decode::{EventDecoder, TagDecoder};
+use crate::enrich::Enrichment;
 use crate::source::{Source, SourceError};
 use engine::catalog::Catalog;
 use std::fmt;
@@ -23,6 +24,8 @@ pub struct SourceDefinition {
     pub into: Target,
     /// How a record becomes a line of that; `None`: it is one already.
     pub mapping: Option<MappingDefinition>,
+    /// What is looked up elsewhere for each record, one after another: a later look-up's key may be found by an earlier one.
+    pub enrich: Vec<Arc<Enrichment>>,
     /// A partition that brought nothing for so long does not hold back the watermark.
     pub idle_after: Duration,
 }

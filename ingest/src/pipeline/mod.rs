@@ -8,6 +8,8 @@
 //! crash the source is read again from the offset behind the last record that is still in the log. Records that cannot be
 //! taken go into the same batch, as events of the fact [`engine::catalog::DEAD_LETTERS`].
 //!
+//! Between the poll and the decoder stand the source's look-ups, if it has any: see [`crate::enrich`].
+//!
 //! * `definition`: what a source is told. `decoder`: a record to an update, or to a dead letter. `payload`: how records are
 //!   written; `arrow_record`: one that holds many rows.
 //! * `reader`: the thread that polls; `writer`: the thread that applies.

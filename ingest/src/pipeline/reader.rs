@@ -6,6 +6,7 @@ use super::definition::{Begin, SourceDefinition};
 use super::report::{PartitionReport, Rate, SourceReport, SourceState};
 use super::watermark::Watermarks;
 use super::writer::{Applied, Work, write};
+use crate::enrich::{Fate, Mark, Ready, Stage};
 use crate::source::{Polled, RecordBatch, Source, SourceError, SourcePosition, Started};
 use engine::catalog::Wanted;
 use engine::catalog::source::offsets_prefix;
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// How long a poll waits for records; commands wait no longer than that.
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long answers of look-ups are waited for before the source is polled again: with room for more records, and without.
+const ANSWER_WAIT: Duration = Duration::from_millis(5);
+const ANSWER_WAIT_FULL: Duration = Duration::from_millis(50);
 
 /// Decoded updates that wait for the writer.
 const WAITING_MAX: usize = 2;
@@ -162,6 +167,11 @@ impl Reader {
             Ok(definition) => definition,
             Err(why) => return self.refuse_all(why),
         };
+        // What was found by look-ups, and how their other sides are, outlives a session.
+        let mut stage = match Stage::new(&definition.enrich) {
+            Ok(stage) => stage,
+            Err(why) => return self.refuse_all(why),
+        };
         let mut wait = RETRY_FIRST;
         while !self.ending {
             if self.rewind.is_none() && (self.halted.is_some() || self.wanted == Wanted::Stopped) {
@@ -174,7 +184,7 @@ impl Reader {
             }
             self.halted = None;
             let began = Instant::now();
-            let ended = self.session(&definition);
+            let ended = self.session(&definition, &mut stage);
             if began.elapsed() > RETRY_MAX {
                 wait = RETRY_FIRST;
             }
@@ -267,7 +277,7 @@ impl Reader {
     }
 
     /// Opens the source and reads it until something ends that; then everything that was read has been applied.
-    fn session(&mut self, definition: &SourceDefinition) -> Result<SessionEnd, Trouble> {
+    fn session(&mut self, definition: &SourceDefinition, stage: &mut Stage) -> Result<SessionEnd, Trouble> {
         self.tell(SourceState::Starting, None);
         self.cannot_begin = None;
         let mut source = definition.connector.open(self.rewind.as_ref().map(|rewind| &rewind.to))?;
@@ -279,11 +289,14 @@ impl Reader {
             let writing = writer.spawn_scoped(scope, || write(&name, &store, &{ work }, &applied));
             writing.map_err(|error| Trouble::Passing(format!("start a thread: {error}")))?;
             // The writer ends when it has applied what was sent: `send` goes with this.
-            self.read(definition, &mut *source, &applied, send)
+            self.read(definition, &mut *source, stage, &applied, send)
         });
+        // Nothing of what still waits for look-ups was noted: it is read again.
+        let gone = stage.forget();
         if let Some(failure) = applied.failure() {
             return Err(failure.into());
         }
+        self.forget_partitions(&gone)?;
         self.confirm(&mut *source, &applied)?;
         ended
     }
@@ -292,6 +305,7 @@ impl Reader {
         &mut self,
         definition: &SourceDefinition,
         source: &mut dyn Source,
+        stage: &mut Stage,
         applied: &Applied,
         send: SyncSender<Work>,
     ) -> Result<SessionEnd, Trouble> {
@@ -328,31 +342,36 @@ impl Reader {
                 }
                 reported = None;
             }
-            match source.poll(&mut records, if is_behind { REPORT_SOON } else { POLL_TIMEOUT })? {
-                Polled::Batch => {
-                    self.take(&mut decoder, &records, &send)?;
+            is_behind |= self.release(&mut decoder, stage, &send)?;
+            let timeout = if is_behind { REPORT_SOON } else { POLL_TIMEOUT };
+            match poll(source, stage, &mut records, paused, timeout)? {
+                Polled::Batch if stage.has_no_lookups() => {
+                    self.take(&mut decoder, &records, &[], &send)?;
                     is_behind = true;
                 }
+                Polled::Batch => stage.push(&mut records),
+                // What is left of such a partition has its turn first; this comes again.
+                Polled::Assigned(partitions) if partitions.iter().any(|name| stage.has(name)) => {
+                    stage.wait(ANSWER_WAIT_FULL);
+                }
                 Polled::Assigned(partitions) => self.begin(source, &partitions, &send)?,
+                Polled::Revoked(revoked) if revoked.gone => stage.mark(Mark::Gone(revoked.partitions)),
                 Polled::Revoked(revoked) => {
+                    // Look-ups may take long; whoever gets the partition reads from what is noted.
+                    stage.discard(&revoked.partitions);
                     drain(&send)?;
                     revoked.partitions.iter().for_each(|partition| self.watermarks.forget(partition));
-                    if revoked.gone {
-                        let prefix = offsets_prefix(&self.name);
-                        let keys: Vec<String> =
-                            revoked.partitions.iter().map(|partition| format!("{prefix}{partition}")).collect();
-                        self.store.forget_sources(keys.iter().map(String::as_str))?;
+                }
+                Polled::Skipped(started) => stage.mark(Mark::Skipped(started)),
+                Polled::Idle => {
+                    if !stage.is_empty() {
+                        stage.wait(if stage.has_room() { ANSWER_WAIT } else { ANSWER_WAIT_FULL });
                     }
                 }
-                Polled::Skipped(started) => {
-                    drain(&send)?;
-                    self.note_lost(&started);
-                    self.store.set_source_offsets(&self.keyed(&started))?;
-                }
-                Polled::Idle => {}
+                Polled::End if !stage.is_empty() => stage.wait(ANSWER_WAIT_FULL),
                 Polled::End => {
                     drain(&send)?;
-                    self.report(definition, source, SourceState::Finished);
+                    self.report(definition, source, stage, SourceState::Finished);
                     return Ok(SessionEnd::Finished);
                 }
             }
@@ -363,21 +382,61 @@ impl Reader {
             let due = if is_behind { REPORT_SOON } else { REPORT_INTERVAL };
             if reported.is_none_or(|then| then.elapsed() >= due) {
                 (reported, is_behind) = (Some(Instant::now()), false);
-                self.report(definition, source, if paused { SourceState::Paused } else { SourceState::Running });
+                self.report(definition, source, stage, if paused { SourceState::Paused } else { SourceState::Running });
             }
         }
+    }
+
+    /// There are no such partitions any more.
+    fn forget_partitions(&mut self, partitions: &[Arc<str>]) -> Result<(), Trouble> {
+        partitions.iter().for_each(|partition| self.watermarks.forget(partition));
+        let prefix = offsets_prefix(&self.name);
+        let keys: Vec<String> = partitions.iter().map(|partition| format!("{prefix}{partition}")).collect();
+        if !keys.is_empty() {
+            self.store.forget_sources(keys.iter().map(String::as_str))?;
+        }
+        Ok(())
+    }
+
+    /// Gives away what has been looked up; true if there were records.
+    fn release(
+        &mut self,
+        decoder: &mut RecordDecoder,
+        stage: &mut Stage,
+        send: &SyncSender<Work>,
+    ) -> Result<bool, Trouble> {
+        let mut is_some = false;
+        while let Some(ready) = stage.next() {
+            match ready {
+                Ready::Records(records, fates) => {
+                    self.take(decoder, &records, &fates, send)?;
+                    is_some = true;
+                }
+                Ready::Mark(Mark::Skipped(started)) => {
+                    drain(send)?;
+                    self.note_lost(&started);
+                    self.store.set_source_offsets(&self.keyed(&started))?;
+                }
+                Ready::Mark(Mark::Gone(partitions)) => {
+                    drain(send)?;
+                    self.forget_partitions(&partitions)?;
+                }
+            }
+        }
+        Ok(is_some)
     }
 
     fn take(
         &mut self,
         decoder: &mut RecordDecoder,
         records: &RecordBatch,
+        fates: &[Fate],
         send: &SyncSender<Work>,
     ) -> Result<(), Trouble> {
         decoder.refresh(&self.store).map_err(|error| Trouble::Misfit(error.to_string()))?;
         decoder.prepare(records).map_err(Trouble::Passing)?;
         let now = Instant::now();
-        let outcome = decoder.decode(records, |decoded| {
+        let outcome = decoder.decode(records, fates, |decoded| {
             if let Some(event_time) = decoded.event_time {
                 self.watermarks.note(&decoded.partition, event_time, now);
             }
@@ -473,7 +532,7 @@ impl Reader {
         Ok(())
     }
 
-    fn report(&mut self, definition: &SourceDefinition, source: &dyn Source, state: SourceState) {
+    fn report(&mut self, definition: &SourceDefinition, source: &dyn Source, stage: &Stage, state: SourceState) {
         let (now, idle_after) = (Instant::now(), definition.idle_after);
         let partitions = source.partitions().into_iter().map(|status| {
             let (watermark, idle) = self.watermarks.of(&status.partition, now, idle_after);
@@ -487,9 +546,11 @@ impl Reader {
             }
         });
         let partitions = partitions.collect();
+        self.counts.lookups = stage.reports();
+        let waits = self.cannot_begin.clone().or_else(|| stage.trouble());
         let report = SourceReport {
-            state: if self.cannot_begin.is_some() { SourceState::Retrying } else { state },
-            error: self.cannot_begin.clone().or_else(|| source.status().last_error),
+            state: if waits.is_some() { SourceState::Retrying } else { state },
+            error: waits.or_else(|| source.status().last_error),
             rate: self.rate.at(now, self.counts.records),
             watermark: self.watermarks.of_all(now, idle_after),
             partitions,
@@ -497,6 +558,27 @@ impl Reader {
         };
         *self.shared.lock() = report;
     }
+}
+
+/// Polls. While records wait for look-ups it returns at once, and brings no more if there is no room for them; but the
+/// other side must hear of us, and we of what it wants.
+fn poll(
+    source: &mut dyn Source,
+    stage: &Stage,
+    records: &mut RecordBatch,
+    paused: bool,
+    timeout: Duration,
+) -> Result<Polled, SourceError> {
+    if stage.is_empty() {
+        return source.poll(records, timeout);
+    }
+    if paused || stage.has_room() {
+        return source.poll(records, Duration::ZERO);
+    }
+    source.pause();
+    let polled = source.poll(records, Duration::ZERO);
+    source.resume();
+    polled
 }
 
 /// Waits until everything that was sent has been applied.

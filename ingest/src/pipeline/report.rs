@@ -1,6 +1,7 @@
 //! How a source is, for people and monitors.
 
 use super::dead_letter::RefusedRecord;
+use crate::enrich::LookupReport;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub struct SourceReport {
     pub watermark: Option<i64>,
     /// The partitions, by name.
     pub partitions: Vec<PartitionReport>,
+    /// Its look-ups, in their order.
+    pub lookups: Vec<LookupReport>,
     /// The records refused last, newest first.
     pub refused_last: Vec<RefusedRecord>,
 }

@@ -2,10 +2,12 @@
 
 #[cfg(all(feature = "arrow", feature = "avro"))]
 mod payloads;
+mod lookups;
 
 use super::*;
 use crate::decode::EventDecoder;
 use crate::decode::mapping::{Condition, FactMapping, MappedField, Test, TimeUnit};
+use crate::enrich::Enrichment;
 use crate::source::{
     MissingRecords, PartitionStatus, Polled, Record, RecordBatch, Source, SourceError, SourcePosition, SourceStatus,
 };
@@ -24,7 +26,7 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 struct Topic {
     partitions: Mutex<BTreeMap<Arc<str>, Vec<Vec<u8>>>>,
-    finite: bool,
+    finite: AtomicBool,
     /// The next polls fail.
     failures: Mutex<Vec<SourceError>>,
     committed: Mutex<SourcePosition>,
@@ -87,7 +89,7 @@ impl Source for Opened {
         drop(partitions);
         match batch.is_empty() {
             false => Ok(Polled::Batch),
-            true if self.topic.finite && !self.paused => Ok(Polled::End),
+            true if self.topic.finite.load(Ordering::Relaxed) && !self.paused => Ok(Polled::End),
             true => {
                 std::thread::sleep(timeout.min(Duration::from_millis(5)));
                 Ok(Polled::Idle)
@@ -185,22 +187,29 @@ struct World {
     topic: Arc<Topic>,
     mapping: Option<MappingDefinition>,
     payload: PayloadFormat,
+    enrich: Vec<Arc<Enrichment>>,
 }
 
 impl World {
     fn new(finite: bool) -> World {
+        World::on(Arc::default(), Arc::default(), finite)
+    }
+
+    /// On a disk that may hold a store already.
+    fn on(disk: Arc<MemoryVfs>, topic: Arc<Topic>, finite: bool) -> World {
         let tables = Arc::new(TextTables::default());
         let options =
             Options { shard_count: 2, tables: Some(tables.clone()), clock: Arc::new(Now), ..Options::default() };
-        let store = Arc::new(Store::open(Arc::new(MemoryVfs::default()), Path::new("/data"), options).expect("opens"));
-        let mut catalog = Catalog::default();
-        catalog.declare_fact("view", view()).expect("a fact");
-        catalog.declare_source("views", "1".to_owned()).expect("a source");
-        store.put_catalog(catalog).expect("put");
-        store.publish().expect("published");
-        let topic = Arc::new(Topic { finite, ..Topic::default() });
-        let pipeline = Pipeline::new(store.clone());
-        World { pipeline, store, tables, topic, mapping: None, payload: PayloadFormat::Json }
+        let store = Arc::new(Store::open(disk, Path::new("/data"), options).expect("opens"));
+        if store.snapshot().catalog().declared_fact("view").is_none() {
+            let mut catalog = Catalog::default();
+            catalog.declare_fact("view", view()).expect("a fact");
+            catalog.declare_source("views", "1".to_owned()).expect("a source");
+            store.put_catalog(catalog).expect("put");
+            store.publish().expect("published");
+        }
+        topic.finite.store(finite, Ordering::Relaxed);
+        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None, payload: PayloadFormat::Json, enrich: Vec::new() }
     }
 
     fn set(&self, wanted: Wanted) {
@@ -209,6 +218,7 @@ impl World {
             payload: self.payload.clone(),
             into: Target::Fact("view".to_owned()),
             mapping: self.mapping.clone(),
+            enrich: self.enrich.clone(),
             idle_after: Duration::from_secs(60),
         };
         let declared =

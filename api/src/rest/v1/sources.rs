@@ -13,6 +13,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use engine::audience::suggest::closest;
 use engine::catalog::Wanted;
+use ingest::enrich::LookupReport;
 use ingest::pipeline::{Begin, CommandError, PartitionReport, RefusedRecord, SourceReport, SourceState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,9 +50,49 @@ pub struct SourceAnswer {
     /// Its partitions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PartitionAnswer>,
+    /// Its look-ups, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<LookupAnswer>,
     /// The records refused last, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_last: Vec<RefusedAnswer>,
+}
+
+/// How a look-up is. Counts are since the source was begun.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LookupAnswer {
+    /// Its name.
+    pub name: String,
+    /// Records that had a key.
+    pub lookups: u64,
+    /// Of these, answered from the cache.
+    pub cached: u64,
+    /// Of these, those whose key was known.
+    pub found: u64,
+    /// Of these, those whose key was not known.
+    pub missing: u64,
+    /// Of these, those whose key could not be looked up, and that did not wait for it.
+    pub failed: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Keys that were sent with them.
+    pub keys: u64,
+    /// Requests that failed or took too long.
+    pub errors: u64,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Keys that wait for an answer.
+    pub waiting: usize,
+    /// Keys in the cache.
+    pub cache_entries: usize,
+    /// It failed so often that it is left alone for a while.
+    pub resting: bool,
+    /// The last failure; null once a request succeeded since.
+    pub last_error: Option<String>,
+    /// How long half of the requests took at most, to about a fifth of it.
+    pub latency_p50_ms: Option<f64>,
+    /// How long 99 of 100 requests took at most, to about a fifth of it.
+    pub latency_p99_ms: Option<f64>,
 }
 
 /// What a source is doing.
@@ -104,7 +145,7 @@ pub struct RefusedAnswer {
     pub record: String,
 }
 
-/// A page of sources, by name, without their partitions and refused records.
+/// A page of sources, by name, without their partitions, look-ups and refused records.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SourcesAnswer {
     /// The sources.
@@ -170,6 +211,7 @@ impl SourceAnswer {
             lag,
             watermark: report.watermark.map(time),
             partitions: report.partitions.into_iter().map(PartitionAnswer::from).collect(),
+            lookups: report.lookups.into_iter().map(LookupAnswer::from).collect(),
             refused_last: report.refused_last.into_iter().map(RefusedAnswer::from).collect(),
         }
     }
@@ -202,6 +244,30 @@ impl From<PartitionReport> for PartitionAnswer {
             lag: report.lag,
             watermark: report.watermark.map(time),
             idle: report.idle,
+        }
+    }
+}
+
+impl From<LookupReport> for LookupAnswer {
+    fn from(report: LookupReport) -> Self {
+        let millis = |micros: u64| micros as f64 / 1e3;
+        LookupAnswer {
+            name: report.name,
+            lookups: report.lookups,
+            cached: report.cached,
+            found: report.found,
+            missing: report.missing,
+            failed: report.failed,
+            requests: report.requests,
+            keys: report.keys,
+            errors: report.errors,
+            in_flight: report.in_flight,
+            waiting: report.waiting,
+            cache_entries: report.cache_entries,
+            resting: report.is_resting,
+            last_error: report.last_error,
+            latency_p50_ms: report.latency_p50_us.map(millis),
+            latency_p99_ms: report.latency_p99_us.map(millis),
         }
     }
 }
@@ -251,7 +317,7 @@ pub(in crate::rest) async fn list(
     let mut sources = Vec::new();
     for (name, report) in reports.by_ref().take(limit) {
         let answer = SourceAnswer::of(&name, about(&state, &name)?, report);
-        sources.push(SourceAnswer { partitions: Vec::new(), refused_last: Vec::new(), ..answer });
+        sources.push(SourceAnswer { partitions: Vec::new(), lookups: Vec::new(), refused_last: Vec::new(), ..answer });
     }
     let next = reports.next().and(sources.last()).map(|last| last.name.clone());
     Ok(Json(SourcesAnswer { sources, next }))

@@ -35,6 +35,7 @@
 //! * `definition`: what the user wrote. `path`: the text of a path.
 //! * `check`: a definition to a mapping, or why it cannot be; `error`.
 //! * `find`: the walk over a record; `context`: what belongs to it besides.
+//! * `key`: one value of a record, as text.
 //! * `filter`: conditions; `number`: numbers as text. `write`: the line.
 
 mod check;
@@ -43,6 +44,7 @@ mod definition;
 mod error;
 mod filter;
 mod find;
+mod key;
 mod number;
 mod path;
 mod write;
@@ -55,6 +57,7 @@ mod tests;
 pub use context::RecordContext;
 pub use definition::{Cast, Comparison, Condition, FactMapping, FieldValue, MappedField, TagMapping, Test, TimeUnit};
 pub use error::MappingError;
+pub use key::KeyFinder;
 
 use super::error::LineError;
 use super::tags::utf8;
