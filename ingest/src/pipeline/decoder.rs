@@ -21,6 +21,12 @@ const UPDATE_BYTES: usize = 2 << 20;
 /// How long a decoder is used: it knows what time it is.
 const DECODER_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// Records whose expressions are computed at once: enough that what is done once for all of them weighs little.
+const COMPUTED_RECORDS: usize = 1024;
+
+/// Bytes at which no further record is computed with them: what is read of them is copied.
+const COMPUTED_BYTES: usize = 4 << 20;
+
 /// Refused records that a report shows.
 pub(super) const REFUSED_SHOWN_MAX: usize = 20;
 
@@ -90,7 +96,12 @@ impl RecordDecoder {
         }
         let now = SystemClock.now();
         let decoder = self.definition.decoder(&catalog, now)?;
-        let mapping = self.definition.mapping(&catalog)?;
+        // Its expressions are made ready once for a catalog: that takes longer than to compute them.
+        let known = self.current.as_mut().filter(|current| Arc::ptr_eq(&current.catalog, &catalog));
+        let mapping = match known {
+            Some(current) => current.mapping.take(),
+            None => self.definition.mapping(&catalog)?,
+        };
         self.current = Some(Current { catalog, made: Instant::now(), now, mapping, decoder, line: String::new() });
         Ok(())
     }
@@ -118,7 +129,11 @@ impl RecordDecoder {
                 })
             })
             .collect();
-        for record in records.iter() {
+        let mut computed = 0;
+        for (index, record) in records.iter().enumerate() {
+            if index == computed {
+                computed += current.compute(records, index);
+            }
             let decoded = &mut open[place_of[record.partition]];
             current.decode(&self.source, &record, decoded, &mut outcome);
             decoded.next_offset = record.offset.saturating_add(1);
@@ -140,8 +155,25 @@ impl Decoded {
 }
 
 impl Current {
+    /// Computes the expressions for the records from `begin` on, and says how many were taken.
+    fn compute(&mut self, records: &RecordBatch, begin: usize) -> usize {
+        let rest = records.len() - begin;
+        let Some(mapping) = self.mapping.as_mut().filter(|mapping| mapping.computes()) else { return rest };
+        let (mut bytes, mut taken) = (0, 0);
+        while taken < rest.min(COMPUTED_RECORDS) && bytes < COMPUTED_BYTES {
+            bytes += records.get(begin + taken).payload.map_or(0, <[u8]>::len);
+            taken += 1;
+        }
+        let taken_records = (begin..begin + taken).map(|index| records.get(index));
+        mapping.prepare(taken_records.filter_map(|record| {
+            let payload = said(&record).filter(|payload| payload.len() <= LINE_BYTES_MAX)?;
+            Some((payload, context(&record, records.partition_name(record.partition))))
+        }));
+        taken
+    }
+
     fn decode(&mut self, source: &str, record: &Record<'_>, decoded: &mut Decoded, outcome: &mut Outcome) {
-        let Some(payload) = record.payload.filter(|payload| !payload.trim_ascii().is_empty()) else {
+        let Some(payload) = said(record) else {
             outcome.empty += 1;
             return;
         };
@@ -166,12 +198,7 @@ impl Current {
         match &mut self.mapping {
             None => drop(self.decoder.decode(payload, &mut decoded.batch)?),
             Some(mapping) => {
-                let context = RecordContext {
-                    key: record.key,
-                    timestamp_ms: record.timestamp_ms,
-                    partition: &decoded.partition,
-                    offset: record.offset,
-                };
+                let context = context(record, &decoded.partition);
                 if mapping.apply(payload, &context, &mut self.line)? == Mapped::FilteredOut {
                     return Ok(Taken::FilteredOut);
                 }
@@ -181,6 +208,15 @@ impl Current {
         }
         Ok(Taken::Yes(self.decoder.event_time()))
     }
+}
+
+/// What a record says, if anything.
+fn said<'r>(record: &Record<'r>) -> Option<&'r [u8]> {
+    record.payload.filter(|payload| !payload.trim_ascii().is_empty())
+}
+
+fn context<'r>(record: &Record<'r>, partition: &'r str) -> RecordContext<'r> {
+    RecordContext { key: record.key, timestamp_ms: record.timestamp_ms, partition, offset: record.offset }
 }
 
 fn too_long(len: usize) -> LineError {
