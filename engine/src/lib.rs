@@ -12,7 +12,7 @@
 //! * [`ids`], [`catalog`], [`update`]: the nouns — shards, slots, tags, and what a writer says about a user.
 //! * [`behavior`]: slices of time in which events are counted.
 //! * [`bitmap`]: zero-copy Roaring views and the fused evaluator. Knows nothing of tags.
-//! * [`clock`]: the seam to the wall clock.
+//! * [`clock`]: the seam to the wall clock. [`computed`]: the seam to a language of expressions over records.
 //! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
 //! * [`segment`], [`dictionary`], [`events`]: the kinds of immutable file a shard is made of.
 //! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
@@ -23,6 +23,7 @@ pub mod behavior;
 pub mod bitmap;
 pub mod catalog;
 pub mod clock;
+pub mod computed;
 pub mod dictionary;
 pub mod error;
 pub mod events;

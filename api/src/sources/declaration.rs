@@ -55,17 +55,18 @@ pub struct SourceDeclaration {
     /// What other systems know of each record, looked up one after another: it is in the record by the name of the look-up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enrich: Vec<LookupDeclaration>,
-    /// Where in a record the fields of its target stand, by path; `{"user_id": "customer.id", …}`. Left out: a record is
-    /// what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
+    /// Where in a record the fields of its target stand, by path, or what they are computed of; `{"user_id": "customer.id",
+    /// "amount": {"sql": "price * quantity"}, …}`. Left out: a record is what `POST /v1/facts/{fact}` or `POST /v1/tags` takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub map: Option<map::Object>,
     /// With `map`, of a fact: whether the record's other fields are kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_others: bool,
-    /// What must hold of a record to be taken: `[{"path": "status", "in": ["paid", "shipped"]}]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<Object>)]
+    /// What must hold of a record to be taken: `[{"path": "status", "in": ["paid", "shipped"]}]`, or an SQL expression such as
+    /// `status IN ('paid', 'shipped') AND amount > 0`, which may also stand in the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "map::one_or_more")]
+    #[schema(value_type = serde_json::Value)]
     pub r#where: Vec<serde_json::Value>,
     /// A partition that brought nothing for so long does not hold back the watermark: `60 s` if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]

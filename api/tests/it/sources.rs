@@ -161,3 +161,73 @@ fn other_folders_are_not_read() {
     let answer: Value = closed.put("/v1/catalog").json(&declared).send().expect("put").json().expect("JSON");
     assert!(answer["detail"].as_str().expect("why").contains("this server reads no such files"), "{answer}");
 }
+
+#[test]
+fn expressions_are_computed() {
+    let (server, input) = server();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let orders = [
+        json!({"customer": {"id": 1}, "at": now, "url": "/Shop/Shoes/7", "price": 12.1, "quantity": 3, "status": "paid"}),
+        json!({"customer": {"id": 1}, "at": now, "url": "/Shop/HATS", "price": "0.40", "quantity": 2, "discount": 0.5,
+            "status": "shipped"}),
+        json!({"customer": {"id": 2}, "at": now, "url": "/Shop/Shoes", "price": "gratis", "quantity": 1, "status": "paid"}),
+        json!({"customer": {"id": 2}, "at": now, "url": "/Shop/Shoes", "price": 5, "quantity": 0, "status": "paid"}),
+        json!({"customer": {"id": 2}, "at": now, "url": "/Shop/Shoes", "price": 1.111, "quantity": 1, "status": "paid"}),
+        json!({"customer": {"id": 3}, "at": now, "url": "/Shop/Shoes", "price": 5, "quantity": 1, "status": "open"}),
+        json!({"customer": {"id": 3}, "at": now, "price": 5, "quantity": 1}),
+        json!({"customer": {"id": 4}, "at": now, "url": "/Shop", "price": 5, "quantity": 1, "status": "paid"}),
+    ];
+    let lines: Vec<String> = orders.iter().map(Value::to_string).collect();
+    append(&input.path().join("orders.ndjson"), &(lines.join("\n") + "\n"));
+    let more = json!({
+        "map": {
+            "user_id": {"sql": "'c-' || customer.id"},
+            "ts": {"sql": "to_timestamp_millis(at)"},
+            "page": {"sql": "nullif(lower(split_part(url, '/', 3)), '')", "default": "none"},
+            "price": {"sql": "price * quantity * (1 - coalesce(discount, 0)) / CASE WHEN quantity > 2 THEN 1 ELSE quantity END"},
+        },
+        "where": "status IN ('paid', 'shipped') AND price IS NOT NULL",
+    });
+    server.put_catalog(&catalog(json!({"paths": input.path(), "watch": false}), more));
+    let answer = wait(&server, |answer| answer["state"] == "finished");
+    let counts = [&answer["records"], &answer["refused"], &answer["filtered"]];
+    assert_eq!(counts, [&json!(8), &json!(3), &json!(2)], "{answer}");
+    let why: Vec<&str> = (0..3).map(|n| answer["refused_last"][n]["error"].as_str().expect("why")).collect();
+    assert!(why[0].contains("more than 2 digits behind the point"), "{answer}");
+    assert!(why[1].starts_with("`price`: division by zero"), "{answer}");
+    assert!(why[2].starts_with("`price`: `price` is `gratis`, not a number"), "{answer}");
+    server.settle();
+    assert_eq!(server.members("did('view', page = 'shoes', sum(price) = 36.3)"), ["c-1"]);
+    assert_eq!(server.members("did('view', page = 'hats', sum(price) = 0.2)"), ["c-1"]);
+    assert_eq!(server.members("did('view', page = 'none')"), ["c-4"]);
+    // Read again, it is the same again.
+    server.ask("/v1/sources/lines/rewind", &json!({"to": "earliest"}));
+    wait(&server, |answer| answer["state"] == "finished" && answer["records"] == 16);
+    server.settle();
+    assert_eq!(server.members("did('view', page = 'shoes', sum(price) = 72.6, count = 2)"), ["c-1"]);
+}
+
+#[test]
+fn wrong_expressions_are_refused_with_the_catalog() {
+    let (server, input) = server();
+    let refused = |field: Value, condition: Value| {
+        let more = json!({"map": {"user_id": "u", "ts": "t", "price": field}, "where": condition});
+        let catalog = catalog(json!({"paths": input.path()}), more);
+        let answer = server.put("/v1/catalog").json(&catalog).send().expect("put catalog");
+        assert_eq!(answer.status(), 400, "{catalog}");
+        let problem: Value = answer.json().expect("JSON");
+        problem.to_string()
+    };
+    let fine = || json!("price");
+    let problem = refused(json!({"sql": "roun(price, 2)"}), json!([]));
+    assert!(problem.contains("did you mean `round`?") && problem.contains("/map/price/sql"), "{problem}");
+    let problem = refused(json!({"sql": "price * (2"}), json!([]));
+    assert!(problem.contains("found: EOF"), "{problem}");
+    let problem = refused(json!({"sql": "lower(page)"}), json!([]));
+    assert!(problem.contains("gives text, and a number is needed"), "{problem}");
+    assert!(refused(json!({"sql": "random()"}), json!([])).contains("another value whenever it is asked"));
+    assert!(refused(fine(), json!("now() > 1")).contains("$timestamp"));
+    let problem = refused(fine(), json!(["status = 'paid'", {"sql": "price + 1"}]));
+    assert!(problem.contains("/where/1") && problem.contains("true or false is needed"), "{problem}");
+    assert!(refused(fine(), json!(7)).contains("amount > 0"));
+}

@@ -1,7 +1,9 @@
 //! What stands between the engine and SQL: the tables of facts, kept as Delta Lake tables that any reader of the format opens.
 //!
+//! * [`expressions`]: SQL expressions over the fields of one record.
 //! * [`facts`]: writes rows of facts durably and once, reads them at a version, merges their files.
 
 #![deny(missing_docs)]
 
+pub mod expressions;
 pub mod facts;

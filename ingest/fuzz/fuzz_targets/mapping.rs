@@ -54,7 +54,7 @@ fn seconds(path: &str) -> MappedField {
 
 /// To the fact, `path` as every kind of field.
 fn event(path: &str, keep_others: bool) -> FactMapping {
-    let condition = |test| Condition { path: path.to_owned(), test };
+    let condition = |test| Condition::Field { path: path.to_owned(), test };
     FactMapping {
         fields: named(&[
             ("user_id", MappedField { default: Some("1".to_owned()), ..MappedField::path("u") }),

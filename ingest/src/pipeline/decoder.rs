@@ -2,14 +2,15 @@
 
 use super::dead_letter::{self, RefusedRecord};
 use super::definition::{DefinitionError, SourceDefinition};
+use super::lines::{Line, Lines};
 use super::payload::Payload;
 use crate::clock::SystemClock;
+use crate::decode::LineError;
 use crate::decode::body::LineDecoder;
 #[cfg(feature = "arrow")]
 use crate::decode::column_body::BatchDecoder;
 use crate::decode::mapping::{Mapped, Mapping, RecordContext};
-use crate::decode::{LINE_BYTES_MAX, LineError, LineErrorKind};
-use crate::enrich::{Fate, splice};
+use crate::enrich::Fate;
 use crate::source::{Record, RecordBatch};
 use engine::catalog::Catalog;
 use engine::clock::Clock;
@@ -55,6 +56,7 @@ pub(super) struct RecordDecoder {
     source: String,
     definition: SourceDefinition,
     payload: Payload,
+    lines: Lines,
     current: Option<Current>,
 }
 
@@ -70,8 +72,6 @@ pub(super) struct Current {
     pub(super) columns: Option<BatchDecoder>,
     /// What the mapping makes of a record; used again.
     line: String,
-    /// A record with what was looked up; used again.
-    enriched: Vec<u8>,
 }
 
 /// What became of one record.
@@ -85,7 +85,7 @@ pub(super) enum Taken {
 impl RecordDecoder {
     pub(super) fn new(source: String, definition: SourceDefinition) -> RecordDecoder {
         let payload = Payload::new(&definition.payload);
-        RecordDecoder { source, definition, payload, current: None }
+        RecordDecoder { source, definition, payload, lines: Lines::default(), current: None }
     }
 
     /// Looks up the target in the newest catalog.
@@ -101,7 +101,12 @@ impl RecordDecoder {
         }
         let now = SystemClock.now();
         let decoder = self.definition.decoder(&catalog, now)?;
-        let mapping = self.definition.mapping(&catalog)?;
+        // Its expressions are made ready once for a catalog: that takes longer than to compute them.
+        let known = self.current.as_mut().filter(|current| Arc::ptr_eq(&current.catalog, &catalog));
+        let mapping = match known {
+            Some(current) => current.mapping.take(),
+            None => self.definition.mapping(&catalog)?,
+        };
         #[cfg(feature = "arrow")]
         let columns = match (&self.payload, &mapping) {
             (Payload::Arrow, None) => Some(BatchDecoder::new(self.definition.rows(&catalog, now)?)),
@@ -116,7 +121,6 @@ impl RecordDecoder {
             #[cfg(feature = "arrow")]
             columns,
             line: String::new(),
-            enriched: Vec::new(),
         });
         Ok(())
     }
@@ -154,15 +158,21 @@ impl RecordDecoder {
                 })
             })
             .collect();
-        for (index, record) in records.iter().enumerate() {
-            let decoded = &mut open[place_of[record.partition]];
-            let fate = fates.get(index);
-            current.decode(&mut self.payload, &self.source, &record, fate, decoded, &mut outcome);
-            decoded.next_offset = record.offset.saturating_add(1);
-            if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
-                let next = Decoded::new(&decoded.partition);
-                give(std::mem::replace(decoded, next))?;
+        let mut begin = 0;
+        while begin < records.len() {
+            let count = self.lines.read(&mut self.payload, records, begin, fates);
+            current.compute(&self.lines, records, begin, count);
+            for index in 0..count {
+                let record = records.get(begin + index);
+                let decoded = &mut open[place_of[record.partition]];
+                current.decode(self.lines.get(index, &record), &self.source, &record, decoded, &mut outcome);
+                decoded.next_offset = record.offset.saturating_add(1);
+                if decoded.batch.as_bytes().len() >= UPDATE_BYTES {
+                    let next = Decoded::new(&decoded.partition);
+                    give(std::mem::replace(decoded, next))?;
+                }
             }
+            begin += count;
         }
         open.into_iter().filter(|decoded| decoded.next_offset > 0).try_for_each(give)?;
         outcome.refused_last.reverse();
@@ -188,27 +198,35 @@ impl Outcome {
 }
 
 impl Current {
+    /// Computes the expressions for these records at once.
+    fn compute(&mut self, lines: &Lines, records: &RecordBatch, begin: usize, count: usize) {
+        let Some(mapping) = self.mapping.as_mut().filter(|mapping| mapping.computes()) else { return };
+        mapping.prepare((0..count).filter_map(|index| {
+            let record = records.get(begin + index);
+            let Line::Text(line) = lines.get(index, &record) else { return None };
+            Some((line, context(&record, records.partition_name(record.partition))))
+        }));
+    }
+
+    /// What is told of a record in an error is the record as it came.
     fn decode(
         &mut self,
-        payload: &mut Payload,
+        line: Line<'_>,
         source: &str,
         record: &Record<'_>,
-        fate: Option<&Fate>,
         decoded: &mut Decoded,
         outcome: &mut Outcome,
     ) {
-        let Some(bytes) = record.payload.filter(|bytes| !payload.is_blank(bytes)) else {
-            outcome.empty += 1;
-            return;
-        };
-        let taken = match payload {
-            Payload::Json => self.take_enriched(bytes, record, fate, decoded),
-            #[cfg(feature = "avro")]
-            Payload::Avro(_) if bytes.len() > LINE_BYTES_MAX => Err(too_long(bytes.len())),
-            #[cfg(feature = "avro")]
-            Payload::Avro(reader) => reader.line(bytes).and_then(|line| self.take(line, record, decoded)),
+        let taken = match line {
+            Line::Nothing => {
+                outcome.empty += 1;
+                return;
+            }
+            Line::Unwanted => Ok(Taken::FilteredOut),
+            Line::Refused(error) => Err(error.clone()),
+            Line::Text(line) => self.take(line, record, decoded),
             #[cfg(feature = "arrow")]
-            Payload::Arrow => self.take_rows(source, bytes, record, decoded, outcome).map(|()| Taken::Yes(None)),
+            Line::Rows(rows) => self.take_rows(source, rows, record, decoded, outcome).map(|()| Taken::Yes(None)),
         };
         match taken {
             Ok(Taken::FilteredOut) => outcome.filtered += 1,
@@ -220,48 +238,18 @@ impl Current {
         }
     }
 
-    /// Takes a record as look-ups decided. What is told of it in an error is the record as it came.
-    fn take_enriched(
-        &mut self,
-        payload: &[u8],
-        record: &Record<'_>,
-        fate: Option<&Fate>,
-        decoded: &mut Decoded,
-    ) -> Result<Taken, LineError> {
-        match fate {
-            Some(Fate::Refused(error)) => Err(error.clone()),
-            Some(Fate::Dropped) => Ok(Taken::FilteredOut),
-            Some(Fate::Taken(members)) if !members.is_empty() => {
-                let mut enriched = std::mem::take(&mut self.enriched);
-                splice(payload, members, &mut enriched);
-                let taken = self.take(&enriched, record, decoded);
-                self.enriched = enriched;
-                taken
-            }
-            Some(Fate::Taken(_)) | None => self.take(payload, record, decoded),
-        }
-    }
-
     /// Takes one line.
     pub(super) fn take(
         &mut self,
-        payload: &[u8],
+        line: &[u8],
         record: &Record<'_>,
         decoded: &mut Decoded,
     ) -> Result<Taken, LineError> {
-        if payload.len() > LINE_BYTES_MAX {
-            return Err(too_long(payload.len()));
-        }
         match &mut self.mapping {
-            None => drop(self.decoder.decode(payload, &mut decoded.batch)?),
+            None => drop(self.decoder.decode(line, &mut decoded.batch)?),
             Some(mapping) => {
-                let context = RecordContext {
-                    key: record.key,
-                    timestamp_ms: record.timestamp_ms,
-                    partition: &decoded.partition,
-                    offset: record.offset,
-                };
-                if mapping.apply(payload, &context, &mut self.line)? == Mapped::FilteredOut {
+                let context = context(record, &decoded.partition);
+                if mapping.apply(line, &context, &mut self.line)? == Mapped::FilteredOut {
                     return Ok(Taken::FilteredOut);
                 }
                 let taken = self.decoder.decode(self.line.as_bytes(), &mut decoded.batch);
@@ -272,7 +260,6 @@ impl Current {
     }
 }
 
-fn too_long(len: usize) -> LineError {
-    let message = format!("the record has {len} bytes; at most {LINE_BYTES_MAX} are taken");
-    LineError::new(LineErrorKind::TooLong, message).suggest("split it into several records")
+fn context<'r>(record: &Record<'r>, partition: &'r str) -> RecordContext<'r> {
+    RecordContext { key: record.key, timestamp_ms: record.timestamp_ms, partition, offset: record.offset }
 }

@@ -11,7 +11,7 @@
 //! Between the poll and the decoder stand the source's look-ups, if it has any: see [`crate::enrich`].
 //!
 //! * `definition`: what a source is told. `decoder`: a record to an update, or to a dead letter. `payload`: how records are
-//!   written; `arrow_record`: one that holds many rows.
+//!   written; `lines`: what they say as JSON; `arrow_record`: one that holds many rows.
 //! * `reader`: the thread that polls; `writer`: the thread that applies.
 //! * `report`: how a source is. `watermark`: how far its event time is.
 
@@ -20,6 +20,7 @@ mod arrow_record;
 mod dead_letter;
 mod decoder;
 mod definition;
+mod lines;
 mod payload;
 mod reader;
 mod report;

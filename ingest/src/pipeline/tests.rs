@@ -345,7 +345,7 @@ fn records_of_another_shape_are_mapped() {
             ("page".to_owned(), MappedField::path("url")),
         ],
         keep_others: false,
-        conditions: vec![Condition { path: "robot".to_owned(), test: Test::NotEquals("true".to_owned()) }],
+        conditions: vec![Condition::Field { path: "robot".to_owned(), test: Test::NotEquals("true".to_owned()) }],
     }));
     let record =
         |page: &str, more: &str| format!("{{\"at\":1767225600,\"who\":{{\"id\":\"u{}\"}},\"url\":{page}{more}}}", 1);

@@ -3,6 +3,7 @@
 //! Constants and defaults are tried out: the decoder that will read the lines reads one with each of them.
 
 use super::Mapping;
+use super::computed::Programs;
 use super::definition::{Cast, Condition, FactMapping, FieldValue, MappedField, TagMapping};
 use super::error::MappingError;
 use super::filter::Filter;
@@ -14,6 +15,7 @@ use crate::decode::json::Json;
 use crate::decode::{EventDecoder, TagDecoder};
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, ColumnType, Fact, TagType, Unit};
+use engine::computed::Wanted;
 use engine::update::UpdateBatch;
 use std::collections::HashSet;
 
@@ -93,6 +95,7 @@ pub(super) fn tags(definition: &TagMapping, catalog: &Catalog) -> Result<Mapping
 /// A mapping that is being put together.
 struct Check {
     finder: Finder,
+    programs: Programs,
     writer: Writer,
     /// Places that were mapped: tells one mapped twice.
     places: HashSet<String>,
@@ -102,7 +105,13 @@ struct Check {
 
 impl Check {
     fn new() -> Self {
-        Check { finder: Finder::new(), writer: Writer::default(), places: HashSet::new(), whole_fields: Vec::new() }
+        Check {
+            finder: Finder::new(),
+            programs: Programs::default(),
+            writer: Writer::default(),
+            places: HashSet::new(),
+            whole_fields: Vec::new(),
+        }
     }
 
     fn mark(&mut self, place: &str) -> Result<(), MappingError> {
@@ -126,8 +135,7 @@ impl Check {
             let place = format!("{place}.{part}");
             check_json(&place, json)?;
             if name == "ts" {
-                return Err(MappingError::new(place, "all these events would have the same time")
-                    .suggest("map `ts` to a path, or leave it out for the record's own time"));
+                return Err(one_time(place));
             }
             match try_json(json) {
                 Ok(()) => Ok(json.clone()),
@@ -145,6 +153,18 @@ impl Check {
                         .suggest("leave `default`, `type` and `unit` out"));
                 }
                 TargetValue::Constant(constant("value", json)?)
+            }
+            FieldValue::Computed(expression) => {
+                if field.cast.is_some() || field.unit.is_some() {
+                    return Err(MappingError::new(place, "an expression gives the value as it is written")
+                        .suggest("leave `type` and `unit` out, and write a cast in the expression"));
+                }
+                let at = format!("{place}.sql");
+                let program = self.programs.add_field(&at, name, expression, takes.wanted, &mut self.finder)?;
+                if name == "ts" && !self.programs.reads(program) {
+                    return Err(one_time(at));
+                }
+                TargetValue::Computed { program, missing: default.map_or(missing, Missing::Write) }
             }
             FieldValue::Path(path) => {
                 takes.check(place, field)?;
@@ -173,15 +193,28 @@ impl Check {
 
     fn finish(mut self, conditions: &[Condition]) -> Result<Mapping, MappingError> {
         let mut filters = Vec::new();
-        for (index, Condition { path, test }) in conditions.iter().enumerate() {
+        for (index, condition) in conditions.iter().enumerate() {
             let place = format!("where[{index}]");
-            let slot = self.finder.want(&parse_path(&place, path)?);
-            let filter = Filter::new(place.clone(), path, slot, test).map_err(
-                |LineError { message, column, suggestion, .. }| MappingError { place, message, column, suggestion },
-            )?;
-            filters.push(filter);
+            match condition {
+                Condition::Computed(expression) => {
+                    self.programs.add_condition(&place, expression, &mut self.finder)?;
+                }
+                Condition::Field { path, test } => {
+                    let slot = self.finder.want(&parse_path(&place, path)?);
+                    let filter = Filter::new(place.clone(), path, slot, test).map_err(
+                        |LineError { message, column, suggestion, .. }| MappingError {
+                            place,
+                            message,
+                            column,
+                            suggestion,
+                        },
+                    )?;
+                    filters.push(filter);
+                }
+            }
         }
-        Ok(Mapping { finder: self.finder, filters, writer: self.writer, text: String::new() })
+        let Check { finder, programs, writer, .. } = self;
+        Ok(Mapping { finder, filters, programs, writer, text: String::new() })
     }
 }
 
@@ -191,11 +224,14 @@ struct Takes {
     noun: String,
     casts: &'static [Cast],
     is_time: bool,
+    /// Of an expression.
+    wanted: Wanted,
 }
 
 impl Takes {
-    const ID: Takes = Takes { noun: String::new(), casts: &[Cast::String, Cast::Number], is_time: false };
-    const TIME: Takes = Takes { noun: String::new(), casts: &[Cast::Number], is_time: true };
+    const ID: Takes =
+        Takes { noun: String::new(), casts: &[Cast::String, Cast::Number], is_time: false, wanted: Wanted::Id };
+    const TIME: Takes = Takes { noun: String::new(), casts: &[Cast::Number], is_time: true, wanted: Wanted::Time };
 
     fn of_field(place: &str, name: &str, fact: &Fact) -> Result<Takes, MappingError> {
         let knows_ids = fact.deduplicate_days.is_some();
@@ -204,7 +240,8 @@ impl Takes {
             "ts" => return Ok(Takes::TIME),
             "event_id" if knows_ids => return Ok(Takes::ID),
             "retract" if knows_ids => {
-                return Ok(Takes { noun: String::new(), casts: &[Cast::Boolean], is_time: false });
+                let (casts, wanted): (&[Cast], _) = (&[Cast::Boolean], Wanted::Boolean);
+                return Ok(Takes { noun: String::new(), casts, is_time: false, wanted });
             }
             "event_id" | "retract" => {
                 return Err(MappingError::new(place, "the fact does not know its events by their ids")
@@ -223,15 +260,16 @@ impl Takes {
         };
         let column_type = fact.columns[column].column_type;
         let article = if column_type == ColumnType::Integer { "an" } else { "a" };
-        let casts: &[Cast] = match column_type {
-            ColumnType::String => &[Cast::String],
-            ColumnType::Integer | ColumnType::Float | ColumnType::Timestamp => &[Cast::Number],
-            ColumnType::Decimal { .. } => &[Cast::Number, Cast::String],
-            ColumnType::Boolean => &[Cast::Boolean],
-            ColumnType::Json => &[Cast::String, Cast::Number, Cast::Boolean],
+        let (casts, wanted): (&[Cast], _) = match column_type {
+            ColumnType::String => (&[Cast::String], Wanted::Text),
+            ColumnType::Integer | ColumnType::Float => (&[Cast::Number], Wanted::Number),
+            ColumnType::Timestamp => (&[Cast::Number], Wanted::Time),
+            ColumnType::Decimal { .. } => (&[Cast::Number, Cast::String], Wanted::Number),
+            ColumnType::Boolean => (&[Cast::Boolean], Wanted::Boolean),
+            ColumnType::Json => (&[Cast::String, Cast::Number, Cast::Boolean], Wanted::Any),
         };
         let is_time = column_type == ColumnType::Timestamp;
-        Ok(Takes { noun: format!("the column is {article} {column_type}"), casts, is_time })
+        Ok(Takes { noun: format!("the column is {article} {column_type}"), casts, is_time, wanted })
     }
 
     fn of_tag(place: &str, section: &str, tag_type: TagType) -> Result<Takes, MappingError> {
@@ -240,12 +278,14 @@ impl Takes {
         if section != "set" && tag_type != TagType::Set {
             return Err(MappingError::new(place, format!("{noun}; `{section}` is for sets")).suggest("map it in `set`"));
         }
-        let casts: &[Cast] = match tag_type {
-            TagType::Set | TagType::Enum => &[Cast::String],
-            TagType::Flag => &[Cast::Boolean],
-            TagType::Number(_) => &[Cast::Number],
+        let (casts, wanted): (&[Cast], _) = match tag_type {
+            TagType::Set => (&[Cast::String], Wanted::Texts),
+            TagType::Enum => (&[Cast::String], Wanted::Text),
+            TagType::Flag => (&[Cast::Boolean], Wanted::Boolean),
+            TagType::Number(Unit::Timestamp) => (&[Cast::Number], Wanted::Time),
+            TagType::Number(_) => (&[Cast::Number], Wanted::Number),
         };
-        Ok(Takes { noun, casts, is_time: tag_type == TagType::Number(Unit::Timestamp) })
+        Ok(Takes { noun, casts, is_time: wanted == Wanted::Time, wanted })
     }
 
     fn check(&self, place: &str, field: &MappedField) -> Result<(), MappingError> {
@@ -275,6 +315,11 @@ fn tag_type(catalog: &Catalog, place: &str, name: &str) -> Result<TagType, Mappi
     })
 }
 
+fn one_time(place: String) -> MappingError {
+    MappingError::new(place, "all these events would have the same time")
+        .suggest("map `ts` to a path, or leave it out for the record's own time")
+}
+
 fn no_user_id() -> MappingError {
     MappingError::new("map", "`user_id` is not mapped")
         .suggest("write which field has it, as in `user_id: customer.id`, or `user_id: $key`")
@@ -299,6 +344,6 @@ fn check_json(place: &str, text: &str) -> Result<(), MappingError> {
     read.map_err(|error| MappingError::of_text(place, "the JSON", text, error))
 }
 
-fn parse_path(place: &str, text: &str) -> Result<Path, MappingError> {
+pub(super) fn parse_path(place: &str, text: &str) -> Result<Path, MappingError> {
     Path::parse(text).map_err(|error| MappingError::of_text(place, "the path", text, error))
 }

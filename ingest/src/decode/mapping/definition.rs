@@ -1,4 +1,7 @@
-//! What a mapping says, as its user wrote it: names, paths and JSON values are text here, and nothing is checked yet.
+//! What a mapping says, as its user wrote it: names, paths, expressions and JSON values are text here, and nothing is checked
+//! yet.
+
+use super::computed::Expression;
 
 /// A mapping to events of a fact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub enum FieldValue {
     Path(String),
     /// The same for all records: JSON, written as it is.
     Constant(String),
+    /// What an expression gives; NULL is a missing field.
+    Computed(Expression),
 }
 
 /// What a value is turned into, exactly or not at all. Of a list, each item is.
@@ -78,11 +83,16 @@ pub enum TimeUnit {
 
 /// What must hold of a record to be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// Of the field at this path.
-    pub path: String,
-    /// What must hold.
-    pub test: Test,
+pub enum Condition {
+    /// A test of one field.
+    Field {
+        /// Where it stands.
+        path: String,
+        /// What must hold of it.
+        test: Test,
+    },
+    /// An expression, which must be true.
+    Computed(Expression),
 }
 
 /// What must hold of a field. Values are JSON: strings, numbers, true or false.
@@ -124,6 +134,11 @@ impl MappedField {
     /// The field at a path, as it is.
     pub fn path(path: impl Into<String>) -> Self {
         MappedField { value: FieldValue::Path(path.into()), default: None, cast: None, unit: None }
+    }
+
+    /// What an expression gives.
+    pub fn computed(expression: Expression) -> Self {
+        MappedField { value: FieldValue::Computed(expression), default: None, cast: None, unit: None }
     }
 
     /// The same JSON for all records.

@@ -7,6 +7,7 @@
 //!   category: { path: item.kind, default: other }
 //!   amount: { path: item.price, type: number }
 //!   channel: { value: web }
+//!   paid: { sql: "item.price * quantity" }            # an expression over the record, in the language given with it
 //! where:
 //!   - { path: status, in: [paid, shipped] }
 //! ```
@@ -36,9 +37,10 @@
 //! * `check`: a definition to a mapping, or why it cannot be; `error`.
 //! * `find`: the walk over a record; `context`: what belongs to it besides.
 //! * `key`: one value of a record, as text.
-//! * `filter`: conditions; `number`: numbers as text. `write`: the line.
+//! * `filter`: conditions; `number`: numbers as text. `computed`: expressions, many records at a time. `write`: the line.
 
 mod check;
+mod computed;
 mod context;
 mod definition;
 mod error;
@@ -50,10 +52,13 @@ mod path;
 mod write;
 
 #[cfg(test)]
+mod computed_tests;
+#[cfg(test)]
 mod proptests;
 #[cfg(test)]
 mod tests;
 
+pub use computed::Expression;
 pub use context::RecordContext;
 pub use definition::{Cast, Comparison, Condition, FactMapping, FieldValue, MappedField, TagMapping, Test, TimeUnit};
 pub use error::MappingError;
@@ -61,10 +66,11 @@ pub use key::KeyFinder;
 
 use super::error::LineError;
 use super::tags::utf8;
+use computed::{Gathered, Programs};
 use engine::catalog::{Catalog, Fact};
 use filter::Filter;
 use find::Finder;
-use write::Writer;
+use write::{Computed, Writer};
 
 /// Turns records of one source into lines for one decoder.
 #[derive(Clone, Debug)]
@@ -72,6 +78,8 @@ pub struct Mapping {
     finder: Finder,
     /// A record is taken if it passes all of them.
     filters: Vec<Filter>,
+    /// And if their conditions are true of it.
+    programs: Programs,
     writer: Writer,
     /// Reused for strings with escapes.
     text: String,
@@ -103,6 +111,46 @@ impl Mapping {
         check::tags(definition, catalog)
     }
 
+    /// Whether [`Mapping::prepare`] makes it faster.
+    pub fn computes(&self) -> bool {
+        !self.programs.is_empty()
+    }
+
+    /// Computes the expressions for these records at once. They are to be given to [`Mapping::apply`] next, all of them and in
+    /// this order.
+    pub fn prepare<'r>(&mut self, records: impl IntoIterator<Item = (&'r [u8], RecordContext<'r>)>) {
+        self.programs.clear();
+        for (record, context) in records {
+            self.gather(record, &context);
+        }
+        self.programs.run();
+    }
+
+    /// A record that is not wanted, or cannot be read, needs nothing computed; `apply` will say why.
+    fn gather(&mut self, record: &[u8], context: &RecordContext<'_>) {
+        let Ok(record) = utf8(record) else { return self.programs.skip() };
+        let Ok(findings) = self.finder.find(record, context) else { return self.programs.skip() };
+        let passes = self.filters.iter().all(|filter| matches!(filter.holds(&findings, &mut self.text), Ok(true)));
+        match passes {
+            true => self.programs.gather(&findings),
+            false => self.programs.skip(),
+        }
+    }
+
+    /// What was computed of the record, by `prepare` or now.
+    fn computed(&mut self, record: &[u8], context: &RecordContext<'_>) -> Gathered {
+        if self.programs.is_empty() {
+            return Gathered::default();
+        }
+        if let Some(gathered) = self.programs.take_next() {
+            return gathered;
+        }
+        self.prepare([(record, *context)]);
+        let gathered = self.programs.take_next().unwrap_or_default();
+        self.programs.forget();
+        gathered
+    }
+
     /// Makes `line` the line of a record. It is whole only if the answer is [`Mapped::Line`].
     ///
     /// # Errors
@@ -115,13 +163,18 @@ impl Mapping {
         line: &mut String,
     ) -> Result<Mapped, LineError> {
         line.clear();
+        let gathered = self.computed(record, context);
         let findings = self.finder.find(utf8(record)?, context)?;
         for filter in &self.filters {
             if !filter.holds(&findings, &mut self.text)? {
                 return Ok(Mapped::FilteredOut);
             }
         }
-        self.writer.write(&findings, &mut self.text, line)?;
+        if !self.programs.hold(gathered)? {
+            return Ok(Mapped::FilteredOut);
+        }
+        let computed = Computed { programs: &self.programs, gathered };
+        self.writer.write(&findings, computed, &mut self.text, line)?;
         Ok(Mapped::Line)
     }
 

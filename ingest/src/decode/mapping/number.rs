@@ -1,5 +1,6 @@
 //! Numbers as JSON writes them, compared and shifted as text: no step goes through a floating-point number.
 
+use engine::computed::{NUMBER_DIGITS, NUMBER_SCALE};
 use std::cmp::Ordering;
 use std::fmt::Write;
 
@@ -42,6 +43,56 @@ pub(super) fn push_shifted(number: &str, power: i8, out: &mut String) {
     }
 }
 
+/// Why a number is none of [`scaled`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It has a digit that is too far behind the point.
+    BehindPoint,
+    /// It has too many before it.
+    BeforePoint,
+}
+
+/// A number in units of `10^-`[`NUMBER_SCALE`], if it is a whole number of them of at most [`NUMBER_DIGITS`] digits.
+pub(super) fn scaled(number: &str) -> Result<i128, Unfit> {
+    let decimal = Decimal::of(number);
+    let mut mantissa = 0i128;
+    // Zeros count only once another digit follows.
+    let (mut zeros, mut behind) = (0u32, 0i64);
+    for (index, digit) in decimal.whole.bytes().chain(decimal.fraction.bytes()).enumerate() {
+        let is_behind = index >= decimal.whole.len();
+        behind += i64::from(is_behind);
+        match digit {
+            b'0' => zeros = zeros.saturating_add(1),
+            _ => {
+                let shifted = shift(mantissa, zeros.saturating_add(1)).ok_or(decimal.unfit())?;
+                mantissa = shifted.checked_add(i128::from(digit - b'0')).ok_or(decimal.unfit())?;
+                zeros = 0;
+            }
+        }
+    }
+    if mantissa == 0 {
+        return Ok(0);
+    }
+    let exponent =
+        decimal.exponent.saturating_sub(behind).saturating_add(zeros.into()).saturating_add(NUMBER_SCALE.into());
+    if exponent < 0 {
+        return Err(Unfit::BehindPoint);
+    }
+    let units = u32::try_from(exponent).ok().and_then(|power| shift(mantissa, power)).ok_or(Unfit::BeforePoint)?;
+    match units < 10i128.pow(NUMBER_DIGITS) {
+        true => Ok(if decimal.is_negative { -units } else { units }),
+        false => Err(Unfit::BeforePoint),
+    }
+}
+
+/// `value * 10^power`, if 128 bits hold it.
+fn shift(value: i128, power: u32) -> Option<i128> {
+    match value {
+        0 => Some(0),
+        _ => 10i128.checked_pow(power).and_then(|factor| value.checked_mul(factor)),
+    }
+}
+
 /// `± whole.fraction * 10^exponent`.
 struct Decimal<'n> {
     is_negative: bool,
@@ -56,6 +107,12 @@ impl<'n> Decimal<'n> {
         let digits = mantissa.strip_prefix('-');
         let (whole, fraction) = digits.unwrap_or(mantissa).split_once('.').unwrap_or((digits.unwrap_or(mantissa), ""));
         Decimal { is_negative: digits.is_some(), whole, fraction, exponent: exponent.unwrap_or(0) }
+    }
+
+    /// Why it does not fit, if its digits are too many for 128 bits.
+    fn unfit(&self) -> Unfit {
+        let before_max = i64::from(NUMBER_DIGITS) - i64::from(NUMBER_SCALE);
+        if self.first_digit_at() > before_max { Unfit::BeforePoint } else { Unfit::BehindPoint }
     }
 
     fn all_digits(&self) -> impl Iterator<Item = u8> {
@@ -157,7 +214,45 @@ mod tests {
         assert_eq!(shifted("1e-99999999999999999999", -3), format!("1e{}", i64::MIN));
     }
 
+    #[test]
+    fn scaled_numbers_are_exact() {
+        let one = 10i128.pow(18);
+        for (text, expected) in [
+            ("0", Ok(0)),
+            ("-0.0e99999999999999999999", Ok(0)),
+            ("1", Ok(one)),
+            ("-12.50", Ok(-125 * one / 10)),
+            ("1e-18", Ok(1)),
+            ("0.000000000000000001000", Ok(1)),
+            ("1e-19", Err(Unfit::BehindPoint)),
+            ("0.30000000000000004", Ok(300_000_000_000_000_040)),
+            ("99999999999999999999.999999999999999999", Ok(10i128.pow(38) - 1)),
+            ("100000000000000000000", Err(Unfit::BeforePoint)),
+            ("1e19", Ok(10i128.pow(37))),
+            ("1000e16", Ok(10i128.pow(37))),
+            ("1e20", Err(Unfit::BeforePoint)),
+            ("1e99999999999999999999", Err(Unfit::BeforePoint)),
+            ("1e-99999999999999999999", Err(Unfit::BehindPoint)),
+            ("1.0000000000000000000000000000000000000000001", Err(Unfit::BehindPoint)),
+            ("123456789012345678901234567890123456789012345", Err(Unfit::BeforePoint)),
+            ("5.0000000000000000000000000000000000000000000", Ok(5 * one)),
+        ] {
+            assert_eq!(scaled(text), expected, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn scaling_agrees_with_integers(number: i64, scale in 0u8..=18) {
+            let expected = i128::from(number) * 10i128.pow(18 - u32::from(scale));
+            prop_assert_eq!(scaled(&format!("{number}e-{scale}")), Ok(expected));
+            let digits = format!("{:0>20}", number.unsigned_abs());
+            let (whole, fraction) = digits.split_at(20 - usize::from(scale));
+            let sign = if number < 0 { "-" } else { "" };
+            let point = if fraction.is_empty() { "" } else { "." };
+            prop_assert_eq!(scaled(&format!("{sign}{whole}{point}{fraction}")), Ok(expected));
+        }
+
         #[test]
         fn comparing_agrees_with_integers(a in -2000i64..2000, b in -2000i64..2000, a_scale in 0u8..5, b_scale in 0u8..5) {
             let written = |number: i64, scale: u8| format!("{number}e-{scale}");

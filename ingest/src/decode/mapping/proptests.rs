@@ -135,7 +135,7 @@ proptest! {
         for (test, expected) in tests {
             let mut definition = event(&[]);
             definition.fields[0].1 = at("$key");
-            definition.conditions.push(Condition { path: path.clone(), test });
+            definition.conditions.push(Condition::Field { path: path.clone(), test });
             let mut mapping = Mapping::to_fact(&definition, &fact()).expect("a mapping that can be");
             let context = RecordContext { key: Some(b"u"), timestamp_ms: Some(0), ..RecordContext::default() };
             let mapped = mapping.apply(record.to_string().as_bytes(), &context, &mut String::new()).expect("JSON");
@@ -154,7 +154,7 @@ proptest! {
         let seconds = MappedField { unit: Some(TimeUnit::Seconds), ..at("t") };
         let mut definition = event(&[("ts", seconds), ("extra", as_text), ("amount", as_number), ("category", at("a.b[0]"))]);
         definition.keep_others = true;
-        definition.conditions.push(Condition { path: "x".to_owned(), test: Test::Compare(Comparison::Less, "1".to_owned()) });
+        definition.conditions.push(Condition::Field { path: "x".to_owned(), test: Test::Compare(Comparison::Less, "1".to_owned()) });
         let mut mapping = Mapping::to_fact(&definition, &fact()).expect("a mapping that can be");
         let mut line = String::new();
         // The other reader refuses numbers beyond a float, which a field may have.

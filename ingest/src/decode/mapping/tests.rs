@@ -75,7 +75,7 @@ pub(super) fn event(fields: &[(&str, MappedField)]) -> FactMapping {
 }
 
 fn where_(path: &str, test: Test) -> FactMapping {
-    let conditions = vec![Condition { path: path.to_owned(), test }];
+    let conditions = vec![Condition::Field { path: path.to_owned(), test }];
     FactMapping { conditions, ..event(&[]) }
 }
 
@@ -319,7 +319,7 @@ fn units_are_of_numbers() {
 fn other_fields_stay_if_wanted() {
     let mut definition =
         event(&[("category", at("item.kind")), ("extra", at("raw")), ("gift", MappedField::constant("true"))]);
-    definition.conditions.push(Condition { path: "status".to_owned(), test: Test::Exists(true) });
+    definition.conditions.push(Condition::Field { path: "status".to_owned(), test: Test::Exists(true) });
     definition.keep_others = true;
     let record = r#"{"u":"v", "item":{"kind":"k"} ,"raw":1,"status": 2,"category":3,"ts":4,"gift":5,"user_id":6,"n\u0065w":[7], "amount":8}"#;
     assert_eq!(

@@ -1,5 +1,6 @@
 //! The line: found values under the names they are mapped to.
 
+use super::computed::{FieldProgram, Gathered, Programs};
 use super::definition::{Cast, TimeUnit};
 use super::find::{Findings, Found, Slot};
 use super::number::push_shifted;
@@ -36,6 +37,10 @@ pub(super) struct Target {
 pub(super) enum TargetValue {
     /// JSON.
     Constant(String),
+    Computed {
+        program: FieldProgram,
+        missing: Missing,
+    },
     Found {
         slot: Slot,
         /// For messages.
@@ -55,6 +60,13 @@ pub(super) enum Missing {
     Write(String),
     /// The record is refused.
     Refuse(LineErrorKind),
+}
+
+/// What was computed of the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Computed<'p> {
+    pub(super) programs: &'p Programs,
+    pub(super) gathered: Gathered,
 }
 
 /// A part of the line that was made of a part of the record.
@@ -88,19 +100,20 @@ impl Writer {
     pub(super) fn write(
         &mut self,
         findings: &Findings<'_>,
+        computed: Computed<'_>,
         scratch: &mut String,
         line: &mut String,
     ) -> Result<(), LineError> {
         self.copied.clear();
         line.push('{');
         for target in &self.head {
-            target.write(findings, &mut self.copied, scratch, line)?;
+            target.write(findings, computed, &mut self.copied, scratch, line)?;
         }
         for (name, targets) in &self.sections {
             begin_member(line, name);
             line.push('{');
             for target in targets {
-                target.write(findings, &mut self.copied, scratch, line)?;
+                target.write(findings, computed, &mut self.copied, scratch, line)?;
             }
             line.push('}');
         }
@@ -128,6 +141,7 @@ impl Target {
     fn write(
         &self,
         findings: &Findings<'_>,
+        computed: Computed<'_>,
         copied: &mut Vec<Copied>,
         scratch: &mut String,
         line: &mut String,
@@ -137,6 +151,10 @@ impl Target {
                 begin_member(line, &self.key);
                 line.push_str(json);
                 return Ok(());
+            }
+            TargetValue::Computed { program, missing } => {
+                let value = computed.programs.value(*program, computed.gathered)?;
+                return self.write_computed(value, missing, line);
             }
             TargetValue::Found { slot, path, cast, shift, missing } => (*slot, path, *cast, *shift, missing),
         };
@@ -159,6 +177,21 @@ impl Target {
             }
             (None, Missing::Refuse(kind)) => Err(self.refuse_missing(*kind, path, found)),
         }
+    }
+
+    fn write_computed(&self, value: Option<&str>, missing: &Missing, line: &mut String) -> Result<(), LineError> {
+        let json = match (value, missing) {
+            (Some(json), _) => json,
+            (None, Missing::Write(json)) => json,
+            (None, Missing::LeaveOut) => return Ok(()),
+            (None, Missing::Refuse(kind)) => {
+                let error = LineError::new(*kind, format!("`{}`: the expression gives NULL", self.name));
+                return Err(error.suggest("say with coalesce what else it is, or leave such records out with `where`"));
+            }
+        };
+        begin_member(line, &self.key);
+        line.push_str(json);
+        Ok(())
     }
 
     fn refuse_missing(&self, kind: LineErrorKind, path: &str, found: Option<Found<'_>>) -> LineError {
@@ -223,7 +256,7 @@ impl Caster<'_> {
                     Kind::String => Json::new(value.text, 0).string(self.scratch)?,
                     _ => value.text,
                 };
-                let Some(boolean) = boolean(text) else {
+                let Some(boolean) = to_boolean(text) else {
                     let error = not_a(&self.target.name, text, "true or false", value);
                     return Err(error.suggest("only true, false, 1 and 0 can become one"));
                 };
@@ -245,7 +278,7 @@ fn not_a(name: &str, text: &str, noun: &str, value: Found<'_>) -> LineError {
     mistyped(format!("`{name}`: `{}` is not {noun}", shown(text)), value)
 }
 
-fn mistyped(message: String, value: Found<'_>) -> LineError {
+pub(super) fn mistyped(message: String, value: Found<'_>) -> LineError {
     let error = LineError::new(LineErrorKind::Type, message);
     match value.at {
         Some(at) => error.at(at),
@@ -253,7 +286,7 @@ fn mistyped(message: String, value: Found<'_>) -> LineError {
     }
 }
 
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn to_boolean(text: &str) -> Option<bool> {
     match text {
         "1" => Some(true),
         "0" => Some(false),

@@ -132,7 +132,7 @@ fn rows_of_an_arrow_record_are_mapped_as_json() {
             ("page".to_owned(), MappedField::path("user_id")),
         ],
         keep_others: false,
-        conditions: vec![Condition { path: "page".to_owned(), test: Test::NotIn(vec!["\"robot\"".to_owned()]) }],
+        conditions: vec![Condition::Field { path: "page".to_owned(), test: Test::NotIn(vec!["\"robot\"".to_owned()]) }],
     }));
     push(&world, [arrow(vec![Some("home"), None, Some("x")], vec!["ann", "bob", "robot"])]);
     world.set(Wanted::Running);
