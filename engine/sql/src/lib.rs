@@ -1,7 +1,9 @@
 //! What stands between the engine and SQL: the tables of facts, kept as Delta Lake tables that any reader of the format opens.
 //!
 //! * [`facts`]: writes rows of facts durably and once, reads them at a version, merges their files.
+//! * [`scan`]: searches the rows for conditions that no activity index covers.
 
 #![deny(missing_docs)]
 
 pub mod facts;
+pub mod scan;

@@ -4,10 +4,12 @@ use super::{Random, User};
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use crate::audience::literal::{decimal, timestamp};
 use crate::audience::predicate::{self, Selection};
+use crate::audience::scan::{self, EventCondition, EventField, Scan, ScanFigure, TextOrder, float_key};
 use crate::behavior::calendar::Date;
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use crate::ids::TagId;
 use crate::update::{EventHead, UpdateBatch, Value};
+use std::cmp::Ordering;
 
 /// The present: 2026-11-20T10:00:00Z, in microseconds since 1970.
 pub const NOW: i64 = 1_795_168_800_000_000;
@@ -27,6 +29,10 @@ pub struct Event {
     pub gift: Option<bool>,
     /// Measure, in hundredths.
     pub amount: Option<i64>,
+    /// Neither, a floating point number: in quarters.
+    pub rating: Option<i64>,
+    /// Not declared: `extra.Coupon`.
+    pub coupon: Option<String>,
 }
 
 /// A fact whose clocks are half an hour off, and were put forward by another hour ten days ago.
@@ -39,6 +45,7 @@ pub(super) fn sample_fact() -> Fact {
             column("amount", ColumnType::Decimal { precision: 12, scale: 2 }),
             column("gift", ColumnType::Boolean),
             column("level", ColumnType::Integer),
+            column("rating", ColumnType::Float),
         ],
         activity: Activity { dimensions: vec![0, 3, 2], measures: vec![1] },
         retention_days: Some(RETENTION_DAYS as u32),
@@ -50,13 +57,24 @@ pub(super) fn sample_fact() -> Fact {
 impl Event {
     /// Appends it to the user begun last.
     pub fn push(&self, fact: TagId, batch: &mut UpdateBatch) {
+        self.push_as(fact, batch, "", false);
+    }
+
+    /// The same under an id, or takes back what came under it.
+    pub fn push_as(&self, fact: TagId, batch: &mut UpdateBatch, event_id: &str, is_retraction: bool) {
         let values = [
             self.category.as_deref().map_or(Value::Null, Value::Text),
             self.amount.map_or(Value::Null, Value::Integer),
             self.gift.map_or(Value::Null, Value::Boolean),
             self.level.map_or(Value::Null, Value::Integer),
+            self.rating.map_or(Value::Null, |quarters| Value::Float(quarters as f64 / 4.0)),
         ];
-        batch.push_event(fact, &EventHead { ts: self.ts, ..EventHead::default() }, &values);
+        let undeclared = match &self.coupon {
+            Some(coupon) => format!("{{\"extra\":{{\"Coupon\":\"{coupon}\",\"n\":[1,2.5]}}}}"),
+            None => String::new(),
+        };
+        let head = EventHead { ts: self.ts, is_retraction, event_id, undeclared: &undeclared };
+        batch.push_event(fact, &head, &values);
     }
 
     fn local_day(&self) -> i64 {
@@ -72,41 +90,136 @@ impl Event {
         }
     }
 
+    fn own(&self, column: &str) -> Option<Own> {
+        match column {
+            "category" => self.category.clone().map(Own::Text),
+            "amount" => self.amount.map(|amount| Own::Number(amount, 2)),
+            "gift" => self.gift.map(Own::Flag),
+            "level" => self.level.map(|level| Own::Number(level, 0)),
+            "rating" => self.rating.map(|quarters| Own::Float(quarters as f64 / 4.0)),
+            COUPON => self.coupon.clone().map(Own::Text),
+            "undeclared.extra.n.\"1\"" => self.coupon.as_ref().map(|_| Own::Float(2.5)),
+            other => panic!("no column {other}"),
+        }
+    }
+
     /// What SQL says of a condition for this event.
+    #[expect(clippy::manual_try_fold, reason = "NULL does not end AND and OR: a later operand may settle them")]
     fn truth(&self, condition: &Expr) -> Option<bool> {
-        let inner = |condition: &Expr| self.truth(condition);
-        let text = |literal: &Literal| match literal {
-            Literal::Text(text) | Literal::Number(text) => text.clone(),
-            Literal::Bool(value) => value.to_string(),
+        let compare = |tag: &str, op: CompareOp, value: &Literal| match tag {
+            "ts" => Some(compare_time(self.ts, op, value)),
+            tag => self.own(tag)?.compare(op, value),
         };
+        let inner = |condition: &Expr| self.truth(condition);
         match &condition.kind {
-            ExprKind::Flag(column) => self.text(column).map(|text| text == "true"),
-            ExprKind::Compare { tag, op, value } if tag == "ts" => Some(compare_time(local_hour(self.ts), *op, value)),
-            ExprKind::Between { tag, low, high, .. } if tag == "ts" => {
-                let hour = local_hour(self.ts);
-                Some(
-                    compare_time(hour, CompareOp::GreaterOrEqual, low)
-                        && compare_time(hour, CompareOp::LessOrEqual, high),
-                )
+            ExprKind::Literal(value) => Some(*value),
+            ExprKind::Flag(column) => compare(column, CompareOp::Equal, &Literal::Bool(true)),
+            ExprKind::Compare { tag, op: CompareOp::IsDistinctFrom, value } => {
+                Some(compare(tag, CompareOp::Equal, value) != Some(true))
             }
-            ExprKind::Compare { tag, op, value } => {
-                self.text(tag).map(|own| (own == text(value)) == (*op == CompareOp::Equal))
+            ExprKind::Compare { tag, op: CompareOp::IsNotDistinctFrom, value } => {
+                Some(compare(tag, CompareOp::Equal, value) == Some(true))
+            }
+            ExprKind::Compare { tag, op, value } => compare(tag, *op, value),
+            ExprKind::Between { tag, low, high, negated } => {
+                let above = compare(tag, CompareOp::GreaterOrEqual, low)?;
+                Some((above && compare(tag, CompareOp::LessOrEqual, high)?) != *negated)
             }
             ExprKind::In { tag, values, negated } => {
-                self.text(tag).map(|own| values.iter().any(|value| text(value) == own) != *negated)
+                let equal: Option<Vec<bool>> =
+                    values.iter().map(|value| compare(tag, CompareOp::Equal, value)).collect();
+                Some(equal?.contains(&true) != *negated)
             }
-            ExprKind::IsNull { tag, negated } => Some(self.text(tag).is_none() != *negated),
+            ExprKind::IsNull { tag, negated } => Some((tag != "ts" && self.own(tag).is_none()) != *negated),
             ExprKind::Not(of) => inner(of).map(|value| !value),
-            ExprKind::Or(of) => {
-                let each: Vec<Option<bool>> = of.iter().map(inner).collect();
-                if each.contains(&Some(true)) {
-                    Some(true)
-                } else {
-                    each.into_iter().collect::<Option<Vec<_>>>().map(|_| false)
-                }
-            }
+            ExprKind::And(of) => of.iter().map(inner).fold(Some(true), |all, one| match (all, one) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            }),
+            ExprKind::Or(of) => of.iter().map(inner).fold(Some(false), |any, one| match (any, one) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            }),
             other => panic!("{other:?} is not drawn"),
         }
+    }
+
+    /// Whether a bound condition holds.
+    fn fits(&self, condition: &EventCondition, fact: &Fact) -> bool {
+        let own = |field: &EventField| match field {
+            EventField::Time => panic!("the time is a number"),
+            EventField::Column(at) => self.own(&fact.columns[usize::from(*at)].name),
+            EventField::Path(_) => self.own(&field.name(fact)),
+        };
+        match condition {
+            EventCondition::Any => true,
+            EventCondition::Never => false,
+            EventCondition::Hours(window) => {
+                let hour = local_hour(self.ts);
+                i64::from(window.from) <= hour && hour < window.to.into()
+            }
+            EventCondition::Known(field) => own(field).is_some(),
+            EventCondition::IsTrue(field) => matches!(own(field), Some(Own::Flag(true))),
+            EventCondition::InRange(EventField::Time, range) => range.contains(self.ts),
+            EventCondition::InRange(field, range) => match own(field) {
+                Some(Own::Number(number, _)) => range.contains(number),
+                Some(Own::Float(number)) => range.contains(float_key(number)),
+                _ => false,
+            },
+            EventCondition::TextIn(field, texts) => matches!(own(field), Some(Own::Text(own)) if texts.contains(&own)),
+            EventCondition::TextOrder(field, order, text) => match own(field) {
+                Some(Own::Text(own)) => match order {
+                    TextOrder::Less => own < *text,
+                    TextOrder::LessOrEqual => own <= *text,
+                    TextOrder::Greater => own > *text,
+                    TextOrder::GreaterOrEqual => own >= *text,
+                },
+                _ => false,
+            },
+            EventCondition::And(of) => of.iter().all(|one| self.fits(one, fact)),
+            EventCondition::Or(of) => of.iter().any(|one| self.fits(one, fact)),
+            EventCondition::Not(of) => !self.fits(of, fact),
+        }
+    }
+}
+
+const COUPON: &str = "undeclared.extra.\"Coupon\"";
+
+/// The value of a column; whole numbers with their scale.
+enum Own {
+    Text(String),
+    Number(i64, u8),
+    Float(f64),
+    Flag(bool),
+}
+
+impl Own {
+    /// `None`: they cannot be compared, as values in JSON of another kind.
+    fn compare(&self, op: CompareOp, value: &Literal) -> Option<bool> {
+        match (self, value) {
+            (Own::Text(own), Literal::Text(text)) => Some(holds(own.cmp(text), op)),
+            (Own::Number(own, scale), Literal::Number(_)) => Some(compare_number((*own).into(), op, value, *scale)),
+            (Own::Float(own), Literal::Number(digits)) => {
+                let other: f64 = digits.parse().expect("a number");
+                Some(holds(own.partial_cmp(&other).expect("no NaN is drawn"), op))
+            }
+            (Own::Flag(own), Literal::Bool(value)) => Some(holds(own.cmp(value), op)),
+            _ => None,
+        }
+    }
+}
+
+fn holds(order: Ordering, op: CompareOp) -> bool {
+    match op {
+        CompareOp::Less => order.is_lt(),
+        CompareOp::LessOrEqual => order.is_le(),
+        CompareOp::Greater => order.is_gt(),
+        CompareOp::GreaterOrEqual => order.is_ge(),
+        CompareOp::Equal => order.is_eq(),
+        CompareOp::NotEqual => order.is_ne(),
+        other => panic!("{other} is settled before"),
     }
 }
 
@@ -128,8 +241,13 @@ fn moment(literal: &Literal) -> (i64, i64) {
     (day, day + 24)
 }
 
-fn compare_time(hour: i64, op: CompareOp, literal: &Literal) -> bool {
-    let (from, to) = moment(literal);
+fn compare_time(ts: i64, op: CompareOp, literal: &Literal) -> bool {
+    if let Literal::Text(text) = literal
+        && text.contains(':')
+    {
+        return holds(ts.cmp(&timestamp(text).and_then(|exact| exact.number()).expect("an instant")), op);
+    }
+    let (hour, (from, to)) = (local_hour(ts), moment(literal));
     match op {
         CompareOp::Less => hour < from,
         CompareOp::LessOrEqual => hour < to,
@@ -149,6 +267,10 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
         let count: i64 = count.parse().expect("a number");
         let hour = local_hour(event.ts);
         match unit {
+            unit if did.exact_window => {
+                let length = count * if unit == "hours" { HOUR } else { 24 * HOUR };
+                event.ts > NOW - length && event.ts <= NOW
+            }
             "hours" => hour > local_hour(NOW) - count && hour <= local_hour(NOW),
             _ => event.local_day() > today - count && event.local_day() <= today,
         }
@@ -166,17 +288,24 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
 }
 
 fn figure_fits(test: &FigureTest, events: &[&Event]) -> bool {
-    let hours = events.iter().map(|event| local_hour(event.ts));
+    let times = events.iter().map(|event| event.ts);
     type Compare<'c> = Box<dyn Fn(CompareOp, &Literal) -> bool + 'c>;
     let compare: Compare<'_> = match &test.figure {
         Figure::Count => Box::new(move |op, value| compare_number(events.len() as i128, op, value, 0)),
         Figure::Sum(_) if events.is_empty() => return false,
-        Figure::Sum(_) => {
-            let sum: i128 = events.iter().filter_map(|event| event.amount).map(i128::from).sum();
-            Box::new(move |op, value| compare_number(sum, op, value, 2))
+        Figure::Sum(column) if column == "rating" => {
+            let quarters: i64 = events.iter().filter_map(|event| event.rating).sum();
+            let sum = Own::Float(quarters as f64 / 4.0);
+            Box::new(move |op, value| sum.compare(op, value).expect("a number"))
+        }
+        Figure::Sum(column) => {
+            let amounts = events.iter().filter_map(|event| if column == "level" { event.level } else { event.amount });
+            let sum: i128 = amounts.map(i128::from).sum();
+            let scale = if column == "level" { 0 } else { 2 };
+            Box::new(move |op, value| compare_number(sum, op, value, scale))
         }
         Figure::First | Figure::Last => {
-            let end = if test.figure == Figure::First { hours.min() } else { hours.max() };
+            let end = if test.figure == Figure::First { times.min() } else { times.max() };
             let Some(end) = end else { return false };
             Box::new(move |op, value| compare_time(end, op, value))
         }
@@ -194,16 +323,7 @@ fn compare_number(own: i128, op: CompareOp, value: &Literal, scale: u8) -> bool 
     // Twice as fine, so that what lies between two numbers is a number.
     let other = decimal(digits, scale + 1).expect("a number");
     assert!(other.exact, "drawn with one digit more at most");
-    let order = (own * 10).cmp(&other.floor);
-    match op {
-        CompareOp::Less => order.is_lt(),
-        CompareOp::LessOrEqual => order.is_le(),
-        CompareOp::Greater => order.is_gt(),
-        CompareOp::GreaterOrEqual => order.is_ge(),
-        CompareOp::Equal => order.is_eq(),
-        CompareOp::NotEqual => order.is_ne(),
-        other => panic!("{other} is not drawn"),
-    }
+    holds((own * 10).cmp(&other.floor), op)
 }
 
 /// Whether a bound condition holds of the user.
@@ -230,6 +350,31 @@ pub(super) fn fits(did: &predicate::Did, user: &User, catalog: &Catalog) -> bool
     sum >= did.range.min.into() && sum <= did.range.max.into()
 }
 
+/// Whether a scan would find the user.
+pub(super) fn fits_scan(scan: &Scan, user: &User, catalog: &Catalog) -> bool {
+    let fact = catalog.fact_of(scan.fact).expect("a declared fact");
+    let within = EventCondition::Hours(scan.window);
+    let is_meant = |event: &&Event| event.fits(&within, fact) && event.fits(&scan.condition, fact);
+    let meant: Vec<&Event> = user.events.iter().filter(is_meant).collect();
+    let column = |at: u16| fact.columns[usize::from(at)].name.as_str();
+    let figure: i128 = match scan.figure {
+        ScanFigure::Count => meant.len() as i128,
+        ScanFigure::Sum(at) if column(at) == "rating" => {
+            let quarters: i64 = meant.iter().filter_map(|event| event.rating).sum();
+            float_key(quarters as f64 / 4.0).into()
+        }
+        ScanFigure::Sum(at) => {
+            let number = |event: &&Event| match event.own(column(at)) {
+                Some(Own::Number(number, _)) => i128::from(number),
+                _ => 0,
+            };
+            meant.iter().map(number).sum()
+        }
+    };
+    !meant.is_empty() && scan::holds(scan.range, figure)
+}
+
+const COUPONS: [&str; 3] = ["X", "y", "it's"];
 const CATEGORIES: [&str; 4] = ["shoes", "hats", "it's", ""];
 
 impl Random {
@@ -242,12 +387,97 @@ impl Random {
             level: (!self.one_in(5)).then(|| self.below(3) as i64 - 1),
             gift: (!self.one_in(5)).then(|| self.one_in(2)),
             amount: (!self.one_in(5)).then(|| self.below(400) as i64 - 150),
+            rating: (!self.one_in(3)).then(|| self.below(40) as i64 - 10),
+            coupon: self.one_in(3).then(|| self.of(&COUPONS).to_owned()),
         }
     }
 
-    /// A condition on purchases.
-    pub(super) fn did(&mut self) -> Did {
-        let mut did = Did { fact: "purchase".to_owned(), events: Vec::new(), figures: Vec::new(), within: None };
+    /// A condition on purchases, half of them such as the index covers.
+    pub fn did(&mut self) -> Did {
+        let mut did = self.covered_did();
+        if self.one_in(2) {
+            return did;
+        }
+        did.exact_window = did.within.is_some() && self.one_in(3);
+        if did.within.is_some() && self.one_in(4) {
+            did.within = Some(format!("{} hours", 40 + self.below(100)));
+        }
+        for _ in 0..1 + self.below(2) {
+            let condition = self.searched(2);
+            did.events.push(condition);
+        }
+        for test in &mut did.figures {
+            if matches!(test.figure, Figure::Sum(_)) && self.one_in(2) {
+                test.figure = Figure::Sum(self.of(&["level", "rating"]).to_owned());
+            }
+            if matches!(test.figure, Figure::First | Figure::Last) && self.one_in(2) {
+                test.test = Test::Compare(self.order(), self.instant());
+            }
+        }
+        did
+    }
+
+    /// A condition on an event that may be any.
+    fn searched(&mut self, depth: u32) -> Expr {
+        let several =
+            |random: &mut Random| -> Vec<Expr> { (0..2).map(|_| random.searched(depth.saturating_sub(1))).collect() };
+        match self.below(if depth == 0 { 6 } else { 9 }) {
+            0 => self.event_condition(),
+            1..=5 => self.comparison(),
+            6 => ExprKind::And(several(self)).into(),
+            7 => ExprKind::Or(several(self)).into(),
+            _ => ExprKind::Not(Box::new(self.searched(depth - 1))).into(),
+        }
+    }
+
+    fn comparison(&mut self) -> Expr {
+        let columns = ["category", "amount", "level", "rating", COUPON, "undeclared.extra.n.\"1\"", "ts"];
+        let tag = self.of(&columns).to_owned();
+        let negated = self.one_in(3);
+        let literal = |random: &mut Random| match tag.as_str() {
+            "category" => Literal::Text(random.of(&CATEGORIES).to_owned()),
+            "amount" => Literal::Number(format!("{}.{:03}", random.below(3), random.below(100) * 5)),
+            "level" => Literal::Number((random.below(3) as i64 - 1).to_string()),
+            COUPON => Literal::Text(random.of(&COUPONS).to_owned()),
+            "ts" if random.one_in(2) => random.instant(),
+            "ts" => random.date(),
+            _ => Literal::Number(format!("{}.{}", random.below(5), random.of(&["0", "25", "3", "5"]))),
+        };
+        match self.below(6) {
+            0 => ExprKind::IsNull { tag, negated }.into(),
+            1 => {
+                let values = (0..1 + self.below(3)).map(|_| literal(self)).collect();
+                ExprKind::In { tag, values, negated }.into()
+            }
+            2 => {
+                let (low, high) = (literal(self), literal(self));
+                ExprKind::Between { tag, low, high, negated }.into()
+            }
+            3 => {
+                use CompareOp::{Equal, IsDistinctFrom, IsNotDistinctFrom, NotEqual};
+                let op = [Equal, NotEqual, IsDistinctFrom, IsNotDistinctFrom][self.below(4) as usize];
+                ExprKind::Compare { op, value: literal(self), tag }.into()
+            }
+            _ => ExprKind::Compare { op: self.order(), value: literal(self), tag }.into(),
+        }
+    }
+
+    /// A time of the last days.
+    fn instant(&mut self) -> Literal {
+        let span = if self.one_in(2) { 100_000 } else { 6_000_000 };
+        let seconds = NOW / 1_000_000 - self.below(span) as i64;
+        let (day, left) = (Date::of(seconds.div_euclid(86_400)), seconds.rem_euclid(86_400));
+        Literal::Text(format!("{day}T{:02}:{:02}:{:02}Z", left / 3_600, left / 60 % 60, left % 60))
+    }
+
+    fn covered_did(&mut self) -> Did {
+        let mut did = Did {
+            fact: "purchase".to_owned(),
+            events: Vec::new(),
+            figures: Vec::new(),
+            within: None,
+            exact_window: false,
+        };
         if self.one_in(2) {
             did.events.push(self.event_condition());
         }
