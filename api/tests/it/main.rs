@@ -17,6 +17,7 @@ mod openapi;
 mod oracle;
 mod process;
 mod questions;
+mod scans;
 mod sources;
 mod support;
 mod tags;

@@ -76,8 +76,7 @@ impl QueryError {
     pub fn class(&self) -> Class {
         match self {
             QueryError::Cancelled => Class::Cancelled,
-            QueryError::Invalid(_) => Class::Invalid,
-            QueryError::NoScanner { .. } => Class::Unavailable,
+            QueryError::Invalid(_) | QueryError::NoScanner { .. } => Class::Invalid,
             QueryError::Scan(error) => error.class,
             QueryError::Read(error) => error.class(),
         }
