@@ -333,13 +333,19 @@ fn add_batch<T: Tally>(users: &mut Users<T>, batch: &RecordBatch, slot_counts: &
     if shards.null_count() + slots.null_count() + weights.null_count() > 0 {
         return Err(damaged("a row does not say whose it is"));
     }
-    for row in 0..batch.num_rows() {
+    let is_same_user = |a: usize, b: usize| shards.value(a) == shards.value(b) && slots.value(a) == slots.value(b);
+    let mut row = 0;
+    while row < batch.num_rows() {
         let shard = usize::try_from(shards.value(row)).unwrap_or(usize::MAX);
         let slot = u32::try_from(slots.value(row)).unwrap_or(u32::MAX);
         if slot_counts.get(shard).is_none_or(|count| slot >= *count) {
             return Err(damaged(&format!("a row is of user {slot} of shard {shard}, whom nobody knows")));
         }
-        users.of(shard, slot).add(weights.value(row), numbers.at(row)).ok_or(Failure::Overflow)?;
+        let (tally, first) = (users.of(shard, slot), row);
+        while row < batch.num_rows() && is_same_user(first, row) {
+            tally.add(weights.value(row), numbers.at(row)).ok_or(Failure::Overflow)?;
+            row += 1;
+        }
     }
     Ok(())
 }
@@ -354,7 +360,7 @@ enum Numbers<'b> {
 
 /// A number that is added up.
 #[derive(Clone, Copy, Debug)]
-pub(self) enum Number {
+enum Number {
     None,
     Whole(i128),
     Float(f64),

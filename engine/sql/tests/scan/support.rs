@@ -56,7 +56,7 @@ impl World {
     pub(crate) fn write(&mut self, random: &mut Random) {
         let fact = self.catalog.fact("purchase").expect("declared").id;
         let mut batch = UpdateBatch::new();
-        for _ in 0..random.below(60) {
+        for _ in 0..random.below(40) {
             let (user, id) = (format!("u{}", random.below(20)), format!("e{}", random.below(30)));
             let known = self.done.entry(user.clone()).or_default();
             let event = match known.get(&id) {

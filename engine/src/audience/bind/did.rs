@@ -38,10 +38,6 @@ pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
     let (now_hour, kept_from) = fact.hours_at(now);
     let binder = Binder { name: &did.fact, fact, now, now_hour, kept_from };
     let counted = covered(binder.counted(did))?;
-    if let Some(None) = counted {
-        return Ok(Predicate::Nobody);
-    }
-    let counted = counted.flatten();
     let scanned = || Scanned::new(&binder, did);
     if did.figures.is_empty() {
         return by_index(counted.as_ref(), |counted| counted.some())?.map_or_else(|| scanned()?.some(), Ok);
@@ -153,8 +149,8 @@ struct Binder<'b> {
 }
 
 impl Binder<'_> {
-    /// The events that are meant as the index has them; `None` if there can be none.
-    fn counted(&self, did: &Did) -> Bound<Option<Counted<'_>>> {
+    /// The events that are meant as the index has them.
+    fn counted(&self, did: &Did) -> Bound<Counted<'_>> {
         if did.exact_window {
             return Err(self.not_covered("windows to the instant"));
         }
@@ -165,8 +161,10 @@ impl Binder<'_> {
         for condition in &did.events {
             events = self.narrow(events, condition).map_err(|error| error.at(condition.span))?;
         }
-        let window = events.window;
-        Ok(events.chosen.selection().map(|of| Counted { binder: self, of, window }))
+        // Values that contradict each other leave no event, which a window without hours says too.
+        let none = (Selection::All, Window { from: 0, to: 0 });
+        let (of, window) = events.chosen.selection().map_or(none, |of| (of, events.window));
+        Ok(Counted { binder: self, of, window })
     }
 
     fn narrow(&self, mut events: Events, condition: &Expr) -> Bound<Events> {
