@@ -48,6 +48,7 @@ fn conditions_that_no_index_covers_are_answered() {
     assert_eq!(ask("did('purchase', amount < 0.03, ts >= '2026-11-20T10:00:00Z')"), names("u", 0..3));
     assert_eq!(ask("did('purchase', ts > '2026-11-20T10:00:00Z')"), BTreeSet::new());
     assert_eq!(ask("NOT did('purchase', amount < 0.95 OR level IS NULL)"), names("u", 95..100));
+    assert_eq!(ask("did('purchase', category = 'shoes' AND category = 'hats', count = 0)"), names("u", 0..100));
     // Ten days ago to the instant is without, now is within.
     assert_eq!(ask("did('purchase', within => '9 days', exact_window => TRUE, count = 9)"), names("u", 0..100));
     assert_eq!(ask("did('purchase', within => '9 days', count = 10)"), BTreeSet::new());
