@@ -37,6 +37,8 @@ pub struct Config {
     pub concurrent_queries: usize,
     /// Queries that may wait for their turn; more are refused with 429.
     pub queued_queries: usize,
+    /// Memory of all scans of events that run at once; a question that needs more is refused.
+    pub scan_memory_bytes: usize,
     /// Bodies of updates read at a time; more are refused with 429.
     pub concurrent_uploads: usize,
     /// The largest body of a question.
@@ -81,6 +83,7 @@ impl Default for Config {
             query_timeout_max: Duration::from_secs(600),
             concurrent_queries: cores * 2,
             queued_queries: 256,
+            scan_memory_bytes: engine_sql::scan::MEMORY_BYTES_DEFAULT,
             concurrent_uploads: 64,
             body_bytes_max: 4 << 20,
             line_bytes_max: ingest::decode::LINE_BYTES_MAX,
@@ -135,6 +138,7 @@ settings! {
     "query_timeout_max_ms", "the longest time a query may ask for", query_timeout_max, millis, show_millis;
     "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;
     "queued_queries", "queries that may wait; more are refused with 429", queued_queries, whole, ToString::to_string;
+    "scan_memory_bytes", "memory of searching events for conditions that no index covers", scan_memory_bytes, positive, ToString::to_string;
     "concurrent_uploads", "bodies of updates read at a time; more are refused with 429", concurrent_uploads, positive, ToString::to_string;
     "body_bytes_max", "the largest body of a question", body_bytes_max, positive, ToString::to_string;
     "line_bytes_max", "the longest line of a body of updates", line_bytes_max, positive, ToString::to_string;

@@ -121,6 +121,10 @@ kinds! {
     TooManyJobs, "too-many-jobs", "Too many jobs wait", StatusCode::TOO_MANY_REQUESTS;
     /// The query ran out of its time.
     Timeout, "timeout", "The query ran out of time", status(Class::Cancelled);
+    /// A condition on events that no index covers needs more memory than scans may use.
+    ScanTooLarge, "scan-too-large", "Too many events to search", status(Class::Exhausted);
+    /// The rows of a fact could not be read.
+    ScanFailed, "scan-failed", "Events could not be read", status(Class::Internal);
     /// A source could not do what it was told.
     SourceStuck, "source-stuck", "The source could not do that", status(Class::Conflict);
     /// The store takes no writes since one failed.
@@ -353,6 +357,14 @@ impl From<QueryError> for Failure {
         match error {
             QueryError::Cancelled => Failure::new(Kind::Timeout, "the query was cancelled or ran out of time"),
             QueryError::Invalid(message) => Failure::new(Kind::InvalidField, message),
+            QueryError::NoScanner { .. } => Failure::new(Kind::Unsupported, error.to_string()),
+            QueryError::Scan(scan) if scan.class == Class::Exhausted => {
+                Failure::new(Kind::ScanTooLarge, scan.to_string())
+            }
+            QueryError::Scan(scan) => {
+                tracing::error!(error = %scan, "events could not be read");
+                Failure::new(Kind::ScanFailed, scan.to_string())
+            }
             QueryError::Read(error) => error.into(),
         }
     }

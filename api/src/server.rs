@@ -11,10 +11,13 @@ use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::state::AppState;
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
+use engine::audience::ops::QueryContext;
+use engine::audience::scan::FactScanner;
 use engine::store::{Options, Store};
 use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
+use engine_sql::scan::TableScanner;
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
@@ -55,11 +58,13 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
         let (store, tables) = open_with_tables(&state.config)?;
+        let scanner = scanner(&state.config, Arc::clone(&tables))?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
-        let live = LiveAudiences::start(Arc::clone(&store), live_options(&state)).map_err(no_threads)?;
-        state.set_opened(store, keeper, jobs, live);
+        let live = live_options(&state, Arc::clone(&scanner));
+        let live = LiveAudiences::start(Arc::clone(&store), live).map_err(no_threads)?;
+        state.set_opened(store, scanner, keeper, jobs, live);
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
@@ -158,6 +163,20 @@ pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
     open_with_tables(config).map(|(store, _)| store)
 }
 
+/// Opens the store of a configuration for asking it, and tells what bounds the questions.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_ask(config: &Config) -> Result<(Arc<Store>, QueryContext), Failure> {
+    let (store, tables) = open_with_tables(config)?;
+    Ok((store, QueryContext { scanner: Some(scanner(config, tables)?), ..QueryContext::default() }))
+}
+
+fn scanner(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<dyn FactScanner>, Failure> {
+    let scanner = TableScanner::new(tables, config.scan_memory_bytes).map_err(no_threads)?;
+    Ok(Arc::new(scanner))
+}
+
 fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), Failure> {
     RealVfs.create_folder(&config.data).map_err(|error| {
         Failure::new(Kind::LocalFile, format!("{}: cannot make the directory: {error}", config.data.display()))
@@ -190,8 +209,9 @@ pub fn keeper_options(config: &Config) -> KeeperOptions {
     }
 }
 
-fn live_options(state: &AppState) -> LiveOptions {
+fn live_options(state: &AppState, scanner: Arc<dyn FactScanner>) -> LiveOptions {
     LiveOptions {
+        scanner: Some(scanner),
         interval: state.config.live_interval,
         folder: state.config.data.join("live"),
         vfs: Arc::new(RealVfs),

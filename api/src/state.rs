@@ -8,6 +8,8 @@ use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
 use crate::sources;
+use engine::audience::ops::QueryContext;
+use engine::audience::scan::FactScanner;
 use engine::store::{Snapshot, Store};
 use ingest::keeper::{Keeper, KeeperStatus};
 use ingest::live::{LiveAudiences, LiveStatus, SizePoint};
@@ -58,6 +60,7 @@ pub struct Shared {
 
 struct Opened {
     store: Arc<Store>,
+    scanner: Arc<dyn FactScanner>,
     pipeline: Pipeline,
     jobs: Jobs,
     live: LiveAudiences,
@@ -90,10 +93,17 @@ impl AppState {
         }))
     }
 
-    /// Hands over the open store and what tends it; from now on requests are answered.
-    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs, live: LiveAudiences) {
+    /// Hands over the open store, who searches its events, and what tends it; from now on requests are answered.
+    pub fn set_opened(
+        &self,
+        store: Arc<Store>,
+        scanner: Arc<dyn FactScanner>,
+        keeper: Keeper,
+        jobs: Jobs,
+        live: LiveAudiences,
+    ) {
         let pipeline = Pipeline::new(Arc::clone(&store));
-        let _ = self.opened.set(Opened { store, pipeline, jobs, live, keeper: Mutex::new(Some(keeper)) });
+        let _ = self.opened.set(Opened { store, scanner, pipeline, jobs, live, keeper: Mutex::new(Some(keeper)) });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -125,6 +135,12 @@ impl AppState {
             )
             .retry_after(1)),
         }
+    }
+
+    /// What bounds a question that begins now.
+    pub fn query_context(&self) -> QueryContext {
+        let scanner = self.opened.get().map(|opened| Arc::clone(&opened.scanner));
+        QueryContext { scanner, ..QueryContext::default() }
     }
 
     /// The sources that run.

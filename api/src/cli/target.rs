@@ -96,7 +96,7 @@ impl Target {
         match &self.data {
             Some(data) => {
                 let config = config_of(data)?;
-                Ok(Box::new(Local { store: server::open(&config)?, config }))
+                Ok(Box::new(Local::of(config)?))
             }
             None => self.asker(),
         }
@@ -130,37 +130,44 @@ pub(super) fn refuse_missing(data: &Path) -> Result<(), Failure> {
 /// A data directory opened by this process.
 struct Local {
     store: Arc<Store>,
+    context: QueryContext,
     config: Config,
 }
 
 impl Local {
     fn open(data: &Path) -> Result<Local, Failure> {
-        Ok(Local { store: open_existing(data)?, config: config_of(data)? })
+        refuse_missing(data)?;
+        Local::of(config_of(data)?)
+    }
+
+    fn of(config: Config) -> Result<Local, Failure> {
+        let (store, context) = server::open_to_ask(&config)?;
+        Ok(Local { store, context, config })
     }
 }
 
 impl Asker for Local {
     fn count(&self, request: &CountRequest) -> Result<CountAnswer, Failure> {
-        count::answer(&self.store.snapshot(), request, &QueryContext::default())
+        count::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure> {
-        profile::answer(&self.store.snapshot(), request, &QueryContext::default())
+        profile::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {
-        overlap::answer(&self.store.snapshot(), request, &QueryContext::default())
+        overlap::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure> {
-        explain::answer(&self.store.snapshot(), request, &QueryContext::default())
+        explain::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn members(&self, expression: &Where, limit: usize) -> Result<MembersAnswer, Failure> {
         let started = Instant::now();
         let snapshot = self.store.snapshot();
         let bound = expression.bind(&snapshot, "/where")?;
-        let page = ops::members(&snapshot, &bound.predicate, None, limit, &QueryContext::default())?;
+        let page = ops::members(&snapshot, &bound.predicate, None, limit, &self.context)?;
         let elapsed_us = started.elapsed().as_micros() as u64;
         // A cursor would outlive this process's snapshot.
         Ok(MembersAnswer { users: page.users, next: None, epoch: snapshot.epoch().0, elapsed_us })
@@ -169,7 +176,7 @@ impl Asker for Local {
     fn all_members(&self, expression: &Where, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {
         let snapshot = self.store.snapshot();
         let bound = expression.bind(&snapshot, "/where")?;
-        Ok(members::write_all(&snapshot, &bound.predicate, None, format, out, &QueryContext::default())?)
+        Ok(members::write_all(&snapshot, &bound.predicate, None, format, out, &self.context)?)
     }
 
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {

@@ -110,7 +110,7 @@ pub async fn query<T: Send + 'static>(
     let deadline = Instant::now() + timeout(state, timeout_ms)?;
     let place = state.queries.enter(deadline).await?;
     let snapshot = state.snapshot()?;
-    let context = QueryContext::default();
+    let context = state.query_context();
     let cancel = CancelOnDrop(Arc::clone(&context.cancelled));
     let running = tokio::task::spawn_blocking(move || {
         let _place = place;

@@ -22,6 +22,7 @@ mod oracle;
 mod payloads;
 mod process;
 mod questions;
+mod scans;
 mod sources;
 mod support;
 mod tables;

@@ -2,8 +2,10 @@
 //!
 //! * [`expressions`]: SQL expressions over the fields of one record.
 //! * [`facts`]: writes rows of facts durably and once, reads them at a version, merges their files.
+//! * [`scan`]: searches the rows for conditions that no activity index covers.
 
 #![deny(missing_docs)]
 
 pub mod expressions;
 pub mod facts;
+pub mod scan;

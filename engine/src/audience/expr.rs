@@ -114,6 +114,8 @@ pub struct Did {
     pub figures: Vec<FigureTest>,
     /// Only events of the time up to now that is told: `30 days`.
     pub within: Option<String>,
+    /// `within` begins exactly so long ago, and ends now, instead of with whole hours or days.
+    pub exact_window: bool,
 }
 
 /// A condition on what events come to.

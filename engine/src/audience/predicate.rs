@@ -1,8 +1,10 @@
 //! Two-valued logic over known tags: what an expression means, with names, types and NULLs settled.
 
+use super::scan::{Given, Scan};
 use crate::behavior::Window;
 use crate::bitmap::bsi::NumberRange;
 use crate::ids::TagId;
+use std::sync::Arc;
 
 /// A set of users. `Not` is the complement within the universe; NULLs are settled before (see [`super::bind`](mod@super::bind)),
 /// so that `NOT (gender = 'f')` has become `Known(gender) AND NOT gender = 'f'`.
@@ -26,6 +28,10 @@ pub enum Predicate {
     Users(Vec<String>),
     /// A figure of the users' events is in a range.
     Did(Did),
+    /// The same, of events that no activity index tells apart.
+    Scan(Box<Scan>),
+    /// Users told one by one.
+    Given(Arc<Given>),
     /// Members of all.
     And(Vec<Predicate>),
     /// Members of any.
@@ -97,6 +103,17 @@ impl Predicate {
             Predicate::AtLeast(k, of) => at_least(k, of),
             Predicate::Not(of) => of.canonical().negate(),
             leaf => leaf,
+        }
+    }
+
+    /// Whether rows have to be read to know its members.
+    pub fn needs_scan(&self) -> bool {
+        match self {
+            Predicate::Scan(_) => true,
+            Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => of.iter().any(Predicate::needs_scan),
+            Predicate::Xor(a, b) => a.needs_scan() || b.needs_scan(),
+            Predicate::Not(of) => of.needs_scan(),
+            _ => false,
         }
     }
 

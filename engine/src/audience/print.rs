@@ -52,6 +52,9 @@ impl fmt::Display for Did {
         if let Some(within) = &self.within {
             write!(f, ", within => {}", Quoted(within))?;
         }
+        if self.exact_window {
+            f.write_str(", exact_window => TRUE")?;
+        }
         f.write_str(")")
     }
 }

@@ -21,6 +21,7 @@ pub use history::SizePoint;
 
 use crate::keeper::step_back;
 use engine::audience::ops::{Known, QueryError};
+use engine::audience::scan::FactScanner;
 use engine::store::{Definition, PublishedLayers, Snapshot, Store, WriteError};
 use engine::vfs::Vfs;
 use history::{History, HistoryFolder};
@@ -44,6 +45,8 @@ pub struct LiveOptions {
     pub folder: PathBuf,
     /// Its disk.
     pub vfs: Arc<dyn Vfs>,
+    /// Who searches the events of facts, for what was not counted of them as they arrived.
+    pub scanner: Option<Arc<dyn FactScanner>>,
     /// Told of each change once it is durable.
     pub observer: Arc<dyn Observer>,
 }

@@ -199,6 +199,7 @@ fn open(vfs: &Arc<MemoryVfs>, clock: &Arc<ManualClock>, rows: &Arc<Rows>, told: 
         interval: Duration::from_millis(1),
         folder: "/data/live".into(),
         vfs: vfs.clone(),
+        scanner: None,
         observer: told.clone(),
     };
     let files = HistoryFolder::open(vfs.clone(), options.folder.clone()).expect("opens");

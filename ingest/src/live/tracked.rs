@@ -117,9 +117,10 @@ impl Tracked {
         options: &LiveOptions,
     ) -> Result<LiveStatus, LookError> {
         let begin = Instant::now();
+        let context = QueryContext { scanner: options.scanner.clone(), ..QueryContext::default() };
         let looked = match store.workers() {
-            Some(workers) => workers.install(|| self.differences(store, snapshot, expression)),
-            None => self.differences(store, snapshot, expression),
+            Some(workers) => workers.install(|| self.differences(store, snapshot, expression, &context)),
+            None => self.differences(store, snapshot, expression, &context),
         };
         let looked = looked.and_then(|(entered, left)| self.write(store, snapshot, options, entered, left));
         self.status.took = begin.elapsed();
@@ -140,18 +141,18 @@ impl Tracked {
         store: &Store,
         snapshot: &Snapshot,
         expression: &str,
+        context: &QueryContext,
     ) -> Result<(Vec<RoaringBitmap>, Vec<RoaringBitmap>), LookError> {
-        let context = QueryContext::default();
         self.bind(store, snapshot, expression)?;
         let Some(bound) = &self.bound else { return Ok((Vec::new(), Vec::new())) };
         let members = match &mut self.members {
             Some(members) => members,
-            none => none.insert(ops::slots(snapshot, &Predicate::Listed(self.list_id.clone()), &context)?),
+            none => none.insert(ops::slots(snapshot, &Predicate::Listed(self.list_id.clone()), context)?),
         };
         let pending = std::mem::replace(&mut self.pending, Pending::These(Vec::new()));
         Ok(match pending {
             Pending::Everybody => {
-                let fitting = ops::slots(snapshot, &bound.predicate, &context)?;
+                let fitting = ops::slots(snapshot, &bound.predicate, context)?;
                 let pairs = || fitting.iter().zip(&*members);
                 (
                     pairs().map(|(now, before)| now - before).collect(),
@@ -162,7 +163,7 @@ impl Tracked {
                 if touched.iter().all(RoaringBitmap::is_empty) {
                     return Ok((Vec::new(), Vec::new()));
                 }
-                let fitting = ops::slots_within(snapshot, &bound.predicate, &touched, &context)?;
+                let fitting = ops::bitmaps_within(snapshot, &bound.predicate, &touched, context)?;
                 let entered = fitting.iter().zip(&*members).map(|(now, before)| now - before).collect();
                 let before = touched.iter().zip(&*members).map(|(touched, before)| touched & before);
                 (entered, before.zip(&fitting).map(|(before, now)| before - now).collect())

@@ -10,6 +10,7 @@ use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
 use engine::audience::ops::{self, NodeStats, PlanNode, QueryContext};
+use engine::audience::scan::ScanStats;
 use engine::store::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -58,10 +59,38 @@ pub struct Node {
     /// What a run found; only with `analyze`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actual: Option<Actual>,
+    /// Of a search of events that no index covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<ScanNode>,
     /// Operands, in the order they are evaluated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
     pub inputs: Vec<Node>,
+}
+
+/// A search of a fact's events.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ScanNode {
+    /// Users whose events are searched, those that everything else leaves; nothing: all. Without `analyze`, the most there
+    /// can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users_within: Option<u64>,
+    /// What was read; only with `analyze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<ScanRead>,
+}
+
+/// What a search read.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ScanRead {
+    /// Rows that the conditions left.
+    pub rows: u64,
+    /// Files of the fact's table that were opened; the others were ruled out by day, time or user.
+    pub files: u64,
+    /// Rows searched that are not in the table yet.
+    pub recent_rows: u64,
+    /// Time, in microseconds.
+    pub elapsed_us: u64,
 }
 
 /// What a node did in a run.
@@ -84,10 +113,18 @@ impl From<PlanNode> for Node {
         Node {
             operator: node.operator,
             detail: node.detail,
+            scan: node.scan.map(|stats| ScanNode::of(stats, node.actual.is_some())),
             estimate: node.estimate,
             actual: node.actual.map(Actual::from),
             inputs: node.inputs.into_iter().map(Node::from).collect(),
         }
+    }
+}
+
+impl ScanNode {
+    fn of(stats: ScanStats, is_run: bool) -> ScanNode {
+        let ScanStats { rows_read: rows, files, recent_rows, users_within, microseconds: elapsed_us } = stats;
+        ScanNode { users_within, read: is_run.then_some(ScanRead { rows, files, recent_rows, elapsed_us }) }
     }
 }
 
@@ -132,6 +169,16 @@ fn print(node: &Node, first: &str, rest: &str, out: &mut String) {
             actual.members, actual.elapsed_us, actual.chunks_visited, actual.chunks_skipped, actual.bytes_touched
         ));
     }
+    if let Some(scan) = &node.scan {
+        match scan.users_within {
+            Some(users) => out.push_str(&format!(", among {users} users")),
+            None => out.push_str(", among all users"),
+        }
+        if let Some(read) = &scan.read {
+            let ScanRead { rows, files, recent_rows, elapsed_us } = read;
+            out.push_str(&format!(": {rows} rows of {files} files, {recent_rows} recent rows, {elapsed_us} µs"));
+        }
+    }
     out.push_str(")\n");
     for (index, input) in node.inputs.iter().enumerate() {
         let is_last = index + 1 == node.inputs.len();
@@ -163,6 +210,7 @@ mod tests {
             detail: detail.into(),
             estimate: 2,
             actual: None,
+            scan: None,
             inputs: Vec::new(),
         };
         let or = Node { operator: "or".into(), inputs: vec![leaf("a"), leaf("b")], ..leaf("") };

@@ -152,9 +152,11 @@ async fn page(state: &AppState, request: MembersRequest) -> Result<MembersAnswer
         let started = Instant::now();
         let (users, next, epoch) = match listing(&holder, snapshot, &request)? {
             Listing::Fresh(bound) => {
-                let MemberPage { users, next } = ops::members(snapshot, &bound.predicate, None, limit, context)?;
+                // Rows are read once, not for every page.
+                let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
+                let MemberPage { users, next } = ops::members(snapshot, &predicate, None, limit, context)?;
                 let next = next.map(|position| {
-                    let held = holder.cursors.hold(snapshot.clone(), bound.predicate, bound.text);
+                    let held = holder.cursors.hold(snapshot.clone(), predicate, bound.text);
                     cursors::print(held.id, position)
                 });
                 (users, next, snapshot.epoch().0)
@@ -250,8 +252,9 @@ async fn stream(
     let (snapshot, predicate, first) = limits::query(state, request.timeout_ms, move |snapshot, context| {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         let bound = request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where")?;
-        let first = ops::members(snapshot, &bound.predicate, None, STREAM_BATCH, context)?;
-        Ok((snapshot.clone(), bound.predicate, first))
+        let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
+        let first = ops::members(snapshot, &predicate, None, STREAM_BATCH, context)?;
+        Ok((snapshot.clone(), predicate, first))
     })
     .await?;
     let epoch = snapshot.epoch().0;
@@ -295,8 +298,10 @@ pub fn write_all<W: Write + Send>(
     out: W,
     context: &QueryContext,
 ) -> io::Result<()> {
+    let resolved =
+        ops::resolve(snapshot, predicate, context).map_err(|error| io::Error::other(Failure::from(error)))?;
     let fetch = |from| {
-        ops::members(snapshot, predicate, from, STREAM_BATCH, context)
+        ops::members(snapshot, &resolved, from, STREAM_BATCH, context)
             .map_err(|error| io::Error::other(Failure::from(error)))
     };
     let mut writer = UserWriter::begin(list, out)?;

@@ -17,7 +17,8 @@
 //! | `true`, `false` | `TRUE`, `FALSE` |
 //!
 //! Of `did` all but the fact may be left out. `where` is a list of trees as above about an event, with `"column"` in the
-//! place of `"tag"`; `ts` is one of the columns. `having` is a list of what the events come to:
+//! place of `"tag"`; `ts` is one of the columns, `undeclared.extra.\"Coupon\"` a value in JSON. `"exact_window": true` goes
+//! with `within`. `having` is a list of what the events come to:
 //!
 //! | tree | text |
 //! |---|---|
@@ -44,7 +45,7 @@ pub struct TreeError {
 
 type Parsed<T> = Result<T, TreeError>;
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "all",
     "any",
     "not",
@@ -66,6 +67,7 @@ const KEYS: [&str; 21] = [
     "where",
     "having",
     "within",
+    "exact_window",
 ];
 
 /// The keys of what events come to.
@@ -259,17 +261,26 @@ impl Place {
     }
 
     fn did(&self, fields: &Map<String, Value>, keys: &[&str]) -> Parsed<Did> {
-        const DID_KEYS: [&str; 4] = ["did", "where", "having", "within"];
+        const DID_KEYS: [&str; 5] = ["did", "where", "having", "within", "exact_window"];
         if keys.iter().any(|key| !DID_KEYS.contains(key)) {
             return self.unknown_of(keys, &DID_KEYS);
         }
         let field = |key: &str| fields.get(key).map(|value| (value, self.at(key)));
         let events = |(value, place): (&Value, Place)| self.operands((value, place.of_events()));
+        let exact_window = match fields.get("exact_window") {
+            None | Some(Value::Bool(false)) => false,
+            Some(Value::Bool(true)) if fields.contains_key("within") => true,
+            Some(Value::Bool(true)) => {
+                return self.at("exact_window").refuse("it says how `within` is meant, and there is no `within`");
+            }
+            Some(_) => return self.at("exact_window").refuse("expected true or false"),
+        };
         Ok(Did {
             fact: self.text((&fields["did"], self.at("did")))?,
             events: field("where").map_or(Ok(Vec::new()), events)?,
             figures: field("having").map_or(Ok(Vec::new()), |(value, place)| place.figures(value))?,
             within: field("within").map(|field| self.text(field)).transpose()?,
+            exact_window,
         })
     }
 
@@ -396,6 +407,9 @@ fn did_tree(did: &Did) -> Value {
     if let Some(within) = &did.within {
         fields.insert("within".to_owned(), json!(within));
     }
+    if did.exact_window {
+        fields.insert("exact_window".to_owned(), json!(true));
+    }
     Value::Object(fields)
 }
 
@@ -466,21 +480,22 @@ mod tests {
                 "where": [
                     {"any": [{"column": "category", "is": "shoes"}, {"column": "category", "is": "hats"}]},
                     {"column": "ts", "op": ">=", "value": "2026-11-01"},
+                    {"column": "undeclared.extra.\"Coupon\"", "is": "X"},
                 ],
                 "having": [
                     {"figure": "count", "op": ">=", "value": 2},
                     {"figure": "sum", "column": "amount", "not_between": [1, 2.5]},
                     {"figure": "last", "op": "<", "value": "7 days ago"},
                 ],
-                "within": "30 days"},
+                "within": "30 days", "exact_window": true},
         ]});
         assert_eq!(
             from_json(&tree).expect("a tree").to_string(),
             "gender = 'f' AND age BETWEEN 25 AND 34 AND (interest IN ('yoga', 'golf') OR at_least(1, member, TRUE)) \
              AND NOT in_audience('kept') AND (city IS DISTINCT FROM 'ningbo') AND spend >= 12.5 \
              AND user_id NOT IN ('u1', '7') AND age NOT BETWEEN 1 AND 2 AND did('visit') \
-             AND did('purchase', category = 'shoes' OR category = 'hats', ts >= '2026-11-01', count >= 2, \
-             sum(amount) NOT BETWEEN 1 AND 2.5, last < '7 days ago', within => '30 days')"
+             AND did('purchase', category = 'shoes' OR category = 'hats', ts >= '2026-11-01', undeclared.extra.\"Coupon\" = 'X', count >= 2, \
+             sum(amount) NOT BETWEEN 1 AND 2.5, last < '7 days ago', within => '30 days', exact_window => TRUE)"
         );
     }
 
@@ -508,6 +523,10 @@ mod tests {
         assert_eq!(
             refused(json!({"did": "purchase", "wihtin": "30 days"})),
             "/wihtin: unknown key `wihtin`; did you mean `within`?"
+        );
+        assert_eq!(
+            refused(json!({"did": "purchase", "exact_window": true})),
+            "/exact_window: it says how `within` is meant, and there is no `within`"
         );
         let having = |tree: Value| refused(json!({"did": "purchase", "having": [tree]}));
         assert_eq!(

@@ -1,5 +1,7 @@
 //! `did(…)`: settles what a condition on behaviour means now, and whether the activity index can answer it.
 //!
+//! What the index cannot answer goes to [`scanned`]: a scan of the events themselves, beside what the index tells of it.
+//!
 //! The index counts whole slices of time per value of one dimension. So the conditions on an event must come down to a window
 //! made of slices and to some values of one dimension; what they come to is counts and sums that are compared, and
 //! the first and the last event are told by which windows have events and which have none.
@@ -7,17 +9,22 @@
 //! `did` is true or false, never NULL. A count of users without events is 0, a sum is none: `count = 0` is true of them,
 //! `sum(amount) < 100` is not. An event without a value adds nothing to a sum.
 
+mod moment;
+mod scanned;
+
 use super::{number, range_of, type_error};
 use crate::audience::error::{ExprError, ExprErrorKind};
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
-use crate::audience::literal;
+use crate::audience::literal::{self, Exact};
+use crate::audience::path;
 use crate::audience::predicate::{self, Predicate, Selection};
 use crate::audience::suggest::closest;
 use crate::behavior::Window;
-use crate::behavior::calendar::Date;
 use crate::behavior::slice::{HOUR_MICROS, HOURLY_DAYS, hour_of};
 use crate::bitmap::bsi::NumberRange;
 use crate::catalog::{Catalog, ColumnType, Fact, Unit};
+use moment::Moment;
+use scanned::Scanned;
 use std::collections::BTreeSet;
 
 type Bound<T> = Result<T, ExprError>;
@@ -29,21 +36,33 @@ const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
     let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
     let (now_hour, kept_from) = fact.hours_at(now);
-    let binder = Binder { name: &did.fact, fact, now_hour, kept_from };
-    let mut events = Events { window: Window::ALL, chosen: Chosen::All };
-    if let Some(within) = &did.within {
-        events.window = events.window.and(binder.within(within)?);
-    }
-    for condition in &did.events {
-        events = binder.narrow(events, condition).map_err(|error| error.at(condition.span))?;
-    }
-    let Some(of) = events.chosen.selection() else { return Ok(Predicate::Nobody) };
-    let counted = Counted { binder: &binder, of };
+    let binder = Binder { name: &did.fact, fact, now, now_hour, kept_from };
+    let counted = covered(binder.counted(did))?;
+    let scanned = || Scanned::new(&binder, did);
     if did.figures.is_empty() {
-        return counted.some(events.window);
+        return by_index(counted.as_ref(), |counted| counted.some())?.map_or_else(|| scanned()?.some(), Ok);
     }
-    let tests: Bound<Vec<Predicate>> = did.figures.iter().map(|test| counted.test(test, events.window)).collect();
+    let answer = |test: &FigureTest| {
+        by_index(counted.as_ref(), |counted| counted.test(test))?.map_or_else(|| scanned()?.test(test), Ok)
+    };
+    let tests: Bound<Vec<Predicate>> = did.figures.iter().map(answer).collect();
     Ok(Predicate::And(tests?))
+}
+
+fn by_index(
+    counted: Option<&Counted<'_>>,
+    ask: impl FnOnce(&Counted<'_>) -> Bound<Predicate>,
+) -> Bound<Option<Predicate>> {
+    counted.map_or(Ok(None), |counted| covered(ask(counted)))
+}
+
+/// What the index answers; `None` if it does not cover the question. Other errors stay.
+fn covered<T>(bound: Bound<T>) -> Bound<Option<T>> {
+    match bound {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ExprErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn unknown_fact(name: &str, catalog: &Catalog) -> ExprError {
@@ -123,11 +142,31 @@ impl Chosen {
 struct Binder<'b> {
     name: &'b str,
     fact: &'b Fact,
+    /// Microseconds since 1970.
+    now: i64,
     now_hour: i32,
     kept_from: i32,
 }
 
 impl Binder<'_> {
+    /// The events that are meant as the index has them.
+    fn counted(&self, did: &Did) -> Bound<Counted<'_>> {
+        if did.exact_window {
+            return Err(self.not_covered("windows to the instant"));
+        }
+        let mut events = Events { window: Window::ALL, chosen: Chosen::All };
+        if let Some(within) = &did.within {
+            events.window = events.window.and(self.within(within)?);
+        }
+        for condition in &did.events {
+            events = self.narrow(events, condition).map_err(|error| error.at(condition.span))?;
+        }
+        // Values that contradict each other leave no event, which a window without hours says too.
+        let none = (Selection::All, Window { from: 0, to: 0 });
+        let (of, window) = events.chosen.selection().map_or(none, |of| (of, events.window));
+        Ok(Counted { binder: self, of, window })
+    }
+
     fn narrow(&self, mut events: Events, condition: &Expr) -> Bound<Events> {
         match &condition.kind {
             ExprKind::And(of) => of.iter().try_fold(events, |events, condition| self.narrow(events, condition)),
@@ -178,6 +217,9 @@ impl Binder<'_> {
             ExprKind::IsNull { tag, negated: true } => values(tag, &[], false),
             ExprKind::IsNull { tag, negated: false } => {
                 self.dimension(tag)?;
+                Err(self.not_covered("events without a value"))
+            }
+            ExprKind::Not(of) if matches!(of.kind, ExprKind::Compare { op: CompareOp::IsNotDistinctFrom, .. }) => {
                 Err(self.not_covered("events without a value"))
             }
             ExprKind::Not(of) => {
@@ -231,6 +273,9 @@ impl Binder<'_> {
 
     /// The place of a dimension, and the type of its values.
     fn dimension(&self, name: &str) -> Bound<(usize, ColumnType)> {
+        if path::split(name).is_some() {
+            return Err(self.not_covered("values in JSON"));
+        }
         if name == "ts" {
             return Err(self.not_covered("this condition on ts; write ts >= …, ts < … or ts BETWEEN … AND …"));
         }
@@ -241,48 +286,17 @@ impl Binder<'_> {
         }
     }
 
-    /// The window of the time up to now: `30 days` are today and the 29 days before.
-    fn within(&self, text: &str) -> Bound<Window> {
-        let period = period(text).ok_or_else(|| {
-            ExprError::new(ExprErrorKind::Value, format!("'{text}' is not a length of time"))
-                .suggest("write within => '30 days', '24 hours', '6 weeks', '3 months' or '1 year'")
-        })?;
-        let (from, to) = match period {
-            Period::Hours(hours) => (self.hour_earlier(hours, text)? + 1, self.now_hour + 1),
-            period => {
-                let after = self.day_earlier(period).saturating_add(1);
-                (after.saturating_mul(24), (self.now_hour.div_euclid(24) + 1) * 24)
-            }
-        };
-        Ok(Window { from, to })
-    }
-
-    /// The hour so much earlier than the present one.
-    fn hour_earlier(&self, hours: i32, text: &str) -> Bound<i32> {
-        if hours <= HOURS_MAX {
-            return Ok(self.now_hour - hours);
-        }
-        let message = format!("the activity index has hours of the last {HOURS_MAX} only; '{text}' are more");
-        Err(ExprError::new(ExprErrorKind::Unsupported, message)
-            .suggest(format!("use days, in the time zone of the fact ({})", self.fact.zone.name)))
-    }
-
-    /// The day so much earlier than today.
-    fn day_earlier(&self, period: Period) -> i32 {
-        let today = self.now_hour.div_euclid(24);
-        match period {
-            Period::Hours(hours) => (self.now_hour - hours.min(HOURS_MAX)).div_euclid(24),
-            Period::Days(days) => today.saturating_sub(days),
-            Period::Months(months) => {
-                let day = Date::of(today.into()).months_earlier(months.into()).days_since_1970();
-                day.clamp((i32::MIN / 24).into(), i32::MAX.into()) as i32
-            }
-        }
-    }
-
     /// The window of events at a time that compares so with a literal.
     fn moments(&self, op: CompareOp, value: &Literal) -> Bound<Window> {
-        let (at, is_instant) = self.moment(value)?;
+        let (at, is_instant) = match self.moment(value)? {
+            Moment::Hours(hours)
+                if hours.from < self.now_hour - HOURS_MAX && hours.from.saturating_add(24) > hours.to =>
+            {
+                return Err(self.not_covered(&format!("hours before the last {HOURS_MAX}")));
+            }
+            Moment::Hours(hours) => (hours, false),
+            Moment::Instant(instant) => (self.boundary(instant)?, true),
+        };
         let after = |from: i32| Window { from, to: i32::MAX };
         let before = |to: i32| Window { from: i32::MIN, to };
         let window = match op {
@@ -300,43 +314,23 @@ impl Binder<'_> {
         Ok(window)
     }
 
-    /// What a literal means as a time: a date is that whole day, '3 days ago' the day three days before today; a time of day is
-    /// an instant.
-    fn moment(&self, value: &Literal) -> Bound<(Window, bool)> {
-        let wrong = || {
-            ExprError::new(ExprErrorKind::Value, format!("{value} is not a time"))
-                .suggest("write '2026-11-20', '2026-11-20T10:00:00Z' or '30 days ago'")
-        };
-        let Literal::Text(text) = value else { return Err(wrong()) };
-        let day = |day: i32| {
-            let from = day.saturating_mul(24);
-            (Window { from, to: from.saturating_add(24) }, false)
-        };
-        if let Some(ago) = text.trim().strip_suffix("ago") {
-            return Ok(match period(ago).ok_or_else(wrong)? {
-                Period::Hours(hours) => {
-                    let hour = self.hour_earlier(hours, ago.trim())?;
-                    (Window { from: hour, to: hour + 1 }, false)
-                }
-                period => day(self.day_earlier(period)),
-            });
+    /// The empty window at the midnight that an instant is. Hours of the last days would do too, but are days soon: a condition
+    /// must not change its meaning by itself.
+    fn boundary(&self, instant: Exact) -> Bound<Window> {
+        let local = instant.number().map(|micros| self.fact.zone.local(micros));
+        match local.filter(|local| local.rem_euclid(24 * HOUR_MICROS) == 0) {
+            Some(local) => Ok(Window { from: hour_of(local), to: hour_of(local) }),
+            None => Err(self.not_covered("instants within a day")),
         }
-        let exact = literal::timestamp(text).ok_or_else(wrong)?;
-        let micros = exact.number().ok_or_else(wrong)?;
-        if !text.contains(':') {
-            // A date: the day of that name by the zone's clocks.
-            return Ok(day(hour_of(micros).div_euclid(24)));
+    }
+
+    /// The window of the time up to now: `30 days` are today and the 29 days before.
+    fn within(&self, text: &str) -> Bound<Window> {
+        let window = self.hours_within(text)?;
+        if window.from <= self.now_hour - HOURS_MAX && window.from.rem_euclid(24) != 0 {
+            return Err(self.not_covered(&format!("hours before the last {HOURS_MAX}")));
         }
-        // Also of the last hours, which are days soon: a condition must not cease to be valid by itself.
-        let local = self.fact.zone.local(micros);
-        if local.rem_euclid(24 * HOUR_MICROS) != 0 {
-            let message = format!("the activity index counts whole days, and '{text}' is within one");
-            let zone = &self.fact.zone.name;
-            return Err(ExprError::new(ExprErrorKind::Unsupported, message)
-                .suggest(format!("write a date, in the time zone of the fact ({zone}), or '5 hours ago'")));
-        }
-        let hour = hour_of(local);
-        Ok((Window { from: hour, to: hour }, true))
+        Ok(window)
     }
 }
 
@@ -344,6 +338,7 @@ impl Binder<'_> {
 struct Counted<'c> {
     binder: &'c Binder<'c>,
     of: Selection,
+    window: Window,
 }
 
 impl Counted<'_> {
@@ -358,13 +353,14 @@ impl Counted<'_> {
     }
 
     /// At least one event.
-    fn some(&self, window: Window) -> Bound<Predicate> {
-        Ok(self.did(window, 0, NumberRange::default()))
+    fn some(&self) -> Bound<Predicate> {
+        Ok(self.did(self.window, 0, NumberRange::default()))
     }
 
-    fn test(&self, test: &FigureTest, window: Window) -> Bound<Predicate> {
+    fn test(&self, test: &FigureTest) -> Bound<Predicate> {
+        let window = self.window;
         match &test.figure {
-            Figure::Count => self.compare(test, "count", Unit::Integer, |range| self.count(window, range)),
+            Figure::Count => compare(test, "count", Unit::Integer, |range| self.count(window, range)),
             Figure::Sum(name) => {
                 let column = self.binder.column(name)?;
                 let Some(measure) = self.binder.fact.measure(column) else {
@@ -376,45 +372,11 @@ impl Counted<'_> {
                     0 => Unit::Integer,
                     scale => Unit::Decimal { scale },
                 };
-                self.compare(test, &format!("sum({name})"), unit, |range| self.sum(window, measure as u8 + 1, range))
+                compare(test, &format!("sum({name})"), unit, |range| self.sum(window, measure as u8 + 1, range))
             }
             Figure::First => self.end(test, window, true),
             Figure::Last => self.end(test, window, false),
         }
-    }
-
-    /// Turns a comparison into a range of numbers.
-    fn compare(
-        &self,
-        test: &FigureTest,
-        name: &str,
-        unit: Unit,
-        fits: impl Fn(NumberRange) -> Predicate,
-    ) -> Bound<Predicate> {
-        Ok(match &test.test {
-            Test::Compare(op, value) => {
-                let exact = number(name, unit, value)?;
-                match op {
-                    CompareOp::NotEqual | CompareOp::IsDistinctFrom => {
-                        Predicate::Or(vec![fits(exact.below(false)), fits(exact.above(false))])
-                    }
-                    op => fits(range_of(*op, exact)),
-                }
-            }
-            Test::Between { low, high, negated } => {
-                let (low, high) = (number(name, unit, low)?, number(name, unit, high)?);
-                if *negated {
-                    Predicate::Or(vec![fits(low.below(false)), fits(high.above(false))])
-                } else {
-                    let (above, below) = (low.above(true), high.below(true));
-                    if above.is_empty() || below.is_empty() {
-                        Predicate::Nobody
-                    } else {
-                        fits(NumberRange { min: above.min, max: below.max })
-                    }
-                }
-            }
-        })
     }
 
     /// The number of events is in a range. Users without events have 0.
@@ -468,6 +430,34 @@ impl Counted<'_> {
     }
 }
 
+/// Turns a comparison into a range of numbers.
+fn compare(test: &FigureTest, name: &str, unit: Unit, fits: impl Fn(NumberRange) -> Predicate) -> Bound<Predicate> {
+    Ok(match &test.test {
+        Test::Compare(op, value) => {
+            let exact = number(name, unit, value)?;
+            match op {
+                CompareOp::NotEqual | CompareOp::IsDistinctFrom => {
+                    Predicate::Or(vec![fits(exact.below(false)), fits(exact.above(false))])
+                }
+                op => fits(range_of(*op, exact)),
+            }
+        }
+        Test::Between { low, high, negated } => {
+            let (low, high) = (number(name, unit, low)?, number(name, unit, high)?);
+            if *negated {
+                Predicate::Or(vec![fits(low.below(false)), fits(high.above(false))])
+            } else {
+                let (above, below) = (low.above(true), high.below(true));
+                if above.is_empty() || below.is_empty() {
+                    Predicate::Nobody
+                } else {
+                    fits(NumberRange { min: above.min, max: below.max })
+                }
+            }
+        }
+    })
+}
+
 /// The text by which a literal is counted.
 fn dimension_value(name: &str, column_type: ColumnType, value: &Literal) -> Bound<String> {
     let wrong = |what: &str, write: String| {
@@ -484,28 +474,4 @@ fn dimension_value(name: &str, column_type: ColumnType, value: &Literal) -> Boun
         (_, Literal::Bool(value)) => Ok(value.to_string()),
         _ => wrong("a boolean", format!("{name} or NOT {name}")),
     }
-}
-
-/// A length of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Period {
-    Hours(i32),
-    Days(i32),
-    Months(i32),
-}
-
-/// Reads `30 days`.
-fn period(text: &str) -> Option<Period> {
-    let mut words = text.split_whitespace();
-    let (count, unit) = (words.next()?, words.next()?);
-    let count: i32 = count.parse().ok().filter(|count| *count > 0 && words.next().is_none())?;
-    let times = |times: i32| count.checked_mul(times);
-    Some(match unit.to_ascii_lowercase().as_str() {
-        "hour" | "hours" => Period::Hours(count),
-        "day" | "days" => Period::Days(count),
-        "week" | "weeks" => Period::Days(times(7)?),
-        "month" | "months" => Period::Months(count),
-        "year" | "years" => Period::Months(times(12)?),
-        _ => return None,
-    })
 }

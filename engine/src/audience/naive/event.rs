@@ -1,13 +1,16 @@
 //! Behaviour on plain lists of events.
 
-use super::{Random, User};
+mod draw;
+
+use super::User;
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use crate::audience::literal::{decimal, timestamp};
 use crate::audience::predicate::{self, Selection};
-use crate::behavior::calendar::Date;
+use crate::audience::scan::{self, EventCondition, EventField, Scan, ScanFigure, TextOrder, float_key};
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use crate::ids::TagId;
 use crate::update::{EventHead, UpdateBatch, Value};
+use std::cmp::Ordering;
 
 /// The present: 2026-11-20T10:00:00Z, in microseconds since 1970.
 pub const NOW: i64 = 1_795_168_800_000_000;
@@ -27,6 +30,10 @@ pub struct Event {
     pub gift: Option<bool>,
     /// Measure, in hundredths.
     pub amount: Option<i64>,
+    /// Neither, a floating point number: in quarters.
+    pub rating: Option<i64>,
+    /// Not declared: `extra.Coupon`.
+    pub coupon: Option<String>,
 }
 
 /// A fact whose clocks are half an hour off, and were put forward by another hour ten days ago.
@@ -39,6 +46,7 @@ pub(super) fn sample_fact() -> Fact {
             column("amount", ColumnType::Decimal { precision: 12, scale: 2 }),
             column("gift", ColumnType::Boolean),
             column("level", ColumnType::Integer),
+            column("rating", ColumnType::Float),
         ],
         activity: Activity { dimensions: vec![0, 3, 2], measures: vec![1] },
         retention_days: Some(RETENTION_DAYS as u32),
@@ -50,13 +58,24 @@ pub(super) fn sample_fact() -> Fact {
 impl Event {
     /// Appends it to the user begun last.
     pub fn push(&self, fact: TagId, batch: &mut UpdateBatch) {
+        self.push_as(fact, batch, "", false);
+    }
+
+    /// The same under an id, or takes back what came under it.
+    pub fn push_as(&self, fact: TagId, batch: &mut UpdateBatch, event_id: &str, is_retraction: bool) {
         let values = [
             self.category.as_deref().map_or(Value::Null, Value::Text),
             self.amount.map_or(Value::Null, Value::Integer),
             self.gift.map_or(Value::Null, Value::Boolean),
             self.level.map_or(Value::Null, Value::Integer),
+            self.rating.map_or(Value::Null, |quarters| Value::Float(quarters as f64 / 4.0)),
         ];
-        batch.push_event(fact, &EventHead { ts: self.ts, ..EventHead::default() }, &values);
+        let undeclared = match &self.coupon {
+            Some(coupon) => format!("{{\"extra\":{{\"Coupon\":\"{coupon}\",\"n\":[1,2.5]}}}}"),
+            None => String::new(),
+        };
+        let head = EventHead { ts: self.ts, is_retraction, event_id, undeclared: &undeclared };
+        batch.push_event(fact, &head, &values);
     }
 
     fn local_day(&self) -> i64 {
@@ -72,41 +91,136 @@ impl Event {
         }
     }
 
+    fn own(&self, column: &str) -> Option<Own> {
+        match column {
+            "category" => self.category.clone().map(Own::Text),
+            "amount" => self.amount.map(|amount| Own::Number(amount, 2)),
+            "gift" => self.gift.map(Own::Flag),
+            "level" => self.level.map(|level| Own::Number(level, 0)),
+            "rating" => self.rating.map(|quarters| Own::Float(quarters as f64 / 4.0)),
+            COUPON => self.coupon.clone().map(Own::Text),
+            "undeclared.extra.n.\"1\"" => self.coupon.as_ref().map(|_| Own::Float(2.5)),
+            other => panic!("no column {other}"),
+        }
+    }
+
     /// What SQL says of a condition for this event.
+    #[expect(clippy::manual_try_fold, reason = "NULL does not end AND and OR: a later operand may settle them")]
     fn truth(&self, condition: &Expr) -> Option<bool> {
-        let inner = |condition: &Expr| self.truth(condition);
-        let text = |literal: &Literal| match literal {
-            Literal::Text(text) | Literal::Number(text) => text.clone(),
-            Literal::Bool(value) => value.to_string(),
+        let compare = |tag: &str, op: CompareOp, value: &Literal| match tag {
+            "ts" => Some(compare_time(self.ts, op, value)),
+            tag => self.own(tag)?.compare(op, value),
         };
+        let inner = |condition: &Expr| self.truth(condition);
         match &condition.kind {
-            ExprKind::Flag(column) => self.text(column).map(|text| text == "true"),
-            ExprKind::Compare { tag, op, value } if tag == "ts" => Some(compare_time(local_hour(self.ts), *op, value)),
-            ExprKind::Between { tag, low, high, .. } if tag == "ts" => {
-                let hour = local_hour(self.ts);
-                Some(
-                    compare_time(hour, CompareOp::GreaterOrEqual, low)
-                        && compare_time(hour, CompareOp::LessOrEqual, high),
-                )
+            ExprKind::Literal(value) => Some(*value),
+            ExprKind::Flag(column) => compare(column, CompareOp::Equal, &Literal::Bool(true)),
+            ExprKind::Compare { tag, op: CompareOp::IsDistinctFrom, value } => {
+                Some(compare(tag, CompareOp::Equal, value) != Some(true))
             }
-            ExprKind::Compare { tag, op, value } => {
-                self.text(tag).map(|own| (own == text(value)) == (*op == CompareOp::Equal))
+            ExprKind::Compare { tag, op: CompareOp::IsNotDistinctFrom, value } => {
+                Some(compare(tag, CompareOp::Equal, value) == Some(true))
+            }
+            ExprKind::Compare { tag, op, value } => compare(tag, *op, value),
+            ExprKind::Between { tag, low, high, negated } => {
+                let above = compare(tag, CompareOp::GreaterOrEqual, low)?;
+                Some((above && compare(tag, CompareOp::LessOrEqual, high)?) != *negated)
             }
             ExprKind::In { tag, values, negated } => {
-                self.text(tag).map(|own| values.iter().any(|value| text(value) == own) != *negated)
+                let equal: Option<Vec<bool>> =
+                    values.iter().map(|value| compare(tag, CompareOp::Equal, value)).collect();
+                Some(equal?.contains(&true) != *negated)
             }
-            ExprKind::IsNull { tag, negated } => Some(self.text(tag).is_none() != *negated),
+            ExprKind::IsNull { tag, negated } => Some((tag != "ts" && self.own(tag).is_none()) != *negated),
             ExprKind::Not(of) => inner(of).map(|value| !value),
-            ExprKind::Or(of) => {
-                let each: Vec<Option<bool>> = of.iter().map(inner).collect();
-                if each.contains(&Some(true)) {
-                    Some(true)
-                } else {
-                    each.into_iter().collect::<Option<Vec<_>>>().map(|_| false)
-                }
-            }
+            ExprKind::And(of) => of.iter().map(inner).fold(Some(true), |all, one| match (all, one) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            }),
+            ExprKind::Or(of) => of.iter().map(inner).fold(Some(false), |any, one| match (any, one) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            }),
             other => panic!("{other:?} is not drawn"),
         }
+    }
+
+    /// Whether a bound condition holds.
+    fn fits(&self, condition: &EventCondition, fact: &Fact) -> bool {
+        let own = |field: &EventField| match field {
+            EventField::Time => panic!("the time is a number"),
+            EventField::Column(at) => self.own(&fact.columns[usize::from(*at)].name),
+            EventField::Path(_) => self.own(&field.name(fact)),
+        };
+        match condition {
+            EventCondition::Any => true,
+            EventCondition::Never => false,
+            EventCondition::Hours(window) => {
+                let hour = local_hour(self.ts);
+                i64::from(window.from) <= hour && hour < window.to.into()
+            }
+            EventCondition::Known(field) => own(field).is_some(),
+            EventCondition::IsTrue(field) => matches!(own(field), Some(Own::Flag(true))),
+            EventCondition::InRange(EventField::Time, range) => range.contains(self.ts),
+            EventCondition::InRange(field, range) => match own(field) {
+                Some(Own::Number(number, _)) => range.contains(number),
+                Some(Own::Float(number)) => range.contains(float_key(number)),
+                _ => false,
+            },
+            EventCondition::TextIn(field, texts) => matches!(own(field), Some(Own::Text(own)) if texts.contains(&own)),
+            EventCondition::TextOrder(field, order, text) => match own(field) {
+                Some(Own::Text(own)) => match order {
+                    TextOrder::Less => own < *text,
+                    TextOrder::LessOrEqual => own <= *text,
+                    TextOrder::Greater => own > *text,
+                    TextOrder::GreaterOrEqual => own >= *text,
+                },
+                _ => false,
+            },
+            EventCondition::And(of) => of.iter().all(|one| self.fits(one, fact)),
+            EventCondition::Or(of) => of.iter().any(|one| self.fits(one, fact)),
+            EventCondition::Not(of) => !self.fits(of, fact),
+        }
+    }
+}
+
+const COUPON: &str = "undeclared.extra.\"Coupon\"";
+
+/// The value of a column; whole numbers with their scale.
+enum Own {
+    Text(String),
+    Number(i64, u8),
+    Float(f64),
+    Flag(bool),
+}
+
+impl Own {
+    /// `None`: they cannot be compared, as values in JSON of another kind.
+    fn compare(&self, op: CompareOp, value: &Literal) -> Option<bool> {
+        match (self, value) {
+            (Own::Text(own), Literal::Text(text)) => Some(holds(own.cmp(text), op)),
+            (Own::Number(own, scale), Literal::Number(_)) => Some(compare_number((*own).into(), op, value, *scale)),
+            (Own::Float(own), Literal::Number(digits)) => {
+                let other: f64 = digits.parse().expect("a number");
+                Some(holds(own.partial_cmp(&other).expect("no NaN is drawn"), op))
+            }
+            (Own::Flag(own), Literal::Bool(value)) => Some(holds(own.cmp(value), op)),
+            _ => None,
+        }
+    }
+}
+
+fn holds(order: Ordering, op: CompareOp) -> bool {
+    match op {
+        CompareOp::Less => order.is_lt(),
+        CompareOp::LessOrEqual => order.is_le(),
+        CompareOp::Greater => order.is_gt(),
+        CompareOp::GreaterOrEqual => order.is_ge(),
+        CompareOp::Equal => order.is_eq(),
+        CompareOp::NotEqual => order.is_ne(),
+        other => panic!("{other} is settled before"),
     }
 }
 
@@ -128,8 +242,13 @@ fn moment(literal: &Literal) -> (i64, i64) {
     (day, day + 24)
 }
 
-fn compare_time(hour: i64, op: CompareOp, literal: &Literal) -> bool {
-    let (from, to) = moment(literal);
+fn compare_time(ts: i64, op: CompareOp, literal: &Literal) -> bool {
+    if let Literal::Text(text) = literal
+        && text.contains(':')
+    {
+        return holds(ts.cmp(&timestamp(text).and_then(|exact| exact.number()).expect("an instant")), op);
+    }
+    let (hour, (from, to)) = (local_hour(ts), moment(literal));
     match op {
         CompareOp::Less => hour < from,
         CompareOp::LessOrEqual => hour < to,
@@ -149,6 +268,10 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
         let count: i64 = count.parse().expect("a number");
         let hour = local_hour(event.ts);
         match unit {
+            unit if did.exact_window => {
+                let length = count * if unit == "hours" { HOUR } else { 24 * HOUR };
+                event.ts > NOW - length && event.ts <= NOW
+            }
             "hours" => hour > local_hour(NOW) - count && hour <= local_hour(NOW),
             _ => event.local_day() > today - count && event.local_day() <= today,
         }
@@ -166,17 +289,24 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
 }
 
 fn figure_fits(test: &FigureTest, events: &[&Event]) -> bool {
-    let hours = events.iter().map(|event| local_hour(event.ts));
+    let times = events.iter().map(|event| event.ts);
     type Compare<'c> = Box<dyn Fn(CompareOp, &Literal) -> bool + 'c>;
     let compare: Compare<'_> = match &test.figure {
         Figure::Count => Box::new(move |op, value| compare_number(events.len() as i128, op, value, 0)),
         Figure::Sum(_) if events.is_empty() => return false,
-        Figure::Sum(_) => {
-            let sum: i128 = events.iter().filter_map(|event| event.amount).map(i128::from).sum();
-            Box::new(move |op, value| compare_number(sum, op, value, 2))
+        Figure::Sum(column) if column == "rating" => {
+            let quarters: i64 = events.iter().filter_map(|event| event.rating).sum();
+            let sum = Own::Float(quarters as f64 / 4.0);
+            Box::new(move |op, value| sum.compare(op, value).expect("a number"))
+        }
+        Figure::Sum(column) => {
+            let amounts = events.iter().filter_map(|event| if column == "level" { event.level } else { event.amount });
+            let sum: i128 = amounts.map(i128::from).sum();
+            let scale = if column == "level" { 0 } else { 2 };
+            Box::new(move |op, value| compare_number(sum, op, value, scale))
         }
         Figure::First | Figure::Last => {
-            let end = if test.figure == Figure::First { hours.min() } else { hours.max() };
+            let end = if test.figure == Figure::First { times.min() } else { times.max() };
             let Some(end) = end else { return false };
             Box::new(move |op, value| compare_time(end, op, value))
         }
@@ -191,19 +321,10 @@ fn figure_fits(test: &FigureTest, events: &[&Event]) -> bool {
 
 fn compare_number(own: i128, op: CompareOp, value: &Literal, scale: u8) -> bool {
     let Literal::Number(digits) = value else { panic!("a number") };
-    // Twice as fine, so that what lies between two numbers is a number.
-    let other = decimal(digits, scale + 1).expect("a number");
-    assert!(other.exact, "drawn with one digit more at most");
-    let order = (own * 10).cmp(&other.floor);
-    match op {
-        CompareOp::Less => order.is_lt(),
-        CompareOp::LessOrEqual => order.is_le(),
-        CompareOp::Greater => order.is_gt(),
-        CompareOp::GreaterOrEqual => order.is_ge(),
-        CompareOp::Equal => order.is_eq(),
-        CompareOp::NotEqual => order.is_ne(),
-        other => panic!("{other} is not drawn"),
-    }
+    // Finer, so that what lies between two numbers is a number.
+    let other = decimal(digits, scale + 3).expect("a number");
+    assert!(other.exact, "drawn with three digits more at most");
+    holds((own * 1_000).cmp(&other.floor), op)
 }
 
 /// Whether a bound condition holds of the user.
@@ -230,118 +351,26 @@ pub(super) fn fits(did: &predicate::Did, user: &User, catalog: &Catalog) -> bool
     sum >= did.range.min.into() && sum <= did.range.max.into()
 }
 
-const CATEGORIES: [&str; 4] = ["shoes", "hats", "it's", ""];
-
-impl Random {
-    /// A purchase of the last months, more likely of the last days.
-    pub fn event(&mut self) -> Event {
-        let hours = if self.one_in(2) { self.below(80) } else { self.below(24 * 80) };
-        Event {
-            ts: NOW - hours as i64 * HOUR - self.below(HOUR as u64) as i64,
-            category: (!self.one_in(5)).then(|| self.of(&CATEGORIES).to_owned()),
-            level: (!self.one_in(5)).then(|| self.below(3) as i64 - 1),
-            gift: (!self.one_in(5)).then(|| self.one_in(2)),
-            amount: (!self.one_in(5)).then(|| self.below(400) as i64 - 150),
+/// Whether a scan would find the user.
+pub(super) fn fits_scan(scan: &Scan, user: &User, catalog: &Catalog) -> bool {
+    let fact = catalog.fact_of(scan.fact).expect("a declared fact");
+    let within = EventCondition::Hours(scan.window);
+    let is_meant = |event: &&Event| event.fits(&within, fact) && event.fits(&scan.condition, fact);
+    let meant: Vec<&Event> = user.events.iter().filter(is_meant).collect();
+    let column = |at: u16| fact.columns[usize::from(at)].name.as_str();
+    let figure: i128 = match scan.figure {
+        ScanFigure::Count => meant.len() as i128,
+        ScanFigure::Sum(at) if column(at) == "rating" => {
+            let quarters: i64 = meant.iter().filter_map(|event| event.rating).sum();
+            float_key(quarters as f64 / 4.0).into()
         }
-    }
-
-    /// A condition on purchases.
-    pub(super) fn did(&mut self) -> Did {
-        let mut did = Did { fact: "purchase".to_owned(), events: Vec::new(), figures: Vec::new(), within: None };
-        if self.one_in(2) {
-            did.events.push(self.event_condition());
+        ScanFigure::Sum(at) => {
+            let number = |event: &&Event| match event.own(column(at)) {
+                Some(Own::Number(number, _)) => i128::from(number),
+                _ => 0,
+            };
+            meant.iter().map(number).sum()
         }
-        if self.one_in(4) {
-            let (tag, op) = ("ts".to_owned(), self.order());
-            did.events.push(ExprKind::Compare { tag, op, value: self.date() }.into());
-        }
-        if self.one_in(2) {
-            did.within = Some(if self.one_in(3) {
-                format!("{} hours", 1 + self.below(48))
-            } else {
-                format!("{} days", 1 + self.below(70))
-            });
-        }
-        for _ in 0..self.below(3) {
-            let figure = self.figure_test();
-            did.figures.push(figure);
-        }
-        did
-    }
-
-    fn event_condition(&mut self) -> Expr {
-        let category = || "category".to_owned();
-        let text = |random: &mut Random| Literal::Text(random.of(&CATEGORIES).to_owned());
-        match self.below(7) {
-            0 => ExprKind::Flag("gift".to_owned()).into(),
-            1 => {
-                let op = if self.one_in(2) { CompareOp::Equal } else { CompareOp::NotEqual };
-                ExprKind::Compare {
-                    tag: "level".to_owned(),
-                    op,
-                    value: Literal::Number((self.below(3) as i64 - 1).to_string()),
-                }
-                .into()
-            }
-            2 => ExprKind::Not(Box::new(
-                ExprKind::Compare { tag: category(), op: CompareOp::Equal, value: text(self) }.into(),
-            ))
-            .into(),
-            3 => ExprKind::IsNull { tag: category(), negated: true }.into(),
-            4 => {
-                let values = (0..1 + self.below(3)).map(|_| text(self)).collect();
-                ExprKind::In { tag: category(), values, negated: self.one_in(3) }.into()
-            }
-            5 => {
-                let values = vec![text(self), text(self)];
-                ExprKind::Or(vec![
-                    ExprKind::In { tag: category(), values, negated: self.one_in(2) }.into(),
-                    ExprKind::Compare { tag: category(), op: CompareOp::Equal, value: text(self) }.into(),
-                ])
-                .into()
-            }
-            _ => ExprKind::Compare { tag: category(), op: CompareOp::Equal, value: text(self) }.into(),
-        }
-    }
-
-    fn figure_test(&mut self) -> FigureTest {
-        let negated = self.one_in(4);
-        let op =
-            if self.one_in(4) { if negated { CompareOp::NotEqual } else { CompareOp::Equal } } else { self.order() };
-        let figure = match self.below(8) {
-            0..=3 => Figure::Count,
-            4 | 5 => Figure::Sum("amount".to_owned()),
-            6 => Figure::First,
-            _ => Figure::Last,
-        };
-        let literal = |random: &mut Random| match figure {
-            Figure::Count => Literal::Number((random.below(6) as i64 - 1).to_string()),
-            Figure::Sum(_) => Literal::Number(format!(
-                "{}{}.{:02}",
-                if random.one_in(3) { "-" } else { "" },
-                random.below(4),
-                random.below(100)
-            )),
-            _ => random.date(),
-        };
-        let test = if self.one_in(4) {
-            Test::Between { low: literal(self), high: literal(self), negated }
-        } else {
-            Test::Compare(op, literal(self))
-        };
-        FigureTest { figure, test }
-    }
-
-    fn order(&mut self) -> CompareOp {
-        use CompareOp::{Greater, GreaterOrEqual, Less, LessOrEqual};
-        [Less, LessOrEqual, Greater, GreaterOrEqual][self.below(4) as usize]
-    }
-
-    fn date(&mut self) -> Literal {
-        Literal::Text(match self.below(3) {
-            0 => format!("{} days ago", 1 + self.below(70)),
-            1 => format!("{} hours ago", 1 + self.below(40)),
-            _ => Date::of(local_hour(NOW).div_euclid(24) - self.below(80) as i64).to_string(),
-        })
-    }
+    };
+    !meant.is_empty() && scan::holds(scan.range, figure)
 }

@@ -171,6 +171,8 @@ pub fn fits(predicate: &Predicate, user: &User, catalog: &Catalog) -> bool {
         Predicate::Listed(list) => user.lists.contains(list),
         Predicate::Users(ids) => ids.contains(&user.id),
         Predicate::Did(did) => event::fits(did, user, catalog),
+        Predicate::Scan(scan) => event::fits_scan(scan, user, catalog),
+        Predicate::Given(_) => panic!("what is found in a snapshot says nothing of a user outside of it"),
         Predicate::And(of) => of.iter().all(inner),
         Predicate::Or(of) => of.iter().any(inner),
         Predicate::Xor(a, b) => inner(a) != inner(b),

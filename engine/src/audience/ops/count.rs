@@ -1,5 +1,6 @@
 //! How many users fit.
 
+use super::resolve::resolve;
 use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
@@ -10,6 +11,7 @@ use crate::store::Snapshot;
 /// # Errors
 /// [`QueryError`].
 pub fn count(snapshot: &Snapshot, predicate: &Predicate, context: &QueryContext) -> Result<u64, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
     let counts = run(snapshot, &[predicate], context, |task| {
         let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
         task.chunks.iter().try_fold(0u64, |sum, chunk| {

@@ -1,17 +1,20 @@
 //! How a predicate is answered: the program as a tree, with estimates, and with what each node did.
 
+use super::resolve::{resolve, restrictions};
 use super::{QueryContext, QueryError};
 use crate::audience::plan::{Plan, describe, estimate};
 use crate::audience::predicate::Predicate;
+use crate::audience::scan::{Scan, ScanStats};
 use crate::bitmap::evaluate::{Evaluator, NodeRecord};
 use crate::bitmap::program::Node;
 use crate::store::Snapshot;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A node of an explained plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanNode {
-    /// The operator: `and`, `or`, `and-not`, `xor`, `at-least`, `bitmap`, `range`.
+    /// The operator: `and`, `or`, `and-not`, `xor`, `at-least`, `bitmap`, `range`, `activity`, `scan`.
     pub operator: String,
     /// What it is of, in the language's words: `gender = 'f'`.
     pub detail: String,
@@ -19,6 +22,8 @@ pub struct PlanNode {
     pub estimate: u64,
     /// What a run found; `None` without `analyze`.
     pub actual: Option<NodeStats>,
+    /// What a scan came to; without `analyze` only the users it is restricted to, at most.
+    pub scan: Option<ScanStats>,
     /// Operands, by rising estimate: the order they are evaluated in, chunk by chunk by their true size there.
     pub inputs: Vec<PlanNode>,
 }
@@ -48,7 +53,17 @@ pub fn explain(
     analyze: Option<fn() -> u64>,
     context: &QueryContext,
 ) -> Result<PlanNode, QueryError> {
-    let plan = Plan::new(snapshot, predicate)?;
+    let (resolved, restricted);
+    let plan = match analyze {
+        Some(_) => {
+            (resolved, restricted) = (resolve(snapshot, predicate, context)?, BTreeMap::new());
+            Plan::new(snapshot, &resolved)?
+        }
+        None => {
+            restricted = restrictions(snapshot, predicate, context)?;
+            Plan::sketch(snapshot, predicate)?
+        }
+    };
     let mut records: Vec<NodeRecord> = Vec::new();
     let mut chunks = 0;
     if let Some(clock) = analyze {
@@ -71,7 +86,8 @@ pub fn explain(
         }
     }
     let program = plan.program(0)?;
-    let tree = Tree { snapshot, nodes: program.nodes(), meaning: plan.meaning(), records: &records, chunks };
+    let tree =
+        Tree { snapshot, nodes: program.nodes(), meaning: plan.meaning(), restricted, records: &records, chunks };
     Ok(tree.node(program.nodes().len() - 1))
 }
 
@@ -79,6 +95,7 @@ struct Tree<'t> {
     snapshot: &'t Snapshot,
     nodes: &'t [Node<'t>],
     meaning: &'t [Predicate],
+    restricted: BTreeMap<Scan, u64>,
     records: &'t [NodeRecord],
     chunks: u64,
 }
@@ -86,8 +103,16 @@ struct Tree<'t> {
 impl Tree<'_> {
     fn node(&self, index: usize) -> PlanNode {
         let meaning = &self.meaning[index];
+        let scan = match meaning {
+            Predicate::Scan(scan) => {
+                Some(ScanStats { users_within: self.restricted.get(scan).copied(), ..ScanStats::default() })
+            }
+            Predicate::Given(given) => given.by.as_ref().map(|(_, stats)| *stats),
+            _ => None,
+        };
         let operator = match &self.nodes[index] {
             Node::Leaf(_) if matches!(meaning, Predicate::InRange(_, _)) => "range",
+            Node::Leaf(_) if scan.is_some() => "scan",
             Node::Leaf(_) => "bitmap",
             Node::Sum(_) => "activity",
             Node::And(_) => "and",
@@ -110,6 +135,7 @@ impl Tree<'_> {
         PlanNode {
             operator: operator.to_owned(),
             detail,
+            scan: scan.filter(|_| matches!(self.nodes[index], Node::Leaf(_))),
             estimate: estimate(self.snapshot.shards(), meaning),
             actual: self.records.get(index).map(|record| NodeStats {
                 members: record.members,
@@ -146,6 +172,16 @@ impl PlanNode {
                 actual.bytes_touched,
                 actual.nanoseconds / 1_000
             )?;
+        }
+        if let Some(scan) = &self.scan {
+            match scan.users_within {
+                Some(users) => write!(f, "; among {users} users")?,
+                None => write!(f, "; among all users")?,
+            }
+            if self.actual.is_some() {
+                let ScanStats { rows_read, files, recent_rows, microseconds, .. } = scan;
+                write!(f, ", {rows_read} rows of {files} files, {recent_rows} recent rows, {microseconds} µs")?;
+            }
         }
         writeln!(f, ")")?;
         self.inputs.iter().try_for_each(|input| input.write(f, depth + 1))

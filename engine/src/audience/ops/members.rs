@@ -1,15 +1,18 @@
 //! Who fits: pages, samples, bitmaps.
 
+use super::resolve::resolve;
 use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::naive::Random;
 use crate::audience::plan::Plan;
 use crate::audience::predicate::Predicate;
+use crate::audience::scan::Given;
 use crate::bitmap::evaluate::Evaluator;
 use crate::ids::{ShardId, Slot};
 use crate::store::{ShardSnapshot, Snapshot};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Where a page of members goes on: the next slot to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub fn members(
     limit: usize,
     context: &QueryContext,
 ) -> Result<MemberPage, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
     let plan = Plan::new(snapshot, predicate)?;
     let from = from.unwrap_or(Position { shard: ShardId(0), slot: 0 });
     let mut page = MemberPage::default();
@@ -88,6 +92,22 @@ pub fn bitmaps(snapshot: &Snapshot, predicate: &Predicate, context: &QueryContex
     Ok(serialized.collect())
 }
 
+/// The members among these users, told as slots per shard (a shard that is left out has none) and answered so. Costs what
+/// the predicate costs in the chunks of those users; rows of facts are read for them alone.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn bitmaps_within(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    within: &[RoaringBitmap],
+    context: &QueryContext,
+) -> Result<Vec<RoaringBitmap>, QueryError> {
+    let given = Given::new(None, snapshot.shards().len(), within);
+    let among = Predicate::And(vec![Predicate::Given(Arc::new(given)), predicate.clone()]).canonical();
+    slots(snapshot, &among, context)
+}
+
 /// Members per shard as sets of slots.
 ///
 /// # Errors
@@ -97,6 +117,7 @@ pub fn slots(
     predicate: &Predicate,
     context: &QueryContext,
 ) -> Result<Vec<RoaringBitmap>, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
     let parts = run(snapshot, &[predicate], context, |task| {
         let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
         let mut bitmap = RoaringBitmap::new();
@@ -113,20 +134,6 @@ pub fn slots(
     Ok(bitmaps)
 }
 
-/// The members among some users, given as slots per shard.
-///
-/// # Errors
-/// [`QueryError`].
-pub fn slots_within(
-    snapshot: &Snapshot,
-    predicate: &Predicate,
-    within: &[RoaringBitmap],
-    context: &QueryContext,
-) -> Result<Vec<RoaringBitmap>, QueryError> {
-    let fitting = slots(snapshot, predicate, context)?;
-    Ok(fitting.into_iter().zip(within).map(|(fitting, within)| fitting & within).collect())
-}
-
 /// Up to `size` members chosen uniformly without replacement, the same for the same seed and snapshot, in (shard, slot)
 /// order.
 ///
@@ -139,6 +146,7 @@ pub fn sample(
     seed: u64,
     context: &QueryContext,
 ) -> Result<Vec<String>, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
     let total = super::count(snapshot, predicate, context)?;
     let mut ranks = choose(total, size, seed).into_iter().peekable();
     let plan = Plan::new(snapshot, predicate)?;

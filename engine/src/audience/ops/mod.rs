@@ -9,6 +9,7 @@ mod members;
 mod number;
 mod overlap;
 mod profile;
+mod resolve;
 mod run;
 mod touched;
 mod user;
@@ -18,13 +19,15 @@ mod proptests;
 
 pub use count::count;
 pub use explain::{NodeStats, PlanNode, explain};
-pub use members::{MemberPage, Position, bitmaps, members, sample, slots, slots_within};
+pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};
 pub use number::top_k;
 pub use overlap::overlap;
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, significance};
+pub use resolve::{SCANS_MAX, resolve};
 pub use touched::{Known, Reads};
 pub use user::{UserValue, user_lists, user_tags};
 
+use super::scan::{FactScanner, ScanError};
 use crate::error::{Class, ReadError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +38,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct QueryContext {
     /// Set to end the query with [`QueryError::Cancelled`].
     pub cancelled: Arc<AtomicBool>,
+    /// Who reads the rows of facts for conditions that no activity index covers; `None`: such conditions are refused.
+    pub scanner: Option<Arc<dyn FactScanner>>,
 }
 
 impl QueryContext {
@@ -52,6 +57,17 @@ pub enum QueryError {
     /// The question does not fit the tag.
     #[error("{0}")]
     Invalid(String),
+    /// Rows would have to be read, and nobody is there to do it.
+    #[error(
+        "the activity index of `{fact}` does not cover a condition, and its events cannot be searched here; ask a server, or ask of single dimensions and whole days"
+    )]
+    NoScanner {
+        /// The fact.
+        fact: String,
+    },
+    /// See [`ScanError`].
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -62,7 +78,8 @@ impl QueryError {
     pub fn class(&self) -> Class {
         match self {
             QueryError::Cancelled => Class::Cancelled,
-            QueryError::Invalid(_) => Class::Invalid,
+            QueryError::Invalid(_) | QueryError::NoScanner { .. } => Class::Invalid,
+            QueryError::Scan(error) => error.class,
             QueryError::Read(error) => error.class(),
         }
     }

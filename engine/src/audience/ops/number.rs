@@ -5,6 +5,7 @@
 //! interval each rank must lie in.
 
 use super::members::user_id;
+use super::resolve::resolve;
 use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::plan::{number_layers, range_of};
@@ -138,6 +139,7 @@ pub fn top_k(
     descending: bool,
     context: &QueryContext,
 ) -> Result<Vec<(String, i64)>, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
     let total = range_counts(snapshot, predicate, by, &[NumberRange::ALL], context)?[0];
     let k = (k as u64).min(total);
     if k == 0 {

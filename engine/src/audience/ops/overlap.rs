@@ -1,5 +1,6 @@
 //! How audiences overlap.
 
+use super::resolve::resolve_all;
 use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
@@ -16,6 +17,9 @@ pub fn overlap(
     context: &QueryContext,
 ) -> Result<Vec<Vec<u64>>, QueryError> {
     let size = predicates.len();
+    let mut resolved: Vec<Predicate> = predicates.to_vec();
+    resolve_all(snapshot, &mut resolved, context)?;
+    let predicates = &resolved;
     let references: Vec<&Predicate> = predicates.iter().collect();
     let parts = run(snapshot, &references, context, |task| {
         let mut evaluators = task.evaluators();

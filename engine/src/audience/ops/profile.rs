@@ -1,6 +1,7 @@
 //! How an audience is spread over the values of tags, against a baseline.
 
 use super::number::{at_ranks, range_counts, sum};
+use super::resolve::resolve_each;
 use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::plan::{exclusive, value_layers};
@@ -103,6 +104,7 @@ pub fn profile(
             Some(tag_type) => groups.push(Group::new(snapshot, *tag, tag_type)),
         }
     }
+    let [predicate, against] = &resolve_each(snapshot, [predicate, against], context)?;
     let counted = count_groups(snapshot, predicate, against, &groups, context)?;
     let mut profile = Profile { count: counted.audience.size, baseline_count: counted.baseline.size, tags: Vec::new() };
     for tag in by {

@@ -4,17 +4,21 @@
 use super::*;
 use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog};
 use crate::audience::predicate::Predicate;
+use crate::audience::scan::{FactScanner, Scan, Scanned};
 use crate::audience::{bind, parse};
+use crate::bitmap::view::BitmapView;
 use crate::catalog::Catalog;
 use crate::clock::ManualClock;
-use crate::ids::TagId;
+use crate::ids::{TagId, shard_of};
 use crate::store::{Audience, Definition, Options, Snapshot, Store};
 use crate::update::{Change, UpdateBatch};
 use crate::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A store and the users that are in it.
 struct World {
@@ -22,6 +26,33 @@ struct World {
     users: BTreeMap<String, User>,
     catalog: Catalog,
     audiences: BTreeMap<String, Audience>,
+}
+
+/// Reads no rows, but knows what the users did; says nothing of users who were not asked about.
+#[derive(Debug)]
+struct NaiveScanner {
+    users: BTreeMap<String, User>,
+}
+
+impl FactScanner for NaiveScanner {
+    fn scan(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        within: Option<&[RoaringBitmap]>,
+        _cancelled: &AtomicBool,
+    ) -> Result<Scanned, QueryError> {
+        let mut users = vec![RoaringBitmap::new(); snapshot.shards().len()];
+        for user in self.users.values() {
+            let shard = usize::from(shard_of(user.id.as_bytes(), users.len() as u16).0);
+            let slot = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            let is_asked = within.is_none_or(|within| within[shard].contains(slot));
+            if is_asked && fits(&Predicate::Scan(Box::new(scan.clone())), user, snapshot.catalog()) {
+                users[shard].insert(slot);
+            }
+        }
+        Ok(Scanned { users, ..Scanned::default() })
+    }
 }
 
 fn audiences() -> BTreeMap<String, Audience> {
@@ -88,6 +119,11 @@ impl World {
         World { store, users, catalog, audiences: audiences() }
     }
 
+    fn context(&self) -> QueryContext {
+        let scanner = NaiveScanner { users: self.users.clone() };
+        QueryContext { scanner: Some(Arc::new(scanner)), ..QueryContext::default() }
+    }
+
     fn snapshot(&self) -> Snapshot {
         self.store.snapshot()
     }
@@ -126,10 +162,10 @@ fn id(catalog: &Catalog, name: &str) -> TagId {
 fn check_members(world: &World, predicate: &Predicate, page_size: usize) {
     let snapshot = world.snapshot();
     let expected = world.who(predicate);
-    assert_eq!(count(&snapshot, predicate, &context()).expect("count"), expected.len() as u64);
+    assert_eq!(count(&snapshot, predicate, &world.context()).expect("count"), expected.len() as u64);
     let (mut found, mut from) = (Vec::new(), None);
     loop {
-        let page = members(&snapshot, predicate, from, page_size, &context()).expect("members");
+        let page = members(&snapshot, predicate, from, page_size, &world.context()).expect("members");
         assert!(page.users.len() == page_size || page.next.is_none());
         found.extend(page.users);
         from = page.next;
@@ -140,10 +176,25 @@ fn check_members(world: &World, predicate: &Predicate, page_size: usize) {
     let distinct: BTreeSet<&str> = found.iter().map(String::as_str).collect();
     assert_eq!(distinct.len(), found.len(), "pages do not overlap");
     assert_eq!(distinct, expected);
-    let slots = bitmaps(&snapshot, predicate, &context()).expect("bitmaps");
-    let total: u64 = slots.iter().map(|bytes| crate::bitmap::view::BitmapView::new(bytes).expect("valid").len()).sum();
+    let slots = bitmaps(&snapshot, predicate, &world.context()).expect("bitmaps");
+    let total: u64 = slots.iter().map(|bytes| BitmapView::new(bytes).expect("valid").len()).sum();
     assert_eq!(total, expected.len() as u64);
-    let plan = explain(&snapshot, predicate, Some(|| 0), &context()).expect("explain");
+    let whole: Vec<RoaringBitmap> =
+        slots.iter().map(|bytes| BitmapView::new(bytes).expect("valid").to_bitmap()).collect();
+    let within: Vec<RoaringBitmap> =
+        snapshot.shards().iter().map(|shard| (0..shard.slot_count()).filter(|slot| slot % 3 > 0).collect()).collect();
+    let expected_within: Vec<RoaringBitmap> = whole.iter().zip(&within).map(|(whole, within)| whole & within).collect();
+    let found = bitmaps_within(&snapshot, predicate, &within, &world.context()).expect("bitmaps within");
+    assert_eq!(found, expected_within);
+    assert!(
+        bitmaps_within(&snapshot, predicate, &[], &world.context())
+            .expect("of nobody")
+            .iter()
+            .all(|set| set.is_empty())
+    );
+    let shown = explain(&snapshot, predicate, None, &world.context()).expect("explain");
+    assert!(shown.actual.is_none());
+    let plan = explain(&snapshot, predicate, Some(|| 0), &world.context()).expect("explain");
     assert_eq!(plan.actual.expect("analyzed").members, expected.len() as u64, "{plan}");
     assert!(plan.estimate >= expected.len() as u64, "{plan}");
 }
@@ -151,8 +202,12 @@ fn check_members(world: &World, predicate: &Predicate, page_size: usize) {
 fn check_sample(world: &World, predicate: &Predicate, size: usize, seed: u64) {
     let snapshot = world.snapshot();
     let expected = world.who(predicate);
-    let chosen = sample(&snapshot, predicate, size, seed, &context()).expect("sample");
-    assert_eq!(chosen, sample(&snapshot, predicate, size, seed, &context()).expect("sample"), "same seed, same sample");
+    let chosen = sample(&snapshot, predicate, size, seed, &world.context()).expect("sample");
+    assert_eq!(
+        chosen,
+        sample(&snapshot, predicate, size, seed, &world.context()).expect("sample"),
+        "same seed, same sample"
+    );
     let distinct: BTreeSet<&str> = chosen.iter().map(String::as_str).collect();
     assert_eq!(distinct.len(), size.min(expected.len()));
     assert!(distinct.is_subset(&expected));
@@ -162,7 +217,7 @@ fn check_top(world: &World, predicate: &Predicate, tag: &str, k: usize) {
     let mut expected = world.numbers(predicate, tag);
     for descending in [false, true] {
         let by = id(&world.catalog, tag);
-        let found = top_k(&world.snapshot(), predicate, by, k, descending, &context()).expect("top k");
+        let found = top_k(&world.snapshot(), predicate, by, k, descending, &world.context()).expect("top k");
         let numbers: Vec<i64> = found.iter().map(|(_, number)| *number).collect();
         assert_eq!(numbers, expected[..k.min(expected.len())]);
         for (user, number) in &found {
@@ -174,7 +229,7 @@ fn check_top(world: &World, predicate: &Predicate, tag: &str, k: usize) {
 
 fn check_overlap(world: &World, predicates: &[Predicate]) {
     let sets: Vec<BTreeSet<&str>> = predicates.iter().map(|predicate| world.who(predicate)).collect();
-    let matrix = overlap(&world.snapshot(), predicates, &context()).expect("overlap");
+    let matrix = overlap(&world.snapshot(), predicates, &world.context()).expect("overlap");
     for (row, a) in sets.iter().enumerate() {
         for (column, b) in sets.iter().enumerate() {
             assert_eq!(matrix[row][column], a.intersection(b).count() as u64);
@@ -185,7 +240,7 @@ fn check_overlap(world: &World, predicates: &[Predicate]) {
 fn check_profile(world: &World, predicate: &Predicate, against: &Predicate) {
     let tags: Vec<(&str, TagId)> = world.catalog.tags().map(|(name, tag)| (name, tag.id)).collect();
     let by: Vec<TagId> = tags.iter().map(|(_, tag)| *tag).collect();
-    let told = profile(&world.snapshot(), predicate, &by, against, &context()).expect("profile");
+    let told = profile(&world.snapshot(), predicate, &by, against, &world.context()).expect("profile");
     let (own, base) = (world.who(predicate), world.who(against));
     assert_eq!((told.count, told.baseline_count), (own.len() as u64, base.len() as u64));
     for ((name, _), (_, told)) in tags.iter().zip(&told.tags) {

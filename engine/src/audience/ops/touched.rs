@@ -32,7 +32,7 @@ impl Reads {
 
     fn add(&mut self, predicate: &Predicate) {
         match predicate {
-            Predicate::All | Predicate::Nobody | Predicate::Users(_) => {}
+            Predicate::All | Predicate::Nobody | Predicate::Users(_) | Predicate::Given(_) => {}
             Predicate::HasAny(tag, values) => {
                 let wanted = self.values.entry(*tag).or_default();
                 wanted.extend(values.iter().map(|value| value.as_bytes().to_vec()));
@@ -45,6 +45,11 @@ impl Reads {
             }
             Predicate::Did(did) => {
                 self.whole.insert(did.fact);
+            }
+            // An event and one that was taken back may leave no trace in what is counted, but whoever is written to is in the
+            // layer's part of the universe.
+            Predicate::Scan(_) => {
+                self.whole.insert(TagId::UNIVERSE);
             }
             Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {
                 of.iter().for_each(|operand| self.add(operand));

@@ -3,6 +3,7 @@
 use super::Places;
 use crate::audience::error::{ExprError, ExprErrorKind};
 use crate::audience::expr::{CompareOp, Expr, ExprKind, Literal, Span};
+use crate::audience::path;
 use crate::audience::suggest::closest;
 use crate::catalog;
 use sqlparser::ast::{self, BinaryOperator, Spanned, UnaryOperator};
@@ -244,6 +245,9 @@ impl Converter<'_> {
         let name = match expr {
             ast::Expr::Nested(inner) => return self.tag(inner),
             // Unquoted names are lower-case in SQL; quoted ones are as written.
+            ast::Expr::Identifier(name) if self.of_event && path::split(&name.value).is_some() => {
+                return Ok(name.value.clone());
+            }
             ast::Expr::Identifier(name) if name.quote_style.is_some() => name.value.clone(),
             ast::Expr::Identifier(name) => name.value.to_ascii_lowercase(),
             ast::Expr::CompoundIdentifier(parts)

@@ -19,7 +19,7 @@ impl Converter<'_> {
             Ok(Literal::Text(fact)) => fact,
             _ => return self.refuse(fact, "did begins with the name of a fact in single quotes", USAGE),
         };
-        let mut did = Did { fact, events: Vec::new(), figures: Vec::new(), within: None };
+        let mut did = Did { fact, events: Vec::new(), figures: Vec::new(), within: None, exact_window: false };
         for argument in rest {
             match argument {
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(condition)) => {
@@ -31,12 +31,23 @@ impl Converter<'_> {
                 _ => return self.refuse(whole, "the arguments of did are not of a form it takes", USAGE),
             }
         }
+        if did.exact_window && did.within.is_none() {
+            return self.refuse(whole, "exact_window says how within is meant, and there is no within", USAGE);
+        }
         Ok(ExprKind::Did(Box::new(did)))
     }
 
     fn named(&self, whole: &ast::Expr, name: &str, value: &ast::Expr, did: &mut Did) -> Converted<()> {
+        if name == "exact_window" {
+            let Ok(Literal::Bool(exact)) = self.literal(value) else {
+                return self.refuse(value, "exact_window is true or false", "write exact_window => TRUE");
+            };
+            did.exact_window = exact;
+            return Ok(());
+        }
         if name != "within" {
-            return self.refuse(whole, format!("did has no option `{name}`"), "its option is within => '30 days'");
+            let options = "its options are within => '30 days' and exact_window => TRUE";
+            return self.refuse(whole, format!("did has no option `{name}`"), options);
         }
         let Ok(Literal::Text(text)) = self.literal(value) else {
             return self.refuse(value, "within is told as text", "write within => '30 days'");

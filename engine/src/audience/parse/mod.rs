@@ -13,7 +13,7 @@ use convert::Converter;
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-use tokens::{check_size, check_tokens, wrap_distinct, wrap_uploads};
+use tokens::{check_size, check_tokens, join_paths, wrap_distinct, wrap_uploads};
 
 /// The longest expression, in bytes.
 pub const EXPRESSION_BYTES_MAX: usize = 1 << 20;
@@ -40,6 +40,7 @@ pub fn parse(text: &str) -> Result<Expr, ExprError> {
         .tokenize_with_location()
         .map_err(|error| ExprError::new(ExprErrorKind::Syntax, error.message).at(places.at(error.location)))?;
     check_size(&tokens, &places)?;
+    join_paths(&mut tokens);
     check_tokens(&tokens, &places)?;
     wrap_uploads(&mut tokens);
     wrap_distinct(&mut tokens);
@@ -167,6 +168,10 @@ mod tests {
         check("c OR a IS DISTINCT FROM -1 AND b", "c OR (a IS DISTINCT FROM -1) AND b");
         check("users.age = 3", "age = 3");
         check(
+            "did('a', Undeclared.extra.Coupon='X' or \"undeclared.k\" IS DISTINCT FROM -1 AND d.\"\" IS NULL, within=>'1 day', exact_window=>true)",
+            "did('a', undeclared.extra.\"Coupon\" = 'X' OR ((undeclared.k IS DISTINCT FROM -1) AND d.\"\" IS NULL), within => '1 day', exact_window => TRUE)",
+        );
+        check(
             "not DID('purchase', Category='shoes', 2 <= count, within=>'30 days')",
             "NOT did('purchase', category = 'shoes', count >= 2, within => '30 days')",
         );
@@ -204,6 +209,9 @@ mod tests {
         );
         assert!(refused("did(purchase)").contains("write did('purchase'"));
         assert!(refused("did('a', within => '1 day', within => '2 days')").contains("twice"));
+        assert!(refused("did('a', exact_window => TRUE)").contains("there is no within"));
+        assert!(refused("did('a', within => '1 day', exact_window => 1)").contains("write exact_window => TRUE"));
+        assert!(refused("a.b = 1").contains("cannot be the name of a tag"));
         assert!(refused("did('a', since => '1 day')").contains("`since`"));
         assert!(refused("age > 3 3").starts_with("`3` was not expected here"));
         assert!(refused("at_least(4, a, b)").contains("from 1 to 2"));

@@ -2,8 +2,9 @@
 
 use super::{EXPRESSION_DEPTH_MAX, EXPRESSION_TOKENS_MAX, Places, too_deep};
 use crate::audience::error::{ExprError, ExprErrorKind};
+use crate::audience::path;
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 pub(super) fn check_size(tokens: &[TokenWithSpan], places: &Places<'_>) -> Result<(), ExprError> {
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
@@ -101,6 +102,39 @@ fn has_grammar_of_its_own(keyword: Keyword, rest: &[TokenWithSpan]) -> bool {
         Some(Token::Word(next)) => !own(next.keyword) || next.keyword == K::NoKeyword,
         _ => false,
     }
+}
+
+/// `undeclared.extra.Coupon` becomes one name in quotes: a value in JSON. Also because of a chain of `.` the parser has
+/// many readings. The column's name is lower-case as any name in SQL; keys are as written.
+pub(super) fn join_paths(tokens: &mut Vec<TokenWithSpan>) {
+    let word = |token: Option<&TokenWithSpan>| match token.map(|token| &token.token) {
+        Some(Token::Word(word)) => Some(word.clone()),
+        _ => None,
+    };
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let mut made = token.clone();
+        let mut parts = Vec::new();
+        let mut end = at + 1;
+        if let Some(first) = word(Some(token)).filter(|first| !first.value.eq_ignore_ascii_case("users")) {
+            parts.push(if first.quote_style.is_none() { first.value.to_ascii_lowercase() } else { first.value });
+            while tokens.get(end).is_some_and(|token| token.token == Token::Period)
+                && let Some(key) = word(tokens.get(end + 1))
+            {
+                parts.push(key.value);
+                end += 2;
+            }
+        }
+        if parts.len() > 1 {
+            let value = path::join(parts.iter().map(String::as_str));
+            made.token = Token::Word(Word { value, quote_style: Some('"'), keyword: Keyword::NoKeyword });
+            made.span = Span::new(token.span.start, tokens[end - 1].span.end);
+        }
+        out.push(made);
+        at = end;
+    }
+    *tokens = out;
 }
 
 /// `IN upload('x')` becomes `IN (upload('x'))`, which the SQL grammar has.

@@ -85,18 +85,7 @@ pub(super) fn describe(did: &Did, catalog: &Catalog) -> String {
         }
     }
     parts.push(describe_figure(did, fact));
-    if did.window != Window::ALL {
-        let hour = |hour: i32| {
-            let date = Date::of(hour.div_euclid(24).into());
-            if hour.rem_euclid(24) == 0 { date.to_string() } else { format!("{date}T{:02}", hour.rem_euclid(24)) }
-        };
-        if did.window.from > i32::MIN {
-            parts.push(format!("ts >= '{}'", hour(did.window.from)));
-        }
-        if did.window.to < i32::MAX {
-            parts.push(format!("ts < '{}'", hour(did.window.to)));
-        }
-    }
+    parts.extend(describe_window(did.window));
     format!("did({})", parts.join(", "))
 }
 
@@ -108,9 +97,23 @@ fn describe_figure(did: &Did, fact: &Fact) -> String {
             (format!("sum({})", column.name), column.column_type.scale())
         }
     };
-    let number = |number: i64| decimal_text(number, scale);
-    let NumberRange { min, max } = did.range;
-    match (min, max) {
+    describe_range(&name, did.range, |number| decimal_text(number, scale))
+}
+
+/// A window as conditions on the time.
+pub(super) fn describe_window(window: Window) -> Vec<String> {
+    let hour = |hour: i32| {
+        let date = Date::of(hour.div_euclid(24).into());
+        if hour.rem_euclid(24) == 0 { date.to_string() } else { format!("{date}T{:02}", hour.rem_euclid(24)) }
+    };
+    let from = (window.from > i32::MIN).then(|| format!("ts >= '{}'", hour(window.from)));
+    let to = (window.to < i32::MAX).then(|| format!("ts < '{}'", hour(window.to)));
+    from.into_iter().chain(to).collect()
+}
+
+/// A range of numbers as a comparison.
+pub(super) fn describe_range(name: &str, range: NumberRange, number: impl Fn(i64) -> String) -> String {
+    match (range.min, range.max) {
         (i64::MIN, max) => format!("{name} <= {}", number(max)),
         (min, i64::MAX) => format!("{name} >= {}", number(min)),
         (min, max) if min == max => format!("{name} = {}", number(min)),

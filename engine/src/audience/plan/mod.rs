@@ -5,8 +5,10 @@
 //! result is within the universe: leaves of declared tags are by construction, lists and ids are intersected with it.
 
 mod activity;
+mod scanned;
 
 use super::predicate::{Did, Predicate};
+use super::scan::Given;
 use crate::bitmap::bsi::{NumberLayer, NumberRange};
 use crate::bitmap::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
 use crate::bitmap::view::BitmapView;
@@ -54,14 +56,29 @@ enum LeafOf {
     Activity(Did),
     /// Index of a list of users named one by one.
     Named(usize),
+    Given(Arc<Given>),
+    /// What a scan would find, of a plan that is only shown.
+    Unread,
 }
 
 impl<'s> Plan<'s> {
     /// Looks up the users the predicate names; reads nothing else.
     ///
+    /// # Panics
+    /// If the predicate has scans: [`super::ops::resolve`] comes first.
+    ///
     /// # Errors
     /// [`ReadError`] if the dictionary is damaged.
     pub fn new(snapshot: &'s Snapshot, predicate: &Predicate) -> Result<Plan<'s>, ReadError> {
+        assert!(!predicate.needs_scan(), "scans are resolved before a plan is made");
+        Plan::sketch(snapshot, predicate)
+    }
+
+    /// The same to be shown, with scans that found nobody yet.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(super) fn sketch(snapshot: &'s Snapshot, predicate: &Predicate) -> Result<Plan<'s>, ReadError> {
         let mut lists = Vec::new();
         collect_named(predicate, &mut lists);
         let named = lists.iter().map(|ids| look_up(snapshot, ids)).collect::<Result<_, _>>()?;
@@ -96,10 +113,9 @@ impl<'s> Plan<'s> {
                 }
                 Shape::Leaf(LeafOf::InRange(tag, range)) => Node::Leaf(range_layers(layers, *tag, *range)?),
                 Shape::Leaf(LeafOf::Activity(did)) => Node::Sum(activity::sum_of(layers, did)?),
-                Shape::Leaf(LeafOf::Named(list)) => {
-                    let value = LayerValue::Bitmap(BitmapView::trusted(&self.named[*list][shard]));
-                    Node::Leaf(vec![Layer { mask: Mask::All, value }])
-                }
+                Shape::Leaf(LeafOf::Named(list)) => given_leaf(&self.named[*list][shard]),
+                Shape::Leaf(LeafOf::Given(given)) => given_leaf(&given.slots[shard]),
+                Shape::Leaf(LeafOf::Unread) => Node::Leaf(vec![Layer { mask: Mask::All, value: LayerValue::Empty }]),
             });
         }
         Ok(program)
@@ -109,6 +125,11 @@ impl<'s> Plan<'s> {
     pub(super) fn meaning(&self) -> &[Predicate] {
         &self.meaning
     }
+}
+
+/// A leaf of slots that we serialised.
+fn given_leaf(slots: &[u8]) -> Node<'_> {
+    Node::Leaf(vec![Layer { mask: Mask::All, value: LayerValue::Bitmap(BitmapView::trusted(slots)) }])
 }
 
 fn collect_named<'p>(predicate: &'p Predicate, lists: &mut Vec<&'p [String]>) {
@@ -183,6 +204,8 @@ impl Builder<'_> {
             Predicate::Flag(tag) | Predicate::Known(tag) => return Shape::Leaf(LeafOf::Exists(*tag)),
             Predicate::InRange(tag, range) => return Shape::Leaf(LeafOf::InRange(*tag, *range)),
             Predicate::Did(did) => return Shape::Leaf(LeafOf::Activity(did.clone())),
+            Predicate::Scan(_) => return Shape::Leaf(LeafOf::Unread),
+            Predicate::Given(given) => self.known_of(LeafOf::Given(Arc::clone(given)), predicate),
             Predicate::HasAny(tag, values) => match values.as_slice() {
                 [value] => {
                     let is_set = self.is_set(*tag);
@@ -357,6 +380,9 @@ pub(super) fn estimate(shards: &[ShardSnapshot], predicate: &Predicate) -> u64 {
             let layers = shards.iter().flat_map(|shard| shard.layers());
             layers.map(|segment| activity::estimate(segment, did)).sum::<u64>().min(all())
         }
+        // Whoever fits has some event in the time; the rows are not looked at.
+        Predicate::Scan(scan) => of(&Predicate::Did(scan.superset())),
+        Predicate::Given(given) => given.count(),
         Predicate::And(operands) => operands.iter().map(of).min().unwrap_or(0),
         Predicate::Or(operands) => operands.iter().map(of).sum::<u64>().min(all()),
         Predicate::Xor(a, b) => (of(a) + of(b)).min(all()),
@@ -385,6 +411,11 @@ pub fn describe(predicate: &Predicate, catalog: &Catalog) -> String {
         Predicate::Listed(list) => format!("uploaded list {list}"),
         Predicate::Users(ids) => format!("user_id IN ({} ids)", ids.len()),
         Predicate::Did(did) => activity::describe(did, catalog),
+        Predicate::Scan(scan) => scanned::describe(scan, catalog),
+        Predicate::Given(given) => match &given.by {
+            Some((scan, _)) => scanned::describe(scan, catalog),
+            None => format!("{} given users", given.count()),
+        },
         Predicate::And(of) => format!("({})", joined(of, " AND ")),
         Predicate::Or(of) => format!("({})", joined(of, " OR ")),
         Predicate::Xor(a, b) => format!("({} XOR {})", describe(a, catalog), describe(b, catalog)),

@@ -1,0 +1,258 @@
+//! What is asked of an event as an expression over the table's columns.
+//!
+//! Here a comparison may be NULL, where the condition is false. That makes no difference to AND, OR and what is left in the
+//! end, and under a NOT it is settled with `IS NOT TRUE`.
+//!
+//! Beside the condition stand others that say nothing new but can rule out days, files, row groups and pages: the days and
+//! instants of a window of hours, and the shards and slots of few users.
+
+use super::json::{number_key, tested};
+use arrow::array::{AsArray, BooleanArray};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::exec_err;
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, lit};
+use datafusion::prelude::ident;
+use datafusion::scalar::ScalarValue;
+use engine::audience::scan::{EventCondition, EventField, JsonPath, Scan, TextOrder, UNDECLARED, float_of};
+use engine::behavior::Window;
+use engine::behavior::slice::{HOUR_MICROS, hour_of};
+use engine::bitmap::bsi::NumberRange;
+use engine::catalog::{ColumnType, Fact, Zone};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many users of a shard are named one by one; of more, the smallest and the largest slot.
+const SLOTS_NAMED_MAX: u64 = 16;
+/// So many shards are named one by one; of more, the smallest and the largest.
+const SHARDS_NAMED_MAX: usize = 64;
+/// The most that clocks differ from UTC.
+const OFFSET_MICROS_MAX: i64 = 48 * HOUR_MICROS;
+/// Days that files are known by, since 1970: those with a four-digit year; events before and after are in the first and the last.
+const DAYS: (i64, i64) = (-719_162, 2_932_896);
+
+/// The rows that are meant, of these users; `None`: all.
+pub(super) fn filter(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBitmap>>>) -> Option<Expr> {
+    let mut all = window(&fact.zone, scan.window);
+    all.extend(instants(scan.condition.instants()));
+    if let Some(within) = within {
+        all.push(places(within));
+    }
+    for condition in scan.condition.conjuncts().iter().filter(|condition| **condition != EventCondition::Any) {
+        all.push(expression(fact, condition));
+    }
+    if let Some(within) = within {
+        all.push(membership(within));
+    }
+    all.into_iter().reduce(Expr::and)
+}
+
+fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
+    let joined = |of: &[EventCondition], join: fn(Expr, Expr) -> Expr, none: bool| {
+        of.iter().map(|one| expression(fact, one)).reduce(join).unwrap_or_else(|| lit(none))
+    };
+    match condition {
+        EventCondition::Any => lit(true),
+        EventCondition::Never => lit(false),
+        EventCondition::Hours(hours) => {
+            window(&fact.zone, *hours).into_iter().reduce(Expr::and).unwrap_or_else(|| lit(true))
+        }
+        EventCondition::Known(EventField::Path(path)) => json(fact, path, |_| true),
+        EventCondition::Known(field) => column(fact, field).is_not_null(),
+        EventCondition::IsTrue(EventField::Path(path)) => json(fact, path, |value| value.as_bool() == Some(true)),
+        EventCondition::IsTrue(field) => column(fact, field),
+        EventCondition::InRange(EventField::Path(path), range) => {
+            let range = *range;
+            json(fact, path, move |value| number_key(value).is_some_and(|key| range.contains(key)))
+        }
+        EventCondition::InRange(field, range) => in_range(fact, field, *range),
+        EventCondition::TextIn(EventField::Path(path), texts) => {
+            let texts = texts.clone();
+            json(fact, path, move |value| value.as_str().is_some_and(|own| texts.iter().any(|text| text == own)))
+        }
+        EventCondition::TextIn(field, texts) => match texts.as_slice() {
+            [text] => column(fact, field).eq(lit(text.as_str())),
+            texts => column(fact, field).in_list(texts.iter().map(|text| lit(text.as_str())).collect(), false),
+        },
+        EventCondition::TextOrder(EventField::Path(path), order, text) => {
+            let (order, text) = (*order, text.clone());
+            json(fact, path, move |value| value.as_str().is_some_and(|own| comes(order, own, &text)))
+        }
+        EventCondition::TextOrder(field, order, text) => {
+            let (column, text) = (column(fact, field), lit(text.as_str()));
+            match order {
+                TextOrder::Less => column.lt(text),
+                TextOrder::LessOrEqual => column.lt_eq(text),
+                TextOrder::Greater => column.gt(text),
+                TextOrder::GreaterOrEqual => column.gt_eq(text),
+            }
+        }
+        EventCondition::And(of) => joined(of, Expr::and, true),
+        EventCondition::Or(of) => joined(of, Expr::or, false),
+        EventCondition::Not(of) => expression(fact, of).is_not_true(),
+    }
+}
+
+fn comes(order: TextOrder, own: &str, text: &str) -> bool {
+    match order {
+        TextOrder::Less => own < text,
+        TextOrder::LessOrEqual => own <= text,
+        TextOrder::Greater => own > text,
+        TextOrder::GreaterOrEqual => own >= text,
+    }
+}
+
+fn column(fact: &Fact, field: &EventField) -> Expr {
+    match field.column() {
+        Some(at) => ident(&fact.columns[usize::from(at)].name),
+        None => ident("ts"),
+    }
+}
+
+fn json(fact: &Fact, path: &JsonPath, test: impl Fn(&serde_json::Value) -> bool + Send + Sync + 'static) -> Expr {
+    let column = path.column.map_or(UNDECLARED, |at| &fact.columns[usize::from(at)].name);
+    tested(column, path, test)
+}
+
+fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
+    let column_type = match field.column() {
+        Some(at) => fact.columns[usize::from(at)].column_type,
+        None => ColumnType::Timestamp,
+    };
+    let literal = |number: i64| {
+        lit(match column_type {
+            ColumnType::Decimal { precision, scale } => {
+                ScalarValue::Decimal128(Some(number.into()), precision, scale.cast_signed())
+            }
+            ColumnType::Float => ScalarValue::Float64(Some(float_of(number))),
+            ColumnType::Timestamp => instant(number),
+            _ => ScalarValue::Int64(Some(number)),
+        })
+    };
+    let column = column(fact, field);
+    // A decimal column holds no more digits than it was declared with, and neither do literals.
+    let range = match column_type {
+        ColumnType::Decimal { precision, .. } => {
+            let most = 10i64.pow(precision.into()) - 1;
+            if range.min > most || range.max < -most {
+                return lit(false);
+            }
+            NumberRange {
+                min: if range.min < -most { i64::MIN } else { range.min },
+                max: if range.max > most { i64::MAX } else { range.max },
+            }
+        }
+        _ => range,
+    };
+    match (range.min, range.max) {
+        (i64::MIN, i64::MAX) => column.is_not_null(),
+        (min, max) if min == max && column_type != ColumnType::Float => column.eq(literal(min)),
+        (i64::MIN, max) => column.lt_eq(literal(max)),
+        (min, i64::MAX) => column.gt_eq(literal(min)),
+        (min, max) => column.clone().gt_eq(literal(min)).and(column.lt_eq(literal(max))),
+    }
+}
+
+fn instant(micros: i64) -> ScalarValue {
+    ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()))
+}
+
+/// The days that events between two instants are in, with room for any zone.
+fn instants(range: NumberRange) -> Vec<Expr> {
+    let day = |micros: i64| micros.div_euclid(24 * HOUR_MICROS);
+    let from = (range.min > i64::MIN).then(|| day(range.min.saturating_sub(OFFSET_MICROS_MAX)));
+    let to = (range.max < i64::MAX).then(|| day(range.max.saturating_add(OFFSET_MICROS_MAX)));
+    days(from, to)
+}
+
+/// Days from the first to the last, both included.
+fn days(from: Option<i64>, to: Option<i64>) -> Vec<Expr> {
+    let date = |day: i64| lit(ScalarValue::Date32(Some(day as i32)));
+    let from = from.filter(|day| *day > DAYS.0).map(|day| ident("day").gt_eq(date(day.min(DAYS.1))));
+    let to = to.filter(|day| *day < DAYS.1).map(|day| ident("day").lt_eq(date(day.max(DAYS.0))));
+    from.into_iter().chain(to).collect()
+}
+
+/// Events of these hours of the zone's clocks: by day and by time roughly, then exactly.
+fn window(zone: &Zone, hours: Window) -> Vec<Expr> {
+    if hours == Window::ALL {
+        return Vec::new();
+    }
+    let from = (hours.from > i32::MIN).then_some(hours.from);
+    let to = (hours.to < i32::MAX).then_some(hours.to);
+    let mut all = days(from.map(|hour| hour.div_euclid(24).into()), to.map(|hour| (hour - 1).div_euclid(24).into()));
+    let micros = |hour: i32| i64::from(hour) * HOUR_MICROS;
+    all.extend(from.map(|hour| ident("ts").gt_eq(lit(instant(micros(hour) - OFFSET_MICROS_MAX)))));
+    all.extend(to.map(|hour| ident("ts").lt(lit(instant(micros(hour) + OFFSET_MICROS_MAX)))));
+    let zone = zone.clone();
+    let function = move |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let Some(times) = arrays.first().and_then(|array| array.as_primitive_opt::<TimestampMicrosecondType>()) else {
+            return exec_err!("`ts` is no time");
+        };
+        let is_within = |ts: i64| {
+            let hour = hour_of(zone.local(ts));
+            hours.from <= hour && hour < hours.to
+        };
+        let answers: BooleanArray = times.iter().map(|ts| Some(ts.is_some_and(is_within))).collect();
+        Ok(ColumnarValue::Array(Arc::new(answers)))
+    };
+    let times = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    all.push(row_test("in_hours", vec![times], function).call(vec![ident("ts")]));
+    all
+}
+
+/// Where these users are, roughly: files are sorted by shard and slot.
+fn places(within: &[RoaringBitmap]) -> Expr {
+    let shard = |at: usize| lit(ScalarValue::Int32(Some(at as i32)));
+    let slot = |slot: u32| lit(ScalarValue::Int64(Some(slot.into())));
+    let some: Vec<(usize, &RoaringBitmap)> = within.iter().enumerate().filter(|(_, users)| !users.is_empty()).collect();
+    let (Some((first, _)), Some((last, _))) = (some.first(), some.last()) else { return lit(false) };
+    if some.len() > SHARDS_NAMED_MAX {
+        return ident("_shard").gt_eq(shard(*first)).and(ident("_shard").lt_eq(shard(*last)));
+    }
+    let of_shard = |(at, users): (usize, &RoaringBitmap)| {
+        let slots = if users.len() <= SLOTS_NAMED_MAX {
+            ident("_slot").in_list(users.iter().map(slot).collect(), false)
+        } else {
+            let (least, most) = (users.min().unwrap_or(0), users.max().unwrap_or(u32::MAX));
+            ident("_slot").gt_eq(slot(least)).and(ident("_slot").lt_eq(slot(most)))
+        };
+        ident("_shard").eq(shard(at)).and(slots)
+    };
+    some.into_iter().map(of_shard).reduce(Expr::or).unwrap_or_else(|| lit(false))
+}
+
+/// Whether a row is of one of these users, exactly; so that other columns are read of those rows alone.
+fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
+    let within = Arc::clone(within);
+    let function = move |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let [shards, slots] = arrays.as_slice() else { return exec_err!("a user is a shard and a slot") };
+        let (Some(shards), Some(slots)) =
+            (shards.as_primitive_opt::<Int32Type>(), slots.as_primitive_opt::<Int64Type>())
+        else {
+            return exec_err!("a shard and a slot are integers");
+        };
+        let is_member = |row: usize| {
+            let users = usize::try_from(shards.value(row)).ok().and_then(|shard| within.get(shard));
+            let slot = u32::try_from(slots.value(row)).ok();
+            users.zip(slot).is_some_and(|(users, slot)| users.contains(slot))
+        };
+        let answers: BooleanArray = (0..shards.len()).map(|row| Some(is_member(row))).collect();
+        Ok(ColumnarValue::Array(Arc::new(answers)))
+    };
+    let types = vec![DataType::Int32, DataType::Int64];
+    row_test("is_asked_about", types, function).call(vec![ident("_shard"), ident("_slot")])
+}
+
+/// A function of rows that is true or false. No two have one name, so that none is taken for another.
+pub(super) fn row_test(
+    name: &str,
+    types: Vec<DataType>,
+    function: impl Fn(&[ColumnarValue]) -> datafusion::error::Result<ColumnarValue> + Send + Sync + 'static,
+) -> ScalarUDF {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let name = format!("{name}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    create_udf(&name, types, DataType::Boolean, Volatility::Immutable, Arc::new(function))
+}

@@ -1,0 +1,386 @@
+//! Searching the events of facts: who did what no activity index tells.
+//!
+//! [`TableScanner`] reads a fact's Delta Lake table at the snapshot's version and the rows that are not in it yet. What can be
+//! ruled out is: days by their folders, files by what the log says of them, row groups and pages by their smallest and
+//! largest times, slots and values. Of the rows that are left only a few columns are read: shard, slot, weight and what is
+//! added up.
+//!
+//! A row that takes another back repeats its values with weight −1, so it fits the same conditions and both are undone in what
+//! is added up. Sums are exact: whole numbers in 128 bits, checked, floating point numbers without rounding until the end.
+//!
+//! * [`condition`]: a condition as an expression over columns. * [`json`]: values in JSON.
+//! * [`tally`]: what is added up per user.
+
+mod condition;
+mod json;
+mod tally;
+
+use crate::facts::{DeltaTables, RowError, rows_to_batches, schema};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Decimal128Type, Float64Type, Int8Type, Int32Type, Int64Type};
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::MemTable;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use engine::audience::ops::QueryError;
+use engine::audience::scan::{FactScanner, Scan, ScanError, ScanFigure, ScanStats, Scanned};
+use engine::catalog::{ColumnType, Fact};
+use engine::error::Class;
+use engine::store::{FactRow, Snapshot};
+use futures::StreamExt;
+use roaring::RoaringBitmap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use tally::{Count, FloatSum, Tally, Users, WholeSum};
+use tokio::runtime::Runtime;
+
+/// Memory of all scans that run at once, unless it is set otherwise.
+pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
+/// How soon a cancelled query is noticed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Threads that read, at least.
+const THREADS_MIN: usize = 2;
+
+/// Searches the events of facts in their tables, on threads of its own. Blocks; may be used from many threads.
+#[derive(Debug)]
+pub struct TableScanner {
+    tables: Arc<DeltaTables>,
+    environment: Arc<RuntimeEnv>,
+    memory_bytes_max: usize,
+    partitions: usize,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl TableScanner {
+    /// A scanner of tables that all its scans together use at most so much memory for.
+    ///
+    /// # Errors
+    /// What the operating system says, if it gives no threads.
+    pub fn new(tables: Arc<DeltaTables>, memory_bytes_max: usize) -> std::io::Result<TableScanner> {
+        let partitions = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).max(THREADS_MIN);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(partitions)
+            .thread_name("scan")
+            .enable_all()
+            .build()?;
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
+            .build_arc()
+            .map_err(std::io::Error::other)?;
+        Ok(TableScanner { tables, environment, memory_bytes_max, partitions, runtime: Some(runtime) })
+    }
+}
+
+impl Drop for TableScanner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting here would panic within another runtime; what still runs was cancelled.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl FactScanner for TableScanner {
+    fn scan(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<Scanned, QueryError> {
+        let started = Instant::now();
+        let catalog = snapshot.catalog();
+        let name = catalog.name_of(scan.fact).unwrap_or("dropped").to_owned();
+        let refuse = |class, why: String| QueryError::Scan(ScanError { fact: name.clone(), why, class });
+        let Some(fact) = catalog.fact(&name).cloned() else {
+            return Err(refuse(Class::NotFound, "it is not declared any more; ask again".to_owned()));
+        };
+        let table = match snapshot.table_epoch(scan.fact) {
+            None => None,
+            Some(epoch) => Some(self.table(&name, &fact, epoch).map_err(|why| refuse(Class::Internal, why))?),
+        };
+        let recent = recent_batches(snapshot, scan, &fact, within)
+            .map_err(|error| refuse(Class::Corrupt, format!("rows in memory: {error}")))?;
+        let Some(runtime) = &self.runtime else {
+            return Err(refuse(Class::Unavailable, "the process is ending".to_owned()));
+        };
+        let shard_count = snapshot.shards().len();
+        let slot_counts = snapshot.shards().iter().map(engine::store::ShardSnapshot::slot_count).collect();
+        let question = Question {
+            fact,
+            scan: scan.clone(),
+            within: within.map(|within| Arc::new(within.to_vec())),
+            slot_counts,
+            environment: Arc::clone(&self.environment),
+            partitions: self.partitions,
+            rows_read: Arc::default(),
+        };
+        debug_assert_eq!(shard_count, question.slot_counts.len());
+        let (sender, receiver) = mpsc::channel();
+        let running = runtime.spawn(async move {
+            // Nobody waits for it once it is cancelled.
+            let _ = sender.send(question.answer(table, recent).await);
+        });
+        let answer = loop {
+            match receiver.recv_timeout(LOOK_INTERVAL) {
+                Ok(answer) => break answer,
+                Err(mpsc::RecvTimeoutError::Timeout) if cancelled.load(Ordering::Relaxed) => {
+                    running.abort();
+                    return Err(QueryError::Cancelled);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let why = "reading panicked; the message is in the log of the process".to_owned();
+                    return Err(refuse(Class::Internal, why));
+                }
+            }
+        };
+        let (users, mut stats) = answer.map_err(|failure| match failure {
+            Failure::Memory => refuse(Class::Exhausted, self.out_of_memory()),
+            Failure::Overflow => {
+                refuse(Class::Exhausted, "a sum is beyond 128 bits; ask for a shorter time".to_owned())
+            }
+            Failure::Other(error) => refuse(Class::Internal, error),
+        })?;
+        stats.microseconds = started.elapsed().as_micros() as u64;
+        Ok(Scanned { users, stats })
+    }
+}
+
+impl TableScanner {
+    fn table(&self, name: &str, fact: &Fact, epoch: u64) -> Result<Arc<dyn TableProvider>, String> {
+        let version = self.tables.version_at(name, epoch).map_err(|error| error.to_string())?;
+        let Some(version) = version else {
+            return Err(format!(
+                "its table has no version of epoch {epoch} any more, which the question is about; was it moved or rolled back?"
+            ));
+        };
+        self.tables.read(name, fact, Some(version)).map_err(|error| error.to_string())
+    }
+
+    fn out_of_memory(&self) -> String {
+        format!(
+            "it takes more than the {} bytes of memory that all scans may use; name fewer users, or a shorter time, or set `scan_memory_bytes` higher",
+            self.memory_bytes_max
+        )
+    }
+}
+
+/// The rows that are not in the table yet. Of few users only theirs are made columns of.
+fn recent_batches(
+    snapshot: &Snapshot,
+    scan: &Scan,
+    fact: &Fact,
+    within: Option<&[RoaringBitmap]>,
+) -> Result<Vec<RecordBatch>, RowError> {
+    let is_asked = |row: &FactRow<'_>| {
+        within.is_none_or(|within| within.get(usize::from(row.shard.0)).is_some_and(|users| users.contains(row.slot)))
+    };
+    let mut batches = Vec::new();
+    for log in snapshot.recent_rows(scan.fact) {
+        let rows: Vec<FactRow<'_>> = log.rows().filter(is_asked).collect();
+        batches.extend(rows_to_batches(fact, &rows)?);
+    }
+    Ok(batches)
+}
+
+/// Why there is no answer.
+enum Failure {
+    Memory,
+    Overflow,
+    Other(String),
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Failure {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Failure::Memory,
+            _ => Failure::Other(error.to_string()),
+        }
+    }
+}
+
+/// A scan, and all it needs on another thread.
+struct Question {
+    fact: Fact,
+    scan: Scan,
+    within: Option<Arc<Vec<RoaringBitmap>>>,
+    /// Slots given so far, per shard.
+    slot_counts: Arc<[u32]>,
+    environment: Arc<RuntimeEnv>,
+    partitions: usize,
+    rows_read: Arc<AtomicU64>,
+}
+
+type Answer = Result<(Vec<RoaringBitmap>, ScanStats), Failure>;
+
+impl Question {
+    async fn answer(self, table: Option<Arc<dyn TableProvider>>, recent: Vec<RecordBatch>) -> Answer {
+        match self.scan.figure {
+            ScanFigure::Count => self.tallied::<Count>(table, recent).await,
+            ScanFigure::Sum(at) => match self.fact.columns.get(usize::from(at)).map(|column| column.column_type) {
+                Some(ColumnType::Integer | ColumnType::Decimal { .. }) => self.tallied::<WholeSum>(table, recent).await,
+                Some(ColumnType::Float) => self.tallied::<FloatSum>(table, recent).await,
+                _ => Err(Failure::Other("the column has no sum; ask again".to_owned())),
+            },
+        }
+    }
+
+    async fn tallied<T: Tally>(self, table: Option<Arc<dyn TableProvider>>, recent: Vec<RecordBatch>) -> Answer {
+        let mut stats =
+            ScanStats { recent_rows: recent.iter().map(|batch| batch.num_rows() as u64).sum(), ..Default::default() };
+        let mut users: Users<T> = Users::new(self.slot_counts.len());
+        let mut reserved = self.reservation();
+        if !recent.is_empty() {
+            let memory: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema(&self.fact), vec![recent])?);
+            self.read(memory, &mut users, &mut reserved, &mut stats).await?;
+        }
+        if let Some(table) = table {
+            self.read(table, &mut users, &mut reserved, &mut stats).await?;
+        }
+        stats.rows_read = self.rows_read.load(Ordering::Relaxed);
+        Ok((users.fitting(self.scan.range), stats))
+    }
+
+    fn reservation(&self) -> MemoryReservation {
+        let pool: &Arc<dyn MemoryPool> = &self.environment.memory_pool;
+        MemoryConsumer::new("users of a scan").register(pool)
+    }
+
+    /// Reads a table, several parts of it at once.
+    async fn read<T: Tally>(
+        &self,
+        table: Arc<dyn TableProvider>,
+        users: &mut Users<T>,
+        reserved: &mut MemoryReservation,
+        stats: &mut ScanStats,
+    ) -> Result<(), Failure> {
+        let mut config = SessionConfig::new().with_target_partitions(self.partitions);
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        config.options_mut().execution.parquet.schema_force_view_types = false;
+        let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.environment));
+        let mut columns = vec!["_shard", "_slot", "weight"];
+        if let ScanFigure::Sum(at) = self.scan.figure {
+            columns.push(&self.fact.columns[usize::from(at)].name);
+        }
+        let filter = condition::filter(&self.fact, &self.scan, self.within.as_ref());
+        let mut frame = session.read_table(table)?;
+        if let Some(filter) = filter {
+            frame = frame.filter(filter)?;
+        }
+        let columns = columns.into_iter().map(datafusion::prelude::ident).collect::<Vec<_>>();
+        let plan = frame.select(columns)?.create_physical_plan().await?;
+        stats.files += file_count(&plan)?;
+        let streams = execute_stream_partitioned(plan, session.task_ctx())?;
+        let mut parts = futures::stream::FuturesUnordered::new();
+        for mut stream in streams {
+            let mut part: Users<T> = Users::new(self.slot_counts.len());
+            let of_part = self.reservation();
+            let (slot_counts, rows_read) = (Arc::clone(&self.slot_counts), Arc::clone(&self.rows_read));
+            let task = async move {
+                while let Some(batch) = stream.next().await {
+                    let batch = batch?;
+                    rows_read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                    add_batch(&mut part, &batch, &slot_counts)?;
+                    of_part.try_resize(part.memory_bytes())?;
+                }
+                Ok::<_, Failure>((part, of_part))
+            };
+            // Ended with this future: a cancelled scan stops reading.
+            parts.push(datafusion::common::runtime::SpawnedTask::spawn(task));
+        }
+        while let Some(part) = parts.next().await {
+            let (part, of_part) = part.map_err(|error| Failure::Other(format!("reading stopped: {error}")))??;
+            users.merge(part).ok_or(Failure::Overflow)?;
+            drop(of_part);
+            reserved.try_resize(users.memory_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The files that a plan opens.
+fn file_count(plan: &Arc<dyn ExecutionPlan>) -> Result<u64, Failure> {
+    let mut paths = std::collections::HashSet::new();
+    plan.apply(|node| {
+        if let Some(source) = node.downcast_ref::<DataSourceExec>()
+            && let Some(files) = source.data_source().downcast_ref::<FileScanConfig>()
+        {
+            let files = files.file_groups.iter().flat_map(|group| group.iter());
+            paths.extend(files.map(|file| file.object_meta.location.clone()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(paths.len() as u64)
+}
+
+/// Adds rows to their users. The rows come sorted by user as far as files go, so that of one user's rows only the first is
+/// looked up.
+fn add_batch<T: Tally>(users: &mut Users<T>, batch: &RecordBatch, slot_counts: &[u32]) -> Result<(), Failure> {
+    let damaged = |what: &str| Failure::Other(format!("the table is damaged: {what}; compare it with a backup"));
+    let shards = batch.column(0).as_primitive_opt::<Int32Type>().ok_or_else(|| damaged("_shard is no integer"))?;
+    let slots = batch.column(1).as_primitive_opt::<Int64Type>().ok_or_else(|| damaged("_slot is no integer"))?;
+    let weights = batch.column(2).as_primitive_opt::<Int8Type>().ok_or_else(|| damaged("weight is no integer"))?;
+    let numbers = Numbers::of(batch.columns().get(3)).ok_or_else(|| damaged("a summed column is no number"))?;
+    if shards.null_count() + slots.null_count() + weights.null_count() > 0 {
+        return Err(damaged("a row does not say whose it is"));
+    }
+    let is_same_user = |a: usize, b: usize| shards.value(a) == shards.value(b) && slots.value(a) == slots.value(b);
+    let mut row = 0;
+    while row < batch.num_rows() {
+        let shard = usize::try_from(shards.value(row)).unwrap_or(usize::MAX);
+        let slot = u32::try_from(slots.value(row)).unwrap_or(u32::MAX);
+        if slot_counts.get(shard).is_none_or(|count| slot >= *count) {
+            return Err(damaged(&format!("a row is of user {slot} of shard {shard}, whom nobody knows")));
+        }
+        let (tally, first) = (users.of(shard, slot), row);
+        while row < batch.num_rows() && is_same_user(first, row) {
+            tally.add(weights.value(row), numbers.at(row)).ok_or(Failure::Overflow)?;
+            row += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The numbers that are added up.
+enum Numbers<'b> {
+    None,
+    Integers(&'b arrow::array::Int64Array),
+    Decimals(&'b arrow::array::Decimal128Array),
+    Floats(&'b arrow::array::Float64Array),
+}
+
+/// A number that is added up.
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    None,
+    Whole(i128),
+    Float(f64),
+}
+
+impl<'b> Numbers<'b> {
+    fn of(column: Option<&'b arrow::array::ArrayRef>) -> Option<Numbers<'b>> {
+        let Some(column) = column else { return Some(Numbers::None) };
+        let integers = column.as_primitive_opt::<Int64Type>().map(Numbers::Integers);
+        let decimals = || column.as_primitive_opt::<Decimal128Type>().map(Numbers::Decimals);
+        let floats = || column.as_primitive_opt::<Float64Type>().map(Numbers::Floats);
+        integers.or_else(decimals).or_else(floats)
+    }
+
+    fn at(&self, row: usize) -> Number {
+        match self {
+            Numbers::Integers(array) if array.is_valid(row) => Number::Whole(array.value(row).into()),
+            Numbers::Decimals(array) if array.is_valid(row) => Number::Whole(array.value(row)),
+            Numbers::Floats(array) if array.is_valid(row) => Number::Float(array.value(row)),
+            _ => Number::None,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What rows come to per user.
+
+use super::Number;
+use engine::audience::scan::{float_key, holds};
+use engine::bitmap::bsi::NumberRange;
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
+
+/// What the rows of one user come to. Rows may come in any order, and a sum may be made of sums.
+pub(super) trait Tally: Default + Send + 'static {
+    /// Adds a row. `None`: it would be beyond what can be held.
+    fn add(&mut self, weight: i8, number: Number) -> Option<()>;
+    /// Adds what other rows of the user come to.
+    fn merge(&mut self, other: Self) -> Option<()>;
+    /// Whether there is an event, and the figure is in the range.
+    fn fits(&self, range: NumberRange) -> bool;
+    /// Memory of a user besides the tally's own size, about.
+    const HEAP_BYTES: usize = 0;
+}
+
+/// Events.
+#[derive(Debug, Default)]
+pub(super) struct Count(i64);
+
+impl Tally for Count {
+    fn add(&mut self, weight: i8, _: Number) -> Option<()> {
+        self.0 = self.0.checked_add(weight.into())?;
+        Some(())
+    }
+
+    fn merge(&mut self, other: Self) -> Option<()> {
+        self.0 = self.0.checked_add(other.0)?;
+        Some(())
+    }
+
+    fn fits(&self, range: NumberRange) -> bool {
+        self.0 > 0 && holds(range, self.0.into())
+    }
+}
+
+/// Events, and the sum of whole numbers.
+#[derive(Debug, Default)]
+pub(super) struct WholeSum {
+    events: Count,
+    sum: i128,
+}
+
+impl Tally for WholeSum {
+    fn add(&mut self, weight: i8, number: Number) -> Option<()> {
+        self.events.add(weight, number)?;
+        if let Number::Whole(number) = number {
+            self.sum = self.sum.checked_add(number.checked_mul(weight.into())?)?;
+        }
+        Some(())
+    }
+
+    fn merge(&mut self, other: Self) -> Option<()> {
+        self.events.merge(other.events)?;
+        self.sum = self.sum.checked_add(other.sum)?;
+        Some(())
+    }
+
+    fn fits(&self, range: NumberRange) -> bool {
+        self.events.0 > 0 && holds(range, self.sum)
+    }
+}
+
+/// Events, and the exact sum of floating point numbers: a few that do not overlap and are that sum, smallest first.
+///
+/// So the order of rows makes no difference, and a number that is taken back is gone without a trace.
+///
+/// Source: Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates" (1997), section 2.
+#[derive(Debug, Default)]
+pub(super) struct FloatSum {
+    events: Count,
+    parts: Vec<f64>,
+    /// Numbers that are infinite or none, which have no sum, taken off again when they are taken back.
+    unbounded: i64,
+}
+
+impl FloatSum {
+    fn add_number(&mut self, mut number: f64) {
+        let mut kept = 0;
+        for at in 0..self.parts.len() {
+            let part = self.parts[at];
+            let sum = number + part;
+            let (large, small) = if number.abs() < part.abs() { (part, number) } else { (number, part) };
+            let lost = small - (sum - large);
+            if lost != 0.0 {
+                self.parts[kept] = lost;
+                kept += 1;
+            }
+            number = sum;
+        }
+        self.parts.truncate(kept);
+        if number != 0.0 {
+            self.parts.push(number);
+        }
+    }
+
+    /// The sum, rounded once: to the nearest, and to an even number from the middle between two.
+    fn rounded(&self) -> f64 {
+        if self.unbounded != 0 {
+            return f64::NAN;
+        }
+        let mut parts = self.parts.iter().rev().copied();
+        let Some(mut high) = parts.next() else { return 0.0 };
+        let mut low = 0.0;
+        for part in parts.by_ref() {
+            let sum = high + part;
+            low = part - (sum - high);
+            high = sum;
+            if low != 0.0 {
+                break;
+            }
+        }
+        // Half way between two numbers, what is left decides.
+        if let Some(next) = parts.next()
+            && (low < 0.0) == (next < 0.0)
+            && low != 0.0
+        {
+            let doubled = low * 2.0;
+            let further = high + doubled;
+            if doubled == further - high {
+                high = further;
+            }
+        }
+        high
+    }
+}
+
+impl Tally for FloatSum {
+    /// Numbers of like size and precision take one or two parts; a vector begins with room for four.
+    const HEAP_BYTES: usize = 4 * size_of::<f64>() + 16;
+
+    fn add(&mut self, weight: i8, number: Number) -> Option<()> {
+        self.events.add(weight, number)?;
+        if let Number::Float(number) = number {
+            if !number.is_finite() {
+                self.unbounded += i64::from(weight);
+                return Some(());
+            }
+            self.add_number(number * f64::from(weight));
+            // The partial sums of finite numbers may be infinite where the whole is not; that is said, not guessed.
+            self.parts.iter().all(|part| part.is_finite()).then_some(())?;
+        }
+        Some(())
+    }
+
+    fn merge(&mut self, other: Self) -> Option<()> {
+        self.events.merge(other.events)?;
+        self.unbounded += other.unbounded;
+        other.parts.into_iter().for_each(|part| self.add_number(part));
+        self.parts.iter().all(|part| part.is_finite()).then_some(())
+    }
+
+    fn fits(&self, range: NumberRange) -> bool {
+        let sum = self.rounded();
+        self.events.0 > 0 && !sum.is_nan() && range.contains(float_key(sum))
+    }
+}
+
+/// Users and what they come to.
+#[derive(Debug)]
+pub(super) struct Users<T> {
+    shards: Vec<HashMap<u32, T>>,
+}
+
+impl<T: Tally> Users<T> {
+    pub(super) fn new(shard_count: usize) -> Self {
+        Users { shards: (0..shard_count).map(|_| HashMap::new()).collect() }
+    }
+
+    /// What a user's rows come to so far; the shard must exist.
+    pub(super) fn of(&mut self, shard: usize, slot: u32) -> &mut T {
+        self.shards[shard].entry(slot).or_default()
+    }
+
+    /// Adds what other rows come to. `None`: see [`Tally::add`].
+    pub(super) fn merge(&mut self, other: Self) -> Option<()> {
+        for (own, other) in self.shards.iter_mut().zip(other.shards) {
+            if own.is_empty() {
+                *own = other;
+                continue;
+            }
+            for (slot, tally) in other {
+                own.entry(slot).or_default().merge(tally)?;
+            }
+        }
+        Some(())
+    }
+
+    pub(super) fn fitting(&self, range: NumberRange) -> Vec<RoaringBitmap> {
+        let of_shard = |users: &HashMap<u32, T>| {
+            let mut slots: Vec<u32> =
+                users.iter().filter(|(_, tally)| tally.fits(range)).map(|(slot, _)| *slot).collect();
+            slots.sort_unstable();
+            slots.into_iter().collect()
+        };
+        self.shards.iter().map(of_shard).collect()
+    }
+
+    /// Memory held, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let place = size_of::<(u32, T)>() + 1;
+        // Tables are at most seven eighths full.
+        let of_shard = |users: &HashMap<u32, T>| users.capacity() * place * 8 / 7 + users.len() * T::HEAP_BYTES;
+        self.shards.iter().map(of_shard).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sums_that_cannot_be_held_are_told() {
+        let mut sum = WholeSum::default();
+        sum.add(1, Number::Whole(i128::MAX)).expect("fits");
+        assert_eq!(sum.add(1, Number::Whole(1)), None);
+        assert_eq!(WholeSum::default().add(-1, Number::Whole(i128::MIN)), None);
+        let mut sum = FloatSum::default();
+        sum.add(1, Number::Float(f64::MAX)).expect("fits");
+        assert_eq!(sum.add(1, Number::Float(f64::MAX)), None);
+    }
+
+    #[test]
+    fn a_sum_of_floats_is_rounded_once() {
+        let sum = |numbers: &[f64]| {
+            let mut sum = FloatSum::default();
+            numbers.iter().for_each(|number| sum.add(1, Number::Float(*number)).expect("finite"));
+            sum.rounded()
+        };
+        assert_eq!(sum(&[0.1; 10]), 1.0);
+        assert_eq!(sum(&[1e300, 1.0, -1e300]), 1.0);
+        assert_eq!(sum(&[1.0, 1e-16, 1e-16]), 1.0000000000000002);
+        assert_eq!(sum(&[9007199254740992.0, 1.0, f64::MIN_POSITIVE]), 9007199254740994.0, "just above the middle");
+        assert_eq!(sum(&[9007199254740992.0, 1.0]), 9007199254740992.0, "the middle goes to the even one");
+        assert!(sum(&[f64::INFINITY]).is_nan() && sum(&[]) == 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_back_leaves_no_trace(
+            numbers in proptest::collection::vec(-1e200..1e200f64, 0..20),
+            small in proptest::collection::vec(-1000i32..1000, 0..20),
+            split in 0..20usize,
+        ) {
+            let (mut first, mut second) = (FloatSum::default(), FloatSum::default());
+            for number in &numbers {
+                first.add(1, Number::Float(*number)).expect("finite");
+            }
+            for (at, number) in small.iter().enumerate() {
+                let of = if at < split { &mut first } else { &mut second };
+                of.add(1, Number::Float(f64::from(*number) / 8.0)).expect("finite");
+            }
+            for number in numbers.iter().rev() {
+                second.add(-1, Number::Float(*number)).expect("finite");
+            }
+            second.merge(first).expect("finite");
+            prop_assert_eq!(second.rounded(), f64::from(small.iter().sum::<i32>()) / 8.0);
+            prop_assert_eq!(second.events.0, small.len() as i64);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Conditions that no activity index covers, answered from the tables of facts.
+
+mod limits;
+mod oracle;
+mod support;

@@ -1,0 +1,67 @@
+//! Random events, sent twice, late and taken back, over several checkpoints and some that are in none yet; random conditions;
+//! the answer against a recount on plain values. And what the index covers, answered both ways.
+
+use crate::support::{World, expected};
+use engine::audience::expr::{Expr, ExprKind};
+use engine::audience::naive::{Random, User};
+use engine::audience::predicate::Predicate;
+use engine::store::Snapshot;
+use proptest::prelude::*;
+
+/// A question that only reading the events answers, for an index knows no such condition; it holds of each of them.
+fn forced(expr: &Expr) -> Expr {
+    let ExprKind::Did(did) = &expr.kind else { panic!("a condition on behaviour") };
+    let mut did = did.clone();
+    did.events.push(ExprKind::IsNull { tag: "ts".to_owned(), negated: true }.into());
+    ExprKind::Did(did).into()
+}
+
+fn check(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
+    for _ in 0..3 {
+        let did: Expr = ExprKind::Did(Box::new(random.did())).into();
+        let wanted = expected(snapshot, &did, users);
+        assert_eq!(world.found(snapshot, &world.bind(&did)), wanted, "{did}");
+        let by_scan = world.bind(&forced(&did));
+        let is_constant = matches!(by_scan, Predicate::Nobody | Predicate::All);
+        assert!(is_constant || by_scan.needs_scan(), "{did}");
+        assert_eq!(world.found(snapshot, &by_scan), wanted, "by a scan: {did}");
+        let several: Expr = ExprKind::Or(vec![
+            ExprKind::And(vec![did, ExprKind::Did(Box::new(random.did())).into()]).into(),
+            ExprKind::Not(Box::new(ExprKind::Did(Box::new(random.did())).into())).into(),
+        ])
+        .into();
+        assert_eq!(world.found(snapshot, &world.bind(&several)), expected(snapshot, &several, users), "{several}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn scans_find_who_a_recount_finds(seed in any::<u64>(), shards in 0..3u32) {
+        let mut random = Random::new(seed);
+        let mut world = World::new(1 << (2 * shards));
+        let mut kept: Option<(Snapshot, Vec<User>)> = None;
+        for _ in 0..2 + random.below(2) {
+            world.write(&mut random);
+            match random.below(4) {
+                0 => drop(world.store.publish().expect("publish")),
+                1 => {
+                    world.store.checkpoint().expect("checkpoint");
+                    world.tables.compact("purchase", 1 << 20).expect("merges files");
+                    world.store.compact().expect("merges segments");
+                }
+                _ => drop(world.store.checkpoint().expect("checkpoint")),
+            }
+            world.store.publish().expect("publish");
+            if kept.is_none() || random.one_in(3) {
+                kept = Some((world.store.snapshot(), world.users()));
+            }
+        }
+        check(&world, &world.store.snapshot(), &world.users(), &mut random);
+        // A view that was kept sees the rows of its time, whatever came since.
+        if let Some((snapshot, users)) = &kept {
+            check(&world, snapshot, users, &mut random);
+        }
+    }
+}
