@@ -132,9 +132,8 @@ mod tests {
 
     /// What a store says of a folder: files below it and in it, folders in it, and contents.
     async fn told(store: &dyn ObjectStore, folder: &Path) -> Vec<String> {
-        let shown = |meta: &ObjectMeta| {
-            format!("{} {} {}", meta.location, meta.size, meta.last_modified.timestamp_millis())
-        };
+        let shown =
+            |meta: &ObjectMeta| format!("{} {} {}", meta.location, meta.size, meta.last_modified.timestamp_millis());
         let mut below: Vec<ObjectMeta> = store.list(Some(folder)).try_collect().await.expect("lists");
         below.sort_by(|a, b| a.location.cmp(&b.location));
         let mut told: Vec<String> = below.iter().map(shown).collect();
