@@ -272,7 +272,7 @@ mod tests {
     use std::path::PathBuf;
 
     fn path(number: usize) -> PathBuf {
-        PathBuf::from(format!("/d/{number}.ids"))
+        PathBuf::from(format!("/{number}.ids"))
     }
 
     fn seal(dictionary: &Dictionary, vfs: &MemoryVfs, number: usize) {
@@ -309,7 +309,7 @@ mod tests {
                     seal(&dictionary, &vfs, number);
                 }
                 if then > 1 && let Some(due) = dictionary.merge_due() {
-                    let merged = PathBuf::from(format!("/d/merged-{number}.ids"));
+                    let merged = PathBuf::from(format!("/merged-{number}.ids"));
                     Dictionary::write_merged(&dictionary.parts()[due], &vfs, &merged).expect("merge");
                     dictionary.replace(Arc::new(Part::open(&vfs, &merged).expect("open")));
                 }

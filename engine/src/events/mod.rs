@@ -224,7 +224,7 @@ mod tests {
             let open = |ids: &EventIds| EventIds::of(
                 ids.parts().iter().map(|part| Arc::new(Part::open(&vfs, part.path()).expect("open"))).collect(),
             );
-            let mut path = || { files += 1; PathBuf::from(format!("/e/{files}")) };
+            let mut path = || { files += 1; PathBuf::from(format!("/{files}.evt")) };
             let save = |ids: &mut EventIds, path: PathBuf| {
                 let frozen = ids.freeze();
                 let part = (!frozen.is_empty()).then(|| {
