@@ -12,7 +12,7 @@
 //! * `reader`: the thread that polls; `writer`: the thread that applies.
 //! * `report`: how a source is. `watermark`: how far its event time is.
 
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod decoder;
 mod definition;
 mod reader;
