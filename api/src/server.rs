@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
+use crate::sinks;
 use crate::state::AppState;
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
@@ -18,6 +19,7 @@ use engine_sql::facts::DeltaTables;
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
+use ingest::sink::{SinkQueues, Sinks};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,12 +56,14 @@ impl Server {
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
-        let (store, tables) = open_with_tables(&state.config)?;
+        let Opened { store, tables, queues } = open_all(&state.config)?;
+        let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
         let live = LiveAudiences::start(Arc::clone(&store), live_options(&state)).map_err(no_threads)?;
-        state.set_opened(store, keeper, jobs, live);
+        state.set_opened(store, keeper, jobs, live, sinks);
+        state.run_sinks()?;
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
@@ -93,6 +97,10 @@ impl Server {
     pub fn stop(self) -> Result<(), Failure> {
         self.state.set_stopping();
         let _ = self.stop.send(true);
+        if let Ok(sinks) = self.state.sinks() {
+            // Those who write do not wait any more for another side that is away.
+            sinks.lift_bounds();
+        }
         let drain = self.state.config.drain;
         let abort = self.serving.abort_handle();
         let drained = self.runtime.block_on(async { tokio::time::timeout(drain, self.serving).await });
@@ -107,6 +115,9 @@ impl Server {
             jobs.stop();
         }
         self.state.stop_live();
+        if let Ok(sinks) = self.state.sinks() {
+            sinks.stop();
+        }
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.upkeep);
@@ -155,15 +166,26 @@ async fn serve(
 /// # Errors
 /// Those of [`Store::open`], and the operating system's if it gives no thread.
 pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
-    open_with_tables(config).map(|(store, _)| store)
+    let Opened { store, queues, .. } = open_all(config)?;
+    // Nobody delivers.
+    queues.lift_bounds();
+    Ok(store)
 }
 
-fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), Failure> {
+/// A store, and what it writes to besides its own files.
+struct Opened {
+    store: Arc<Store>,
+    tables: Arc<DeltaTables>,
+    queues: Arc<SinkQueues>,
+}
+
+fn open_all(config: &Config) -> Result<Opened, Failure> {
     RealVfs.create_folder(&config.data).map_err(|error| {
         Failure::new(Kind::LocalFile, format!("{}: cannot make the directory: {error}", config.data.display()))
             .suggest("Beluga needs a directory it may write to")
     })?;
     let tables = Arc::new(DeltaTables::open(&config.data.join("facts"))?);
+    let queues = sinks::queues(Arc::new(RealVfs), config);
     let options = Options {
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
@@ -171,13 +193,13 @@ fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), F
         publishers: Some(ingest::keeper::publishers().map_err(no_threads)?),
         clock: Arc::new(SystemClock),
         tables: Some(tables.clone()),
-        tap: None,
+        tap: Some(queues.clone()),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     // Only now the directory is ours alone.
     tables.sweep()?;
     forget_broken_uploads(&store)?;
-    Ok((Arc::new(store), tables))
+    Ok(Opened { store: Arc::new(store), tables, queues })
 }
 
 /// How a keeper tends the store of a configuration.

@@ -12,6 +12,7 @@ use engine::store::{Snapshot, Store};
 use ingest::keeper::{Keeper, KeeperStatus};
 use ingest::live::{LiveAudiences, LiveStatus, SizePoint};
 use ingest::pipeline::Pipeline;
+use ingest::sink::Sinks;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -61,6 +62,7 @@ struct Opened {
     pipeline: Pipeline,
     jobs: Jobs,
     live: LiveAudiences,
+    sinks: Sinks,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -91,9 +93,9 @@ impl AppState {
     }
 
     /// Hands over the open store and what tends it; from now on requests are answered.
-    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs, live: LiveAudiences) {
+    pub fn set_opened(&self, store: Arc<Store>, keeper: Keeper, jobs: Jobs, live: LiveAudiences, sinks: Sinks) {
         let pipeline = Pipeline::new(Arc::clone(&store));
-        let _ = self.opened.set(Opened { store, pipeline, jobs, live, keeper: Mutex::new(Some(keeper)) });
+        let _ = self.opened.set(Opened { store, pipeline, jobs, live, sinks, keeper: Mutex::new(Some(keeper)) });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -143,6 +145,23 @@ impl AppState {
     pub fn jobs(&self) -> Result<&Jobs, Failure> {
         self.store()?;
         self.opened.get().map(|opened| &opened.jobs).ok_or_else(|| Failure::internal("no jobs"))
+    }
+
+    /// The sinks.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn sinks(&self) -> Result<&Sinks, Failure> {
+        self.store()?;
+        self.opened.get().map(|opened| &opened.sinks).ok_or_else(|| Failure::internal("no sinks"))
+    }
+
+    /// Brings the sinks to what the catalog declares; those that are new begin with what is visible now.
+    ///
+    /// # Errors
+    /// As [`AppState::store`]; and the disk's, or the operating system's if it gives no thread.
+    pub fn run_sinks(&self) -> Result<(), Failure> {
+        self.sinks()?.look().map_err(sinks_failed)
     }
 
     /// How a live audience is; `None` before it was looked at.
@@ -218,6 +237,11 @@ impl AppState {
         }
         Ok(KeyInUse { state: self.clone(), key })
     }
+}
+
+/// The sinks could not be brought to what is declared.
+pub(crate) fn sinks_failed(error: std::io::Error) -> Failure {
+    Failure::new(Kind::LocalFile, format!("queues of sinks: {error}"))
 }
 
 /// Gives an idempotency key free when dropped.

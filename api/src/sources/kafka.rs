@@ -4,18 +4,12 @@
 //! stands.
 
 use super::declaration::Place;
-#[cfg(feature = "kafka")]
-use super::folders::check_folder;
 use crate::config::Config;
 use ingest::pipeline::Connector;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Variables of the environment that hold secrets for sources begin so.
-#[cfg(feature = "kafka")]
-const SECRET_VARIABLES: &str = "BELUGA_SECRET_";
 
 /// Topics of a Kafka cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -72,7 +66,7 @@ impl Default for OneOrMany {
 }
 
 impl OneOrMany {
-    pub(super) fn list(&self) -> Vec<String> {
+    pub(crate) fn list(&self) -> Vec<String> {
         match self {
             OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
             OneOrMany::Many(list) => list.clone(),
@@ -167,28 +161,9 @@ impl KafkaDeclaration {
         (self.names(), self.partitions.is_empty().then(group))
     }
 
-    /// Whoever may change the catalog could send any secret of the server to a broker of theirs; so only those are read that
-    /// are meant for sources.
     #[cfg(feature = "kafka")]
     fn check_secrets(&self, config: &Config) -> Result<(), Place> {
-        let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
-        let places = places
-            .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
-        for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
-            match place {
-                SecretPlace::Env(name) if name.starts_with(SECRET_VARIABLES) => {}
-                SecretPlace::Env(name) => {
-                    let why = format!(
-                        "`{name}`: sources read variables that begin with `{SECRET_VARIABLES}` only; name it \
-                         `{SECRET_VARIABLES}{name}`"
-                    );
-                    return Err(Place::new(pointer, why));
-                }
-                SecretPlace::File(path) => check_folder(path, &config.secret_folders, "secret_folders")
-                    .map_err(|why| Place::new(pointer, why))?,
-            }
-        }
-        Ok(())
+        check_secrets(self.tls.as_ref(), self.sasl.as_ref(), &self.secrets, config)
     }
 
     /// What opens them.
@@ -220,13 +195,7 @@ impl KafkaDeclaration {
 
     #[cfg(feature = "kafka")]
     fn options(&self, source: &str) -> Result<ingest::source::kafka::KafkaOptions, Place> {
-        use ingest::source::kafka::{
-            KafkaOptions, OnMissing, Reading, Sasl, SaslMechanism, Secret, Security, StartAt, Tls,
-        };
-        let secret = |place: &SecretPlace| match place {
-            SecretPlace::Env(name) => Secret::Environment(name.clone()),
-            SecretPlace::File(path) => Secret::File(path.clone()),
-        };
+        use ingest::source::kafka::{KafkaOptions, OnMissing, Reading, StartAt};
         let reading = match (&self.group, self.partitions.is_empty()) {
             (Some(_), false) => {
                 return Err(Place::new("/kafka/partitions", "say either `group` or `partitions`, not both"));
@@ -250,31 +219,67 @@ impl KafkaDeclaration {
             OnMissingName::Earliest => OnMissing::Earliest,
             OnMissingName::Latest => OnMissing::Latest,
         };
-        let tls = self.tls.as_ref().map(|tls| Tls {
-            authority_file: tls.authority_file.clone(),
-            certificate_file: tls.certificate_file.clone(),
-            key_file: tls.key_file.clone(),
-            key_password: tls.key_password.as_ref().map(secret),
-        });
-        let sasl = self.sasl.as_ref().map(|sasl| Sasl {
-            mechanism: match sasl.mechanism {
-                MechanismName::Plain => SaslMechanism::Plain,
-                MechanismName::ScramSha256 => SaslMechanism::ScramSha256,
-                MechanismName::ScramSha512 => SaslMechanism::ScramSha512,
-            },
-            user: sasl.user.clone(),
-            password: secret(&sasl.password),
-        });
         Ok(KafkaOptions {
             brokers: self.brokers.list(),
             topics: self.names(),
             reading,
             start,
             on_missing,
-            security: Security { tls, sasl },
+            security: security(self.tls.as_ref(), self.sasl.as_ref()),
             properties: self.properties.clone(),
-            secrets: self.secrets.iter().map(|(name, place)| (name.clone(), secret(place))).collect(),
+            secrets: self.secrets.iter().map(|(name, place)| (name.clone(), place.secret())).collect(),
             ..KafkaOptions::default()
         })
     }
+}
+
+#[cfg(feature = "kafka")]
+impl SecretPlace {
+    pub(crate) fn secret(&self) -> ingest::source::kafka::Secret {
+        use ingest::source::kafka::Secret;
+        match self {
+            SecretPlace::Env(name) => Secret::Environment(name.clone()),
+            SecretPlace::File(path) => Secret::File(path.clone()),
+        }
+    }
+}
+
+/// Whether all secrets of a connection are meant to be read.
+#[cfg(feature = "kafka")]
+pub(crate) fn check_secrets(
+    tls: Option<&TlsDeclaration>,
+    sasl: Option<&SaslDeclaration>,
+    secrets: &BTreeMap<String, SecretPlace>,
+    config: &Config,
+) -> Result<(), Place> {
+    let places = sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
+    let places =
+        places.chain(tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
+    let mut places = places.chain(secrets.values().map(|place| ("/kafka/secrets", place)));
+    places.try_for_each(|(pointer, place)| super::secrets::check(place, pointer, config))
+}
+
+/// The protection of a connection.
+#[cfg(feature = "kafka")]
+pub(crate) fn security(
+    tls: Option<&TlsDeclaration>,
+    sasl: Option<&SaslDeclaration>,
+) -> ingest::source::kafka::Security {
+    use ingest::source::kafka::{Sasl, SaslMechanism, Security, Tls};
+    let tls = tls.map(|tls| Tls {
+        authority_file: tls.authority_file.clone(),
+        certificate_file: tls.certificate_file.clone(),
+        key_file: tls.key_file.clone(),
+        key_password: tls.key_password.as_ref().map(SecretPlace::secret),
+    });
+    let sasl = sasl.map(|sasl| Sasl {
+        mechanism: match sasl.mechanism {
+            MechanismName::Plain => SaslMechanism::Plain,
+            MechanismName::ScramSha256 => SaslMechanism::ScramSha256,
+            MechanismName::ScramSha512 => SaslMechanism::ScramSha512,
+        },
+        user: sasl.user.clone(),
+        password: sasl.password.secret(),
+    });
+    Security { tls, sasl }
 }

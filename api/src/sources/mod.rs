@@ -1,13 +1,15 @@
 //! Streaming sources: how they are declared, and how what is declared comes to run.
 //!
 //! The catalog keeps a declaration as the JSON of `declaration`; here it becomes what [`ingest::pipeline`] runs.
-//! `kafka`, `files`, `map` and `span` are parts of a declaration; `folders` says which files it may name.
+//! `kafka`, `files`, `map` and `span` are parts of a declaration; `folders` says which files it may name, `secrets` which
+//! secrets.
 
 pub mod declaration;
 pub mod files;
 pub mod folders;
 pub mod kafka;
 pub mod map;
+pub mod secrets;
 pub mod span;
 
 pub use declaration::{Place, SourceDeclaration};

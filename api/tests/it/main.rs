@@ -18,6 +18,7 @@ mod openapi;
 mod oracle;
 mod process;
 mod questions;
+mod sinks;
 mod sources;
 mod support;
 mod tables;
