@@ -136,13 +136,44 @@ pub enum MechanismName {
 
 /// Where a secret stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "SecretFields", into = "SecretFields")]
 pub enum SecretPlace {
     /// In this variable of the server's environment.
     Env(String),
     /// In this file of the server.
     #[schema(value_type = String)]
     File(PathBuf),
+}
+
+/// A place as it is written: YAML knows no enum as a map, JSON does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+}
+
+impl TryFrom<SecretFields> for SecretPlace {
+    type Error = &'static str;
+
+    fn try_from(fields: SecretFields) -> Result<Self, Self::Error> {
+        match fields {
+            SecretFields { env: Some(name), file: None } => Ok(SecretPlace::Env(name)),
+            SecretFields { env: None, file: Some(path) } => Ok(SecretPlace::File(path)),
+            _ => Err("say where the secret stands: either `{ env: BELUGA_SECRET_… }` or `{ file: /… }`"),
+        }
+    }
+}
+
+impl From<SecretPlace> for SecretFields {
+    fn from(place: SecretPlace) -> Self {
+        match place {
+            SecretPlace::Env(name) => SecretFields { env: Some(name), file: None },
+            SecretPlace::File(path) => SecretFields { env: None, file: Some(path) },
+        }
+    }
 }
 
 impl KafkaDeclaration {
