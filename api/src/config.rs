@@ -57,7 +57,9 @@ pub struct Config {
     pub drain: Duration,
     /// Folders whose files sources and jobs may read.
     pub source_folders: Vec<PathBuf>,
-    /// Folders whose files may be secrets of a source.
+    /// Folders that sinks may write files to.
+    pub sink_folders: Vec<PathBuf>,
+    /// Folders whose files may be secrets of a source or a sink.
     pub secret_folders: Vec<PathBuf>,
     /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
@@ -93,6 +95,7 @@ impl Default for Config {
             idempotency: Duration::from_secs(24 * 3600),
             drain: Duration::from_secs(10),
             source_folders: Vec::new(),
+            sink_folders: Vec::new(),
             secret_folders: Vec::new(),
             log: "info".to_owned(),
             log_format: "text".to_owned(),
@@ -148,7 +151,8 @@ settings! {
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
     "source_folders", "folders whose files sources and jobs may read, with commas", source_folders, folders, show_folders;
-    "secret_folders", "folders whose files may be secrets of a source, with commas", secret_folders, folders, show_folders;
+    "sink_folders", "folders that sinks may write files to, with commas", sink_folders, folders, show_folders;
+    "secret_folders", "folders whose files may be secrets of a source or a sink, with commas", secret_folders, folders, show_folders;
     "log", "what is logged: error, warn, info, debug, or a filter such as info,engine=debug", log, text, Clone::clone;
     "log_format", "text or json", log_format, log_format, Clone::clone;
 }

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
+use crate::sinks;
 use crate::state::AppState;
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
@@ -21,6 +22,7 @@ use engine_sql::scan::TableScanner;
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
+use ingest::sink::{SinkQueues, Sinks};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,14 +59,16 @@ impl Server {
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
-        let (store, tables) = open_with_tables(&state.config)?;
+        let Opened { store, tables, queues } = open_all(&state.config)?;
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
+        let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
         let live = live_options(&state, Arc::clone(&scanner));
         let live = LiveAudiences::start(Arc::clone(&store), live).map_err(no_threads)?;
-        state.set_opened(store, scanner, keeper, jobs, live);
+        state.set_opened(store, scanner, keeper, jobs, live, sinks);
+        state.run_sinks()?;
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
@@ -98,6 +102,10 @@ impl Server {
     pub fn stop(self) -> Result<(), Failure> {
         self.state.set_stopping();
         let _ = self.stop.send(true);
+        if let Ok(sinks) = self.state.sinks() {
+            // Those who write do not wait any more for another side that is away.
+            sinks.lift_bounds();
+        }
         let drain = self.state.config.drain;
         let abort = self.serving.abort_handle();
         let drained = self.runtime.block_on(async { tokio::time::timeout(drain, self.serving).await });
@@ -112,6 +120,9 @@ impl Server {
             jobs.stop();
         }
         self.state.stop_live();
+        if let Ok(sinks) = self.state.sinks() {
+            sinks.stop();
+        }
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.upkeep);
@@ -160,7 +171,10 @@ async fn serve(
 /// # Errors
 /// Those of [`Store::open`], and the operating system's if it gives no thread.
 pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
-    open_with_tables(config).map(|(store, _)| store)
+    let Opened { store, queues, .. } = open_all(config)?;
+    // Nobody delivers.
+    queues.lift_bounds();
+    Ok(store)
 }
 
 /// Opens the store of a configuration for asking it, and tells what bounds the questions.
@@ -168,7 +182,9 @@ pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
 /// # Errors
 /// As [`open`].
 pub fn open_to_ask(config: &Config) -> Result<(Arc<Store>, QueryContext), Failure> {
-    let (store, tables) = open_with_tables(config)?;
+    let Opened { store, tables, queues } = open_all(config)?;
+    // Nobody delivers.
+    queues.lift_bounds();
     Ok((store, QueryContext { scanner: Some(scanner(config, tables)?), ..QueryContext::default() }))
 }
 
@@ -177,12 +193,20 @@ fn scanner(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<dyn FactScan
     Ok(Arc::new(scanner))
 }
 
-fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), Failure> {
+/// A store, and what it writes to besides its own files.
+struct Opened {
+    store: Arc<Store>,
+    tables: Arc<DeltaTables>,
+    queues: Arc<SinkQueues>,
+}
+
+fn open_all(config: &Config) -> Result<Opened, Failure> {
     RealVfs.create_folder(&config.data).map_err(|error| {
         Failure::new(Kind::LocalFile, format!("{}: cannot make the directory: {error}", config.data.display()))
             .suggest("Beluga needs a directory it may write to")
     })?;
     let tables = Arc::new(DeltaTables::open(&config.data.join("facts"))?);
+    let queues = sinks::queues(Arc::new(RealVfs), config);
     let options = Options {
         shard_count: config.shard_count,
         memory_bytes_max: config.memory_bytes_max,
@@ -190,13 +214,13 @@ fn open_with_tables(config: &Config) -> Result<(Arc<Store>, Arc<DeltaTables>), F
         publishers: Some(ingest::keeper::publishers().map_err(no_threads)?),
         clock: Arc::new(SystemClock),
         tables: Some(tables.clone()),
-        tap: None,
+        tap: Some(queues.clone()),
     };
     let store = Store::open(Arc::new(RealVfs), &config.data, options)?;
     // Only now the directory is ours alone.
     tables.sweep()?;
     forget_broken_uploads(&store)?;
-    Ok((Arc::new(store), tables))
+    Ok(Opened { store: Arc::new(store), tables, queues })
 }
 
 /// How a keeper tends the store of a configuration.

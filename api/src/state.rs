@@ -14,6 +14,7 @@ use engine::store::{Snapshot, Store};
 use ingest::keeper::{Keeper, KeeperStatus};
 use ingest::live::{LiveAudiences, LiveStatus, SizePoint};
 use ingest::pipeline::Pipeline;
+use ingest::sink::Sinks;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -64,6 +65,7 @@ struct Opened {
     pipeline: Pipeline,
     jobs: Jobs,
     live: LiveAudiences,
+    sinks: Sinks,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -101,9 +103,11 @@ impl AppState {
         keeper: Keeper,
         jobs: Jobs,
         live: LiveAudiences,
+        sinks: Sinks,
     ) {
         let pipeline = Pipeline::new(Arc::clone(&store));
-        let _ = self.opened.set(Opened { store, scanner, pipeline, jobs, live, keeper: Mutex::new(Some(keeper)) });
+        let keeper = Mutex::new(Some(keeper));
+        let _ = self.opened.set(Opened { store, scanner, pipeline, jobs, live, sinks, keeper });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -159,6 +163,23 @@ impl AppState {
     pub fn jobs(&self) -> Result<&Jobs, Failure> {
         self.store()?;
         self.opened.get().map(|opened| &opened.jobs).ok_or_else(|| Failure::internal("no jobs"))
+    }
+
+    /// The sinks.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn sinks(&self) -> Result<&Sinks, Failure> {
+        self.store()?;
+        self.opened.get().map(|opened| &opened.sinks).ok_or_else(|| Failure::internal("no sinks"))
+    }
+
+    /// Brings the sinks to what the catalog declares; those that are new begin with what is visible now.
+    ///
+    /// # Errors
+    /// As [`AppState::store`]; and the disk's, or the operating system's if it gives no thread.
+    pub fn run_sinks(&self) -> Result<(), Failure> {
+        self.sinks()?.look().map_err(sinks_failed)
     }
 
     /// How a live audience is; `None` before it was looked at.
@@ -234,6 +255,11 @@ impl AppState {
         }
         Ok(KeyInUse { state: self.clone(), key })
     }
+}
+
+/// The sinks could not be brought to what is declared.
+pub(crate) fn sinks_failed(error: std::io::Error) -> Failure {
+    Failure::new(Kind::LocalFile, format!("queues of sinks: {error}"))
 }
 
 /// Gives an idempotency key free when dropped.

@@ -5,6 +5,7 @@
 //! * [`source`]: sources (Kafka topics, files): replayable logs and where to go on in them.
 //! * [`enrich`]: look-ups in other systems while a source streams.
 //! * [`pipeline`]: from sources to the store, while a server serves.
+//! * [`sink`]: from the store to others: changes of audiences and rows of facts, as they come.
 //! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
 //! * [`live`]: live audiences: who enters, who leaves, and their sizes over time.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
@@ -18,4 +19,5 @@ pub mod enrich;
 pub mod keeper;
 pub mod live;
 pub mod pipeline;
+pub mod sink;
 pub mod source;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Brings the catalog to what a file says: shows the difference, refuses unsafe changes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n  facts:\n    purchase:\n      columns: { category: string, amount: { decimal: [12, 2] } }   # also integer, float, boolean, timestamp, json\n      activity: { dimensions: [category], measures: [amount] }\n      retention: 400 days\n      time_zone: Asia/Shanghai\n  sources:\n    purchases: { kafka: { brokers: \"127.0.0.1:9092\", topic: purchases }, into: purchase }\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
+    after_help = "Example of a file:\n  tags:\n    gender:    { type: enum }\n    age:       { type: number }              # decimal: { type: number, scale: 2 }; time: { type: number, unit: timestamp }\n    interest:  { type: set }\n    is_member: { type: flag }\n  facts:\n    purchase:\n      columns: { category: string, amount: { decimal: [12, 2] } }   # also integer, float, boolean, timestamp, json\n      activity: { dimensions: [category], measures: [amount] }\n      retention: 400 days\n      time_zone: Asia/Shanghai\n  sources:\n    purchases: { kafka: { brokers: \"127.0.0.1:9092\", topic: purchases }, into: purchase }\n  sinks:\n    crm: { webhook: { url: \"https://crm.example/hook\" }, audiences: all }\n\nExamples:\n  beluga apply -f catalog.yaml --dry-run\n  beluga apply -f catalog.yaml\n  beluga apply -f catalog.yaml --data ./beluga-data     # makes the directory if there is none"
 )]
 pub(super) struct Arguments {
     /// The catalog, YAML or JSON; `-` reads standard input
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Only show the difference
     #[arg(long)]
     dry_run: bool,
-    /// Drop tags, facts and sources that the file does not have, with all their data
+    /// Drop tags, facts, sources and sinks that the file does not have, with all their data
     #[arg(long)]
     allow_drop: bool,
     #[command(flatten)]
@@ -39,9 +39,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         };
         let name = |prefix: &str, name: &Option<String>| name.as_ref().map(|name| format!("{prefix}{name}"));
         let what = name("fact ", &change.fact).or_else(|| name("source ", &change.source));
+        let what = what.or_else(|| name("sink ", &change.sink));
         println!("{sign} {}: {}", what.or_else(|| name("", &change.tag)).unwrap_or_default(), change.r#type);
     }
-    let counts = [(answer.tags.len(), "tags"), (answer.facts.len(), "facts"), (answer.sources.len(), "sources")];
+    let counts = [
+        (answer.tags.len(), "tags"),
+        (answer.facts.len(), "facts"),
+        (answer.sources.len(), "sources"),
+        (answer.sinks.len(), "sinks"),
+    ];
     let there_are: Vec<String> = counts
         .into_iter()
         .filter(|(count, what)| *count > 0 || *what == "tags")

@@ -18,6 +18,7 @@ mod overlap;
 mod problem;
 mod profile;
 mod serve;
+mod sinks;
 mod sources;
 mod target;
 mod watch;
@@ -64,6 +65,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show the streaming sources and command them
     Sources(sources::Arguments),
+    /// Show the sinks and command them
+    Sinks(sinks::Arguments),
     /// Show who enters and who leaves a live audience
     Watch(watch::Arguments),
     /// Write an example data set to files
@@ -121,6 +124,7 @@ pub fn run() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Overlap(arguments) => overlap::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Sinks(arguments) => sinks::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

@@ -14,6 +14,7 @@ use crate::rest::v1::jobs::JobAnswer;
 use crate::rest::v1::members::{self, MembersAnswer, MembersRequest};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
+use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
 use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
 use crate::server;
 use engine::audience::ops::{self, QueryContext};
@@ -238,6 +239,27 @@ impl Remote {
     /// Tells a source what to do.
     pub(super) fn command_source(&self, name: &str, command: &str) -> Result<SourceAnswer, Failure> {
         self.post(&format!("/v1/sources/{name}/{command}"), &())
+    }
+
+    /// All sinks, by name.
+    pub(super) fn sinks(&self) -> Result<Vec<SinkAnswer>, Failure> {
+        let mut page: SinksAnswer = self.get("/v1/sinks")?;
+        let mut sinks = std::mem::take(&mut page.sinks);
+        while let Some(after) = page.next {
+            page = self.get(&format!("/v1/sinks?after={after}"))?;
+            sinks.append(&mut page.sinks);
+        }
+        Ok(sinks)
+    }
+
+    /// How a sink is.
+    pub(super) fn sink(&self, name: &str) -> Result<SinkAnswer, Failure> {
+        self.get(&format!("/v1/sinks/{name}"))
+    }
+
+    /// Tells a sink what to do.
+    pub(super) fn command_sink(&self, name: &str, command: &str) -> Result<SinkAnswer, Failure> {
+        self.post(&format!("/v1/sinks/{name}/{command}"), &())
     }
 
     /// Lets a source go on somewhere else.

@@ -5,6 +5,7 @@
 
 use crate::error::Failure;
 use crate::rest::limits;
+use crate::rest::v1::sinks::lag_seconds;
 use crate::state::{AppState, Phase, lock};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -13,6 +14,7 @@ use engine::ids::Epoch;
 use engine::store::Snapshot;
 use ingest::enrich::LookupReport;
 use ingest::pipeline::{Pipeline, SourceState};
+use ingest::sink::{SinkState, Sinks};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use std::sync::Mutex;
@@ -120,6 +122,14 @@ fn describe() {
     describe_gauge!("beluga_lookup_waiting", "Keys that wait for an answer");
     describe_gauge!("beluga_lookup_resting", "1 when what is asked failed so often that it is left alone for a while");
     describe_gauge!("beluga_lookup_seconds", "How long requests of a look-up took at most, by quantile");
+    describe_counter!("beluga_sink_delivered_total", "Records that a sink delivered");
+    describe_counter!("beluga_sink_retries_total", "Attempts of a sink that failed");
+    describe_counter!("beluga_sink_dead_letters_total", "Records of a sink that became dead letters");
+    describe_counter!("beluga_sink_dropped_total", "Records that a sink passed over while its queue was full");
+    describe_gauge!("beluga_sink_queued", "Records that wait in a sink's queue");
+    describe_gauge!("beluga_sink_queue_bytes", "Bytes of the files of a sink's queue");
+    describe_gauge!("beluga_sink_lag_seconds", "Age of the oldest record in a sink's queue");
+    describe_gauge!("beluga_sink_running", "1 when a sink delivers");
     describe_gauge!("beluga_jobs_running", "Jobs that run");
     describe_gauge!("beluga_jobs_queued", "Jobs that wait");
     describe_counter!("beluga_job_rows_total", "Rows that jobs applied or refused");
@@ -180,6 +190,7 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         counter!("beluga_live_audience_left_total", &labels).absolute(status.left);
         gauge!("beluga_live_audience_look_seconds", &labels).set(status.took.as_secs_f64());
     }
+    measure_sinks(state);
     if let Ok(jobs) = state.jobs() {
         let counts = jobs.counts();
         gauge!("beluga_jobs_running").set(counts.running as f64);
@@ -212,6 +223,21 @@ fn measure_lookup(source: &str, lookup: &LookupReport) {
             let labels = [source.clone(), name.clone(), ("quantile", quantile.to_owned())];
             gauge!("beluga_lookup_seconds", &labels).set(micros as f64 / 1e6);
         }
+    }
+}
+
+fn measure_sinks(state: &AppState) {
+    let now = state.store().map_or(0, |store| store.now());
+    for (name, report) in state.sinks().map(Sinks::reports).unwrap_or_default() {
+        let labels = [("sink", name)];
+        counter!("beluga_sink_delivered_total", &labels).absolute(report.delivered);
+        counter!("beluga_sink_retries_total", &labels).absolute(report.retries);
+        counter!("beluga_sink_dead_letters_total", &labels).absolute(report.dead_letters);
+        counter!("beluga_sink_dropped_total", &labels).absolute(report.dropped);
+        gauge!("beluga_sink_queued", &labels).set(report.queued as f64);
+        gauge!("beluga_sink_queue_bytes", &labels).set(report.queue_bytes as f64);
+        gauge!("beluga_sink_lag_seconds", &labels).set(lag_seconds(&report, now));
+        gauge!("beluga_sink_running", &labels).set(if report.state == SinkState::Running { 1.0 } else { 0.0 });
     }
 }
 

@@ -67,7 +67,7 @@ impl Default for OneOrMany {
 }
 
 impl OneOrMany {
-    pub(super) fn list(&self) -> Vec<String> {
+    pub(crate) fn list(&self) -> Vec<String> {
         match self {
             OneOrMany::One(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
             OneOrMany::Many(list) => list.clone(),
@@ -151,16 +151,9 @@ impl KafkaDeclaration {
         (self.names(), self.partitions.is_empty().then(group))
     }
 
-    /// See [`SecretPlace::check`].
     #[cfg(feature = "kafka")]
     fn check_secrets(&self, config: &Config) -> Result<(), Place> {
-        let places = self.sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
-        let places = places
-            .chain(self.tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
-        for (pointer, place) in places.chain(self.secrets.values().map(|place| ("/kafka/secrets", place))) {
-            place.check(config).map_err(|why| Place::new(pointer, why))?;
-        }
-        Ok(())
+        check_secrets(self.tls.as_ref(), self.sasl.as_ref(), &self.secrets, config)
     }
 
     /// What opens them.
@@ -192,13 +185,7 @@ impl KafkaDeclaration {
 
     #[cfg(feature = "kafka")]
     fn options(&self, source: &str) -> Result<ingest::source::kafka::KafkaOptions, Place> {
-        use ingest::source::kafka::{
-            KafkaOptions, OnMissing, Reading, Sasl, SaslMechanism, Secret, Security, StartAt, Tls,
-        };
-        let secret = |place: &SecretPlace| match place {
-            SecretPlace::Env(name) => Secret::Environment(name.clone()),
-            SecretPlace::File(path) => Secret::File(path.clone()),
-        };
+        use ingest::source::kafka::{KafkaOptions, OnMissing, Reading, StartAt};
         let reading = match (&self.group, self.partitions.is_empty()) {
             (Some(_), false) => {
                 return Err(Place::new("/kafka/partitions", "say either `group` or `partitions`, not both"));
@@ -222,31 +209,67 @@ impl KafkaDeclaration {
             OnMissingName::Earliest => OnMissing::Earliest,
             OnMissingName::Latest => OnMissing::Latest,
         };
-        let tls = self.tls.as_ref().map(|tls| Tls {
-            authority_file: tls.authority_file.clone(),
-            certificate_file: tls.certificate_file.clone(),
-            key_file: tls.key_file.clone(),
-            key_password: tls.key_password.as_ref().map(secret),
-        });
-        let sasl = self.sasl.as_ref().map(|sasl| Sasl {
-            mechanism: match sasl.mechanism {
-                MechanismName::Plain => SaslMechanism::Plain,
-                MechanismName::ScramSha256 => SaslMechanism::ScramSha256,
-                MechanismName::ScramSha512 => SaslMechanism::ScramSha512,
-            },
-            user: sasl.user.clone(),
-            password: secret(&sasl.password),
-        });
         Ok(KafkaOptions {
             brokers: self.brokers.list(),
             topics: self.names(),
             reading,
             start,
             on_missing,
-            security: Security { tls, sasl },
+            security: security(self.tls.as_ref(), self.sasl.as_ref()),
             properties: self.properties.clone(),
-            secrets: self.secrets.iter().map(|(name, place)| (name.clone(), secret(place))).collect(),
+            secrets: self.secrets.iter().map(|(name, place)| (name.clone(), place.secret())).collect(),
             ..KafkaOptions::default()
         })
     }
+}
+
+#[cfg(feature = "kafka")]
+impl SecretPlace {
+    pub(crate) fn secret(&self) -> ingest::source::kafka::Secret {
+        use ingest::source::kafka::Secret;
+        match self {
+            SecretPlace::Env(name) => Secret::Environment(name.clone()),
+            SecretPlace::File(path) => Secret::File(path.clone()),
+        }
+    }
+}
+
+/// Whether all secrets of a connection are meant to be read.
+#[cfg(feature = "kafka")]
+pub(crate) fn check_secrets(
+    tls: Option<&TlsDeclaration>,
+    sasl: Option<&SaslDeclaration>,
+    secrets: &BTreeMap<String, SecretPlace>,
+    config: &Config,
+) -> Result<(), Place> {
+    let places = sasl.iter().map(|sasl| ("/kafka/sasl/password", &sasl.password));
+    let places =
+        places.chain(tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
+    let mut places = places.chain(secrets.values().map(|place| ("/kafka/secrets", place)));
+    places.try_for_each(|(pointer, place)| place.check(config).map_err(|why| Place::new(pointer, why)))
+}
+
+/// The protection of a connection.
+#[cfg(feature = "kafka")]
+pub(crate) fn security(
+    tls: Option<&TlsDeclaration>,
+    sasl: Option<&SaslDeclaration>,
+) -> ingest::source::kafka::Security {
+    use ingest::source::kafka::{Sasl, SaslMechanism, Security, Tls};
+    let tls = tls.map(|tls| Tls {
+        authority_file: tls.authority_file.clone(),
+        certificate_file: tls.certificate_file.clone(),
+        key_file: tls.key_file.clone(),
+        key_password: tls.key_password.as_ref().map(SecretPlace::secret),
+    });
+    let sasl = sasl.map(|sasl| Sasl {
+        mechanism: match sasl.mechanism {
+            MechanismName::Plain => SaslMechanism::Plain,
+            MechanismName::ScramSha256 => SaslMechanism::ScramSha256,
+            MechanismName::ScramSha512 => SaslMechanism::ScramSha512,
+        },
+        user: sasl.user.clone(),
+        password: sasl.password.secret(),
+    });
+    Security { tls, sasl }
 }

@@ -5,8 +5,8 @@
 //!
 //! Source: Confluent, "Schema Registry API reference".
 
-use super::secret::SecretPlace;
 use super::payload::SCHEMA_BYTES_MAX;
+use super::secret::SecretPlace;
 use ingest::decode::avro::{FetchError, RegisteredSchema, SchemaSource};
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};

@@ -23,6 +23,7 @@ mod payloads;
 mod process;
 mod questions;
 mod scans;
+mod sinks;
 mod sources;
 mod support;
 mod tables;

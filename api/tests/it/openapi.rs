@@ -99,7 +99,10 @@ fn answers_look_as_described() {
     let file = files.path().join("people.csv");
     std::fs::write(&file, "user_id,sex,note\nu1,f,x\n").expect("written");
     let folders = [&input, &files].map(|folder| folder.path().to_owned());
-    let server = TestServer::with(|config| config.source_folders = folders.into());
+    let server = TestServer::with(|config| {
+        config.sink_folders = folders.to_vec();
+        config.source_folders = folders.into();
+    });
     server.put_people();
     let description = success(server.get("/openapi.json").send().expect("get"));
     let columns = json!({"sex": "gender", "note": {"tag": "interest", "add": true}});
@@ -107,6 +110,8 @@ fn answers_look_as_described() {
     with_fact["facts"]["purchase"] = json!({"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
         "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days", "time_zone": "Asia/Shanghai"});
     with_fact["sources"]["some"] = json!({"files": {"paths": input.path(), "every": "10 ms"}, "into": "purchase"});
+    with_fact["sinks"]["some"] = json!({"files": {"folder": files.path().join("out"), "max_age": "1 s"},
+        "from": "purchase", "when_full": "drop"});
     let calls: Vec<(&str, &str, u16, Value)> = vec![
         ("GET /healthz", "", 200, Value::Null),
         ("GET /readyz", "", 200, Value::Null),
@@ -123,6 +128,12 @@ fn answers_look_as_described() {
         ("POST /v1/sources/{name}/resume", "", 200, Value::Null),
         ("POST /v1/sources/{name}/stop", "", 200, Value::Null),
         ("POST /v1/sources/{name}/start", "", 200, Value::Null),
+        ("GET /v1/sinks", "", 200, Value::Null),
+        ("GET /v1/sinks/{name}", "", 200, Value::Null),
+        ("POST /v1/sinks/{name}/pause", "", 200, Value::Null),
+        ("POST /v1/sinks/{name}/resume", "", 200, Value::Null),
+        ("POST /v1/sinks/{name}/stop", "", 200, Value::Null),
+        ("POST /v1/sinks/{name}/start", "", 200, Value::Null),
         ("POST /v1/tags", "?visible=true", 200, json!({"user_id": "u1", "set": {"gendr": "f"}})),
         ("POST /v1/count", "", 200, json!({"where": "TRUE"})),
         ("POST /v1/members", "", 200, json!({"where": {"not": {"tag": "is_member"}}, "limit": 2})),
@@ -138,6 +149,9 @@ fn answers_look_as_described() {
         ("POST /v1/explain", "", 200, json!({"where": "gender = 'f' AND NOT is_member", "analyze": true})),
         ("PUT /v1/audiences/{name}", "", 201, json!({"where": "is_member", "description": "paying"})),
         ("PUT /v1/audiences/{name}", "", 200, json!({"where": "NOT is_member"})),
+        ("GET /v1/audiences/{name}/changes", "", 409, Value::Null),
+        ("PUT /v1/audiences/{name}", "", 200, json!({"where": "NOT is_member", "live": true})),
+        ("GET /v1/audiences/{name}/sizes", "", 200, Value::Null),
         ("PUT /v1/audiences/{name}", "", 200, json!("u1\n\n")),
         ("GET /v1/audiences/{name}", "", 200, Value::Null),
         ("GET /v1/audiences", "", 200, Value::Null),

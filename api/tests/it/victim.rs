@@ -39,7 +39,7 @@ impl Server {
     }
 
     /// Starts the binary, with checkpoints and merges so frequent that kills land in them. It may read the folder `in` beside
-    /// its own.
+    /// its own, and write to `out`.
     pub(crate) fn spawn(folder: &Path) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let process = beluga()
@@ -47,6 +47,7 @@ impl Server {
             .arg(folder)
             .env("BELUGA_CHECKPOINT_INTERVAL_MS", "50")
             .env("BELUGA_SOURCE_FOLDERS", folder.with_file_name("in"))
+            .env("BELUGA_SINK_FOLDERS", folder.with_file_name("out"))
             .stdout(Stdio::null())
             .spawn()
             .expect("start beluga");

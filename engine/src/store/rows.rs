@@ -7,6 +7,7 @@
 use super::tables::FactRow;
 use crate::ids::{ShardId, Slot};
 use crate::update::{Event, read_event};
+use std::ops::Range;
 
 /// Recent rows of one fact, in arrival order.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct RowLog {
     heads: Vec<Head>,
     /// The number of the first row that has one.
     first_number: u64,
+    /// The number that the next row gets.
+    next_number: u64,
     /// Per row: the user id, then the event as it stood in the batch.
     bytes: Vec<u8>,
 }
@@ -30,7 +33,7 @@ struct Head {
 
 impl RowLog {
     pub(super) fn beginning_at(first_number: u64) -> RowLog {
-        RowLog { first_number, ..RowLog::default() }
+        RowLog { first_number, next_number: first_number, ..RowLog::default() }
     }
 
     pub(super) fn push(
@@ -45,6 +48,7 @@ impl RowLog {
         self.bytes.extend_from_slice(user_id);
         let event_at = self.bytes.len();
         self.bytes.extend_from_slice(event.as_bytes());
+        self.next_number += u64::from(is_numbered);
         self.heads.push(Head { at, event_at, slot: place.1, shard: place.0, weight, is_numbered });
     }
 
@@ -68,6 +72,11 @@ impl RowLog {
         let is_numbered = self.heads.iter().map(|head| head.is_numbered);
         let rows = self.rows().zip(is_numbered).filter(|(_, is_numbered)| *is_numbered);
         (self.first_number..).zip(rows.map(|(row, _)| row))
+    }
+
+    /// The numbers of the rows that have one.
+    pub fn numbers(&self) -> Range<u64> {
+        self.first_number..self.next_number
     }
 
     /// Memory held, roughly.

@@ -49,5 +49,6 @@ pub use events::fields::{BindError, FieldNames};
 pub use events::row::RowDecoder;
 pub use lines::{LINE_BYTES_MAX, Line, LineSplitter};
 pub use mapping::Mapping;
+pub(crate) use mapping::push_json_string;
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};

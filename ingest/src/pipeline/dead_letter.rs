@@ -35,22 +35,48 @@ pub(super) fn push(
     now: i64,
     batch: &mut UpdateBatch,
 ) {
-    let payload = record.payload.unwrap_or_default();
-    let (text, encoding) = kept(payload);
-    let offset = i64::try_from(record.offset).unwrap_or(i64::MAX);
-    let reason = error.to_string();
+    let letter = Letter {
+        source,
+        partition,
+        position: i64::try_from(record.offset).unwrap_or(i64::MAX),
+        kind: error.kind.name(),
+        reason: &error.to_string(),
+        payload: record.payload.unwrap_or_default(),
+    };
+    push_letter(&letter, now, batch);
+}
+
+/// A record that could not be taken, or not be delivered.
+pub(crate) struct Letter<'a> {
+    /// Where it came from, or was to go.
+    pub(crate) source: &'a str,
+    /// The partition it is of.
+    pub(crate) partition: &'a str,
+    /// Its place there.
+    pub(crate) position: i64,
+    /// The kind of what is wrong.
+    pub(crate) kind: &'a str,
+    /// What is wrong.
+    pub(crate) reason: &'a str,
+    /// The record.
+    pub(crate) payload: &'a [u8],
+}
+
+/// Appends a dead letter to `batch`. `now`: microseconds since 1970.
+pub(crate) fn push_letter(letter: &Letter<'_>, now: i64, batch: &mut UpdateBatch) {
+    let (text, encoding) = kept(letter.payload);
     // In the order of the fact's columns.
     let values = [
-        Value::Text(source),
-        Value::Text(partition),
-        Value::Integer(offset),
-        Value::Text(error.kind.name()),
-        Value::Text(&reason),
+        Value::Text(letter.source),
+        Value::Text(letter.partition),
+        Value::Integer(letter.position),
+        Value::Text(letter.kind),
+        Value::Text(letter.reason),
         Value::Text(&text),
         Value::Text(encoding),
-        Value::Integer(payload.len() as i64),
+        Value::Integer(letter.payload.len() as i64),
     ];
-    batch.begin_user(format!("source:{source}").as_bytes());
+    batch.begin_user(format!("source:{}", letter.source).as_bytes());
     batch.push_event(TagId::DEAD_LETTERS, &EventHead { ts: now, ..EventHead::default() }, &values);
 }
 

@@ -239,12 +239,7 @@ impl Current {
     }
 
     /// Takes one line.
-    pub(super) fn take(
-        &mut self,
-        line: &[u8],
-        record: &Record<'_>,
-        decoded: &mut Decoded,
-    ) -> Result<Taken, LineError> {
+    pub(super) fn take(&mut self, line: &[u8], record: &Record<'_>, decoded: &mut Decoded) -> Result<Taken, LineError> {
         match &mut self.mapping {
             None => drop(self.decoder.decode(line, &mut decoded.batch)?),
             Some(mapping) => {

@@ -17,7 +17,7 @@
 
 #[cfg(feature = "arrow")]
 mod arrow_record;
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod decoder;
 mod definition;
 mod lines;

@@ -1,8 +1,8 @@
 //! A pipeline over a source in memory: what is read counts once, whatever commands and failures come between.
 
+mod lookups;
 #[cfg(all(feature = "arrow", feature = "avro"))]
 mod payloads;
-mod lookups;
 
 use super::*;
 use crate::decode::EventDecoder;
@@ -209,7 +209,15 @@ impl World {
             store.publish().expect("published");
         }
         topic.finite.store(finite, Ordering::Relaxed);
-        World { pipeline: Pipeline::new(store.clone()), store, tables, topic, mapping: None, payload: PayloadFormat::Json, enrich: Vec::new() }
+        World {
+            pipeline: Pipeline::new(store.clone()),
+            store,
+            tables,
+            topic,
+            mapping: None,
+            payload: PayloadFormat::Json,
+            enrich: Vec::new(),
+        }
     }
 
     fn set(&self, wanted: Wanted) {

@@ -3,6 +3,7 @@
 //! Waiting is bounded and for something to happen, never for time to pass.
 
 mod cluster;
+mod sinks;
 
 use cluster::{Cluster, Reader};
 use ingest::source::kafka::{KafkaSource, OnMissing, Reading, StartAt};

@@ -1,4 +1,4 @@
-//! `PUT` and `GET /v1/catalog`: which tags, facts and sources there are.
+//! `PUT` and `GET /v1/catalog`: which tags, facts, sources and sinks there are.
 //!
 //! A put brings the catalog to what the document says. New tags and facts are declared; one that is missing from the
 //! document would be dropped with all its data, so that is refused unless asked for; a type never changes, a fact gains
@@ -12,6 +12,7 @@ use crate::error::{Failure, Item, Kind, escape_pointer};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
+use crate::sinks::SinkDeclaration;
 use crate::sources::SourceDeclaration;
 use crate::state::AppState;
 use axum::Json;
@@ -43,6 +44,9 @@ pub struct CatalogDocument {
     /// Streaming sources by name.
     #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, SourceDeclaration>,
+    /// Sinks by name.
+    #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<String, SinkDeclaration>,
 }
 
 /// One tag.
@@ -89,7 +93,7 @@ pub struct PutParameters {
     /// Only tell what would change.
     #[serde(default)]
     pub dry_run: bool,
-    /// Drop tags, facts and sources that the document does not have, with all their data.
+    /// Drop tags, facts, sources and sinks that the document does not have, with all their data.
     #[serde(default)]
     pub allow_drop: bool,
 }
@@ -109,11 +113,14 @@ pub struct PutAnswer {
     /// The sources as they are afterwards.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceDeclaration>,
+    /// The sinks as they are afterwards.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, SinkDeclaration>,
     /// Number of the view that shows the catalog.
     pub epoch: u64,
 }
 
-/// One difference, of a tag, a fact or a source.
+/// One difference, of a tag, a fact, a source or a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// `add`, `alter` or `drop`.
@@ -127,17 +134,20 @@ pub struct Change {
     /// The source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The tag's type, or what the fact or source is or how it is altered; for people.
+    /// The sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// The tag's type, or what the fact, source or sink is or how it is altered; for people.
     pub r#type: String,
 }
 
-/// What happens to a tag, a fact or a source.
+/// What happens to a tag, a fact, a source or a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It is declared.
     Add,
-    /// A fact gains columns, or keeps its events for another time; a source is told something else.
+    /// A fact gains columns, or keeps its events for another time; a source or a sink is told something else.
     Alter,
     /// It goes, with all its data.
     Drop,
@@ -187,7 +197,16 @@ impl CatalogDocument {
             // What another version declared cannot be said in this one's words; the source's state tells of it.
             Some((name.to_owned(), SourceDeclaration::read(&source.definition).ok()?))
         });
-        CatalogDocument { tags: tags.collect(), facts: facts.collect(), sources: sources.collect(), spaces: None }
+        let sinks = catalog.sinks();
+        let sinks =
+            sinks.filter_map(|(name, sink)| Some((name.to_owned(), SinkDeclaration::read(&sink.definition).ok()?)));
+        CatalogDocument {
+            tags: tags.collect(),
+            facts: facts.collect(),
+            spaces: None,
+            sources: sources.collect(),
+            sinks: sinks.collect(),
+        }
     }
 
     fn later(&self) -> Option<Failure> {
@@ -267,6 +286,7 @@ pub fn plan(
     }
     // Against what facts there will be.
     wrong.extend(plan.declare_sources(document, config));
+    wrong.extend(plan.declare_sinks(document, snapshot.audiences(), config));
     if wrong.is_empty() {
         wrong = broken_audiences(snapshot, &plan.catalog);
     }
@@ -332,6 +352,35 @@ impl Plan {
         wrong
     }
 
+    /// Takes in the sinks; answers what is wrong with them.
+    fn declare_sinks(
+        &mut self,
+        document: &CatalogDocument,
+        audiences: &BTreeMap<String, Audience>,
+        config: &Config,
+    ) -> Vec<Failure> {
+        let mut wrong = Vec::new();
+        for (name, declaration) in &document.sinks {
+            let at = |pointer: &str| format!("/sinks/{}{pointer}", escape_pointer(name));
+            let known = self.catalog.sink(name).map(|known| SinkDeclaration::read(&known.definition).ok());
+            let before = known.as_ref().and_then(Option::as_ref);
+            if let Err(place) = declaration.check(&self.catalog, audiences, before, config) {
+                let detail = format!("sink `{name}`: {}", place.why);
+                wrong.push(Failure::new(Kind::InvalidCatalog, detail).at(at(&place.pointer)));
+                continue;
+            }
+            match self.catalog.declare_sink(name, declaration.text()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let change = if known.is_none() { ChangeKind::Add } else { ChangeKind::Alter };
+                    self.changes.push(Change::of_sink(change, name, declaration.summary()));
+                }
+                Err(error) => wrong.push(Failure::from(error).at(at(""))),
+            }
+        }
+        wrong
+    }
+
     fn drop_others(&mut self, document: &CatalogDocument) {
         let tags: Vec<String> = self.catalog.tags().map(|(name, _)| name.to_owned()).collect();
         for name in tags.into_iter().filter(|name| !document.tags.contains_key(name)) {
@@ -350,6 +399,13 @@ impl Plan {
             let what = what.map_or_else(String::new, |declaration| declaration.summary());
             self.changes.push(Change::of_source(ChangeKind::Drop, &name, what));
         }
+        let sinks: Vec<String> = self.catalog.sinks().map(|(name, _)| name.to_owned()).collect();
+        for name in sinks.into_iter().filter(|name| !document.sinks.contains_key(name)) {
+            let dropped = self.catalog.drop_sink(&name);
+            let what = dropped.and_then(|sink| SinkDeclaration::read(&sink.definition).ok());
+            let what = what.map_or_else(String::new, |declaration| declaration.summary());
+            self.changes.push(Change::of_sink(ChangeKind::Drop, &name, what));
+        }
     }
 }
 
@@ -367,7 +423,13 @@ fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
         let detail = format!("source `{name}` is not in the new catalog: dropping it would lose where it was");
         Failure::new(Kind::UnsafeChange, detail).at(format!("/sources/{}", escape_pointer(name)))
     };
-    tags.chain(facts).map(loss).chain(sources.map(ends)).collect()
+    let sinks = catalog.sinks().map(|(name, _)| name).filter(|name| !document.sinks.contains_key(*name));
+    let forgets = |name: &str| {
+        let detail =
+            format!("sink `{name}` is not in the new catalog: dropping it would lose what it has not delivered");
+        Failure::new(Kind::UnsafeChange, detail).at(format!("/sinks/{}", escape_pointer(name)))
+    };
+    tags.chain(facts).map(loss).chain(sources.map(ends)).chain(sinks.map(forgets)).collect()
 }
 
 impl Change {
@@ -383,8 +445,12 @@ impl Change {
         Change { source: Some(name.to_owned()), ..Change::new(change, what) }
     }
 
+    fn of_sink(change: ChangeKind, name: &str, what: String) -> Change {
+        Change { sink: Some(name.to_owned()), ..Change::new(change, what) }
+    }
+
     fn new(change: ChangeKind, r#type: String) -> Change {
-        Change { change, tag: None, fact: None, source: None, r#type }
+        Change { change, tag: None, fact: None, source: None, sink: None, r#type }
     }
 }
 
@@ -475,11 +541,11 @@ pub fn apply(
         store.put_catalog(plan.catalog.clone())?;
         epoch = store.publish()?;
     }
-    let CatalogDocument { tags, facts, sources, .. } = CatalogDocument::of(&plan.catalog);
-    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, sources, epoch: epoch.0 })
+    let CatalogDocument { tags, facts, sources, sinks, .. } = CatalogDocument::of(&plan.catalog);
+    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, sources, sinks, epoch: epoch.0 })
 }
 
-/// The tags, facts and sources there are.
+/// The tags, facts, sources and sinks there are.
 #[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
     responses((status = 200, body = CatalogDocument)))]
 pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {
@@ -489,7 +555,7 @@ pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<Catalo
 /// Brings the catalog to what the document says.
 ///
 /// A tag's type never changes, a fact gains columns and keeps those it has, and what has data is dropped only with
-/// `allow_drop`. Sources start when they are declared, and a changed one goes on where it was.
+/// `allow_drop`. Sources and sinks start when they are declared, and a changed one goes on where it was.
 #[utoipa::path(put, path = "/v1/catalog", operation_id = "put_catalog", tag = "data", params(PutParameters),
     request_body = CatalogDocument, responses((status = 200, body = PutAnswer)))]
 pub(in crate::rest) async fn put(
@@ -504,6 +570,7 @@ pub(in crate::rest) async fn put(
         let answer = apply(&store, &document, parameters, &state.config)?;
         if answer.applied {
             state.run_sources()?;
+            state.run_sinks()?;
         }
         Ok(answer)
     })

@@ -204,7 +204,7 @@ impl Follower {
             waiting.push_back(Follower::reset(&audience));
         }
         waiting.push_back(event("size", &serde_json::json!({"audience": audience, "size": size})));
-        waiting.extend(std::mem::take(&mut listening.missed).iter().flat_map(|change| events_of(change)));
+        waiting.extend(std::mem::take(&mut listening.missed).iter().flat_map(events_of));
         Follower { state, audience, list_id, waiting, listening }
     }
 

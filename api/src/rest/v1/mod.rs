@@ -19,6 +19,7 @@ pub mod overlap;
 mod page;
 pub mod profile;
 pub mod sample;
+pub mod sinks;
 pub mod sources;
 pub mod tags;
 pub mod top;

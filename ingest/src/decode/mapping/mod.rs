@@ -63,6 +63,7 @@ pub use context::RecordContext;
 pub use definition::{Cast, Comparison, Condition, FactMapping, FieldValue, MappedField, TagMapping, Test, TimeUnit};
 pub use error::MappingError;
 pub use key::KeyFinder;
+pub(crate) use write::push_string as push_json_string;
 
 use super::error::LineError;
 use super::tags::utf8;

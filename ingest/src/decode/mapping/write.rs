@@ -318,7 +318,7 @@ fn copy(text: &str, at: usize, copied: &mut Vec<Copied>, line: &mut String) {
 }
 
 /// Appends text as a JSON string.
-pub(super) fn push_string(text: &str, out: &mut String) {
+pub(crate) fn push_string(text: &str, out: &mut String) {
     use std::fmt::Write;
     out.push('"');
     for c in text.chars() {

@@ -124,7 +124,7 @@ impl KafkaOptions {
     ///
     /// # Errors
     /// [`SourceError::Invalid`].
-    pub(super) fn client_config(&self) -> Result<ClientConfig, SourceError> {
+    pub(crate) fn client_config(&self) -> Result<ClientConfig, SourceError> {
         self.check()?;
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
