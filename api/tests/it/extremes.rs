@@ -92,8 +92,10 @@ fn events_from_1970_are_counted_and_events_from_2100_refused() {
     ];
     let check = |server: &TestServer| {
         for (question, count) in questions {
+            let found = server.count(question);
             // What will be tomorrow may be today by now, if it is about to be midnight.
-            assert!(question.contains("within") || server.count(question) == count, "{question}");
+            let may_be = question.contains("within") && found == 1;
+            assert!(found == count || may_be, "{question}: {found}");
         }
     };
     check(&server);
@@ -120,7 +122,7 @@ fn a_user_with_a_million_events_in_a_second_is_counted_in_bounded_memory() {
     let data = folder.path().join("data");
     let mut server = Process::serve(&data, &["memory_bytes_max=33554432", "checkpoint_memory_bytes=16777216"]);
     server.put_catalog(&with_views());
-    let second = Timestamp::now().as_second() - 86_400;
+    let second = Timestamp::now().as_second() - 3_600;
     for batch in 0..EVENTS / BATCH {
         let mut body = String::new();
         for event in batch * BATCH..(batch + 1) * BATCH {

@@ -31,8 +31,8 @@ const CLOCK: TagId = TagId(20);
 const FACT: TagId = TagId(21);
 const NAME: &str = "purchase";
 const EXTRA_COLUMNS_MAX: usize = 3;
-/// A moment in 2026, which the files of a history have: newer than what tables forget.
-const NOW_MS: i64 = 1_800_000_000_000;
+/// A moment in 2096, which the files of a history have: newer than what tables forget, by the clock of the machine.
+const NOW_MS: i64 = 4_000_000_000_000;
 const VALUES: [&str; 4] = ["", "a", "b", "a value that is longer than the others"];
 
 /// What may happen to the store.

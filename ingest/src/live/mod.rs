@@ -28,6 +28,7 @@ use history::{History, HistoryFolder};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -119,6 +120,8 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes the thread when `stopping` becomes true.
     stopped: Condvar,
+    /// Ends what is being asked.
+    cancelled: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +140,9 @@ impl LiveAudiences {
     /// The operating system's, if it gives no thread or cannot read the folder.
     pub fn start(store: Arc<Store>, options: LiveOptions) -> std::io::Result<LiveAudiences> {
         let files = HistoryFolder::open(options.vfs.clone(), options.folder.clone())?;
-        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stopped: Condvar::new() });
+        let shared =
+            Shared { store, options, state: Mutex::default(), stopped: Condvar::new(), cancelled: Arc::default() };
+        let shared = Arc::new(shared);
         let of_thread = shared.clone();
         let run = move || {
             step_back();
@@ -164,9 +169,10 @@ impl LiveAudiences {
         state.histories.get(list_id).map_or_else(Vec::new, |history| history.between(from, to))
     }
 
-    /// Ends the thread, once what it is writing is written. Dropping does the same.
+    /// Ends the thread, once what it is writing is written; what it is asking is cancelled. Dropping does the same.
     pub fn stop(&self) {
         self.shared.state().stopping = true;
+        self.shared.cancelled.store(true, Ordering::Relaxed);
         self.shared.stopped.notify_all();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -238,11 +244,11 @@ impl Looker {
             if !tracked.is_due() {
                 continue;
             }
-            let looked = tracked.look(&store, &snapshot, expression, &self.shared.options);
-            self.tell(name, list_id, looked);
+            let looked = tracked.look(&store, &snapshot, expression, &self.shared);
             if self.shared.state().stopping {
                 return;
             }
+            self.tell(name, list_id, looked);
         }
     }
 

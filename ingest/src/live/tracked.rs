@@ -1,6 +1,6 @@
 //! One live audience: who is in it, and whom to ask about again.
 
-use super::{LiveOptions, LiveStatus, LookError, MembershipChange};
+use super::{LiveOptions, LiveStatus, LookError, MembershipChange, Shared};
 use engine::audience::ops::{self, QueryContext, Reads};
 use engine::audience::predicate::Predicate;
 use engine::audience::{bind, parse};
@@ -114,13 +114,16 @@ impl Tracked {
         store: &Store,
         snapshot: &Snapshot,
         expression: &str,
-        options: &LiveOptions,
+        shared: &Shared,
     ) -> Result<LiveStatus, LookError> {
         let begin = Instant::now();
-        let context = QueryContext { scanner: options.scanner.clone(), ..QueryContext::default() };
+        let options = &shared.options;
+        let context = QueryContext { cancelled: shared.cancelled.clone(), scanner: options.scanner.clone() };
+        let searches = self.bound.as_ref().is_none_or(|bound| bound.reads.searches());
         let looked = match store.workers() {
-            Some(workers) => workers.install(|| self.differences(store, snapshot, expression, &context)),
-            None => self.differences(store, snapshot, expression, &context),
+            // A search waits for other threads, and would keep one of these from checkpoints meanwhile.
+            Some(workers) if !searches => workers.install(|| self.differences(store, snapshot, expression, &context)),
+            _ => self.differences(store, snapshot, expression, &context),
         };
         let looked = looked.and_then(|(entered, left)| self.write(store, snapshot, options, entered, left));
         self.status.took = begin.elapsed();

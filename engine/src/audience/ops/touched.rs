@@ -30,6 +30,11 @@ impl Reads {
         reads
     }
 
+    /// Whether events are searched for it.
+    pub fn searches(&self) -> bool {
+        self.whole.contains(&TagId::UNIVERSE)
+    }
+
     fn add(&mut self, predicate: &Predicate) {
         match predicate {
             Predicate::All | Predicate::Nobody | Predicate::Users(_) | Predicate::Given(_) => {}
