@@ -48,7 +48,7 @@ pub(super) struct Manifest {
     pub(super) once_files: Vec<OnceFile>,
     /// Per fact with a table, the number of the manifest that brought its last rows.
     pub(super) tables: BTreeMap<TagId, u64>,
-    /// Per fact, the number its next row gets; see [`super::RowLog`].
+    /// Per fact, the number its next logged event gets; see [`super::RowLog`].
     pub(super) row_numbers: BTreeMap<TagId, u64>,
     /// Rows on their way to tables; only while a checkpoint is prepared.
     pub(super) staged: Vec<Staged>,

@@ -135,7 +135,7 @@ struct Writer {
     sources: BTreeMap<String, u64>,
     /// Rows since the last publish, by fact; `None` if rows are not kept.
     rows: Option<BTreeMap<TagId, RowLog>>,
-    /// The number the next logged row gets, by fact.
+    /// The number the next logged event gets, by fact.
     row_numbers: BTreeMap<TagId, u64>,
     /// Per shard.
     event_ids: Vec<EventIds>,

@@ -1,8 +1,9 @@
 //! Rows of facts that are not in their tables yet, as they came.
 //!
-//! Rows that were logged are numbered, from 0, fact by fact: a row has the same number after a crash, so whoever passes rows on
-//! knows by it what was passed on already. Rows of a backfill, which are not logged and may come in another order when they
-//! come again, have none.
+//! Logged events are numbered, from 0, fact by fact, and a row has the number of its event: so a row has the same number after a
+//! crash, and whoever passes rows on knows by it what was passed on already. Numbers rise and have gaps, where an event came again
+//! or took back what never came. Rows of a backfill, which are not logged and may come in another order when they come again,
+//! have none.
 
 use super::tables::FactRow;
 use crate::ids::{ShardId, Slot};
@@ -13,10 +14,6 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub struct RowLog {
     heads: Vec<Head>,
-    /// The number of the first row that has one.
-    first_number: u64,
-    /// The number that the next row gets.
-    next_number: u64,
     /// Per row: the user id, then the event as it stood in the batch.
     bytes: Vec<u8>,
 }
@@ -28,28 +25,23 @@ struct Head {
     slot: Slot,
     shard: ShardId,
     weight: i8,
-    is_numbered: bool,
+    number: Option<u64>,
 }
 
 impl RowLog {
-    pub(super) fn beginning_at(first_number: u64) -> RowLog {
-        RowLog { first_number, next_number: first_number, ..RowLog::default() }
-    }
-
     pub(super) fn push(
         &mut self,
         place: (ShardId, Slot),
         user_id: &[u8],
         weight: i8,
         event: &Event<'_>,
-        is_numbered: bool,
+        number: Option<u64>,
     ) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(user_id);
         let event_at = self.bytes.len();
         self.bytes.extend_from_slice(event.as_bytes());
-        self.next_number += u64::from(is_numbered);
-        self.heads.push(Head { at, event_at, slot: place.1, shard: place.0, weight, is_numbered });
+        self.heads.push(Head { at, event_at, slot: place.1, shard: place.0, weight, number });
     }
 
     /// The rows, in arrival order.
@@ -69,14 +61,14 @@ impl RowLog {
 
     /// The rows that have numbers, with them, in arrival order.
     pub fn numbered(&self) -> impl Iterator<Item = (u64, FactRow<'_>)> {
-        let is_numbered = self.heads.iter().map(|head| head.is_numbered);
-        let rows = self.rows().zip(is_numbered).filter(|(_, is_numbered)| *is_numbered);
-        (self.first_number..).zip(rows.map(|(row, _)| row))
+        self.heads.iter().zip(self.rows()).filter_map(|(head, row)| Some((head.number?, row)))
     }
 
-    /// The numbers of the rows that have one.
+    /// From the number of the first row that has one to behind that of the last.
     pub fn numbers(&self) -> Range<u64> {
-        self.first_number..self.next_number
+        let first = self.heads.iter().find_map(|head| head.number);
+        let last = self.heads.iter().rev().find_map(|head| head.number);
+        first.zip(last).map_or(0..0, |(first, last)| first..last + 1)
     }
 
     /// Memory held, roughly.

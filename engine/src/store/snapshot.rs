@@ -116,7 +116,7 @@ impl Snapshot {
         self.rows.get(&fact).map_or(&[], Vec::as_slice)
     }
 
-    /// The number that the next row of a fact gets; see [`RowLog::numbered`].
+    /// The number that the next logged event of a fact gets; see [`RowLog::numbered`].
     pub fn next_row(&self, fact: TagId) -> u64 {
         self.row_numbers.get(&fact).copied().unwrap_or(0)
     }

@@ -6,7 +6,7 @@ use super::once::{Known, Remembered};
 use super::snapshot::Audience;
 use super::verdict::{Settled, Verdict};
 use super::wal::Kind;
-use super::{Once, Place, RowLog, Store, WriteError, Writer, Written, held};
+use super::{Once, Place, Store, WriteError, Writer, Written, held};
 use crate::dictionary::{HashedId, hash_of};
 use crate::error::ReadError;
 use crate::ids::{ShardId, TagId, shard_of_hash};
@@ -234,6 +234,9 @@ impl Writer {
                         let index = events.next();
                         let verdict = verdicts.next_if(|(at, _)| Some(*at) == index).map(|(_, verdict)| verdict);
                         let Some(TypeOf::Fact(fact)) = of else { continue };
+                        // Every logged event has a number, whatever becomes of it: that may be another thing after a crash,
+                        // if what a backfill brought, which is not logged, is not there yet.
+                        let number = is_logged.then(|| next_number(&mut self.row_numbers, tag));
                         let (event, weight) = match verdict {
                             None => (event, 1),
                             Some(Verdict::Nothing) => continue,
@@ -242,11 +245,9 @@ impl Writer {
                         self.events.counted += u64::from(weight == 1);
                         memtable.count_event(*slot, fact, &event, weight);
                         if let Some(rows) = &mut self.rows {
-                            let next_number = self.row_numbers.entry(tag).or_default();
-                            let log = rows.entry(tag).or_insert_with(|| RowLog::beginning_at(*next_number));
-                            *next_number += u64::from(is_logged);
+                            let log = rows.entry(tag).or_default();
                             let before = log.heap_bytes();
-                            log.push((*shard, *slot), user.user_id, weight, &event, is_logged);
+                            log.push((*shard, *slot), user.user_id, weight, &event, number);
                             self.memtable_bytes += log.heap_bytes() - before;
                         }
                     }
@@ -263,6 +264,13 @@ impl Writer {
             self.changed();
         }
     }
+}
+
+/// The number of the next logged event of a fact.
+fn next_number(row_numbers: &mut BTreeMap<TagId, u64>, fact: TagId) -> u64 {
+    let next = row_numbers.entry(fact).or_default();
+    *next += 1;
+    *next - 1
 }
 
 /// Notes a list that no audience has yet.

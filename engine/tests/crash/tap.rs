@@ -8,13 +8,15 @@ use std::sync::{Mutex, PoisonError};
 
 /// The rows of each fact, by number.
 #[derive(Debug, Default)]
-pub(crate) struct RowList(Mutex<BTreeMap<TagId, Vec<String>>>);
+pub(crate) struct RowList(Mutex<BTreeMap<TagId, BTreeMap<u64, String>>>);
 
 impl RowList {
     /// The rows taken of a fact are those found, once each. Rows of days that were dropped from the table were taken before.
     pub(crate) fn check(&self, found: &Rows, fact: TagId, some_were_dropped: bool) {
         let mut taken = Rows::new();
-        for row in self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&fact).into_iter().flatten() {
+        for row in
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&fact).into_iter().flat_map(BTreeMap::values)
+        {
             *taken.entry(row.clone()).or_default() += 1;
         }
         for (row, count) in found.iter().filter(|(row, _)| fact_of(row) == fact) {
@@ -29,17 +31,19 @@ impl RowTap for RowList {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, fact) in snapshot.catalog().declared_facts() {
             let taken = taken.entry(fact.id).or_default();
+            let next = snapshot.next_row(fact.id);
             for (number, row) in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.numbered()) {
                 let text = text_of(&row, fact.id);
-                match taken.get(number as usize) {
+                assert!(number < next, "row {number} has a number that another will get");
+                match taken.get(&number) {
                     Some(known) => assert_eq!(*known, text, "row {number} is another one now"),
                     None => {
-                        assert_eq!(number as usize, taken.len(), "a row was passed over");
-                        taken.push(text);
+                        let last = taken.last_key_value().map(|(last, _)| *last);
+                        assert!(last.is_none_or(|last| last < number), "row {number} was passed over");
+                        taken.insert(number, text);
                     }
                 }
             }
-            assert_eq!(snapshot.next_row(fact.id) as usize, taken.len());
         }
         Ok(())
     }

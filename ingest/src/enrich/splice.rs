@@ -48,11 +48,10 @@ impl KeyReader {
     }
 }
 
-/// The record with further members at its end, in `out`. The record is a JSON object, as [`KeyReader::key`] made sure.
+/// Appends the record with further members at its end to `out`. The record is a JSON object, as [`KeyReader::key`] made sure.
 ///
 /// What stood in the record stays where it was, so that errors name places in the record as it came.
 pub(crate) fn splice(record: &[u8], members: &[(Arc<str>, Arc<str>)], out: &mut Vec<u8>) {
-    out.clear();
     let record = record.trim_ascii_end();
     let body = record.strip_suffix(b"}").unwrap_or(record);
     out.extend_from_slice(body);
@@ -83,9 +82,10 @@ mod tests {
     fn spliced(record: &str, members: &[(&str, &str)]) -> String {
         let members: Vec<(Arc<str>, Arc<str>)> =
             members.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let mut out = b"left over".to_vec();
+        let mut out = b"before ".to_vec();
         splice(record.as_bytes(), &members, &mut out);
-        String::from_utf8(out).expect("UTF-8")
+        let text = String::from_utf8(out).expect("UTF-8");
+        text.strip_prefix("before ").expect("what was there stays").to_owned()
     }
 
     #[test]

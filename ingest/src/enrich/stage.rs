@@ -314,6 +314,7 @@ impl Step {
         let payload = record.payload.filter(|payload| !payload.trim_ascii().is_empty());
         let Some(mut payload) = payload.filter(|payload| payload.len() <= LINE_BYTES_MAX) else { return true };
         if !members.is_empty() {
+            spliced.clear();
             splice(payload, members, spliced);
             payload = spliced;
         }

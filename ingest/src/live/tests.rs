@@ -42,7 +42,7 @@ impl RowTap for Rows {
             if number < taken.next {
                 continue;
             }
-            assert_eq!(number, taken.next, "none is passed over");
+            assert_eq!(number, taken.next, "such events have no ids, so none is passed over");
             taken.next += 1;
             let values: Vec<Value<'_>> = row.event.values().collect();
             let [Value::Text(audience), Value::Text(change)] = values[..] else { panic!("two texts") };

@@ -115,3 +115,34 @@ fn too_long(len: usize) -> LineError {
     let message = format!("the record has {len} bytes; at most {LINE_BYTES_MAX} are taken");
     LineError::new(LineErrorKind::TooLong, message).suggest("split it into several records")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::payload::PayloadFormat;
+
+    #[test]
+    fn each_record_has_its_own_line() {
+        let mut records = RecordBatch::new();
+        let partition = records.add_partition("t/0".into());
+        let texts = ["{\"a\":1}", "{\"a\":22,\"b\":3}", " ", "{\"a\":4}", "{}"];
+        for (offset, text) in texts.iter().enumerate() {
+            let payload = Some(text.as_bytes());
+            records.push(Record { partition, offset: offset as u64, timestamp_ms: None, key: None, payload });
+        }
+        let found = |text: &str| Fate::Taken(vec![("x".into(), text.into())]);
+        let fates = [found("{}"), found("{\"y\":[1]}"), found("{}"), Fate::Taken(Vec::new()), Fate::Dropped];
+        let mut lines = Lines::default();
+        for _ in 0..2 {
+            assert_eq!(lines.read(&mut Payload::new(&PayloadFormat::Json), &records, 0, &fates), texts.len());
+            let said: Vec<String> = (0..texts.len())
+                .map(|index| match lines.get(index, &records.get(index)) {
+                    Line::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            let enriched = ["{\"a\":1,\"x\":{}}", "{\"a\":22,\"b\":3,\"x\":{\"y\":[1]}}"];
+            assert_eq!(said, [enriched[0], enriched[1], "Nothing", "{\"a\":4}", "Unwanted"]);
+        }
+    }
+}
