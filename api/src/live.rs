@@ -16,8 +16,7 @@ const RECENT_USERS_MAX: usize = 20_000;
 /// The changes of all live audiences.
 #[derive(Debug)]
 pub struct ChangeFeeds {
-    started_at: i64,
-    /// By audience; none once the server stops.
+    /// By list; none once the server stops.
     feeds: Mutex<Option<BTreeMap<String, Feed>>>,
 }
 
@@ -43,19 +42,21 @@ pub struct Listening {
 
 impl Default for ChangeFeeds {
     fn default() -> Self {
-        ChangeFeeds { started_at: SystemClock.now(), feeds: Mutex::new(Some(BTreeMap::new())) }
+        ChangeFeeds { feeds: Mutex::new(Some(BTreeMap::new())) }
     }
 }
 
 impl ChangeFeeds {
-    /// Listens to an audience. `after`: the time of the last change that the listener knows. `None` once the server stops.
-    pub fn listen(&self, audience: &str, after: Option<i64>) -> Option<Listening> {
+    /// Listens to the audience with this list. `after`: the time of the last change that the listener knows. `None` once the
+    /// server stops.
+    pub fn listen(&self, list_id: &str, after: Option<i64>) -> Option<Listening> {
+        let now = SystemClock.now();
         let mut feeds = lock(&self.feeds);
-        let feed = feeds.as_mut()?.entry(audience.to_owned()).or_insert_with(|| Feed::new(self.started_at));
+        let feed = feeds.as_mut()?.entry(list_id.to_owned()).or_insert_with(|| Feed::new(now));
         let receiver = feed.sender.subscribe();
         let Some(after) = after else { return Some(Listening { missed: Vec::new(), has_gap: false, receiver }) };
         let missed = feed.recent.iter().filter(|change| change.at > after).cloned().collect();
-        Some(Listening { missed, has_gap: after < feed.forgotten_at, receiver })
+        Some(Listening { missed, has_gap: after < feed.forgotten_at || after > now, receiver })
     }
 
     /// Ends all listening.
@@ -68,7 +69,14 @@ impl Observer for ChangeFeeds {
     fn changed(&self, change: &Arc<MembershipChange>) {
         let mut feeds = lock(&self.feeds);
         let Some(feeds) = feeds.as_mut() else { return };
-        feeds.entry(change.audience.clone()).or_insert_with(|| Feed::new(self.started_at)).push(change);
+        feeds.entry(change.list_id.clone()).or_insert_with(|| Feed::new(change.at - 1)).push(change);
+    }
+
+    /// Whoever listens to another one hears that it ended.
+    fn keep_only(&self, lists: &[&str]) {
+        if let Some(feeds) = lock(&self.feeds).as_mut() {
+            feeds.retain(|list, _| lists.contains(&list.as_str()));
+        }
     }
 }
 
@@ -99,7 +107,8 @@ mod tests {
 
     fn change(at: i64, users: usize) -> Arc<MembershipChange> {
         let entered = (0..users).map(|user| user.to_string()).collect();
-        Arc::new(MembershipChange { audience: "vip".to_owned(), at, entered, left: Vec::new(), size: 0, is_last: true })
+        let (audience, list_id) = ("vip".to_owned(), "vip@1".to_owned());
+        Arc::new(MembershipChange { audience, list_id, at, entered, left: Vec::new(), size: 0, is_last: true })
     }
 
     fn times(listening: &Listening) -> Vec<i64> {
@@ -108,24 +117,28 @@ mod tests {
 
     #[test]
     fn who_comes_back_gets_what_was_missed() {
-        let feeds = ChangeFeeds { started_at: 5, ..ChangeFeeds::default() };
+        let feeds = ChangeFeeds::default();
         (10..13).for_each(|at| feeds.changed(&change(at, 1)));
-        let back = feeds.listen("vip", Some(10)).expect("open");
+        let back = feeds.listen("vip@1", Some(10)).expect("open");
         assert_eq!((times(&back), back.has_gap), (vec![11, 12], false));
-        let from_before_the_start = feeds.listen("vip", Some(4)).expect("open");
+        let from_before_the_start = feeds.listen("vip@1", Some(4)).expect("open");
         assert_eq!((times(&from_before_the_start), from_before_the_start.has_gap), (vec![10, 11, 12], true));
-        assert_eq!(times(&feeds.listen("vip", None).expect("open")), Vec::<i64>::new());
-        assert!(!feeds.listen("other", Some(6)).expect("open").has_gap);
+        assert_eq!(times(&feeds.listen("vip@1", None).expect("open")), Vec::<i64>::new());
+        assert!(feeds.listen("vip@1", Some(i64::MAX)).expect("open").has_gap, "the clock was set back");
+        // One that was put again knows nothing of what the other told.
+        assert!(feeds.listen("vip@2", Some(12)).expect("open").has_gap);
+        feeds.keep_only(&["vip@2"]);
+        assert!(back.receiver.is_closed(), "the other ended");
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let feeds = ChangeFeeds { started_at: 5, ..ChangeFeeds::default() };
+        let feeds = ChangeFeeds::default();
         (10..16).for_each(|at| feeds.changed(&change(at, RECENT_USERS_MAX / 4)));
-        let back = feeds.listen("vip", Some(10)).expect("open");
+        let back = feeds.listen("vip@1", Some(10)).expect("open");
         assert_eq!((times(&back), back.has_gap), (vec![12, 13, 14, 15], true));
-        assert!(!feeds.listen("vip", Some(11)).expect("open").has_gap);
+        assert!(!feeds.listen("vip@1", Some(11)).expect("open").has_gap);
         feeds.close();
-        assert!(feeds.listen("vip", None).is_none());
+        assert!(feeds.listen("vip@1", None).is_none());
     }
 }

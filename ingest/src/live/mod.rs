@@ -27,6 +27,7 @@ use engine::vfs::Vfs;
 use history::{History, HistoryFolder};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,6 +57,9 @@ pub struct LiveOptions {
 pub trait Observer: std::fmt::Debug + Send + Sync {
     /// A change, or a part of one: a large one comes in several. Called by the thread that looks, so it is to return soon.
     fn changed(&self, change: &Arc<MembershipChange>);
+
+    /// Nothing more comes of lists other than these.
+    fn keep_only(&self, lists: &[&str]);
 }
 
 /// Users who entered and who left a live audience.
@@ -63,7 +67,10 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
 pub struct MembershipChange {
     /// The audience.
     pub audience: String,
-    /// When it was seen, in microseconds since 1970; rises from change to change of an audience, also over restarts.
+    /// The list of its members; one that is deleted and put again has another.
+    pub list_id: String,
+    /// When it was seen, in microseconds since 1970; rises from change to change of a list, as long as the clock is not set back
+    /// over a restart.
     pub at: i64,
     /// Users who entered.
     pub entered: Vec<String>,
@@ -104,6 +111,9 @@ enum LookError {
     Query(#[from] QueryError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A defect of ours.
+    #[error("looking at it failed in a way that should not be; see the log of the server")]
+    Panicked,
 }
 
 /// Keeps the live audiences of a store until dropped.
@@ -127,8 +137,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     stopping: bool,
-    /// By name.
-    statuses: BTreeMap<String, LiveStatus>,
+    /// By name, with the list.
+    statuses: BTreeMap<String, (String, LiveStatus)>,
     /// By list.
     histories: BTreeMap<String, History>,
 }
@@ -154,12 +164,12 @@ impl LiveAudiences {
 
     /// How a live audience is; `None` if it is none, or was never looked at.
     pub fn status(&self, name: &str) -> Option<LiveStatus> {
-        self.shared.state().statuses.get(name).cloned()
+        self.shared.state().statuses.get(name).map(|(_, status)| status.clone())
     }
 
     /// How all of them are, by name.
     pub fn statuses(&self) -> Vec<(String, LiveStatus)> {
-        self.shared.state().statuses.iter().map(|(name, status)| (name.clone(), status.clone())).collect()
+        self.shared.state().statuses.iter().map(|(name, (_, status))| (name.clone(), status.clone())).collect()
     }
 
     /// The size of the audience with this list over time, oldest first: of points from `from` on and before `to`, in microseconds
@@ -244,9 +254,14 @@ impl Looker {
             if !tracked.is_due() {
                 continue;
             }
-            let looked = tracked.look(&store, &snapshot, expression, &self.shared);
+            let look = || tracked.look(&store, &snapshot, expression, &self.shared);
+            let looked = catch_unwind(AssertUnwindSafe(look)).unwrap_or(Err(LookError::Panicked));
             if self.shared.state().stopping {
                 return;
+            }
+            if matches!(looked, Err(LookError::Panicked)) {
+                // Whatever is known of it may be half of something.
+                self.tracked.remove(name);
             }
             self.tell(name, list_id, looked);
         }
@@ -273,15 +288,17 @@ impl Looker {
         self.tracked.retain(|name, tracked| list_of(name) == Some(tracked.list_id()));
         let lists: Vec<&str> = snapshot.audiences().keys().filter_map(|name| list_of(name)).collect();
         let mut state = self.shared.state();
-        state.statuses.retain(|name, _| list_of(name).is_some());
+        state.statuses.retain(|name, (list, _)| list_of(name) == Some(list.as_str()));
         state.histories.retain(|list, _| lists.contains(&list.as_str()));
         drop(state);
+        self.shared.options.observer.keep_only(&lists);
         self.files.keep_only(&lists);
     }
 
     fn tell(&mut self, name: &str, list_id: &str, looked: Result<LiveStatus, LookError>) {
         let mut state = self.shared.state();
-        let before = state.statuses.entry(name.to_owned()).or_default();
+        let (_, before) =
+            state.statuses.entry(name.to_owned()).or_insert_with(|| (list_id.to_owned(), LiveStatus::default()));
         let status = match looked {
             Ok(status) => status,
             Err(error) => {
@@ -293,7 +310,9 @@ impl Looker {
                 return;
             }
         };
-        let (entered, left) = (status.entered - before.entered, status.left - before.left);
+        // One that began anew counts from 0 again.
+        let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        let (entered, left) = (since(status.entered, before.entered), since(status.left, before.left));
         *before = status.clone();
         let files = &self.files;
         let history = state.histories.entry(list_id.to_owned()).or_insert_with(|| files.read(list_id));

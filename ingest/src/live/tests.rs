@@ -66,6 +66,8 @@ impl Observer for Told {
     fn changed(&self, change: &Arc<MembershipChange>) {
         self.0.lock().expect("no panic").push(change.clone());
     }
+
+    fn keep_only(&self, _: &[&str]) {}
 }
 
 struct World {
@@ -181,7 +183,7 @@ impl World {
         self.rows.take(&self.store().snapshot()).expect("takes");
         let rows = self.rows.0.lock().expect("no panic").members.get(name).cloned().unwrap_or_default();
         assert_eq!(rows, expected, "the rows of {expression}");
-        let size = self.looker().shared.state().statuses[name].size;
+        let size = self.looker().shared.state().statuses[name].1.size;
         assert_eq!(size, expected.len() as u64, "the size of {expression}");
     }
 }
@@ -359,12 +361,31 @@ fn what_means_nothing_any_more_is_told_and_comes_back() {
     without.drop_tag("city");
     world.store().put_catalog(without).expect("puts");
     world.look();
-    let failure = world.looker().shared.state().statuses["romans"].failure.clone();
+    let failure = world.looker().shared.state().statuses["romans"].1.failure.clone();
     assert!(failure.is_some_and(|failure| failure.contains("city")), "it says what is missing");
     world.put_live("romans", "age > 3");
     world.set("bob", "age", Change::Number(4));
     world.look();
     world.check("romans", "age > 3");
+}
+
+#[test]
+fn one_that_is_deleted_and_put_again_begins_anew() {
+    let mut world = World::new();
+    world.put_live("romans", "city = 'rome'");
+    world.set("ann", "city", Change::Enum("rome"));
+    world.set("bob", "city", Change::Enum("rome"));
+    world.look();
+    world.store().delete_audience("romans").expect("deletes");
+    let definition = Definition::Live { expression: "city = 'rome'".to_owned(), list_id: "romans@again".to_owned() };
+    world.put("romans", definition);
+    world.set("bob", "city", Change::Enum("oslo"));
+    // Nobody looked in between.
+    world.look();
+    let status = world.looker().shared.state().statuses["romans"].clone();
+    assert_eq!((status.0.as_str(), status.1.size, status.1.entered, status.1.left), ("romans@again", 1, 1, 0));
+    let points = world.looker().shared.state().histories["romans@again"].between(i64::MIN, i64::MAX);
+    assert_eq!(points.iter().map(|point| point.entered).sum::<u64>(), 1);
 }
 
 #[test]

@@ -125,9 +125,10 @@ impl Tracked {
             Some(workers) if !searches => workers.install(|| self.differences(store, snapshot, expression, &context)),
             _ => self.differences(store, snapshot, expression, &context),
         };
-        let looked = looked.and_then(|(entered, left)| self.write(store, snapshot, options, entered, left));
         self.status.took = begin.elapsed();
-        self.rests_until = begin + self.status.took * (REST + 1);
+        let looked = looked.and_then(|(entered, left)| self.write(store, snapshot, options, entered, left));
+        // Writing may have had to wait for others, which costs nobody anything.
+        self.rests_until = Instant::now() + self.status.took * REST;
         if looked.is_err() {
             // What was asked about before is not known any more.
             self.pending = Pending::Everybody;
@@ -239,6 +240,7 @@ impl Tracked {
     ) -> Result<MembershipChange, LookError> {
         let mut change = MembershipChange {
             audience: self.name.clone(),
+            list_id: self.list_id.clone(),
             at: self.last_at,
             entered: Vec::new(),
             left: Vec::new(),

@@ -178,7 +178,7 @@ pub(in crate::rest) async fn changes(
     let snapshot = state.snapshot()?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?.to_owned();
     let stopping = || Failure::new(Kind::NotReady, "the server is stopping").retry_after(1);
-    let listening = state.feeds.listen(&name, after).ok_or_else(stopping)?;
+    let listening = state.feeds.listen(&list_id, after).ok_or_else(stopping)?;
     let follower = Follower::new(state, name, list_id, listening);
     let stream = futures::stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
