@@ -272,7 +272,7 @@ impl World {
         }
         for (life, records) in &lives {
             let said: Vec<u64> = records.iter().map(row_of).collect();
-            let first = said.first().copied().unwrap_or_default();
+            let Some(first) = said.first().copied() else { continue };
             let gap = |row: &u64| life.starts_with("inbox") && (refused.contains(row) || refused.is_empty());
             if let Some(begun) = self.begun.get(life) {
                 assert!(
@@ -291,15 +291,20 @@ impl World {
         self.files().into_iter().flat_map(|(_, records)| records).collect()
     }
 
-    /// The files by name, each with its records.
+    /// The files by name, each with its records. A life that is over may have left a part with a torn end, which nobody mends.
     fn files(&self) -> Vec<(String, Vec<serde_json::Value>)> {
         let mut names: Vec<PathBuf> = self.vfs.files().into_iter().map(|(path, _)| path).collect();
         names.retain(|path| path.starts_with(FOLDER) && !path.to_string_lossy().ends_with(".tmp"));
         names.sort();
         let read = |path: PathBuf| String::from_utf8(self.vfs.map(&path).expect("mapped").to_vec()).expect("text");
+        let machine = self.running.as_ref().expect("it runs");
+        let living = SinkIdentity { name: "files".to_owned(), id: machine.queue_id("files").expect("a queue") }.key();
         let records = |path: PathBuf| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            (name, read(path).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+            let may_be_torn = name.ends_with(".part") && !name.starts_with(&living);
+            let text = read(path);
+            let whole = text.lines().map(serde_json::from_str).take_while(|line| line.is_ok() || !may_be_torn);
+            (name, whole.map(|line| line.expect("JSON")).collect())
         };
         names.into_iter().map(records).collect()
     }
