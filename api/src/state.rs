@@ -55,6 +55,8 @@ pub struct Shared {
     phase: AtomicU8,
     /// Hashes of the idempotency keys whose requests are running.
     keys_in_use: Mutex<HashSet<u128>>,
+    /// Held while the sources are brought to what the catalog declares.
+    reconciling: Mutex<()>,
     /// Held while the catalog or an audience is read, checked and changed.
     definitions: Arc<tokio::sync::Mutex<()>>,
 }
@@ -67,6 +69,13 @@ struct Opened {
     live: LiveAudiences,
     sinks: Sinks,
     keeper: Mutex<Option<Keeper>>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // The others join threads that may write, which may wait for a full queue. Once the server was stopped this is done.
+        self.sinks.lift_bounds();
+    }
 }
 
 impl std::ops::Deref for AppState {
@@ -90,6 +99,7 @@ impl AppState {
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             keys_in_use: Mutex::default(),
+            reconciling: Mutex::default(),
             definitions: Arc::default(),
             config,
         }))
@@ -174,7 +184,8 @@ impl AppState {
         self.opened.get().map(|opened| &opened.sinks).ok_or_else(|| Failure::internal("no sinks"))
     }
 
-    /// Brings the sinks to what the catalog declares; those that are new begin with what is visible now.
+    /// Brings the sinks to what the catalog declares; those that are new begin with what is visible now. By someone who does not
+    /// hold the definitions.
     ///
     /// # Errors
     /// As [`AppState::store`]; and the disk's, or the operating system's if it gives no thread.
@@ -208,11 +219,13 @@ impl AppState {
         }
     }
 
-    /// Brings the running sources to what the catalog declares. Waits for those that end.
+    /// Brings the running sources to what the catalog declares. Waits for those that end, which may wait for a full queue of a sink:
+    /// so this comes behind [`AppState::run_sinks`], by someone who does not hold the definitions.
     ///
     /// # Errors
     /// As [`AppState::store`]; and the operating system's, if it gives no thread.
     pub fn run_sources(&self) -> Result<(), Failure> {
+        let _reconciling = lock(&self.reconciling);
         sources::reconcile(self.pipeline()?, self.snapshot()?.catalog(), &self.config)
     }
 

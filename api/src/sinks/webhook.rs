@@ -113,7 +113,10 @@ impl WebhookDeclaration {
     }
 
     fn checked_url(&self) -> Result<reqwest::Url, String> {
-        let url = reqwest::Url::parse(&self.url).map_err(|error| format!("`{}`: {error}", self.url))?;
+        let url = reqwest::Url::parse(&self.url).map_err(|error| {
+            // What it says may hold a password.
+            format!("it is no address ({error}); write it as https://HOST/PATH")
+        })?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err("write it as https://HOST/PATH".to_owned());
         }
@@ -162,14 +165,21 @@ impl Connector for Webhook {
         // Its own, so that it ends when the sink is told to, whatever the server's does.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| DeliveryError::later(error.to_string()))?;
-        Ok(Box::new(Poster { client, runtime, url: self.url.clone(), format: self.declaration.format, key }))
+        Ok(Box::new(Poster {
+            client,
+            runtime: Some(runtime),
+            url: self.url.clone(),
+            format: self.declaration.format,
+            key,
+        }))
     }
 }
 
 /// Posts.
 struct Poster {
     client: reqwest::Client,
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
     url: reqwest::Url,
     format: BodyFormat,
     key: Option<hmac::Key>,
@@ -254,7 +264,8 @@ fn retry_after(text: &str) -> Option<Duration> {
 impl Deliver for Poster {
     fn deliver(&mut self, delivery: &Delivery<'_>, stop: &Stop) -> Result<Vec<Refusal>, DeliveryError> {
         let exchange = exchange(self.request(delivery));
-        let answer = self.runtime.block_on(async {
+        let Some(runtime) = &self.runtime else { return Err(DeliveryError::later("stopped")) };
+        let answer = runtime.block_on(async {
             tokio::pin!(exchange);
             let mut looks = tokio::time::interval(STOP_LOOK);
             loop {
@@ -268,6 +279,15 @@ impl Deliver for Poster {
             None => Err(DeliveryError::later("stopped")),
             Some(Ok(answer)) => answer.verdict(),
             Some(Err(error)) => Err(DeliveryError::later(chain(&error.without_url()))),
+        }
+    }
+}
+
+impl Drop for Poster {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Nobody waits for the look-up of a name that is under way.
+            runtime.shutdown_background();
         }
     }
 }
@@ -333,7 +353,11 @@ mod tests {
             assert_eq!(place.pointer, pointer, "{}", place.why);
             assert!(place.why.contains(says), "{}", place.why);
         };
-        refused("url: nowhere", "/webhook/url", "nowhere");
+        refused("url: nowhere", "/webhook/url", "https://HOST/PATH");
+        let unreadable: WebhookDeclaration =
+            serde_yaml_ng::from_str("url: 'https://ann:tiger@a:port/b'").expect("a declaration");
+        let place = unreadable.connector(&Config::default()).expect_err("refused");
+        assert!(place.why.contains("https://HOST/PATH") && !place.why.contains("tiger"), "{}", place.why);
         refused("url: 'ftp://a/b'", "/webhook/url", "https://HOST/PATH");
         refused("url: 'https://ann:tiger@a/b'", "/webhook/url", "no part of it");
         refused("{url: 'https://a', secret: {env: HOME}}", "/webhook/secret", "BELUGA_SECRET_HOME");

@@ -171,7 +171,7 @@ impl Catalog {
         self.sinks.iter().map(|(name, sink)| (name.as_str(), sink))
     }
 
-    /// The number the next new tag or fact will get.
+    /// The number the next new tag, fact or sink will get.
     pub fn next_id(&self) -> TagId {
         self.next_id
     }
@@ -262,17 +262,19 @@ impl Catalog {
         self.sources.remove(name)
     }
 
-    /// Declares a sink, or gives one another definition; what it is to do stays. Whether that changes anything.
+    /// Declares a sink, or gives one another definition; its life, and what it is to do, stay. Whether that changes anything.
     ///
     /// # Errors
     /// [`CatalogError::Name`].
     pub fn declare_sink(&mut self, name: &str, definition: String) -> Result<bool, CatalogError> {
         check_name(name)?;
-        let wanted = match self.sinks.get(name) {
-            Some(known) if known.definition == definition => return Ok(false),
-            known => known.map_or(Wanted::default(), |known| known.wanted),
-        };
-        self.sinks.insert(name.to_owned(), Sink { definition, wanted });
+        if let Some(known) = self.sinks.get_mut(name) {
+            let is_other = known.definition != definition;
+            known.definition = definition;
+            return Ok(is_other);
+        }
+        let life = self.new_id();
+        self.sinks.insert(name.to_owned(), Sink { definition, life, wanted: Wanted::default() });
         Ok(true)
     }
 

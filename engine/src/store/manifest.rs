@@ -286,6 +286,7 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
     for (name, sink) in catalog.sinks() {
         out.text(name);
         out.text(&sink.definition);
+        out.u32(sink.life.0);
         out.0.push(wanted_number(sink.wanted));
     }
 }
@@ -312,7 +313,8 @@ fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
 }
 
 fn decode_sink(bytes: &mut Decoder<'_>) -> Option<(String, Sink)> {
-    Some((bytes.text()?, Sink { definition: bytes.text()?, wanted: decode_wanted(bytes)? }))
+    let (name, definition, life) = (bytes.text()?, bytes.text()?, TagId(bytes.u32()?));
+    Some((name, Sink { definition, life, wanted: decode_wanted(bytes)? }))
 }
 
 /// `name | id u32 | columns u32 | per column: name | type u8 | precision u8 | scale u8 | dimensions u32 | each u16 |
@@ -408,6 +410,7 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
     let sources = bytes.many(decode_source)?;
     let sinks = bytes.many(decode_sink)?;
+    let numbered = numbered && sinks.iter().all(|(_, sink)| sink.life < next && sink.life >= TagId::FIRST_DECLARED);
     numbered.then(|| Catalog::from_parts(tags, facts, sources, sinks, next))
 }
 

@@ -1,6 +1,7 @@
 //! The other side: a seam, behind which are a broker, a folder, an address.
 
 use super::stop::Stop;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,8 +10,7 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// Opens it for a sink.
     ///
     /// # Errors
-    /// [`DeliveryError::Later`] if it is away, [`DeliveryError::Never`] if a setting is wrong: the sink then waits to be told
-    /// something else.
+    /// [`DeliveryError::Later`] if it is away, any other if a setting is wrong: the sink then waits to be told something else.
     fn open(&self, sink: &SinkIdentity) -> Result<Box<dyn Deliver>, DeliveryError>;
 }
 
@@ -44,10 +44,13 @@ pub trait Deliver: Send {
     /// Delivers a batch: when this returns the other side has its records for good, but for those it answers, which the other
     /// side does not take and which become dead letters. The same batch may come again, after an error and after a crash.
     ///
+    /// One that delivers a batch as a whole or not at all answers [`DeliveryError::Refused`] instead, and gets the batch again
+    /// with what it refused left out: so there is a dead letter of it before the rest of its batch is there.
+    ///
     /// It looks at `stop` while it waits and then returns with [`DeliveryError::Later`].
     ///
     /// # Errors
-    /// [`DeliveryError`]; what became of the batch may then be unknown.
+    /// [`DeliveryError`]; but for [`DeliveryError::Refused`], what became of the batch may then be unknown.
     fn deliver(&mut self, delivery: &Delivery<'_>, stop: &Stop) -> Result<Vec<Refusal>, DeliveryError>;
 
     /// The records of a batch that failed, from `first` on, become dead letters: the other side is to have none of them.
@@ -69,6 +72,8 @@ pub struct Delivery<'a> {
     pub first: u64,
     /// The records.
     pub records: Vec<DeliveryRecord<'a>>,
+    /// Places of records that are dead letters by now. Only who answers [`DeliveryError::Refused`] meets any.
+    pub left_out: BTreeSet<usize>,
     /// What the batch is known by, also when it comes again: `crm-00000123abcd4567/0-100`.
     pub key: String,
 }
@@ -114,6 +119,9 @@ pub enum DeliveryError {
     /// It will never be taken.
     #[error("{0}")]
     Never(String),
+    /// Nothing of it was delivered, and these records will never be taken; it is to be tried without them.
+    #[error("{} records are refused", .0.len())]
+    Refused(Vec<Refusal>),
 }
 
 impl DeliveryError {

@@ -22,7 +22,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,12 +142,7 @@ impl KafkaSinkOptions {
 
 impl Connector for KafkaSinkOptions {
     fn open(&self, sink: &SinkIdentity) -> Result<Box<dyn Deliver>, DeliveryError> {
-        let mut topic = Topic {
-            options: self.clone(),
-            name: format!("beluga-{}", sink.key()),
-            link: None,
-            too_large: BTreeSet::new(),
-        };
+        let mut topic = Topic { options: self.clone(), name: format!("beluga-{}", sink.key()), link: None };
         topic.open()?;
         Ok(Box::new(topic))
     }
@@ -159,8 +154,6 @@ struct Topic {
     /// The transactional id, and the group's.
     name: String,
     link: Option<Link>,
-    /// Offsets of records that a broker found too large, so that they are left out of the next transaction.
-    too_large: BTreeSet<u64>,
 }
 
 struct Link {
@@ -275,7 +268,7 @@ impl Topic {
         }))
     }
 
-    fn send(&mut self, delivery: &Delivery<'_>, stop: &Stop) -> Result<Vec<Refusal>, DeliveryError> {
+    fn send(&self, delivery: &Delivery<'_>, stop: &Stop) -> Result<Vec<Refusal>, DeliveryError> {
         let Some(link) = &self.link else { return Err(DeliveryError::later("not connected")) };
         let is_transaction = link.group.is_some();
         if is_transaction {
@@ -286,11 +279,13 @@ impl Topic {
         let mut refuse = |index: usize| refusals.push(Refusal { index, why: TOO_LARGE.to_owned() });
         let mut sent = 0;
         for (index, record) in delivery.records.iter().enumerate() {
-            let is_left_out = self.too_large.contains(&(delivery.first + index as u64));
-            if is_left_out || !enqueue(&link.producer, &self.options.topic, index, record, stop)? {
-                refuse(index);
-            } else {
+            if delivery.left_out.contains(&index) {
+                continue;
+            }
+            if enqueue(&link.producer, &self.options.topic, index, record, stop)? {
                 sent += 1;
+            } else {
+                refuse(index);
             }
         }
         while link.producer.context().lock().count < sent {
@@ -304,14 +299,11 @@ impl Topic {
         if let Some((_, error)) = others.first() {
             return Err(later("send", error));
         }
-        let Some(group) = &link.group else {
-            too_large.iter().for_each(|(index, _)| refuse(*index));
-            return Ok(refusals);
-        };
-        if let Some((_, error)) = too_large.first() {
-            let error = later("send; it goes without records that are too large", error);
-            self.too_large = too_large.iter().map(|(index, _)| delivery.first + *index as u64).collect();
-            return Err(error);
+        too_large.iter().for_each(|(index, _)| refuse(*index));
+        let Some(group) = &link.group else { return Ok(refusals) };
+        if !refusals.is_empty() {
+            // Nothing is committed before there are dead letters of them.
+            return Err(DeliveryError::Refused(refusals));
         }
         let end = i64::try_from(delivery.end()).map_err(|_| DeliveryError::Never("the offset is too large".into()))?;
         let timeout = self.options.request_timeout;
@@ -320,8 +312,7 @@ impl Topic {
             .send_offsets_to_transaction(&self.place(Offset::Offset(end))?, &group.metadata, timeout)
             .and_then(|()| link.producer.commit_transaction(timeout));
         committed.map_err(|error| later("commit a transaction", &error))?;
-        self.too_large.clear();
-        Ok(refusals)
+        Ok(Vec::new())
     }
 }
 
@@ -361,9 +352,7 @@ impl Deliver for Topic {
             self.open()?;
             if self.ask_committed()?.is_some_and(|committed| committed >= delivery.end()) {
                 // The commit that had no answer came about.
-                let left_out = self.too_large.iter().filter_map(|offset| offset.checked_sub(delivery.first));
-                let refusals = left_out.map(|index| Refusal { index: index as usize, why: TOO_LARGE.to_owned() });
-                return Ok(refusals.collect());
+                return Ok(Vec::new());
             }
         }
         let sent = self.send(delivery, stop);
@@ -372,9 +361,5 @@ impl Deliver for Topic {
             self.link = None;
         }
         sent
-    }
-
-    fn pass_over(&mut self, _first: u64) {
-        self.too_large.clear();
     }
 }

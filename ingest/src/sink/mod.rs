@@ -52,12 +52,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tap::Sink;
 use worker::Worker;
 
 /// How often is looked whether something was published.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long one who changes the sinks waits for threads that end.
+const END_WAIT: Duration = Duration::from_secs(5);
+/// How often is looked whether they have.
+const END_LOOK: Duration = Duration::from_millis(2);
 
 /// The threads that deliver to the sinks of a store.
 #[derive(Debug)]
@@ -71,9 +75,20 @@ struct Shared {
     store: Arc<Store>,
     queues: Arc<SinkQueues>,
     stop: Stop,
-    /// Held while threads are ended and started, so that a queue has one at a time.
+    /// Held while threads are told to end and started, so that a sink has one at a time. Nobody waits for a thread while they hold it.
     looking: Mutex<()>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Threads that were told to end and may not have yet, by sink, which gets no other one until then.
+    ending: Mutex<BTreeMap<String, Running>>,
+}
+
+/// What a look came to.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// No queue is full and holds up.
+    had_room: bool,
+    /// No thread is ending.
+    is_settled: bool,
 }
 
 /// A thread that delivers.
@@ -98,6 +113,7 @@ impl Sinks {
             stop: Stop::default(),
             looking: Mutex::default(),
             running: Mutex::default(),
+            ending: Mutex::default(),
         });
         let dispatched = shared.clone();
         let run = move || dispatched.dispatch();
@@ -106,12 +122,16 @@ impl Sinks {
     }
 
     /// Brings the sinks to what the newest snapshot declares: new ones begin with it, others go, and each is told what it is
-    /// to do.
+    /// to do. Waits a moment for those that end; one that takes longer goes on by itself.
     ///
     /// # Errors
     /// The disk's, or the operating system's if it gives no thread.
     pub fn look(&self) -> std::io::Result<()> {
-        self.shared.look().map(drop)
+        let since = Instant::now();
+        while !self.shared.look()?.is_settled && since.elapsed() < END_WAIT {
+            std::thread::sleep(END_LOOK);
+        }
+        Ok(())
     }
 
     /// Lets a sink that could not go on try again at once.
@@ -121,8 +141,9 @@ impl Sinks {
     pub fn retry(&self, name: &str) -> std::io::Result<()> {
         {
             let _looking = self.shared.look_alone();
-            let ended = self.shared.running().remove(name);
-            end(ended.into_iter().collect());
+            let known = self.shared.running().remove(name);
+            self.shared.tell_to_end(known.map(|known| (name.to_owned(), known)));
+            self.shared.queues.open_anew(name);
         }
         self.look()
     }
@@ -151,7 +172,16 @@ impl Sinks {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }
-        end(std::mem::take(&mut *self.shared.running()).into_values().collect());
+        let gone = {
+            let _looking = self.shared.look_alone();
+            let running = std::mem::take(&mut *self.shared.running());
+            self.shared.tell_to_end(running);
+            std::mem::take(&mut *self.shared.ending())
+        };
+        for thread in gone.into_values().filter_map(|running| running.thread) {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -172,12 +202,12 @@ impl Shared {
         let (mut seen, mut failure) = (None, None);
         while !self.stop.wait(LOOK_INTERVAL) {
             let epoch = self.store.snapshot().epoch();
-            if seen == Some(epoch) {
+            if seen == Some(epoch) && self.ending().is_empty() {
                 continue;
             }
             match self.look() {
                 // A full queue is looked at again, whatever is published.
-                Ok(had_room) => seen = had_room.then_some(epoch),
+                Ok(look) => seen = look.had_room.then_some(epoch),
                 Err(error) => {
                     let error = error.to_string();
                     if failure.as_ref() != Some(&error) {
@@ -193,7 +223,21 @@ impl Shared {
         self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self) -> std::io::Result<bool> {
+    fn ending(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By who looks alone.
+    fn tell_to_end(&self, gone: impl IntoIterator<Item = (String, Running)>) {
+        let mut ending = self.ending();
+        for (name, running) in gone {
+            running.stop.set();
+            running.queue.wake();
+            ending.insert(name, running);
+        }
+    }
+
+    fn look(&self) -> std::io::Result<Look> {
         let _looking = self.look_alone();
         let had_room = self.queues.pass(&self.store.snapshot());
         let sinks: BTreeMap<String, Arc<Sink>> =
@@ -205,11 +249,14 @@ impl Shared {
                     && sink.queue.as_ref().is_some_and(|queue| Arc::ptr_eq(queue, &running.queue))
             })
         };
-        let gone = self.running().extract_if(.., |name, running| !stays(name, running)).map(|(_, gone)| gone).collect();
-        end(gone);
+        let gone: Vec<_> = self.running().extract_if(.., |name, running| !stays(name, running)).collect();
+        self.tell_to_end(gone);
+        let mut ending = self.ending();
+        ending.retain(|_, running| running.thread.as_ref().is_some_and(|thread| !thread.is_finished()));
         let mut running = self.running();
         for (name, sink) in &sinks {
-            if sink.wanted == Wanted::Running && !running.contains_key(name) && !self.stop.is_set() {
+            let is_due = !running.contains_key(name) && !ending.contains_key(name) && !self.stop.is_set();
+            if sink.wanted == Wanted::Running && is_due {
                 running.extend(self.start(sink)?.map(|started| (name.clone(), started)));
             }
         }
@@ -226,7 +273,7 @@ impl Shared {
                 }
             });
         }
-        had_room
+        Ok(Look { had_room: had_room?, is_settled: ending.is_empty() })
     }
 
     fn start(&self, sink: &Sink) -> std::io::Result<Option<Running>> {
@@ -242,17 +289,5 @@ impl Shared {
         };
         let thread = std::thread::Builder::new().name(format!("sink-{}", sink.name)).spawn(run)?;
         Ok(Some(Running { text: sink.text.clone(), queue, stop, thread: Some(thread) }))
-    }
-}
-
-/// Ends them together, since each may take a moment.
-fn end(mut gone: Vec<Running>) {
-    for running in &gone {
-        running.stop.set();
-        running.queue.wake();
-    }
-    for thread in gone.iter_mut().filter_map(|running| running.thread.take()) {
-        // A panic of the thread was reported when it happened.
-        let _ = thread.join();
     }
 }

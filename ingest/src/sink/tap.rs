@@ -15,7 +15,7 @@ use engine::clock::Clock;
 use engine::ids::{Epoch, TagId};
 use engine::store::{Audience, Definition, FactRow, RowTap, Snapshot};
 use engine::vfs::Vfs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,12 +50,16 @@ pub struct SinkQueues {
 struct Passing {
     /// The newest snapshot seen, and its catalog. An older one brings no sinks and removes none.
     newest: Option<(Epoch, Arc<Catalog>)>,
+    /// Sinks whose queue the next pass opens if they have none.
+    anew: BTreeSet<String>,
 }
 
 /// A declared sink.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sink {
     pub(super) name: String,
+    /// Another number for a sink that was dropped and declared again.
+    pub(super) life: TagId,
     /// The text of its definition.
     pub(super) text: String,
     pub(super) definition: Result<SinkDefinition, String>,
@@ -65,6 +69,14 @@ pub(super) struct Sink {
     pub(super) told: Arc<Told>,
     /// Writing its dead letters, which may have to wait for a checkpoint, which then must not wait for this queue.
     pub(super) burying: Arc<AtomicUsize>,
+}
+
+impl Sink {
+    /// It cannot go on by itself.
+    fn fail(&self, why: &str) {
+        tracing::warn!(sink = self.name, why, "sink failed");
+        self.told.change(|told| (told.state, told.error) = (SinkState::Failed, Some(why.to_owned())));
+    }
 }
 
 impl std::fmt::Debug for SinkQueues {
@@ -97,16 +109,20 @@ impl SinkQueues {
         self.is_unbounded.store(true, Ordering::Relaxed);
     }
 
-    /// Brings the queues to what a snapshot has, as far as they have room; false if one of them is full and holds up.
+    /// Brings the queues to what a snapshot has, as far as they have room; false if one of them is full and holds up. A sink that
+    /// cannot begin, or go on with its queue, fails alone.
     ///
     /// # Errors
-    /// The disk's; the queue it happened to takes no more then.
+    /// The disk's, if rows could not be appended; the queue it happened to takes no more then.
     pub fn pass(&self, snapshot: &Snapshot) -> io::Result<bool> {
         let mut passing = lock(&self.passing);
         let is_newest = passing.newest.as_ref().is_none_or(|(epoch, _)| snapshot.epoch() >= *epoch);
         if is_newest {
-            let is_first = passing.newest.is_none();
-            self.declare(snapshot, is_first)?;
+            if passing.newest.is_none() {
+                self.remove_undeclared(snapshot.catalog());
+            }
+            let anew = std::mem::take(&mut passing.anew);
+            self.declare(snapshot, &anew);
             passing.newest = Some((snapshot.epoch(), snapshot.shared_catalog()));
         }
         let mut has_room = true;
@@ -118,6 +134,11 @@ impl SinkQueues {
             }
         }
         Ok(has_room)
+    }
+
+    /// The next pass opens the queue of a sink that has none, because it was damaged or could not begin.
+    pub(super) fn open_anew(&self, name: &str) {
+        lock(&self.passing).anew.insert(name.to_owned());
     }
 
     /// The sinks, by name.
@@ -137,53 +158,61 @@ impl SinkQueues {
         self.sinks().into_iter().map(report).collect()
     }
 
-    /// Brings the sinks to those of a snapshot's catalog.
-    fn declare(&self, snapshot: &Snapshot, is_first: bool) -> io::Result<()> {
-        let catalog = snapshot.catalog();
-        if is_first {
-            for name in self.vfs.list(&self.folder)? {
-                if catalog.sink(&name).is_none() {
-                    // Of a sink that was dropped when nobody looked.
-                    clear(&*self.vfs, &self.folder.join(name))?;
-                }
-            }
+    /// Removes the queues of sinks that were dropped when nobody looked.
+    fn remove_undeclared(&self, catalog: &Catalog) {
+        let names = self.vfs.list(&self.folder).unwrap_or_else(|error| {
+            tracing::warn!(folder = %self.folder.display(), %error, "the queues of sinks cannot be listed");
+            Vec::new()
+        });
+        for name in names.into_iter().filter(|name| catalog.sink(name).is_none()) {
+            self.remove_folder(&name);
         }
+    }
+
+    /// What cannot be removed is of a life that is over, so it is in nobody's way.
+    fn remove_folder(&self, name: &str) {
+        if let Err(error) = clear(&*self.vfs, &self.folder.join(name)) {
+            tracing::warn!(sink = name, %error, "what is left of a sink that was dropped cannot be removed from the data directory");
+        }
+    }
+
+    /// Brings the sinks to those of a snapshot's catalog; those in `anew` that have no queue open it.
+    fn declare(&self, snapshot: &Snapshot, anew: &BTreeSet<String>) {
+        let catalog = snapshot.catalog();
+        let is_gone = |sink: &Sink| catalog.sink(&sink.name).is_none_or(|declared| declared.life != sink.life);
         let gone: Vec<Arc<Sink>> =
-            lock(&self.sinks).extract_if(.., |name, _| catalog.sink(name).is_none()).map(|(_, sink)| sink).collect();
+            lock(&self.sinks).extract_if(.., |_, sink| is_gone(sink)).map(|(_, sink)| sink).collect();
         for sink in gone {
             if let Some(queue) = &sink.queue {
-                queue.remove()?;
+                queue.leave();
             }
+            self.remove_folder(&sink.name);
         }
         for (name, declared) in catalog.sinks() {
             let known = lock(&self.sinks).get(name).cloned();
-            let is_same = |sink: &Sink| sink.text == declared.definition && sink.wanted == declared.wanted;
-            if known.as_deref().is_some_and(is_same) {
+            let stays = |sink: &Sink| {
+                let is_anew = sink.queue.is_none() && anew.contains(name);
+                sink.text == declared.definition && sink.wanted == declared.wanted && !is_anew
+            };
+            if known.as_deref().is_some_and(stays) {
                 continue;
             }
-            let sink = self.sink_of(name, declared, known.as_deref(), snapshot)?;
+            let sink = self.sink_of(name, declared, known.as_deref(), snapshot);
             lock(&self.sinks).insert(name.to_owned(), Arc::new(sink));
         }
-        Ok(())
     }
 
     /// A sink as it is declared now; it goes on with the queue that it has.
-    fn sink_of(
-        &self,
-        name: &str,
-        declared: &engine::catalog::Sink,
-        known: Option<&Sink>,
-        snapshot: &Snapshot,
-    ) -> io::Result<Sink> {
-        let definition = (self.read)(name, &declared.definition);
+    fn sink_of(&self, name: &str, declared: &engine::catalog::Sink, known: Option<&Sink>, snapshot: &Snapshot) -> Sink {
         let mut sink = Sink {
             name: name.to_owned(),
+            life: declared.life,
             text: declared.definition.clone(),
             wanted: declared.wanted,
             queue: known.and_then(|known| known.queue.clone()),
             told: known.map_or_else(Arc::default, |known| known.told.clone()),
             burying: known.map_or_else(Arc::default, |known| known.burying.clone()),
-            definition,
+            definition: (self.read)(name, &declared.definition),
         };
         let state = match declared.wanted {
             Wanted::Running => SinkState::Starting,
@@ -191,57 +220,55 @@ impl SinkQueues {
             Wanted::Stopped => SinkState::Stopped,
         };
         sink.told.change(|told| (told.state, told.error, told.is_full) = (state, None, false));
-        let failed =
-            |why: &str| sink.told.change(|told| (told.state, told.error) = (SinkState::Failed, Some(why.to_owned())));
         let definition = match &sink.definition {
             Ok(definition) => definition,
             Err(why) => {
-                failed(why);
-                return Ok(sink);
+                sink.fail(why);
+                return sink;
             }
         };
         if sink.queue.is_none() {
-            match self.open(name, definition, declared.wanted, snapshot) {
+            match self.open(name, declared, definition, snapshot) {
                 Ok(queue) => sink.queue = queue.map(Arc::new),
-                // Damage is the sink's affair and holds up nobody else.
-                Err(error @ (QueueError::Damaged { .. } | QueueError::Missing { .. })) => {
-                    failed(&error.to_string());
-                    return Ok(sink);
+                // It is the sink's affair and holds up nobody else.
+                Err(error) => {
+                    sink.fail(&error.to_string());
+                    return sink;
                 }
-                Err(error) => return Err(io::Error::other(error)),
             }
         }
-        if let Some(queue) = &sink.queue {
-            if declared.wanted != Wanted::Stopped
-                && queue.is_stopped()
-                && let Some((_, fact)) = definition.takes.fact(snapshot.catalog())
-            {
-                queue.skip_to(fact.id, snapshot.next_row(fact.id))?;
+        let was_stopped = known.is_some_and(|known| known.wanted == Wanted::Stopped);
+        if let Some(queue) = sink.queue.clone()
+            && let Err(error) = turn(&queue, definition, declared.wanted, was_stopped, snapshot)
+        {
+            sink.fail(&format!("its queue: {error}"));
+            if declared.wanted != Wanted::Stopped {
+                queue.leave();
+                sink.queue = None;
             }
-            queue.set_stopped(declared.wanted == Wanted::Stopped)?;
         }
-        Ok(sink)
+        sink
     }
 
     /// Opens the queue of a sink, or begins it; one that is declared and stopped does not begin.
     fn open(
         &self,
         name: &str,
+        declared: &engine::catalog::Sink,
         definition: &SinkDefinition,
-        wanted: Wanted,
         snapshot: &Snapshot,
     ) -> Result<Option<Queue>, QueueError> {
         let folder = self.folder.join(name);
-        let place = QueuePlace { vfs: &self.vfs, folder: &folder, name, bytes_max: definition.queue_bytes };
+        let bytes_max = definition.queue_bytes;
+        let place = QueuePlace { vfs: &self.vfs, folder: &folder, name, life: declared.life, bytes_max };
         let known = Queue::open(&place)?;
         let Some((_, fact)) = definition.takes.fact(snapshot.catalog()) else { return Ok(known) };
-        if known.is_some() || wanted == Wanted::Stopped {
+        if known.is_some() || declared.wanted == Wanted::Stopped {
             return Ok(known);
         }
-        let next_rows = BTreeMap::from([(fact.id, snapshot.next_row(fact.id))]);
         let id = std::hash::RandomState::new().build_hasher().finish();
         let (now, next) = (self.clock.now(), snapshot.next_row(fact.id));
-        let begun = Queue::begin(&place, id, next_rows, now, |records| {
+        let begun = Queue::begin(&place, id, (fact.id, next), now, |records| {
             if definition.initial == Initial::Members {
                 push_members(snapshot, &definition.takes, next, now, records)
             } else {
@@ -251,6 +278,13 @@ impl SinkQueues {
         let failed =
             |error| QueueError::Disk { verb: format!("begin the queue of sink `{name}`"), error: Arc::new(error) };
         begun.map(Some).map_err(failed)
+    }
+
+    /// A sink goes on without its queue, which it may open again.
+    fn set_aside(&self, sink: &Sink, queue: &Queue, why: &str) {
+        queue.leave();
+        sink.fail(why);
+        lock(&self.sinks).insert(sink.name.clone(), Arc::new(Sink { queue: None, ..sink.clone() }));
     }
 
     /// Appends the rows that a sink wants and does not have; false if its queue is full and holds up.
@@ -263,14 +297,14 @@ impl SinkQueues {
         is_newest: bool,
     ) -> io::Result<bool> {
         let Some((name, fact)) = definition.takes.fact(snapshot.catalog()) else { return Ok(true) };
-        let Some(mut next) = queue.next_row(fact.id) else {
-            // It took another fact before.
-            return if is_newest {
-                queue.skip_to(fact.id, snapshot.next_row(fact.id)).map(|()| true)
-            } else {
-                Ok(true)
-            };
-        };
+        if queue.fact() != fact.id {
+            // It took another fact before, and nothing of this one.
+            if is_newest && let Err(error) = queue.skip_to(fact.id, snapshot.next_row(fact.id)) {
+                self.set_aside(sink, queue, &format!("its queue: {error}"));
+            }
+            return Ok(true);
+        }
+        let mut next = queue.next_row(fact.id).unwrap_or_default();
         let taker = Taker {
             takes: &definition.takes,
             fact: (fact.id, name),
@@ -316,6 +350,23 @@ impl SinkQueues {
         });
         Ok(!holds_up)
     }
+}
+
+/// Brings a queue to what its sink is to do.
+fn turn(
+    queue: &Queue,
+    definition: &SinkDefinition,
+    wanted: Wanted,
+    was_stopped: bool,
+    snapshot: &Snapshot,
+) -> io::Result<()> {
+    if wanted != Wanted::Stopped
+        && (queue.is_stopped() || was_stopped)
+        && let Some((_, fact)) = definition.takes.fact(snapshot.catalog())
+    {
+        queue.skip_to(fact.id, snapshot.next_row(fact.id))?;
+    }
+    queue.set_stopped(wanted == Wanted::Stopped)
 }
 
 impl RowTap for SinkQueues {

@@ -1,16 +1,19 @@
 //! Sinks over a store in memory: what is taken, in what order, and what becomes of what cannot be delivered.
 
 use super::files::FilesOptions;
+use super::worker::Step;
 use super::*;
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use engine::clock::ManualClock;
 use engine::ids::TagId;
+use engine::store::Snapshot;
 use engine::store::{Audience, Definition, FactRow, FactTables, Options, RowTap, TableError};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
 use serde_json::json;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Tables that keep nothing.
@@ -49,7 +52,12 @@ struct Mail {
     refused: Option<String>,
     /// Records with this text in them are not taken.
     not_taken: Option<String>,
+    /// A batch comes as a whole: what is not taken is answered before the others come.
+    is_whole: bool,
     is_closed: bool,
+    /// Who delivers waits for it, whatever it is told.
+    gate: Option<Arc<Mutex<()>>>,
+    at_gate: usize,
     /// Decides which deliveries fail, some of them after they came.
     random: Option<u64>,
 }
@@ -63,17 +71,42 @@ impl Inbox {
         self.mail().random = Some(seed);
     }
 
+    /// Records with a text in them are not taken; and if so before the others of their batch come.
+    pub(super) fn refuse(&self, text: &str, is_whole: bool) {
+        let mut mail = self.mail();
+        (mail.not_taken, mail.is_whole) = (Some(text.to_owned()), is_whole);
+    }
+
+    fn arrive(&self) -> Option<Arc<Mutex<()>>> {
+        let mut mail = self.mail();
+        mail.at_gate += 1;
+        mail.gate.clone()
+    }
+
+    /// The keys of the batches that came, as often as they came.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.mail().batches.iter().map(|(key, _)| key.clone()).collect()
+    }
+
     /// The records of the batches, those of one key once; they must have been the same each time.
     pub(super) fn once(&self) -> Vec<serde_json::Value> {
+        self.once_by_key().into_iter().flat_map(|(_, records)| records).collect()
+    }
+
+    /// The same, batch by batch and with its key.
+    pub(super) fn once_by_key(&self) -> Vec<(String, Vec<serde_json::Value>)> {
         let mut known = BTreeMap::new();
-        let mut records = Vec::new();
+        let mut batches = Vec::new();
         for (key, batch) in &self.mail().batches {
             match known.insert(key.clone(), batch.clone()) {
                 Some(before) => assert_eq!(before, *batch, "{key} was another batch before"),
-                None => records.extend(batch.iter().map(|json| serde_json::from_str(json).expect("JSON"))),
+                None => {
+                    let records = batch.iter().map(|json| serde_json::from_str(json).expect("JSON")).collect();
+                    batches.push((key.clone(), records));
+                }
             }
         }
-        records
+        batches
     }
 }
 
@@ -85,6 +118,9 @@ impl Connector for Inbox {
 
 impl Deliver for Inbox {
     fn deliver(&mut self, delivery: &Delivery<'_>, _: &Stop) -> Result<Vec<Refusal>, DeliveryError> {
+        if let Some(gate) = self.arrive() {
+            drop(gate.lock().expect("lock"));
+        }
         let mut mail = self.mail();
         if let Some(answer) = mail.answers.pop() {
             return Err(answer);
@@ -103,6 +139,16 @@ impl Deliver for Inbox {
         let not_taken = mail.not_taken.clone();
         let refused = delivery.records.iter().enumerate().filter(|(_, record)| has(&not_taken, record.json));
         let refused: Vec<Refusal> = refused.map(|(index, _)| Refusal { index, why: "too odd".to_owned() }).collect();
+        if mail.is_whole {
+            let is_new = |refusal: &Refusal| !delivery.left_out.contains(&refusal.index);
+            let new: Vec<Refusal> = refused.into_iter().filter(is_new).collect();
+            if !new.is_empty() {
+                return Err(DeliveryError::Refused(new));
+            }
+            let sent = delivery.records.iter().enumerate().filter(|(index, _)| !delivery.left_out.contains(index));
+            mail.batches.push((delivery.key.clone(), sent.map(|(_, record)| record.json.to_owned()).collect()));
+            return if chance == 2 { Err(DeliveryError::later("it failed after it came")) } else { Ok(Vec::new()) };
+        }
         let taken = delivery.records.iter().filter(|record| !has(&not_taken, record.json));
         let taken = taken.map(|record| record.json.to_owned()).collect();
         mail.batches.push((delivery.key.clone(), taken));
@@ -148,6 +194,22 @@ struct World {
     fact: TagId,
     takes: Takes,
     change: Alter,
+    /// Checkpoints that came to hand rows over.
+    taking: Arc<AtomicU64>,
+}
+
+/// The tap of a store, which counts the checkpoints that come to it.
+#[derive(Debug)]
+struct CountedTap {
+    queues: Arc<SinkQueues>,
+    taking: Arc<AtomicU64>,
+}
+
+impl RowTap for CountedTap {
+    fn take(&self, snapshot: &Snapshot) -> std::io::Result<()> {
+        self.taking.fetch_add(1, Ordering::SeqCst);
+        self.queues.take(snapshot)
+    }
 }
 
 impl World {
@@ -168,13 +230,14 @@ impl World {
             Ok(changed(SinkDefinition { linger: soon, backoff: soon, backoff_max: soon, ..definition }))
         };
         let queues = Arc::new(SinkQueues::new(disk.clone(), Path::new("/data/sinks"), clock.clone(), Box::new(read)));
-        let tap: Arc<dyn RowTap> = queues.clone();
+        let taking = Arc::new(AtomicU64::new(0));
+        let tap: Arc<dyn RowTap> = Arc::new(CountedTap { queues: queues.clone(), taking: taking.clone() });
         let options =
             Options { shard_count: 2, clock, tables: Some(Arc::new(NoTables)), tap: Some(tap), ..Options::default() };
         let store = Arc::new(Store::open(disk, Path::new("/data"), options).expect("opens"));
         let sinks = Sinks::start(store.clone(), queues).expect("threads");
         let fact = store.snapshot().catalog().fact("purchase").map_or(TagId(0), |fact| fact.id);
-        World { vfs, inbox, store, sinks, fact, takes, change }
+        World { vfs, inbox, store, sinks, fact, takes, change, taking }
     }
 
     fn declare(&mut self, sinks: &[&str]) {
@@ -245,9 +308,15 @@ impl World {
 
     /// Ends as a kill would, and starts again.
     fn restart(self) -> World {
+        self.restart_after(|_| {})
+    }
+
+    /// The same, with a change of the disk in between.
+    fn restart_after(self, damage: impl FnOnce(&MemoryVfs)) -> World {
         let World { vfs, inbox, store, sinks, takes, change, .. } = self;
         drop(sinks);
         drop(store);
+        damage(&vfs);
         World::on(vfs, inbox, takes, change)
     }
 }
@@ -459,6 +528,8 @@ fn a_full_queue_holds_up_a_checkpoint_until_there_is_room_or_the_server_ends() {
     world.wait(|world| world.report().is_full);
     let store = world.store.clone();
     let checkpoint = std::thread::spawn(move || store.checkpoint().map(drop));
+    world.wait(|world| world.taking.load(Ordering::SeqCst) == 1);
+    // It is there; whoever does not wait is through in this time.
     std::thread::sleep(Duration::from_millis(100));
     assert!(!checkpoint.is_finished(), "the checkpoint did not wait");
     world.inbox.mail().is_closed = false;
@@ -531,6 +602,198 @@ fn a_damaged_queue_is_named_and_holds_up_nobody() {
     assert!(error.contains(".queue: damaged at byte") && error.contains("declare it again"), "{error}");
     world.buy(4..5);
     world.store.checkpoint().expect("saved");
+    // Mended, it goes on with what it has once it is told to, without a restart.
+    world.vfs.flip_bit(&path, length / 2 * 8);
+    world.want("inbox", Wanted::Running);
+    world.wait_numbers(0..4);
+    world.buy(5..6);
+    world.wait_numbers([0, 1, 2, 3, 5]);
+}
+
+#[test]
+fn a_failed_queue_is_opened_by_another_try() {
+    let mut world = World::new(of_purchases(), |definition| definition);
+    world.declare(&["inbox"]);
+    world.buy(0..2);
+    world.wait_numbers(0..2);
+    let cursor = Path::new("/data/sinks/inbox/cursor");
+    let mut world = world.restart_after(|vfs| vfs.flip_bit(cursor, 100));
+    world.wait(|world| world.sinks.report("inbox").is_some_and(|report| report.state == SinkState::Failed));
+    world.sinks.retry("inbox").expect("tried");
+    assert_eq!(world.report().state, SinkState::Failed, "it is still damaged");
+    world.vfs.flip_bit(cursor, 100);
+    world.sinks.retry("inbox").expect("tried");
+    world.buy(2..4);
+    world.wait_numbers(0..4);
+    // One that stays damaged begins anew when the sink is dropped and declared again.
+    world = world.restart_after(|vfs| vfs.flip_bit(cursor, 100));
+    world.wait(|world| world.sinks.report("inbox").is_some_and(|report| report.state == SinkState::Failed));
+    world.declare(&[]);
+    world.declare(&["inbox"]);
+    world.buy(4..6);
+    world.wait_numbers(0..6);
+}
+
+#[test]
+fn what_lies_in_the_folder_of_queues_fails_no_checkpoint() {
+    let vfs = MemoryVfs::default();
+    let disk: Arc<dyn Vfs> = Arc::new(vfs.clone());
+    disk.create_folder(Path::new("/data/sinks/inbox/odd")).expect("a folder");
+    disk.create_folder(Path::new("/data/sinks/gone/odd")).expect("a folder");
+    disk.create(Path::new("/data/sinks/stray")).expect("a file");
+    let mut world = World::on(vfs, Inbox::default(), of_purchases(), Arc::new(|definition| definition));
+    world.declare(&["inbox", "second"]);
+    world.buy(0..3);
+    assert_eq!(world.report().state, SinkState::Failed);
+    world.store.checkpoint().expect("saved");
+    world.wait_numbers(0..3);
+    world.buy(3..6);
+    // The folder goes, and the sink begins with the next row.
+    world.vfs.remove_tree(Path::new("/data/sinks/inbox/odd")).expect("removed");
+    world.wait_numbers(0..6);
+    world.sinks.retry("inbox").expect("tried");
+    world.buy(6..7);
+    world.wait(|world| world.report().delivered == 1);
+    world.store.checkpoint().expect("saved");
+}
+
+#[test]
+fn a_sink_that_is_dropped_and_declared_again_at_once_begins_anew() {
+    let mut world = World::new(of_purchases(), |definition| definition);
+    world.inbox.mail().is_closed = true;
+    world.declare(&["inbox"]);
+    world.buy(0..3);
+    world.wait(|world| world.report().queued == 3);
+    let life = world.store.snapshot().catalog().sink("inbox").expect("a sink").life;
+    // Nobody looks in between: the catalog is published with both changes.
+    let mut catalog = world.store.snapshot().catalog().clone();
+    catalog.drop_sink("inbox").expect("there was one");
+    catalog.declare_sink("inbox", "inbox".to_owned()).expect("declared");
+    assert_ne!(catalog.sink("inbox").expect("a sink").life, life);
+    world.put(catalog);
+    assert_eq!(world.report().queued, 0);
+    // Also over a restart in which nobody looked.
+    world.buy(3..5);
+    world.wait(|world| world.report().queued == 2);
+    let mut catalog = world.store.snapshot().catalog().clone();
+    catalog.drop_sink("inbox").expect("there was one");
+    catalog.declare_sink("inbox", "inbox".to_owned()).expect("declared");
+    world.sinks.stop();
+    world.store.put_catalog(catalog).expect("put");
+    world.store.publish().expect("published");
+    let world = world.restart();
+    world.wait(|world| world.sinks.report("inbox").is_some());
+    world.inbox.mail().is_closed = false;
+    world.buy(5..7);
+    world.wait_numbers(5..7);
+}
+
+#[test]
+fn a_sink_that_is_told_another_fact_begins_with_its_next_row() {
+    let told = Arc::new(Mutex::new("purchase"));
+    let takes = told.clone();
+    let other = move |definition| SinkDefinition {
+        takes: Takes::Fact((*takes.lock().expect("lock")).to_owned()),
+        ..definition
+    };
+    let mut world = World::on(MemoryVfs::default(), Inbox::default(), of_purchases(), Arc::new(other));
+    let (mut catalog, fact) = purchases(&["inbox"]);
+    world.fact = fact;
+    let refund = catalog.fact("purchase").expect("a fact").clone();
+    let refund = catalog.declare_fact("refund", refund).expect("a fact");
+    world.put(catalog.clone());
+    world.buy(0..2);
+    world.wait_numbers(0..2);
+    let turn = |world: &World, name: &'static str| {
+        *told.lock().expect("lock") = name;
+        let mut catalog = world.store.snapshot().catalog().clone();
+        catalog.declare_sink("inbox", format!("from {name}")).expect("declared");
+        world.put(catalog);
+    };
+    turn(&world, "refund");
+    world.buy(2..4);
+    world.fact = refund;
+    world.buy(4..6);
+    world.wait_numbers([0, 1, 4, 5]);
+    // What came of the first fact meanwhile is not sent.
+    world.fact = fact;
+    turn(&world, "purchase");
+    world.buy(6..8);
+    world.wait_numbers([0, 1, 4, 5, 6, 7]);
+}
+
+#[test]
+fn what_was_delivered_is_not_sent_again_while_its_dead_letter_waits() {
+    let mut world = World::new(of_purchases(), |definition| SinkDefinition { batch_records_max: 10, ..definition });
+    world.inbox.refuse("\"n\":1}", false);
+    world.declare(&["inbox"]);
+    world.want("inbox", Wanted::Paused);
+    world.buy(0..3);
+    world.wait(|world| world.report().queued == 3);
+    let queues = &world.sinks.shared.queues;
+    let sink = queues.sinks().into_iter().next().expect("a sink");
+    // A store that is closed takes no letters.
+    let mut worker = Worker::new(&sink, std::sync::Weak::new(), Arc::default()).expect("a worker");
+    for _ in 0..3 {
+        assert!(matches!(worker.step(), Step::Later(_)));
+    }
+    assert_eq!(world.inbox.keys().len(), 1);
+    assert!(world.report().error.expect("why").contains("dead letters: the store is closed"));
+    assert_eq!(world.report().queued, 3, "it is not done");
+}
+
+#[test]
+fn what_a_whole_batch_goes_without_is_a_dead_letter_before_it_goes() {
+    let mut world = World::new(of_purchases(), |definition| SinkDefinition { batch_records_max: 10, ..definition });
+    world.inbox.refuse("\"n\":1}", true);
+    world.declare(&["inbox"]);
+    world.want("inbox", Wanted::Paused);
+    world.buy(0..3);
+    world.wait(|world| world.report().queued == 3);
+    let sink = world.sinks.shared.queues.sinks().into_iter().next().expect("a sink");
+    let mut worker = Worker::new(&sink, std::sync::Weak::new(), Arc::default()).expect("a worker");
+    for _ in 0..3 {
+        assert!(matches!(worker.step(), Step::Later(_)));
+    }
+    assert_eq!(world.inbox.keys().len(), 0, "nothing goes before");
+    // Another one comes after a crash; its letter is written once, and others of the same batch are other letters.
+    for _ in 0..2 {
+        let mut worker = Worker::new(&sink, Arc::downgrade(&world.store), Arc::default()).expect("a worker");
+        assert_eq!(worker.step(), Step::Delivered);
+        assert_eq!((world.inbox.keys().len(), world.report().queued), (0, 3));
+    }
+    let letters = |world: &World| {
+        world.store.publish().expect("published");
+        world.store.snapshot().next_row(TagId::DEAD_LETTERS)
+    };
+    assert_eq!(letters(&world), 1);
+    world.inbox.refuse("\"n\":2}", true);
+    let mut worker = Worker::new(&sink, Arc::downgrade(&world.store), Arc::default()).expect("a worker");
+    assert_eq!(worker.step(), Step::Delivered);
+    assert_eq!(letters(&world), 2);
+    assert_eq!(worker.step(), Step::Delivered);
+    assert_eq!((world.numbers(), world.report().queued), (vec![0, 1], 0));
+}
+
+#[test]
+fn who_does_not_end_locks_nobody_out() {
+    let mut world = World::new(of_purchases(), |definition| definition);
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().expect("lock");
+    world.inbox.mail().gate = Some(gate.clone());
+    world.declare(&["inbox"]);
+    world.buy(0..3);
+    world.wait(|world| world.inbox.mail().at_gate == 1);
+    // The thread of this sink does not end; others come and go meanwhile.
+    let shared = world.sinks.shared.clone();
+    let (catalog, _) = purchases(&["second"]);
+    world.store.put_catalog(catalog).expect("put");
+    world.store.publish().expect("published");
+    assert!(!shared.look().expect("looked").is_settled);
+    assert!(world.sinks.report("inbox").is_none() && world.sinks.report("second").is_some());
+    drop(held);
+    world.sinks.look().expect("looked");
+    assert!(shared.look().expect("looked").is_settled);
 }
 
 #[test]

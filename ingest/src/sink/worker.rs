@@ -14,6 +14,7 @@ use super::tap::Sink;
 use crate::pipeline::dead_letter::{Letter, push_letter};
 use engine::store::{Once, Store};
 use engine::update::UpdateBatch;
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -40,11 +41,40 @@ pub(super) struct Worker {
     stop: Arc<Stop>,
     reader: QueueReader,
     destination: Option<Box<dyn Deliver>>,
-    /// The batch under way, with the attempts that failed.
-    batch: Option<(Batch, u32)>,
+    underway: Option<Underway>,
     /// Times in a row that the other side could not be opened.
     openings: u32,
     seed: u64,
+}
+
+/// The batch under way.
+#[derive(Default)]
+struct Underway {
+    batch: Batch,
+    /// Attempts that failed.
+    attempts: u32,
+    /// Places of records that the other side refused before it took the others, and that are dead letters.
+    left_out: BTreeSet<usize>,
+    /// What the other side answered to it, while there are dead letters to be written: it is not asked again for that.
+    burial: Option<Burial>,
+}
+
+/// Dead letters to be written.
+struct Burial {
+    refusals: Vec<Refusal>,
+    then: AfterBurial,
+    /// Attempts that failed.
+    attempts: u32,
+}
+
+/// What follows a burial.
+enum AfterBurial {
+    /// The others were delivered.
+    Delivered,
+    /// The batch goes without them.
+    Again,
+    /// All of it is given up, for this reason.
+    GivenUp(String),
 }
 
 /// What a step came to.
@@ -74,7 +104,7 @@ impl Worker {
             stop,
             reader: QueueReader::default(),
             destination: None,
-            batch: None,
+            underway: None,
             openings: 0,
             seed: std::hash::RandomState::new().build_hasher().finish(),
         })
@@ -83,7 +113,7 @@ impl Worker {
     /// Delivers until it is told to end.
     pub(super) fn run(mut self) {
         while !self.stop.is_set() {
-            if self.queue.is_empty() && self.batch.is_none() && self.destination.is_some() {
+            if self.queue.is_empty() && self.underway.is_none() && self.destination.is_some() {
                 self.await_records();
             }
             if self.stop.is_set() {
@@ -95,6 +125,7 @@ impl Worker {
                 Step::Later(after) => {
                     self.stop.wait(after);
                 }
+                Step::Failed(_) if self.queue.is_removed() => return,
                 Step::Failed(why) => {
                     tracing::error!(sink = self.identity.name, why, "sink failed");
                     self.told.change(|told| (told.state, told.error) = (SinkState::Failed, Some(why)));
@@ -127,32 +158,93 @@ impl Worker {
                     self.later(self.openings, why, after)
                 }
                 DeliveryError::Never(why) => Step::Failed(why),
+                refused @ DeliveryError::Refused(_) => Step::Failed(refused.to_string()),
             };
         }
-        let (batch, attempts) = match self.batch.take() {
-            Some(batch) => batch,
+        let underway = match self.underway.take() {
+            Some(underway) => underway,
             None => match self.next_batch() {
-                Ok(Some(batch)) => (batch, 0),
+                Ok(Some(batch)) => Underway { batch, ..Underway::default() },
                 Ok(None) => return self.rest(),
                 Err(why) => return Step::Failed(why),
             },
         };
-        let delivery = self.delivery(&batch);
+        if underway.burial.is_some() { self.bury(underway) } else { self.deliver(underway) }
+    }
+
+    fn deliver(&mut self, mut underway: Underway) -> Step {
+        let delivery = self.delivery(&underway);
         let Some(destination) = &mut self.destination else { return Step::Idle };
-        match destination.deliver(&delivery, &self.stop) {
-            Ok(refusals) => self.delivered(batch, &refusals, attempts),
+        let (refusals, then) = match destination.deliver(&delivery, &self.stop) {
+            Ok(refusals) => (refusals, AfterBurial::Delivered),
             Err(_) if self.stop.is_set() => {
-                self.batch = Some((batch, attempts));
-                Step::Later(Duration::ZERO)
+                self.underway = Some(underway);
+                return Step::Later(Duration::ZERO);
             }
-            Err(DeliveryError::Never(why)) => self.give_up(batch, &why, attempts),
-            Err(DeliveryError::Later { why, .. }) if self.definition.retries.is_some_and(|max| attempts >= max) => {
-                let why = format!("given up after {} attempts: {why}", attempts + 1);
-                self.give_up(batch, &why, attempts)
+            Err(DeliveryError::Refused(refusals)) => {
+                let is_news = |refusal: &Refusal| {
+                    refusal.index < underway.batch.records.len() && !underway.left_out.contains(&refusal.index)
+                };
+                let news: Vec<Refusal> = refusals.into_iter().filter(is_news).collect();
+                if news.is_empty() {
+                    return self.again(underway, "it refuses what it was not sent".to_owned(), None);
+                }
+                (news, AfterBurial::Again)
             }
-            Err(DeliveryError::Later { why, after }) => {
-                self.batch = Some((batch, attempts.saturating_add(1)));
-                self.later(attempts.saturating_add(1), why, after)
+            Err(DeliveryError::Never(why)) => (underway.remaining(&why), AfterBurial::GivenUp(why)),
+            Err(DeliveryError::Later { why, .. })
+                if self.definition.retries.is_some_and(|max| underway.attempts >= max) =>
+            {
+                let why = format!("given up after {} attempts: {why}", underway.attempts + 1);
+                (underway.remaining(&why), AfterBurial::GivenUp(why))
+            }
+            Err(DeliveryError::Later { why, after }) => return self.again(underway, why, after),
+        };
+        underway.burial = Some(Burial { refusals, then, attempts: 0 });
+        self.bury(underway)
+    }
+
+    /// Tries it again later.
+    fn again(&mut self, mut underway: Underway, why: String, after: Option<Duration>) -> Step {
+        underway.attempts = underway.attempts.saturating_add(1);
+        let attempts = underway.attempts;
+        self.underway = Some(underway);
+        self.later(attempts, why, after)
+    }
+
+    /// Writes the dead letters of a batch and goes on as it is to.
+    fn bury(&mut self, mut underway: Underway) -> Step {
+        let Some(Burial { refusals, then, attempts }) = underway.burial.take() else { return Step::Idle };
+        if let Err(why) = self.write_letters(&underway.batch, &refusals) {
+            let attempts = attempts.saturating_add(1);
+            underway.burial = Some(Burial { refusals, then, attempts });
+            self.underway = Some(underway);
+            return self.later(attempts, format!("dead letters: {why}"), None);
+        }
+        match then {
+            AfterBurial::Again => {
+                underway.left_out.extend(refusals.iter().map(|refusal| refusal.index));
+                self.underway = Some(underway);
+                Step::Delivered
+            }
+            AfterBurial::Delivered => {
+                let step = self.note(&underway.batch);
+                let count = (underway.batch.records.len() - refusals.len() - underway.left_out.len()) as u64;
+                self.told.change(|told| {
+                    (told.state, told.error) = (SinkState::Running, None);
+                    told.delivered += count;
+                    told.batches += 1;
+                });
+                step
+            }
+            AfterBurial::GivenUp(why) => {
+                tracing::warn!(sink = self.identity.name, why, records = refusals.len(), "records became dead letters");
+                if let Some(destination) = &mut self.destination {
+                    destination.pass_over(underway.batch.first);
+                }
+                let step = self.note(&underway.batch);
+                self.told.change(|told| (told.state, told.error) = (SinkState::Running, Some(why)));
+                step
             }
         }
     }
@@ -201,7 +293,8 @@ impl Worker {
         Ok(Some(batch))
     }
 
-    fn delivery<'a>(&self, batch: &'a Batch) -> Delivery<'a> {
+    fn delivery<'a>(&self, underway: &'a Underway) -> Delivery<'a> {
+        let batch = &underway.batch;
         let record = |record: &'a super::queue::BatchRecord| DeliveryRecord {
             id: &record.id,
             user_id: &record.user_id,
@@ -210,40 +303,9 @@ impl Worker {
         Delivery {
             first: batch.first,
             records: batch.records.iter().map(record).collect(),
+            left_out: underway.left_out.clone(),
             key: format!("{}/{}-{}", self.identity.key(), batch.first, batch.end()),
         }
-    }
-
-    fn delivered(&mut self, batch: Batch, refusals: &[Refusal], attempts: u32) -> Step {
-        if let Err(why) = self.bury(&batch, refusals) {
-            self.batch = Some((batch, attempts.saturating_add(1)));
-            return self.later(attempts.saturating_add(1), why, None);
-        }
-        let step = self.note(&batch);
-        let count = (batch.records.len() - refusals.len()) as u64;
-        self.told.change(|told| {
-            (told.state, told.error) = (SinkState::Running, None);
-            told.delivered += count;
-            told.batches += 1;
-        });
-        step
-    }
-
-    /// Makes dead letters of all records of a batch.
-    fn give_up(&mut self, batch: Batch, why: &str, attempts: u32) -> Step {
-        let refusals: Vec<Refusal> =
-            (0..batch.records.len()).map(|index| Refusal { index, why: why.to_owned() }).collect();
-        if let Err(why) = self.bury(&batch, &refusals) {
-            self.batch = Some((batch, attempts));
-            return self.later(attempts.saturating_add(1), why, None);
-        }
-        tracing::warn!(sink = self.identity.name, why, records = batch.records.len(), "records became dead letters");
-        if let Some(destination) = &mut self.destination {
-            destination.pass_over(batch.first);
-        }
-        let step = self.note(&batch);
-        self.told.change(|told| (told.state, told.error) = (SinkState::Running, Some(why.to_owned())));
-        step
     }
 
     /// Notes that a batch is done.
@@ -263,14 +325,17 @@ impl Worker {
     }
 
     /// Writes dead letters; they are durable when this returns, and written once also if the batch comes again.
-    fn bury(&self, batch: &Batch, refusals: &[Refusal]) -> Result<(), String> {
+    fn write_letters(&self, batch: &Batch, refusals: &[Refusal]) -> Result<(), String> {
         if refusals.is_empty() {
             return Ok(());
         }
         let store = self.store.upgrade().ok_or("the store is closed")?;
         self.burying.fetch_add(1, Ordering::Relaxed);
-        let written = refusals.chunks(LETTERS_MAX).enumerate().try_for_each(|(part, refusals)| {
-            let key = format!("dead letters of sink {}/{}-{}/{part}", self.identity.key(), batch.first, batch.end());
+        let written = refusals.chunks(LETTERS_MAX).try_for_each(|refusals| {
+            // Another attempt may refuse others, whose letters are other ones.
+            let places: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
+            let (life, first, end) = (self.identity.key(), batch.first, batch.end());
+            let key = format!("dead letters of sink {life}/{first}-{end}/{places:?}");
             let key = xxh3_128(key.as_bytes());
             let now = store.now();
             let now_seconds = u64::try_from(now / 1_000_000).unwrap_or(0);
@@ -317,5 +382,13 @@ impl Worker {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let share = 0.5 + (self.seed >> 33) as f64 / (1u64 << 32) as f64;
         Step::Later(wait.mul_f64(share.min(1.0)).max(after.unwrap_or_default().min(AFTER_MAX)))
+    }
+}
+
+impl Underway {
+    /// Refuses all that are not dead letters yet.
+    fn remaining(&self, why: &str) -> Vec<Refusal> {
+        let places = (0..self.batch.records.len()).filter(|index| !self.left_out.contains(index));
+        places.map(|index| Refusal { index, why: why.to_owned() }).collect()
     }
 }

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 fn options(cluster: &Cluster, guarantee: Guarantee) -> KafkaSinkOptions {
@@ -29,7 +30,7 @@ fn texts(offsets: std::ops::Range<u64>) -> Vec<[String; 3]> {
 
 fn delivery(first: u64, texts: &[[String; 3]]) -> Delivery<'_> {
     let records = texts.iter().map(|[id, user_id, json]| DeliveryRecord { id, user_id, json }).collect();
-    Delivery { first, records, key: format!("topic/{first}") }
+    Delivery { first, records, left_out: BTreeSet::new(), key: format!("topic/{first}") }
 }
 
 fn deliver(side: &mut Box<dyn Deliver>, offsets: std::ops::Range<u64>) -> Result<usize, DeliveryError> {
@@ -106,7 +107,17 @@ fn a_record_that_is_too_large_is_refused_alone() {
         let mut side = options.open(&identity()).expect("opens");
         let mut texts = texts(0..3);
         texts[1][2] = "x".repeat(10_000);
-        let refusals = side.deliver(&delivery(0, &texts), &Stop::default()).expect("delivered");
+        let answer = side.deliver(&delivery(0, &texts), &Stop::default());
+        let refusals = match guarantee {
+            Guarantee::AtLeastOnce => answer.expect("delivered"),
+            Guarantee::ExactlyOnce => {
+                // Nothing is there before there are dead letters; then the others come.
+                let Err(DeliveryError::Refused(refusals)) = answer else { panic!("{answer:?}") };
+                let without = Delivery { left_out: BTreeSet::from([1]), ..delivery(0, &texts) };
+                assert_eq!(side.deliver(&without, &Stop::default()), Ok(Vec::new()));
+                refusals
+            }
+        };
         assert_eq!(refusals.iter().map(|refusal| refusal.index).collect::<Vec<_>>(), [1]);
         assert!(refusals[0].why.contains("larger than the topic takes"));
     }
@@ -158,7 +169,7 @@ fn brokers_that_are_away_are_waited_for() {
     stop.set();
     let begin = Instant::now();
     assert!(side.deliver(&delivery(0, &texts), &stop).is_err());
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < Duration::from_secs(10));
     cluster.with(|cluster| cluster.broker_up(1)).expect("up");
     let deadline = Instant::now() + Duration::from_secs(20);
     while deliver(&mut side, 0..5).is_err() {

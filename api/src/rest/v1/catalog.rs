@@ -566,11 +566,13 @@ pub(in crate::rest) async fn put(
     let changing = state.lock_definitions().await;
     let store = std::sync::Arc::clone(state.store()?);
     limits::blocking(move || {
-        let _changing = changing;
-        let answer = apply(&store, &document, parameters, &state.config)?;
+        let answer = apply(&store, &document, parameters, &state.config);
+        // Whoever comes next can change what those wait for who are waited for here.
+        drop(changing);
+        let answer = answer?;
         if answer.applied {
-            state.run_sources()?;
             state.run_sinks()?;
+            state.run_sources()?;
         }
         Ok(answer)
     })

@@ -182,7 +182,6 @@ commands! {
 async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<SinkAnswer> {
     let changing = state.lock_definitions().await;
     limits::blocking(move || {
-        let _changing = changing;
         let store = state.store()?;
         // What was put before may not be published yet.
         store.publish()?;
@@ -193,6 +192,8 @@ async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<SinkAn
             store.put_catalog(catalog)?;
             store.publish()?;
         }
+        // Nobody who changes a definition waits for threads that end.
+        drop(changing);
         state.run_sinks()?;
         if wanted == Wanted::Running && before == wanted {
             state.sinks()?.retry(&name).map_err(crate::state::sinks_failed)?;

@@ -355,7 +355,6 @@ commands! {
 async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<SourceAnswer> {
     let changing = state.lock_definitions().await;
     limits::blocking(move || {
-        let _changing = changing;
         let store = state.store()?;
         // What was put before may not be published yet.
         store.publish()?;
@@ -366,6 +365,8 @@ async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<Source
             store.put_catalog(catalog)?;
             store.publish()?;
         }
+        // Nobody who changes a definition waits for threads that end.
+        drop(changing);
         state.run_sources()?;
         if wanted == Wanted::Running {
             state.pipeline()?.retry(&name);

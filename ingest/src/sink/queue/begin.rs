@@ -1,6 +1,6 @@
 //! Beginning a queue, and the end of one.
 
-use super::format::{BlockBuilder, Cursor, Record};
+use super::format::{BlockBuilder, Record};
 use super::{BLOCK_BYTES, CURSOR, Queue, QueuePlace, State, lock};
 use engine::ids::TagId;
 use engine::vfs::Vfs;
@@ -9,24 +9,24 @@ use std::io;
 use std::path::Path;
 
 impl Queue {
-    /// Begins a queue in a folder, whatever lies there: with rows from `next_rows` on, behind the `initial` records. The queue
-    /// is there as a whole, or not at all.
+    /// Begins a queue in a folder, whatever lies there: with rows of a fact from a number on, behind the `initial` records. The
+    /// queue is there as a whole, or not at all.
     ///
     /// # Errors
     /// The disk's, and what `initial` fails with.
     pub(crate) fn begin(
         place: &QueuePlace<'_>,
         id: u64,
-        next_rows: BTreeMap<TagId, u64>,
+        (fact, next_row): (TagId, u64),
         now: i64,
         initial: impl FnOnce(&mut InitialRecords<'_>) -> io::Result<()>,
     ) -> io::Result<Queue> {
         place.vfs.create_folder(place.folder)?;
         clear(&**place.vfs, place.folder)?;
-        let queue = Queue::empty(place, id);
+        let queue = Queue::empty(place, id, fact);
         {
             let mut state = lock(&queue.state);
-            state.next_rows = next_rows;
+            state.next_rows = BTreeMap::from([(fact, next_row)]);
             let builder = BlockBuilder::default();
             let mut records = InitialRecords { queue: &queue, state: &mut state, builder, now };
             initial(&mut records)?;
@@ -37,7 +37,7 @@ impl Queue {
                 queue.begin_file(&mut state, false)?;
             }
         }
-        queue.write_cursor(Cursor { id, ..Cursor::default() })?;
+        queue.write_cursor(*lock(&queue.cursor))?;
         Ok(queue)
     }
 }

@@ -8,7 +8,8 @@
 //! records = first offset u64 | record count u32 | queued at i64 | record*
 //! record  = fact u32 | row u64 | id | user id | JSON, each a length u32 and as many bytes
 //!
-//! cursor  = magic [u8; 8] | version u32 | queue id u64 | delivered u64 | sent u64 | stopped u8 | xxh3 of all before u64
+//! cursor  = magic [u8; 8] | version u32 | queue id u64 | life u32 | fact u32 | delivered u64 | sent u64 | stopped u8
+//!         | xxh3 of all before u64
 //! ```
 //!
 //! `synced` is how much of the file was durable when the block was written. A crash tears only what was not, so damage that a
@@ -23,14 +24,14 @@ const CURSOR_MAGIC: [u8; 8] = *b"\x89BLGC\r\n\x1a";
 const VERSION: u32 = 1;
 /// Magic, length, checksum.
 const FRAME_BYTES: usize = 8 + 4 + 8;
-const CURSOR_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 1 + 8;
+const CURSOR_BYTES: usize = 8 + 4 + 8 + 4 + 4 + 8 + 8 + 1 + 8;
 /// The fact of a record that is of no row.
 const NO_FACT: TagId = TagId(0);
 
 /// What a file begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The life of the sink that the file belongs to.
+    /// The queue that the file belongs to.
     pub(super) id: u64,
     /// The offset of its first record.
     pub(super) first: u64,
@@ -253,11 +254,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How far a queue is delivered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whose a queue is, and how far it is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// The life of the sink.
+    /// Names the queue among all that ever were.
     pub(super) id: u64,
+    /// The life of the sink in the catalog.
+    pub(super) life: TagId,
+    /// The fact whose rows it takes.
+    pub(super) fact: TagId,
     /// The offset of the first record that may not have been delivered.
     pub(super) delivered: u64,
     /// The end of the batch that is being sent; it is sent with the same bounds again.
@@ -271,7 +276,11 @@ impl Cursor {
         let mut bytes = Vec::with_capacity(CURSOR_BYTES);
         bytes.extend_from_slice(&CURSOR_MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        for number in [self.id, self.delivered, self.sent] {
+        bytes.extend_from_slice(&self.id.to_le_bytes());
+        for number in [self.life.0, self.fact.0] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [self.delivered, self.sent] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.push(u8::from(self.is_stopped));
@@ -289,6 +298,8 @@ impl Cursor {
         let head = (reader.array()?, u32::from_le_bytes(reader.array()?));
         let cursor = Cursor {
             id: u64::from_le_bytes(reader.array()?),
+            life: TagId(u32::from_le_bytes(reader.array()?)),
+            fact: TagId(u32::from_le_bytes(reader.array()?)),
             delivered: u64::from_le_bytes(reader.array()?),
             sent: u64::from_le_bytes(reader.array()?),
             is_stopped: reader.array()? == [1],

@@ -66,8 +66,8 @@ pub(crate) enum QueueError {
         /// The record.
         offset: u64,
     },
-    /// The sink was dropped meanwhile.
-    #[error("the sink was dropped")]
+    /// The sink was dropped meanwhile, or its queue is opened anew.
+    #[error("the sink was dropped, or its queue is opened anew")]
     Removed,
     /// The disk's.
     #[error("{verb}: {error}")]
@@ -121,6 +121,8 @@ pub(crate) struct QueuePlace<'a> {
     pub(crate) folder: &'a Path,
     /// The sink's name.
     pub(crate) name: &'a str,
+    /// The life of the sink in the catalog.
+    pub(crate) life: TagId,
     /// The bound of the queue; its files are a part of that, so that there are several.
     pub(crate) bytes_max: u64,
 }
@@ -181,8 +183,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    fn empty(place: &QueuePlace<'_>, id: u64) -> Queue {
-        let QueuePlace { vfs, folder, name, bytes_max } = *place;
+    fn empty(place: &QueuePlace<'_>, id: u64, fact: TagId) -> Queue {
+        let QueuePlace { vfs, folder, name, life, bytes_max } = *place;
         let state = State {
             files: VecDeque::new(),
             active: None,
@@ -198,7 +200,7 @@ impl Queue {
             folder: folder.to_owned(),
             id,
             file_bytes: FILE_BYTES.min(bytes_max / 4).max(1),
-            cursor: Mutex::new(Cursor { id, ..Cursor::default() }),
+            cursor: Mutex::new(Cursor { id, life, fact, delivered: 0, sent: 0, is_stopped: false }),
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
@@ -209,7 +211,7 @@ impl Queue {
         &self.name
     }
 
-    /// The life of the sink.
+    /// What names it among all queues that ever were.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -248,9 +250,19 @@ impl Queue {
         BLOCK_BYTES.min(usize::try_from(self.file_bytes).unwrap_or(BLOCK_BYTES))
     }
 
+    /// Whether the sink was dropped, or its queue is opened anew.
+    pub(crate) fn is_removed(&self) -> bool {
+        lock(&self.state).is_removed
+    }
+
     /// Whether all is delivered.
     pub(crate) fn is_empty(&self) -> bool {
         self.position().0 >= self.end()
+    }
+
+    /// The fact whose rows it takes.
+    pub(crate) fn fact(&self) -> TagId {
+        lock(&self.cursor).fact
     }
 
     /// The row of a fact that comes next; `None` if none ever was wanted.
@@ -265,7 +277,7 @@ impl Queue {
         *known = next.max(*known);
     }
 
-    /// From now on `next` is the row of a fact that comes next. Durable when this returns.
+    /// From now on it takes the rows of a fact, and `next` is the one that comes next. Durable when this returns.
     ///
     /// # Errors
     /// The disk's.
@@ -274,7 +286,8 @@ impl Queue {
             state.next_rows.insert(fact, next);
             self.sync(state)?;
             self.begin_file(state, false)
-        })
+        })?;
+        self.change_cursor(|cursor| Cursor { fact, ..cursor })
     }
 
     /// Whether the sink was stopped.
@@ -287,9 +300,13 @@ impl Queue {
     /// # Errors
     /// The disk's.
     pub(crate) fn set_stopped(&self, is_stopped: bool) -> io::Result<()> {
+        self.change_cursor(|cursor| Cursor { is_stopped, ..cursor })
+    }
+
+    fn change_cursor(&self, change: impl FnOnce(Cursor) -> Cursor) -> io::Result<()> {
         let mut cursor = lock(&self.cursor);
-        if cursor.is_stopped != is_stopped {
-            let changed = Cursor { is_stopped, ..*cursor };
+        let changed = change(*cursor);
+        if *cursor != changed {
             self.write_cursor(changed)?;
             *cursor = changed;
         }
@@ -446,15 +463,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Removes the queue; whoever still delivers notes nothing any more.
-    ///
-    /// # Errors
-    /// The disk's; the next start removes what is left.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    /// Lets go of the queue, which is removed then, or opened again: whoever still delivers from this one notes nothing any more.
+    pub(crate) fn leave(&self) {
         let _cursor = lock(&self.cursor);
         lock(&self.state).is_removed = true;
         self.changed.notify_all();
-        clear(&*self.vfs, &self.folder)
     }
 
     fn file_of(&self, offset: u64) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 impl Queue {
-    /// Opens a queue; `None` if it never began.
+    /// Opens a queue; `None` if it never began, or is of another life of the sink.
     ///
     /// # Errors
     /// [`QueueError`].
@@ -20,7 +20,10 @@ impl Queue {
         let path = folder.join(CURSOR);
         let bytes = vfs.map(&path).map_err(QueueError::disk(format!("read {}", path.display())))?;
         let cursor = Cursor::read(&bytes).ok_or_else(|| QueueError::damaged(&path.display().to_string(), 0))?;
-        let mut queue = Queue::empty(place, cursor.id);
+        if cursor.life != place.life {
+            return Ok(None);
+        }
+        let mut queue = Queue::empty(place, cursor.id, cursor.fact);
         queue.cursor = Mutex::new(cursor);
         queue.load(&names, cursor)?;
         Ok(Some(queue))

@@ -3,19 +3,17 @@
 use super::*;
 use engine::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 const FACT: TagId = TagId(20);
 const FOLDER: &str = "/sinks/s";
 
 fn place(vfs: &Arc<dyn Vfs>) -> QueuePlace<'_> {
-    QueuePlace { vfs, folder: Path::new(FOLDER), name: "s", bytes_max: 2_000 }
+    QueuePlace { vfs, folder: Path::new(FOLDER), name: "s", life: TagId(30), bytes_max: 2_000 }
 }
 
 /// Rows that are appended and committed together, several times.
 fn filled(vfs: &Arc<dyn Vfs>, commits: &[u64]) -> (Queue, Vec<String>) {
-    let rows = BTreeMap::from([(FACT, 0)]);
-    let queue = Queue::begin(&place(vfs), 7, rows, 0, |_| Ok(())).expect("begun");
+    let queue = Queue::begin(&place(vfs), 7, (FACT, 0), 0, |_| Ok(())).expect("begun");
     let mut ids = Vec::new();
     for count in commits {
         let mut builder = BlockBuilder::default();
