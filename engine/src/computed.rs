@@ -15,6 +15,9 @@ pub const NUMBER_SCALE: u8 = 18;
 /// Digits of such a number in all.
 pub const NUMBER_DIGITS: u32 = 38;
 
+/// Bytes of an answer, at most: what is longer is in no line.
+pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+
 /// Checks expressions and makes them ready.
 pub trait Language: fmt::Debug + Send + Sync {
     /// Makes an expression ready. This is slow (about a millisecond), computing is not.

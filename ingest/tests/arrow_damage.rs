@@ -4,9 +4,10 @@
 //! A program of its own, since the allocator that counts is that of the whole program.
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray,
-    StructArray, TimestampMillisecondArray,
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int8Array, Int32Array, Int64Array, LargeListArray, ListArray,
+    MapArray, RecordBatch, StringArray, StringViewArray, StructArray, TimestampMillisecondArray,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int8Type, Int32Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -248,6 +249,62 @@ proptest! {
     }
 }
 
+/// A head that names the same few bytes for each of its columns.
+#[test]
+fn columns_that_share_their_bytes_take_no_memory() {
+    const ROWS: usize = 1 << 16;
+    let words = || -> ArrayRef {
+        let values = Arc::new(StringArray::from(vec!["w"]));
+        Arc::new(DictionaryArray::new(Int8Array::from(vec![0; ROWS]), values))
+    };
+    let mut columns: Vec<(String, ArrayRef)> =
+        vec![("user_id".into(), words()), ("ts".into(), Arc::new(BooleanArray::from(vec![true; ROWS])))];
+    columns.extend((0..100).map(|index| (format!("c{index}"), words())));
+    let rows = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer in memory");
+    writer.write(&rows).expect("written");
+    let body = overlapped(&writer.into_inner().expect("written"));
+    drop(rows);
+    assert!(body.len() < 256 << 10, "{}", body.len());
+    let (result, memory) = read(&body, 1 << 16);
+    let why = result.expect_err("no columns share their bytes");
+    assert!(why.contains("its buffers overlap"), "{why}");
+    assert!(memory < 2 << 20, "{memory} bytes");
+}
+
+/// The stream with all buffers of its rows at the begin of their body, which then ends behind the longest.
+fn overlapped(stream: &[u8]) -> Vec<u8> {
+    const PREFIX: usize = 8;
+    let mut out = Vec::new();
+    let mut rest = stream;
+    loop {
+        let head_len = u32::from_le_bytes(rest[4..PREFIX].try_into().expect("four bytes")) as usize;
+        let (head, behind) = rest[PREFIX..].split_at(head_len);
+        let message = arrow::ipc::root_as_message(head).expect("a head");
+        let body_len = message.bodyLength() as usize;
+        let Some(batch) = message.header_as_record_batch() else {
+            out.extend_from_slice(&rest[..PREFIX + head_len + body_len]);
+            rest = &behind[body_len..];
+            continue;
+        };
+        let buffers = batch.buffers().expect("buffers");
+        let longest =
+            buffers.iter().map(|buffer| buffer.length() as usize).max().expect("a buffer").next_multiple_of(64);
+        let first = buffers.bytes().as_ptr() as usize - head.as_ptr() as usize;
+        let mut head = head.to_vec();
+        for at in (first..first + buffers.bytes().len()).step_by(16) {
+            head[at..at + 8].copy_from_slice(&0u64.to_le_bytes());
+        }
+        let says = (body_len as u64).to_le_bytes();
+        let at = head.windows(8).position(|window| window == says).expect("the length of the body");
+        head[at..at + 8].copy_from_slice(&(longest as u64).to_le_bytes());
+        out.extend_from_slice(&rest[..PREFIX]);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&behind[..longest]);
+        return out;
+    }
+}
+
 /// A million rows that share one long text: each of them would be an event with that text.
 #[test]
 fn rows_that_share_a_text_take_no_more_memory() {
@@ -267,4 +324,41 @@ fn rows_that_share_a_text_take_no_more_memory() {
     let (result, memory) = read(&body, 1 << 16);
     assert_eq!(result, Ok((count as u64, 0)));
     assert!(memory < MEMORY_MAX, "{memory} bytes");
+}
+
+/// A long list of one shared text is refused unseen; the short ones beside it must not be written out with it.
+#[test]
+fn lists_beside_a_long_one_take_no_more_memory() {
+    const LONG: usize = 20_000;
+    let text = "x".repeat(10_000);
+    let words = || -> ArrayRef {
+        let values = Arc::new(StringArray::from(vec![text.as_str()]));
+        Arc::new(DictionaryArray::new(Int32Array::from(vec![0; LONG + 9]), values))
+    };
+    let item = Arc::new(Field::new("item", words().data_type().clone(), true));
+    let lengths = || std::iter::once(LONG).chain([1; 9]);
+    let keys: ArrayRef = Arc::new((0..LONG + 9).map(|key| Some(key.to_string())).collect::<StringArray>());
+    let entries = StructArray::from(vec![
+        (Arc::new(Field::new("keys", DataType::Utf8, false)), keys),
+        (Arc::new(Field::new("values", words().data_type().clone(), true)), words()),
+    ]);
+    let entry = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+    let shapes: [ArrayRef; 3] = [
+        Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths()), words(), None)),
+        Arc::new(LargeListArray::new(item, OffsetBuffer::from_lengths(lengths()), words(), None)),
+        Arc::new(MapArray::new(entry, OffsetBuffer::from_lengths(lengths()), entries, None, false)),
+    ];
+    for lists in shapes {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("user_id", Arc::new(StringArray::from(vec!["u"; 10]))),
+            ("ts", Arc::new(Int64Array::from(vec![NOW_MICROS / 1000; 10]))),
+            ("extra", lists),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).expect("columns of one length");
+        let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer in memory");
+        writer.write(&rows).expect("written");
+        let (result, memory) = read(&writer.into_inner().expect("written"), 1 << 16);
+        assert_eq!(result, Ok((9, 1)));
+        assert!(memory < MEMORY_MAX, "{memory} bytes");
+    }
 }

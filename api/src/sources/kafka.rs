@@ -4,6 +4,8 @@
 //! stands.
 
 use super::declaration::Place;
+#[cfg(feature = "kafka")]
+use super::folders::check_folder;
 use super::secret::SecretPlace;
 use crate::config::Config;
 use ingest::pipeline::Connector;
@@ -246,7 +248,16 @@ pub(crate) fn check_secrets(
     let places =
         places.chain(tls.iter().filter_map(|tls| Some(("/kafka/tls/key_password", tls.key_password.as_ref()?))));
     let mut places = places.chain(secrets.values().map(|place| ("/kafka/secrets", place)));
-    places.try_for_each(|(pointer, place)| place.check(config).map_err(|why| Place::new(pointer, why)))
+    places.try_for_each(|(pointer, place)| place.check(config).map_err(|why| Place::new(pointer, why)))?;
+    let Some(tls) = tls else { return Ok(()) };
+    let files = [
+        ("/kafka/tls/authority_file", &tls.authority_file),
+        ("/kafka/tls/certificate_file", &tls.certificate_file),
+        ("/kafka/tls/key_file", &tls.key_file),
+    ];
+    files.into_iter().filter_map(|(pointer, file)| Some((pointer, file.as_ref()?))).try_for_each(|(pointer, file)| {
+        check_folder(file, &config.secret_folders, "secret_folders").map_err(|why| Place::new(pointer, why))
+    })
 }
 
 /// The protection of a connection.

@@ -5,6 +5,7 @@
 //!
 //! Source: Confluent, "Schema Registry API reference".
 
+use super::enrich::chain;
 use super::payload::SCHEMA_BYTES_MAX;
 use super::secret::SecretPlace;
 use ingest::decode::avro::{FetchError, RegisteredSchema, SchemaSource};
@@ -18,10 +19,13 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long a schema may take, with all that it refers to.
+const FETCH_MAX: Duration = Duration::from_secs(20);
 
 /// Schemas that one refers to, in all.
 const REFERENCES_MAX: usize = 100;
@@ -82,23 +86,30 @@ impl HttpRegistry {
             return Ok(client);
         }
         // Elsewhere the name and the password are not for.
-        let client = Client::builder().timeout(ANSWER_MAX).redirect(Policy::none()).no_proxy().build();
+        let client = Client::builder().redirect(Policy::none()).no_proxy().build();
         let client = client.map_err(|error| FetchError::Unavailable(format!("schema registry: {error}")))?;
         Ok(self.client.get_or_init(|| client))
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, FetchError> {
+    fn get<T: DeserializeOwned>(&self, path: &[&str], deadline: Instant) -> Result<T, FetchError> {
         let unavailable = |what: String| FetchError::Unavailable(format!("schema registry {}: {what}", self.url));
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        let mut request = self.client()?.get(url).header(ACCEPT, MEDIA_TYPES);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(unavailable(format!(
+                "a schema with all that it refers to took longer than {} s",
+                FETCH_MAX.as_secs()
+            )));
+        }
+        let mut request = self.client()?.get(url).timeout(left.min(ANSWER_MAX)).header(ACCEPT, MEDIA_TYPES);
         if let Some(user) = &self.user {
             let password = self.password.as_ref().map(SecretPlace::read).transpose();
             request = request.basic_auth(user, password.map_err(|why| unavailable(format!("its password: {why}")))?);
         }
-        let answer = request.send().map_err(|error| unavailable(reason(&error)))?;
+        let answer = request.send().map_err(|error| unavailable(chain(&error.without_url())))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
@@ -123,7 +134,7 @@ impl HttpRegistry {
                 return Err(FetchError::None(format!("a schema refers to more than {REFERENCES_MAX} others")));
             }
             let version = reference.version.to_string();
-            let told: Told = self.get(&["subjects", &reference.subject, "versions", &version])?;
+            let told: Told = self.get(&["subjects", &reference.subject, "versions", &version], found.deadline)?;
             self.follow(&told.references, found)?;
             found.texts.push(told.schema);
         }
@@ -131,19 +142,20 @@ impl HttpRegistry {
     }
 }
 
-#[derive(Default)]
 struct Found {
+    deadline: Instant,
     seen: HashSet<(String, u32)>,
     texts: Vec<String>,
 }
 
 impl SchemaSource for HttpRegistry {
     fn fetch(&self, id: u32) -> Result<RegisteredSchema, FetchError> {
-        let told: Told = self.get(&["schemas", "ids", &id.to_string()])?;
+        let deadline = Instant::now() + FETCH_MAX;
+        let told: Told = self.get(&["schemas", "ids", &id.to_string()], deadline)?;
         if let Some(other) = told.schema_type.filter(|name| !name.eq_ignore_ascii_case("avro")) {
             return Err(FetchError::None(format!("schema {id} of the registry is one of {other}, not of Avro")));
         }
-        let mut found = Found::default();
+        let mut found = Found { deadline, seen: HashSet::new(), texts: Vec::new() };
         self.follow(&told.references, &mut found)?;
         Ok(RegisteredSchema { text: told.schema, references: found.texts })
     }
@@ -158,11 +170,21 @@ fn body(answer: Response) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// With what it comes from; the outer one only says that sending failed.
-fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_takes_no_longer_than_its_deadline() {
+        // It takes connections in, and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", silent.local_addr().expect("an address"));
+        let registry = HttpRegistry::new(&url, None, None).expect("an address");
+        let begin = Instant::now();
+        let get = |deadline| registry.get::<Told>(&["schemas", "ids", "1"], deadline).map(|told| told.schema);
+        let Err(FetchError::Unavailable(late)) = get(begin + Duration::from_millis(300)) else { panic!("no answer") };
+        assert!(late.contains("timed out") && begin.elapsed() < ANSWER_MAX, "{late}");
+        let Err(FetchError::Unavailable(late)) = get(begin) else { panic!("no time") };
+        assert!(late.contains("took longer than 20 s"), "{late}");
     }
-    cause.to_string()
 }

@@ -16,6 +16,9 @@ use engine::catalog::{Catalog, Fact};
 use engine::update::UpdateBatch;
 use std::sync::Arc;
 
+/// What a row counts in a batch that it is not in, so that a batch of refused rows ends as well.
+const REFUSED_BYTES: usize = 64;
+
 /// What rows become.
 #[derive(Clone, Debug)]
 pub enum RowTarget {
@@ -103,6 +106,11 @@ impl BatchDecoder {
             Err(format!("the rows make no sense ({why})"))
         });
         decoded.inspect_err(|_| batch.truncate(mark))
+    }
+
+    /// Forgets which column goes where: a panic may have left it half done.
+    pub(crate) fn unbind(&mut self) {
+        self.bound = None;
     }
 
     /// The latest time of the events since it was asked last, in microseconds since 1970.
@@ -213,7 +221,8 @@ impl ColumnBodyReader {
     fn take(&mut self, piece: Piece, batch: &mut UpdateBatch) -> Result<(), ColumnBodyError> {
         match piece {
             Piece::TooLong { row, weight } => {
-                self.batch_bytes += LINE_BYTES_MAX;
+                // Nothing of it is in the batch; what is told of it is.
+                self.batch_bytes += REFUSED_BYTES;
                 refuse(&mut self.report, self.rows_before + row as u64, too_long(weight));
             }
             Piece::Rows { first, rows, weight } => {

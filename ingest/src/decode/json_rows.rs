@@ -4,6 +4,7 @@
 //! text if they are UTF-8, else hexadecimal; lists are arrays, structs and maps objects. A member that is NULL is left out.
 
 use super::json_text as json;
+use super::own_items::{own_entries, own_items};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
     Int64Array, ListArray, MapArray, RecordBatch, StringArray, UInt64Array,
@@ -121,20 +122,23 @@ fn cells(array: &ArrayRef) -> Result<Cells, String> {
         }
         T::Dictionary(_, values) => return cells(&to(values)?),
         T::List(_) => {
-            let list = array.as_list::<i32>().clone();
+            let list = own_items(array.as_list::<i32>());
             let items = Box::new(column(list.values())?);
             Cells::List(list, items)
         }
         T::LargeList(item) | T::FixedSizeList(item, _) | T::ListView(item) | T::LargeListView(item) => {
-            let item = Field::new("item", item.data_type().clone(), true);
-            return cells(&to(&T::List(Arc::new(item)))?);
+            let list = T::List(Arc::new(Field::new("item", item.data_type().clone(), true)));
+            return match array.as_list_opt::<i64>() {
+                Some(large) => cells(&cast(&own_items(large), &list).map_err(|error| error.to_string())?),
+                None => cells(&to(&list)?),
+            };
         }
         T::Struct(fields) => {
             let named = fields.iter().zip(array.as_struct().columns());
             Cells::Struct(named.map(|(field, array)| member(field, array)).collect::<Result<_, _>>()?)
         }
         T::Map(_, _) => {
-            let map = array.as_map().clone();
+            let map = own_entries(array.as_map());
             let (keys, values) = (column(map.keys())?, column(map.values())?);
             if let Cells::List(..) | Cells::Struct(_) | Cells::Map(..) = keys.cells {
                 return Err("a map's keys must be text or numbers".to_owned());

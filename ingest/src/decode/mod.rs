@@ -9,7 +9,8 @@
 //! * `json`: the pull reader over one line's bytes. It keeps numbers as written, so that no digit is lost.
 //! * `arrow_stream`: Arrow's IPC streams, checked before Arrow reads them; `column_body`: a body of that, as [`body`] is of lines.
 //! * `tag_columns`, `events::columns`: columns to tags and to events. `avro`: Avro to JSON.
-//! * `json_rows`, `json_text`: columns and single values as JSON. `guard`: readers of others, held so that a panic is an error.
+//! * `json_rows`, `json_text`: columns and single values as JSON. `own_items`: slices of lists without the items of others.
+//! * `guard`: readers of others, held so that a panic is an error.
 //! * [`value`]: text to the 64 bits of a number tag or column, exactly; `number`: the same of what comes as a number.
 //! * [`error`]: why a line is refused.
 
@@ -39,6 +40,8 @@ pub(crate) mod json_rows;
 pub(crate) mod json_text;
 #[cfg(feature = "arrow")]
 pub(crate) mod number;
+#[cfg(feature = "arrow")]
+pub(crate) mod own_items;
 
 pub use body::{BodyReader, LineDecoder, LineReport};
 pub use error::{LineError, LineErrorKind};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Records that wait, at most; what one poll brings comes on top.
 const PENDING_RECORDS_MAX: usize = 32_768;
 
-/// Bytes of these.
+/// Bytes of these, with what was found for them.
 const PENDING_BYTES_MAX: usize = 32 << 20;
 
 /// The look-ups of a source, and what waits for them.
@@ -73,6 +73,8 @@ struct Slice {
     step: usize,
     /// Records whose key is being looked up.
     undecided: usize,
+    /// Bytes of what was found so far.
+    found_bytes: usize,
 }
 
 /// What has its turn.
@@ -144,7 +146,8 @@ impl Stage {
             self.pending_bytes += records.size_bytes();
             let fates = vec![Fate::AS_IT_IS; records.len()];
             let partition = Arc::clone(records.partition_name(0));
-            let number = self.enqueue(Waits::Slice(Slice { partition, records, fates, step: 0, undecided: 0 }));
+            let number =
+                self.enqueue(Waits::Slice(Slice { partition, records, fates, step: 0, undecided: 0, found_bytes: 0 }));
             self.look_up(number, now);
         }
         self.drive(now);
@@ -172,7 +175,7 @@ impl Stage {
             Waits::Mark(mark) => Ready::Mark(mark),
             Waits::Slice(slice) => {
                 self.pending_records -= slice.records.len();
-                self.pending_bytes -= slice.records.size_bytes();
+                self.pending_bytes -= slice.size_bytes();
                 Ready::Records(slice.records, slice.fates)
             }
         })
@@ -226,7 +229,9 @@ impl Stage {
     fn settle_all(&mut self, step: usize, decided: Vec<(Ticket, Finding)>, now: Instant) {
         for (ticket, finding) in decided {
             let Some(slice) = slice(&mut self.queue, ticket.slice) else { continue };
-            self.steps[step].settle(&mut slice.fates[ticket.record as usize], finding);
+            let found = self.steps[step].settle(&mut slice.fates[ticket.record as usize], finding);
+            slice.found_bytes += found;
+            self.pending_bytes += found;
             slice.undecided -= 1;
             if slice.undecided == 0 {
                 slice.step += 1;
@@ -241,8 +246,12 @@ impl Stage {
         while let Some(step) = self.steps.get_mut(slice.step) {
             for (index, (record, fate)) in slice.records.iter().zip(&mut slice.fates).enumerate() {
                 let ticket = Ticket { slice: number, record: index as u32 };
-                if !step.look_up(&record, &slice.partition, fate, ticket, &mut self.spliced, now) {
-                    slice.undecided += 1;
+                match step.look_up(&record, &slice.partition, fate, ticket, &mut self.spliced, now) {
+                    Some(found) => {
+                        slice.found_bytes += found;
+                        self.pending_bytes += found;
+                    }
+                    None => slice.undecided += 1,
                 }
             }
             if slice.undecided > 0 {
@@ -282,7 +291,7 @@ impl Stage {
     fn after_discarding(&mut self) {
         let slices = || self.queue.iter().filter_map(|entry| entry.waits.slice());
         self.pending_records = slices().map(|slice| slice.records.len()).sum();
-        self.pending_bytes = slices().map(|slice| slice.records.size_bytes()).sum();
+        self.pending_bytes = slices().map(Slice::size_bytes).sum();
         let left: HashSet<u64> = self.queue.iter().map(|entry| entry.number).collect();
         self.steps.iter_mut().for_each(|step| step.asker.retain(|ticket| left.contains(&ticket.slice)));
     }
@@ -299,7 +308,7 @@ impl Stage {
 }
 
 impl Step {
-    /// Whether the record is decided, as far as this look-up goes.
+    /// How many bytes were found, if the record is decided as far as this look-up goes.
     fn look_up(
         &mut self,
         record: &Record<'_>,
@@ -308,11 +317,11 @@ impl Step {
         ticket: Ticket,
         spliced: &mut Vec<u8>,
         now: Instant,
-    ) -> bool {
-        let Fate::Taken(members) = fate else { return true };
+    ) -> Option<usize> {
+        let Fate::Taken(members) = fate else { return Some(0) };
         // What has no payload says nothing, and what is too long is refused behind us.
         let payload = record.payload.filter(|payload| !payload.trim_ascii().is_empty());
-        let Some(mut payload) = payload.filter(|payload| payload.len() <= LINE_BYTES_MAX) else { return true };
+        let Some(mut payload) = payload.filter(|payload| payload.len() <= LINE_BYTES_MAX) else { return Some(0) };
         if !members.is_empty() {
             spliced.clear();
             splice(payload, members, spliced);
@@ -321,27 +330,25 @@ impl Step {
         let context =
             RecordContext { key: record.key, timestamp_ms: record.timestamp_ms, partition, offset: record.offset };
         let finding = match self.reader.key(payload, &context) {
-            Ok(None) => return true,
-            Ok(Some(key)) => self.asker.want(key, ticket, now),
+            Ok(None) => return Some(0),
+            Ok(Some(key)) => self.asker.want(key, ticket, now)?,
             Err(error) => {
                 *fate = Fate::Refused(error);
-                return true;
+                return Some(0);
             }
         };
-        match finding {
-            Some(finding) => {
-                self.settle(fate, finding);
-                true
-            }
-            None => false,
-        }
+        Some(self.settle(fate, finding))
     }
 
-    /// What was found decides over a record.
-    fn settle(&self, fate: &mut Fate, finding: Finding) {
-        let Fate::Taken(members) = fate else { return };
+    /// What was found decides over a record. Answers how many bytes that is.
+    fn settle(&self, fate: &mut Fate, finding: Finding) -> usize {
+        let Fate::Taken(members) = fate else { return 0 };
         match finding {
-            Finding::Found(object) => members.push((Arc::clone(&self.name), object)),
+            Finding::Found(object) => {
+                let bytes = object.len();
+                members.push((Arc::clone(&self.name), object));
+                return bytes;
+            }
             Finding::Missing => match self.definition.on_missing {
                 OnMissing::Keep => {}
                 OnMissing::Drop => *fate = Fate::Dropped,
@@ -353,6 +360,13 @@ impl Step {
                 OnFailure::DeadLetter => *fate = Fate::Refused(refused(&self.name, &why)),
             },
         }
+        0
+    }
+}
+
+impl Slice {
+    fn size_bytes(&self) -> usize {
+        self.records.size_bytes() + self.found_bytes
     }
 }
 

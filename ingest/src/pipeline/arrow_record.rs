@@ -5,14 +5,18 @@ use super::decoder::{Current, Decoded, Outcome};
 use crate::decode::arrow_stream::pieces::{Piece, Pieces};
 use crate::decode::arrow_stream::{ArrowStream, Limits};
 use crate::decode::body::BATCH_BYTES;
-use crate::decode::column_body::too_long;
+use crate::decode::column_body::{BatchDecoder, too_long};
+use crate::decode::guard::shielded;
 use crate::decode::json_rows::Rows;
 use crate::decode::{LineError, LineErrorKind};
 use crate::source::Record;
 use arrow::array::RecordBatch;
 
-/// What the rows of a record may weigh together: they are one update.
-const RECORD_WEIGHT_MAX: usize = 64 << 20;
+/// What the rows of a record may weigh together, with what is told of refused ones: they are one update.
+pub(super) const RECORD_WEIGHT_MAX: usize = 64 << 20;
+
+/// What a dead letter takes besides its row and its reason.
+const LETTER_BYTES: usize = 512;
 
 /// What became of the rows so far.
 #[derive(Default)]
@@ -45,7 +49,11 @@ impl Current {
     ) -> Result<(), LineError> {
         let mark = decoded.batch.mark();
         let mut taken = Taken::default();
-        if let Err(error) = self.take_stream(payload, record, decoded, &mut taken) {
+        let read = shielded(|| self.take_stream(payload, record, decoded, &mut taken)).unwrap_or_else(|why| {
+            self.columns.iter_mut().for_each(BatchDecoder::unbind);
+            Err(LineError::new(LineErrorKind::Syntax, format!("its rows make no sense ({why})")))
+        });
+        if let Err(error) = read {
             decoded.batch.truncate(mark);
             return Err(error);
         }
@@ -74,15 +82,10 @@ impl Current {
             while let Some(piece) = pieces.next(BATCH_BYTES) {
                 match piece {
                     Piece::TooLong { row, weight } => {
-                        taken.refuse(begin + row as u64, too_long(weight), Vec::new());
+                        taken.refuse(begin + row as u64, too_long(weight), Vec::new())?;
                     }
                     Piece::Rows { first, rows, weight } => {
-                        taken.weight = taken.weight.saturating_add(weight);
-                        if taken.weight > RECORD_WEIGHT_MAX {
-                            let message = format!("its rows stand for more than {RECORD_WEIGHT_MAX} bytes");
-                            let error = LineError::new(LineErrorKind::TooLong, message);
-                            return Err(error.suggest("split it into several records"));
-                        }
+                        taken.add(weight)?;
                         self.take_piece(&rows, begin + first as u64, record, decoded, taken)?;
                     }
                 }
@@ -106,7 +109,7 @@ impl Current {
             read.map_err(unfit)?;
             taken.event_time = taken.event_time.max(columns.take_latest());
             for (row, error) in refused {
-                taken.refuse(begin + row as u64, error, shown(&rows.slice(row, 1)));
+                taken.refuse(begin + row as u64, error, shown(&rows.slice(row, 1)))?;
             }
             return Ok(());
         }
@@ -119,7 +122,7 @@ impl Current {
             match self.take(&line, record, decoded) {
                 Ok(super::decoder::Taken::FilteredOut) => taken.filtered += 1,
                 Ok(super::decoder::Taken::Yes(event_time)) => taken.event_time = taken.event_time.max(event_time),
-                Err(error) => taken.refuse(begin + row as u64, error, line.clone()),
+                Err(error) => taken.refuse(begin + row as u64, error, line.clone())?,
             }
         }
         Ok(())
@@ -127,9 +130,28 @@ impl Current {
 }
 
 impl Taken {
-    fn refuse(&mut self, row: u64, mut error: LineError, json: Vec<u8>) {
+    fn refuse(&mut self, row: u64, mut error: LineError, json: Vec<u8>) -> Result<(), LineError> {
         error.message = format!("row {}: {}", row + 1, error.message);
+        let weight = LETTER_BYTES + error.message.len() + json.len();
         self.refused.push(Refused { error, json });
+        self.add(weight)
+    }
+
+    /// That there is room for so many bytes more.
+    fn add(&mut self, weight: usize) -> Result<(), LineError> {
+        self.weight = self.weight.saturating_add(weight);
+        if self.weight <= RECORD_WEIGHT_MAX {
+            return Ok(());
+        }
+        let message = match self.refused.first() {
+            None => format!("its rows stand for more than {RECORD_WEIGHT_MAX} bytes"),
+            Some(Refused { error, .. }) => format!(
+                "its rows, and what is wrong with {} of them, take more than {RECORD_WEIGHT_MAX} bytes; {}",
+                self.refused.len(),
+                error.message
+            ),
+        };
+        Err(LineError::new(LineErrorKind::TooLong, message).suggest("split it into several records"))
     }
 }
 

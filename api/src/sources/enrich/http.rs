@@ -184,7 +184,7 @@ async fn body(mut answer: Response) -> Result<Answer, reqwest::Error> {
 }
 
 /// An error with its causes, which say what happened.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(in crate::sources) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -19,6 +19,7 @@ mod postgres;
 mod tls;
 
 pub use http::HttpDeclaration;
+pub(super) use http::chain;
 pub use postgres::PostgresDeclaration;
 
 use super::declaration::Place;

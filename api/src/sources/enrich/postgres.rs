@@ -3,9 +3,12 @@
 //! A statement with a list (`WHERE sku = ANY($1)`) is asked for many keys at once, and says in a column which key a row is of; one
 //! with a single value (`WHERE sku = $1`) is asked key by key. Requests on a connection do not wait for the answers of those
 //! before them. Sessions are read-only and bound every statement by the look-up's timeout, so that one that nobody waits for any
-//! more ends there too. A connection that broke is made anew by the next request that needs it, and secrets are read anew then.
+//! more ends there too. A connection that broke is made anew by the next request that needs it, and so is one whose statement the
+//! database does not know any more, as after ALTER TABLE; secrets are read anew then. Connecting goes on when the request that
+//! began it is given up, so it may take longer than one.
 
 use super::super::declaration::Place;
+use super::super::folders::check_folder;
 use super::super::secret::{SecretPlace, TextOrSecret};
 use super::cells::{Cell, Raw};
 use super::http::chain;
@@ -16,13 +19,14 @@ use crate::config::Config;
 use engine::audience::suggest::closest;
 use ingest::enrich::{Answer, Asking, Lookup, LookupError, Reply};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Column, Row, Statement};
 
 /// Requests in flight, if it is not said.
@@ -35,6 +39,14 @@ const BATCH_MAX: usize = 10_000;
 /// Connections, if it is not said, and at most.
 const CONNECTIONS: usize = 4;
 const CONNECTIONS_MAX: usize = 64;
+
+/// How long it may take to connect and to prepare the query.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// How long what was sent may stay unacknowledged, and how long a connection may be silent before it is tried, unless the address
+/// says otherwise: a side that went away without a word is noticed then.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+const SILENT_MAX: Duration = Duration::from_secs(30);
 
 /// Rows of a PostgreSQL database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,7 +69,7 @@ pub struct PostgresDeclaration {
     /// Connections at most, 4 if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<usize>,
-    /// Certificates of the authorities to trust (PEM); the system's if it is not said.
+    /// Certificates of the authorities to trust (PEM), in a folder of `secret_folders`; the system's if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub authority_file: Option<PathBuf>,
@@ -69,6 +81,8 @@ struct PostgresLookup {
     timeout: Duration,
     connections: Vec<Slot>,
     next: AtomicUsize,
+    /// Whether `$1` is a list: guessed from the query until the database tells.
+    is_list: Arc<AtomicBool>,
 }
 
 /// A connection, if there is one.
@@ -82,6 +96,8 @@ struct Connected {
     /// By column: its name as JSON, and how its values are read.
     columns: Vec<(String, Cell)>,
     key_column: usize,
+    /// The database does not take the statement any more.
+    is_stale: AtomicBool,
 }
 
 impl PostgresDeclaration {
@@ -101,6 +117,10 @@ impl PostgresDeclaration {
         if let Some(password) = &self.password {
             password.check(config).map_err(|why| Place::new(at("/password"), why))?;
         }
+        if let Some(file) = &self.authority_file {
+            check_folder(file, &config.secret_folders, "secret_folders")
+                .map_err(|why| Place::new(at("/authority_file"), why))?;
+        }
         let first = self.query.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
         if !self.query.contains("$1") || self.query.contains("$2") || !matches!(first.as_str(), "select" | "with") {
             let why =
@@ -115,7 +135,13 @@ impl PostgresDeclaration {
             }
         }
         let connections = (0..self.connections.unwrap_or(CONNECTIONS)).map(|_| Slot::default()).collect();
-        Ok(Arc::new(PostgresLookup { declaration: self.clone(), timeout, connections, next: AtomicUsize::new(0) }))
+        Ok(Arc::new(PostgresLookup {
+            declaration: self.clone(),
+            timeout,
+            connections,
+            next: AtomicUsize::new(0),
+            is_list: Arc::new(AtomicBool::new(looks_like_a_list(&self.query))),
+        }))
     }
 
     async fn connect(&self, timeout: Duration) -> Result<Connected, LookupError> {
@@ -125,7 +151,11 @@ impl PostgresDeclaration {
         if let Some(password) = &self.password {
             settings.password(password.read().map_err(lasting("password"))?);
         }
-        settings.application_name("beluga").connect_timeout(timeout);
+        settings.application_name("beluga").connect_timeout(CONNECT_MAX);
+        if settings.get_tcp_user_timeout().is_none() {
+            settings.tcp_user_timeout(UNACKNOWLEDGED_MAX);
+        }
+        settings.keepalives_idle(settings.get_keepalives_idle().min(SILENT_MAX));
         let tls = Tls::new(self.authority_file.as_deref()).map_err(lasting("authority_file"))?;
         let (client, connection) = settings.connect(tls).await.map_err(|error| failure("connect", &error))?;
         tokio::spawn(async move {
@@ -149,7 +179,7 @@ impl PostgresDeclaration {
         };
         let columns = columns(statement.columns())?;
         let key_column = self.key_column(statement.columns())?;
-        Ok(Connected { client, statement, parameter, columns, key_column })
+        Ok(Connected { client, statement, parameter, columns, key_column, is_stale: AtomicBool::new(false) })
     }
 
     fn key_column(&self, columns: &[Column]) -> Result<usize, LookupError> {
@@ -162,6 +192,12 @@ impl PostgresDeclaration {
             LookupError::lasting(format!("key_column: the query has no column `{wanted}`; {advice}"))
         })
     }
+}
+
+/// Whether a query compares with a list of keys, as far as its text tells.
+fn looks_like_a_list(query: &str) -> bool {
+    let text: String = query.split_whitespace().collect::<String>().to_ascii_lowercase();
+    ["any($1", "all($1", "unnest($1"].iter().any(|call| text.contains(call))
 }
 
 /// An address, read; what is told of one that is none has nothing of it.
@@ -191,15 +227,21 @@ fn columns(columns: &[Column]) -> Result<Vec<(String, Cell)>, LookupError> {
 
 impl Lookup for PostgresLookup {
     fn keys_max(&self) -> usize {
-        self.declaration.batch.unwrap_or(BATCH)
+        // Key by key there is a statement for each, and all of them under one timeout.
+        match self.is_list.load(Ordering::Relaxed) {
+            true => self.declaration.batch.unwrap_or(BATCH),
+            false => 1,
+        }
     }
 
     fn ask(&self, keys: Vec<Arc<str>>, reply: Reply) -> Asking {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
         let (slot, declaration, timeout) =
             (Arc::clone(&self.connections[index]), self.declaration.clone(), self.timeout);
+        let is_list = Arc::clone(&self.is_list);
         run(reply, async move {
-            let connected = connected(&slot, &declaration, timeout).await?;
+            let connected = connected(slot, declaration, timeout).await?;
+            is_list.store(connected.parameter.is_list, Ordering::Relaxed);
             match connected.parameter.is_list {
                 true => connected.ask_all(&keys).await,
                 false => connected.ask_each(&keys).await,
@@ -208,30 +250,56 @@ impl Lookup for PostgresLookup {
     }
 }
 
-/// The connection of a slot; while one request makes it, others wait.
+/// The connection of a slot; while it is made, requests wait. It is made to its end, whoever waits no more.
 async fn connected(
-    slot: &Slot,
-    declaration: &PostgresDeclaration,
+    slot: Slot,
+    declaration: PostgresDeclaration,
     timeout: Duration,
 ) -> Result<Arc<Connected>, LookupError> {
-    let mut slot = slot.lock().await;
-    if let Some(connected) = slot.as_ref().filter(|connected| !connected.client.is_closed()) {
+    let mut slot = slot.lock_owned().await;
+    if let Some(connected) = slot.as_ref().filter(|connected| connected.is_usable()) {
         return Ok(Arc::clone(connected));
     }
-    let made = Arc::new(declaration.connect(timeout).await?);
-    *slot = Some(Arc::clone(&made));
-    Ok(made)
+    let making = tokio::spawn(async move {
+        // What was there ends first.
+        *slot = None;
+        let made = tokio::time::timeout(CONNECT_MAX, declaration.connect(timeout)).await;
+        let late = |_| LookupError::passing(format!("connect: no answer within {} s", CONNECT_MAX.as_secs()));
+        let made = Arc::new(made.map_err(late)??);
+        *slot = Some(Arc::clone(&made));
+        Ok(made)
+    });
+    making.await.map_err(|error| LookupError::passing(format!("connect: {error}")))?
 }
 
 impl Connected {
+    fn is_usable(&self) -> bool {
+        !self.client.is_closed() && !self.is_stale.load(Ordering::Relaxed)
+    }
+
+    async fn query(&self, parameter: &(dyn ToSql + Sync)) -> Result<Vec<Row>, LookupError> {
+        self.client.query(&self.statement, &[parameter]).await.map_err(|error| {
+            let failure = failure("query", &error);
+            // What it gives has other types now, or the database forgot it: the next request prepares it again.
+            let stale = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
+            match error.code().is_some_and(|code| stale.contains(code)) {
+                true => {
+                    self.is_stale.store(true, Ordering::Relaxed);
+                    LookupError { is_passing: true, ..failure }
+                }
+                false => failure,
+            }
+        })
+    }
+
     async fn ask_all(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, LookupError> {
         // Different texts may be one value, `7` and `07`.
         let read: Vec<Option<(Key, String)>> = keys.iter().map(|key| self.parameter.read(key)).collect();
-        let asked: Vec<&Key> = read.iter().flatten().map(|(key, _)| key).collect();
-        let mut found: HashMap<String, Answer> = HashMap::with_capacity(asked.len());
+        let (asked, shown): (Vec<&Key>, Vec<&str>) =
+            read.iter().flatten().map(|(key, shown)| (key, shown.as_str())).unzip();
+        let mut found = Rows::new(&shown);
         if !asked.is_empty() {
-            let rows = self.client.query(&self.statement, &[&asked]).await;
-            for row in rows.map_err(|error| failure("query", &error))? {
+            for row in self.query(&asked).await? {
                 let key = cell(&row, self.key_column).and_then(|raw| match raw {
                     Some(raw) => self.columns[self.key_column].1.plain(raw),
                     None => Ok(None),
@@ -239,21 +307,17 @@ impl Connected {
                 let Some(key) = key.map_err(|why| LookupError::lasting(format!("the key's column: {why}")))? else {
                     continue;
                 };
-                let object = self.object(&row);
-                let several = || Err("the query gives several rows for it; write DISTINCT ON or GROUP BY".to_owned());
-                found.entry(key).and_modify(|answer| *answer = several()).or_insert(object.map(Some));
+                found.put(key, self.object(&row).map(Some));
             }
         }
-        let answer =
-            |read: Option<(Key, String)>| read.and_then(|(_, shown)| found.get(&shown).cloned()).unwrap_or(Ok(None));
-        Ok(read.into_iter().map(answer).collect())
+        let answers = read.iter().map(|read| read.as_ref().map_or(Ok(None), |(_, shown)| found.answer(shown)));
+        Ok(answers.collect())
     }
 
     async fn ask_each(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, LookupError> {
         let each = keys.iter().map(|key| async move {
             let Some((key, _)) = self.parameter.read(key) else { return Ok(Ok(None)) };
-            let rows = self.client.query(&self.statement, &[&key]).await;
-            Ok(match rows.map_err(|error| failure("query", &error))?.as_slice() {
+            Ok(match self.query(&key).await?.as_slice() {
                 [] => Ok(None),
                 [row] => self.object(row).map(Some),
                 rows => Err(format!("the query gives {} rows for it; add LIMIT 1", rows.len())),
@@ -278,6 +342,60 @@ impl Connected {
     }
 }
 
+/// What a query gives of a list of keys.
+struct Rows {
+    /// By key; nothing yet of those without a row.
+    answers: HashMap<String, Option<Answer>>,
+    /// Keys that were not asked for, by what is left of them where case and blanks do not count.
+    strange: HashMap<String, String>,
+    /// One that is like none that was asked for.
+    stranger: Option<String>,
+    /// What was asked for, by what is left of it; made once it is needed.
+    asked_alike: Option<HashSet<String>>,
+}
+
+impl Rows {
+    fn new(asked: &[&str]) -> Rows {
+        let answers = asked.iter().map(|key| ((*key).to_owned(), None)).collect();
+        Rows { answers, strange: HashMap::new(), stranger: None, asked_alike: None }
+    }
+
+    fn put(&mut self, key: String, answer: Answer) {
+        match self.answers.get_mut(&key) {
+            Some(slot @ None) => *slot = Some(answer),
+            Some(slot) => {
+                *slot = Some(Err("the query gives several rows for it; write DISTINCT ON or GROUP BY".to_owned()));
+            }
+            None => {
+                let asked_alike =
+                    self.asked_alike.get_or_insert_with(|| self.answers.keys().map(|asked| alike(asked)).collect());
+                if !asked_alike.contains(&alike(&key)) {
+                    self.stranger.get_or_insert_with(|| key.clone());
+                }
+                self.strange.insert(alike(&key), key);
+            }
+        }
+    }
+
+    /// A database may find `Foo` equal to `foo`, and then answers for a key that nobody asked for: the one that was asked for is
+    /// not missing.
+    fn answer(&self, key: &str) -> Answer {
+        if let Some(answer) = self.answers.get(key).and_then(Option::as_ref) {
+            return answer.clone();
+        }
+        match self.strange.get(&alike(key)).or(self.stranger.as_ref()) {
+            None => Ok(None),
+            Some(other) => Err(format!(
+                "the query gives a row for the key `{other}`, which was not asked for; let the key's column be the key as it is asked"
+            )),
+        }
+    }
+}
+
+fn alike(key: &str) -> String {
+    key.trim().to_lowercase()
+}
+
 fn cell(row: &Row, index: usize) -> Result<Option<&[u8]>, String> {
     row.try_get::<_, Raw<'_>>(index).map(|raw| raw.0).map_err(|error| error.to_string())
 }
@@ -288,8 +406,7 @@ fn failure(doing: &str, error: &tokio_postgres::Error) -> LookupError {
     let why = format!("{doing}: {} ({})", told.message(), told.code().code());
     // Lost connections, too few resources, somebody who stopped it, transactions that got into each other's way.
     let passes = ["08", "53", "57", "40"].iter().any(|class| told.code().code().starts_with(class));
-    let is_gone = *told.code() == SqlState::INVALID_SQL_STATEMENT_NAME;
-    match passes || is_gone {
+    match passes {
         true => LookupError::passing(why),
         false => LookupError::lasting(why),
     }
@@ -336,6 +453,40 @@ mod tests {
             refused(PostgresDeclaration { password, ..declaration("postgres://h/d", good) }),
             "/postgres/password"
         );
+        let authority_file = Some(PathBuf::from("/etc/authorities.pem"));
+        let trusting = PostgresDeclaration { authority_file, ..declaration("postgres://h/d", good) };
+        assert_eq!(refused(trusting.clone()), "/postgres/authority_file");
+        let config = Config { secret_folders: vec![PathBuf::from("/etc")], ..Config::default() };
+        assert!(trusting.lookup(Duration::from_secs(1), &config).is_ok());
         assert!(declaration("postgres://h/d", good).lookup(Duration::from_secs(1), &Config::default()).is_ok());
+    }
+
+    #[test]
+    fn only_lists_are_asked_for_many_keys() {
+        let keys_max = |query: &str| {
+            let lookup = declaration("postgres://h/d", query).lookup(Duration::from_secs(1), &Config::default());
+            lookup.expect("right").keys_max()
+        };
+        assert_eq!(keys_max("SELECT sku FROM product WHERE sku = Any ( $1::text[] )"), BATCH);
+        assert_eq!(keys_max("SELECT key, v FROM unnest($1) AS key, LATERAL f(key) AS v"), BATCH);
+        assert_eq!(keys_max("SELECT sku FROM product WHERE sku = $1"), 1);
+    }
+
+    #[test]
+    fn rows_of_keys_that_were_not_asked_for_are_told() {
+        let row = |key: &str| Ok(Some(format!("{{\"key\":\"{key}\"}}")));
+        let mut rows = Rows::new(&["a", "foo@x", "none", "twice"]);
+        for key in ["a", "Foo@x", "twice", "twice"] {
+            rows.put(key.to_owned(), row(key));
+        }
+        assert_eq!((rows.answer("a"), rows.answer("none")), (row("a"), Ok(None)));
+        assert!(rows.answer("twice").expect_err("two rows").contains("several rows"));
+        assert!(
+            rows.answer("foo@x").expect_err("another key").contains("for the key `Foo@x`, which was not asked for")
+        );
+        // One that is like none of those asked may be any of them.
+        rows.put("b".to_owned(), row("b"));
+        assert_eq!(rows.answer("a"), row("a"));
+        assert!(rows.answer("none").expect_err("another key").contains("for the key `b`"));
     }
 }

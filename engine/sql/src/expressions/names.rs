@@ -5,15 +5,23 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{ScalarUDF, Volatility};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Value, visit_expressions,
 };
 use engine::audience::suggest::closest;
 use engine::computed::ExpressionError;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// The longest text that `repeat`, `lpad` and `rpad` make of their own; it is written in the expression, so that no record
-/// says how much memory it takes.
+/// The longest text that `lpad` and `rpad` make of their own; it is written in the expression, so that no record says how much
+/// memory it takes.
 pub(super) const MADE_CHARS_MAX: u64 = 10_000;
+
+/// How often `repeat` writes its text, at most: that is of a record, and may be as long as one.
+pub(super) const REPEATS_MAX: u64 = 100;
+
+/// They write an argument any number of times, so none of what `repeat` makes is given to them.
+const MULTIPLYING: [&str; 7] =
+    ["repeat", "replace", "regexp_replace", "array_to_string", "list_to_string", "array_join", "list_join"];
 
 /// They make lists of any length.
 const UNBOUNDED: [&str; 7] =
@@ -74,9 +82,15 @@ fn check_arguments(name: &str, arguments: &FunctionArguments) -> Result<(), Expr
     if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
         return Err(many_records(name));
     }
-    if !matches!(name, "repeat" | "lpad" | "rpad") {
-        return Ok(());
+    if MULTIPLYING.contains(&name) && has_repeat(arguments) {
+        let error = ExpressionError::new(format!("`repeat` cannot stand inside `{name}`"));
+        return Err(error.suggest("what comes of both has no bound; write the text itself"));
     }
+    let most = match name {
+        "repeat" => REPEATS_MAX,
+        "lpad" | "rpad" => MADE_CHARS_MAX,
+        _ => return Ok(()),
+    };
     let length = list.args.get(1).and_then(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => match &value.value {
             Value::Number(digits, _) => digits.parse::<u64>().ok(),
@@ -85,12 +99,23 @@ fn check_arguments(name: &str, arguments: &FunctionArguments) -> Result<(), Expr
         _ => None,
     });
     match length {
-        Some(length) if length <= MADE_CHARS_MAX => Ok(()),
-        _ => {
-            Err(ExpressionError::new(format!("the second argument of `{name}` is not a number up to {MADE_CHARS_MAX}"))
-                .suggest("write the number itself; it cannot come from the record"))
-        }
+        Some(length) if length <= most => Ok(()),
+        _ => Err(ExpressionError::new(format!("the second argument of `{name}` is not a number up to {most}"))
+            .suggest("write the number itself; it cannot come from the record")),
     }
+}
+
+/// Whether `repeat` is called anywhere in arguments.
+fn has_repeat(arguments: &FunctionArguments) -> bool {
+    let is_repeat = |expr: &Expr| match expr {
+        Expr::Function(function) => called(function).is_some_and(|(name, _)| name == "repeat"),
+        _ => false,
+    };
+    let found = visit_expressions(arguments, |expr| match is_repeat(expr) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 fn unknown(name: &str, state: &SessionState) -> ExpressionError {

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::temporal_conversions::{date32_to_datetime, timestamp_us_to_datetime};
 use datafusion::common::{DataFusionError, Result};
-use engine::computed::{Answers, ExpressionError, Wanted};
+use engine::computed::{ANSWER_BYTES_MAX, Answers, ExpressionError, Wanted};
 use std::fmt::Write;
 
 /// Whether what is wanted can be made of it.
@@ -103,11 +103,26 @@ pub(super) fn push_all(array: &ArrayRef, wanted: Wanted, answers: &mut Answers) 
             answers.push_null();
             continue;
         }
-        if let Err(error) = answers.push_value(|out| push(&array, row, wanted, out)) {
+        let bounded = |out: &mut String| {
+            let begin = out.len();
+            push(&array, row, wanted, out)?;
+            check_length(out.len() - begin)
+        };
+        if let Err(error) = answers.push_value(bounded) {
             answers.push_refused(&super::sentence(&error));
         }
     }
     Ok(())
+}
+
+/// What is longer is in no line.
+fn check_length(bytes: usize) -> Result<()> {
+    match bytes <= ANSWER_BYTES_MAX {
+        true => Ok(()),
+        false => Err(DataFusionError::Execution(format!(
+            "the result has {bytes} bytes; at most {ANSWER_BYTES_MAX} are in a line"
+        ))),
+    }
 }
 
 /// The same values in one of few types.
@@ -135,7 +150,11 @@ fn push(array: &ArrayRef, row: usize, wanted: Wanted, out: &mut String) -> Resul
         out.write_fmt(text).map_err(|_| DataFusionError::Execution("a time that no calendar has".to_owned()))
     };
     match array.data_type() {
-        DataType::Utf8 => push_text(array.as_string::<i32>().value(row), wanted, out),
+        DataType::Utf8 => {
+            let text = array.as_string::<i32>().value(row);
+            check_length(text.len())?;
+            push_text(text, wanted, out);
+        }
         DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
         DataType::Int64 => display(out, format_args!("{}", array.as_primitive::<Int64Type>().value(row)))?,
         DataType::UInt64 => display(out, format_args!("{}", array.as_primitive::<UInt64Type>().value(row)))?,

@@ -1,7 +1,7 @@
 //! What expressions give, and what is told of those that are none.
 
 use super::SqlExpressions;
-use engine::computed::{Answer, Answers, Column, Input, Language, Reading, Rows, Wanted};
+use engine::computed::{ANSWER_BYTES_MAX, Answer, Answers, Column, Input, Language, Reading, Rows, Wanted};
 use serde_json::{Value, json};
 
 /// What stands at a path, as the walk over a record finds it.
@@ -250,9 +250,20 @@ fn refusals_say_what_to_write() {
     refused(
         "repeat('x', n)",
         any,
-        "the second argument of `repeat` is not a number up to 10000 (column 1); write the number \
+        "the second argument of `repeat` is not a number up to 100 (column 1); write the number \
         itself; it cannot come from the record",
     );
+    refused(
+        "repeat(x, 101)",
+        any,
+        "the second argument of `repeat` is not a number up to 100 (column 1); write the number \
+        itself; it cannot come from the record",
+    );
+    for outer in ["repeat(lower(repeat(x, 9)), 9)", "replace(x, 'a', repeat(y, 9))", "Replace(repeat(y, 9), 'a', 'b')"]
+    {
+        let told = compute(outer, any, &[]).join("");
+        assert!(told.contains("`repeat` cannot stand inside `rep"), "{outer}: {told}");
+    }
     refused(
         "a < b",
         Wanted::Boolean,
@@ -277,6 +288,19 @@ fn refusals_say_what_to_write() {
         "the expression gives text, and a number is needed; put it in parentheses and write \
         ::decimal or ::double behind it",
     );
+}
+
+#[test]
+fn results_fit_into_a_line() {
+    let text = "x".repeat(ANSWER_BYTES_MAX / 100);
+    let told = compute("repeat(x, 100)", Wanted::Text, &[json!({"x": format!("{text}y")}), json!({"x": "ab"})]);
+    assert_eq!(
+        told[0],
+        format!("error: the result has {} bytes; at most 1048576 are in a line", (text.len() + 1) * 100)
+    );
+    assert_eq!(told[1], format!("\"{}\"", "ab".repeat(100)));
+    let told = compute("[repeat(x, 99), repeat(x, 99)]", Wanted::Texts, &[json!({"x": text})]).join("");
+    assert!(told.starts_with("error: the result has 2"), "{}", &told[..60]);
 }
 
 #[test]

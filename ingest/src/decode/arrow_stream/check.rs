@@ -81,9 +81,14 @@ pub(super) fn batch<'s>(
             return Err(Fault::Wrong(format!("it is compressed with {codec:?} by {method:?}; LZ4 and ZSTD are read")));
         }
     };
-    let mut decompressed = 0;
+    let (mut named, mut decompressed) = (0, 0);
     for buffer in buffers {
         let bytes = inside(buffer.offset(), buffer.length(), body)?;
+        // Any number of columns could be made of the same bytes, and each of them takes memory of its own.
+        named += bytes.len();
+        if named > body.len() {
+            return Err(Fault::Wrong("its buffers overlap".into()));
+        }
         if let Some(codec) = codec.filter(|_| !bytes.is_empty()) {
             decompressed += decompressed_length(bytes, codec, limits.decompressed_bytes_max - decompressed)?;
         }

@@ -2,8 +2,8 @@ use super::*;
 use crate::decode::body::{BodyReader, LineDecoder};
 use crate::decode::{EventDecoder, TagDecoder};
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    ArrayRef, DictionaryArray, Float64Array, Float64Builder, Int32Array, Int64Array, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, TimestampMillisecondArray,
 };
 use arrow::datatypes::Int32Type;
 use arrow::ipc::writer::StreamWriter;
@@ -168,6 +168,51 @@ fn columns_fill_the_tags_of_their_names() {
     let rows = rows.rename_columns(&["age", "id", "gender", "interest"]);
     let error = read(target(), &body(&[rows]), 1000).expect_err("refused").to_string();
     assert!(error.contains("no column `user_id`"), "{error}");
+}
+
+/// 123 as a float would be the user `123.0`.
+#[test]
+fn floats_fill_numbers_alone() {
+    let mut catalog = Catalog::default();
+    let number = TagType::Number(Unit::Decimal { scale: 2 });
+    for (name, tag_type) in [("kind", TagType::Enum), ("groups", TagType::Set), ("score", number)] {
+        catalog.declare(name, tag_type).expect("good names");
+    }
+    let catalog = Arc::new(catalog);
+    let floats = || Float64Array::from(vec![123.0, 4.5]);
+    let words = || Arc::new(DictionaryArray::new(Int32Array::from(vec![0, 1]), Arc::new(floats()))) as ArrayRef;
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    lists.append_value([Some(1.0)]);
+    lists.append_value([None, Some(2.0)]);
+    let lists = Arc::new(lists.finish()) as ArrayRef;
+    let ids = || Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef;
+    let read = |columns: Vec<(&str, ArrayRef)>| read(RowTarget::Tags(catalog.clone()), &body(&[batch(columns)]), 1000);
+    for column in [Arc::new(floats()) as ArrayRef, words()] {
+        let (report, ..) = read(vec![("user_id", ids()), ("score", column.clone())]).expect("numbers");
+        assert_eq!((report.accepted, report.rejected), (2, 0));
+        let error = read(vec![("user_id", column.clone())]).expect_err("no ids").to_string();
+        assert!(error.contains("column `user_id`: a user id is text or an integer, not "), "{error}");
+        for tag in ["kind", "groups"] {
+            let error = read(vec![("user_id", ids()), (tag, column.clone())]).expect_err("no values").to_string();
+            assert!(error.contains(&format!("column `{tag}`")) && error.contains("cannot fill"), "{error}");
+        }
+    }
+    let error = read(vec![("user_id", ids()), ("groups", lists)]).expect_err("no values").to_string();
+    assert!(error.contains("column `groups`") && error.contains("cannot fill"), "{error}");
+}
+
+/// A row that is refused unseen leaves no batch behind.
+#[test]
+fn rows_that_are_too_long_fill_no_batches() {
+    let text = "x".repeat(LINE_BYTES_MAX);
+    let pages = DictionaryArray::new(Int32Array::from(vec![0; 100]), Arc::new(StringArray::from(vec![text])));
+    let rows = batch(vec![
+        ("user_id", Arc::new(StringArray::from(vec!["u"; 100]))),
+        ("ts", Arc::new(Int64Array::from(vec![NOW / 1000; 100]))),
+        ("page", Arc::new(pages)),
+    ]);
+    let (report, batches, _) = read(events(), &body(&[rows]), 1 << 16).expect("read");
+    assert_eq!((report.accepted, report.rejected, batches.len()), (0, 100, 1));
 }
 
 /// Renamed columns, for tests of names.

@@ -11,9 +11,13 @@ use super::write::{mistyped, to_boolean};
 use crate::decode::error::{LineError, LineErrorKind};
 use crate::decode::json::{Json, Kind, is_number};
 use crate::decode::tags::shown;
-use engine::computed::{Answer, Answers, Column, Computation, ExpressionError, Language, Rows, Wanted};
+use engine::computed::{
+    ANSWER_BYTES_MAX, Answer, Answers, Column, Computation, ExpressionError, Language, Rows, Wanted,
+};
 use std::fmt;
 use std::sync::Arc;
+
+const _: () = assert!(ANSWER_BYTES_MAX == crate::decode::LINE_BYTES_MAX, "an answer is as long as a line may be");
 
 /// An expression and its language. Two are equal if their texts are.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use super::{Bound, NullMeaning, Plan};
 use crate::decode::number::{rescale, time_micros};
+use crate::decode::own_items::own_items;
 use crate::decode::tags::check_user_id;
 use crate::decode::value::{NumberError, check_time};
 use arrow::array::{
@@ -58,6 +59,8 @@ fn push_row(
 enum Cells {
     Null,
     Text(StringArray),
+    /// Numbers as text, for tags of numbers alone: as text, 123 would be `123.0`.
+    Float(StringArray),
     Integer(Int64Array),
     /// With its scale.
     Decimal(Decimal128Array, i8),
@@ -79,7 +82,8 @@ fn column_for(bound: &Bound, array: &ArrayRef) -> Result<Cells, String> {
     let found = cells(array)?;
     let fits = match (&found, bound.tag_type) {
         (Cells::Null, _) => true,
-        (Cells::Text(_), _) => !array.data_type().is_floating() || matches!(bound.tag_type, TagType::Number(_)),
+        (Cells::Text(_), _) => true,
+        (Cells::Float(_), tag_type) => matches!(tag_type, TagType::Number(_)),
         (Cells::Integer(_), _) => true,
         (Cells::Decimal(_, scale), tag_type) => matches!(tag_type, TagType::Number(_)) || *scale == 0,
         (Cells::Flag(_), tag_type) => tag_type == TagType::Flag,
@@ -100,9 +104,10 @@ fn cells(array: &ArrayRef) -> Result<Cells, String> {
     Ok(match array.data_type() {
         DataType::Null => Cells::Null,
         DataType::Utf8 => Cells::Text(array.as_string::<i32>().clone()),
+        DataType::LargeUtf8 | DataType::Utf8View => Cells::Text(to(&DataType::Utf8)?.as_string::<i32>().clone()),
         // The shortest decimal that reads back as the same float is what was meant by it.
-        DataType::LargeUtf8 | DataType::Utf8View | DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            Cells::Text(to(&DataType::Utf8)?.as_string::<i32>().clone())
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            Cells::Float(to(&DataType::Utf8)?.as_string::<i32>().clone())
         }
         DataType::Dictionary(_, values) => return cells(&to(values)?),
         DataType::Int64 => Cells::Integer(array.as_primitive().clone()),
@@ -119,7 +124,7 @@ fn cells(array: &ArrayRef) -> Result<Cells, String> {
         DataType::Date64 => Cells::Time(to(&DataType::Int64)?.as_primitive().clone(), 1_000),
         DataType::Timestamp(unit, _) => Cells::Time(array.clone_raw(), per_second(*unit)),
         DataType::List(_) => {
-            let list = array.as_list::<i32>().clone();
+            let list = own_items(array.as_list::<i32>());
             let items = Box::new(cells(list.values())?);
             Cells::List(list, items)
         }
@@ -127,8 +132,11 @@ fn cells(array: &ArrayRef) -> Result<Cells, String> {
         | DataType::FixedSizeList(item, _)
         | DataType::ListView(item)
         | DataType::LargeListView(item) => {
-            let item = Field::new("item", item.data_type().clone(), true);
-            return cells(&to(&DataType::List(Arc::new(item)))?);
+            let list = DataType::List(Arc::new(Field::new("item", item.data_type().clone(), true)));
+            return match array.as_list_opt::<i64>() {
+                Some(large) => cells(&cast(&own_items(large), &list).map_err(|error| error.to_string())?),
+                None => cells(&to(&list)?),
+            };
         }
         other => {
             return Err(format!(
@@ -177,14 +185,14 @@ impl Cells {
                 write!(scratch, "{}", array.value(row)).expect(NO_FAILURE);
                 scratch.as_str()
             }),
-            Cells::Null | Cells::Flag(_) | Cells::Time(..) | Cells::List(..) => None,
+            Cells::Null | Cells::Float(_) | Cells::Flag(_) | Cells::Time(..) | Cells::List(..) => None,
         }
     }
 
     fn is_null(&self, row: usize) -> bool {
         match self {
             Cells::Null => true,
-            Cells::Text(array) => array.is_null(row),
+            Cells::Text(array) | Cells::Float(array) => array.is_null(row),
             Cells::Integer(array) | Cells::Time(array, _) => array.is_null(row),
             Cells::Decimal(array, _) => array.is_null(row),
             Cells::Flag(array) => array.is_null(row),
@@ -206,7 +214,7 @@ impl Cells {
             return Ok(());
         }
         match (self, bound.tag_type) {
-            (Cells::Text(array), _) => return bound.push_text(array.value(row), batch),
+            (Cells::Text(array) | Cells::Float(array), _) => return bound.push_text(array.value(row), batch),
             (Cells::List(list, items), _) => {
                 bound.begin_set(batch);
                 let offsets = list.value_offsets();
@@ -237,7 +245,9 @@ impl Cells {
             Cells::Integer(array) => (i128::from(array.value(row)), 0),
             Cells::Decimal(array, scale) => (array.value(row), *scale),
             Cells::Time(array, per_second) => return time_micros(array.value(row), *per_second),
-            Cells::Null | Cells::Text(_) | Cells::Flag(_) | Cells::List(..) => return Err(NumberError::NotANumber),
+            Cells::Null | Cells::Text(_) | Cells::Float(_) | Cells::Flag(_) | Cells::List(..) => {
+                return Err(NumberError::NotANumber);
+            }
         };
         match unit {
             Unit::Integer => rescale(value, scale, 0),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::decode::avro::{AvroFormat, AvroSchema, FetchError, RegisteredSchema, SchemaSource};
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, StringArray};
 use arrow::ipc::writer::StreamWriter;
 use std::sync::atomic::AtomicU32;
 
@@ -155,4 +155,29 @@ fn columns_that_do_not_fit_refuse_the_record() {
     let report = world.wait(|report| report.state == SourceState::Finished);
     assert_eq!(report.refused, 1);
     assert!(report.refused_last[0].error.message.contains("`ts`"), "{report:?}");
+}
+
+/// Rows that are too long weigh nothing in the update; what is told of each of them does.
+#[test]
+fn refused_rows_of_a_record_are_bounded() {
+    let mut world = World::new(true);
+    world.payload = PayloadFormat::Arrow;
+    let text = "x".repeat(crate::decode::LINE_BYTES_MAX);
+    let count = crate::pipeline::arrow_record::RECORD_WEIGHT_MAX / 512;
+    let pages = DictionaryArray::new(Int32Array::from(vec![0; count]), Arc::new(StringArray::from(vec![text])));
+    let columns: [(&str, ArrayRef); 3] = [
+        ("user_id", Arc::new(StringArray::from(vec!["u"; count]))),
+        ("ts", Arc::new(Int64Array::from(vec![NOW_MILLIS; count]))),
+        ("page", Arc::new(pages)),
+    ];
+    let rows = arrow::array::RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer in memory");
+    writer.write(&rows).expect("written");
+    push(&world, [writer.into_inner().expect("written"), arrow(vec![Some("ann")], vec!["a"])]);
+    world.set(Wanted::Running);
+    let report = world.wait(|report| report.state == SourceState::Finished);
+    assert_eq!((report.records, report.refused), (2, 1));
+    let told = report.refused_last[0].error.to_string();
+    assert!(told.contains("what is wrong with") && told.contains("row 1: the row has about"), "{told}");
+    assert_eq!(world.rows("view").len(), 2);
 }
