@@ -6,14 +6,14 @@
 //! Beside the condition stand others that say nothing new but can rule out days, files, row groups and pages: the days and
 //! instants of a window of hours, and the shards and slots of few users.
 
-use super::json::{number_key, tested};
+use super::json::{Found, tested};
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::exec_err;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, lit};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
-use engine::audience::scan::{EventCondition, EventField, JsonPath, Scan, TextOrder, UNDECLARED, float_of};
+use engine::audience::scan::{EventCondition, EventField, JsonPath, Scan, TextOrder, UNDECLARED, float_key, float_of};
 use engine::behavior::Window;
 use engine::behavior::slice::{HOUR_MICROS, hour_of};
 use engine::bitmap::bsi::NumberRange;
@@ -59,16 +59,16 @@ fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
         }
         EventCondition::Known(EventField::Path(path)) => json(fact, path, |_| true),
         EventCondition::Known(field) => column(fact, field).is_not_null(),
-        EventCondition::IsTrue(EventField::Path(path)) => json(fact, path, |value| value.as_bool() == Some(true)),
+        EventCondition::IsTrue(EventField::Path(path)) => json(fact, path, |value| value == Found::Boolean(true)),
         EventCondition::IsTrue(field) => column(fact, field),
         EventCondition::InRange(EventField::Path(path), range) => {
             let range = *range;
-            json(fact, path, move |value| number_key(value).is_some_and(|key| range.contains(key)))
+            json(fact, path, move |value| matches!(value, Found::Number(own) if range.contains(float_key(own))))
         }
         EventCondition::InRange(field, range) => in_range(fact, field, *range),
         EventCondition::TextIn(EventField::Path(path), texts) => {
             let texts = texts.clone();
-            json(fact, path, move |value| value.as_str().is_some_and(|own| texts.iter().any(|text| text == own)))
+            json(fact, path, move |value| matches!(value, Found::Text(own) if texts.iter().any(|text| text == own)))
         }
         EventCondition::TextIn(field, texts) => match texts.as_slice() {
             [text] => column(fact, field).eq(lit(text.as_str())),
@@ -76,7 +76,7 @@ fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
         },
         EventCondition::TextOrder(EventField::Path(path), order, text) => {
             let (order, text) = (*order, text.clone());
-            json(fact, path, move |value| value.as_str().is_some_and(|own| comes(order, own, &text)))
+            json(fact, path, move |value| matches!(value, Found::Text(own) if comes(order, own, &text)))
         }
         EventCondition::TextOrder(field, order, text) => {
             let (column, text) = (column(fact, field), lit(text.as_str()));
@@ -109,7 +109,7 @@ fn column(fact: &Fact, field: &EventField) -> Expr {
     }
 }
 
-fn json(fact: &Fact, path: &JsonPath, test: impl Fn(&serde_json::Value) -> bool + Send + Sync + 'static) -> Expr {
+fn json(fact: &Fact, path: &JsonPath, test: impl Fn(Found<'_>) -> bool + Send + Sync + 'static) -> Expr {
     let column = path.column.map_or(UNDECLARED, |at| &fact.columns[usize::from(at)].name);
     tested(column, path, test)
 }
