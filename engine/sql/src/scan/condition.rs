@@ -44,12 +44,28 @@ pub(super) fn filter(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBi
     if let Some(within) = within {
         all.push(membership(within));
     }
-    all.into_iter().reduce(Expr::and)
+    balanced(all, Expr::and)
+}
+
+/// Conditions joined in pairs of pairs: what walks down an expression goes no deeper than their number's logarithm.
+fn balanced(mut all: Vec<Expr>, join: fn(Expr, Expr) -> Expr) -> Option<Expr> {
+    while all.len() > 1 {
+        let mut left = all.into_iter();
+        let mut pairs = Vec::with_capacity(left.len().div_ceil(2));
+        while let Some(first) = left.next() {
+            pairs.push(match left.next() {
+                Some(second) => join(first, second),
+                None => first,
+            });
+        }
+        all = pairs;
+    }
+    all.pop()
 }
 
 fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
     let joined = |of: &[EventCondition], join: fn(Expr, Expr) -> Expr, none: bool| {
-        of.iter().map(|one| expression(fact, one)).reduce(join).unwrap_or_else(|| lit(none))
+        balanced(of.iter().map(|one| expression(fact, one)).collect(), join).unwrap_or_else(|| lit(none))
     };
     match condition {
         EventCondition::Any => lit(true),
@@ -66,9 +82,27 @@ fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
             json(fact, path, move |value| matches!(value, Found::Number(own) if range.contains(float_key(own))))
         }
         EventCondition::InRange(field, range) => in_range(fact, field, *range),
+        EventCondition::NumberIn(EventField::Path(path), keys) => {
+            let keys = keys.clone();
+            json(
+                fact,
+                path,
+                move |value| matches!(value, Found::Number(own) if keys.binary_search(&float_key(own)).is_ok()),
+            )
+        }
+        EventCondition::NumberIn(field, numbers) => {
+            let column_type = number_type(fact, field);
+            let can_be = |number: &&i64| most(column_type).is_none_or(|most| (-most..=most).contains(*number));
+            let can_be = numbers.iter().filter(can_be);
+            column(fact, field).in_list(can_be.map(|number| literal(column_type, *number)).collect(), false)
+        }
         EventCondition::TextIn(EventField::Path(path), texts) => {
             let texts = texts.clone();
-            json(fact, path, move |value| matches!(value, Found::Text(own) if texts.iter().any(|text| text == own)))
+            json(
+                fact,
+                path,
+                move |value| matches!(value, Found::Text(own) if texts.binary_search_by(|text| text.as_str().cmp(own)).is_ok()),
+            )
         }
         EventCondition::TextIn(field, texts) => match texts.as_slice() {
             [text] => column(fact, field).eq(lit(text.as_str())),
@@ -114,26 +148,38 @@ fn json(fact: &Fact, path: &JsonPath, test: impl Fn(Found<'_>) -> bool + Send + 
     tested(column, path, test)
 }
 
-fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
-    let column_type = match field.column() {
+fn number_type(fact: &Fact, field: &EventField) -> ColumnType {
+    match field.column() {
         Some(at) => fact.columns[usize::from(at)].column_type,
         None => ColumnType::Timestamp,
-    };
-    let literal = |number: i64| {
-        lit(match column_type {
-            ColumnType::Decimal { precision, scale } => {
-                ScalarValue::Decimal128(Some(number.into()), precision, scale.cast_signed())
-            }
-            ColumnType::Float => ScalarValue::Float64(Some(float_of(number))),
-            ColumnType::Timestamp => instant(number),
-            _ => ScalarValue::Int64(Some(number)),
-        })
-    };
+    }
+}
+
+/// A decimal column holds no more digits than it was declared with, and neither do literals.
+fn most(column_type: ColumnType) -> Option<i64> {
+    match column_type {
+        ColumnType::Decimal { precision, .. } => Some(10i64.pow(precision.into()) - 1),
+        _ => None,
+    }
+}
+
+fn literal(column_type: ColumnType, number: i64) -> Expr {
+    lit(match column_type {
+        ColumnType::Decimal { precision, scale } => {
+            ScalarValue::Decimal128(Some(number.into()), precision, scale.cast_signed())
+        }
+        ColumnType::Float => ScalarValue::Float64(Some(float_of(number))),
+        ColumnType::Timestamp => instant(number),
+        _ => ScalarValue::Int64(Some(number)),
+    })
+}
+
+fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
+    let column_type = number_type(fact, field);
+    let literal = |number: i64| literal(column_type, number);
     let column = column(fact, field);
-    // A decimal column holds no more digits than it was declared with, and neither do literals.
-    let range = match column_type {
-        ColumnType::Decimal { precision, .. } => {
-            let most = 10i64.pow(precision.into()) - 1;
+    let range = match most(column_type) {
+        Some(most) => {
             if range.min > most || range.max < -most {
                 return lit(false);
             }
@@ -142,7 +188,7 @@ fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
                 max: if range.max > most { i64::MAX } else { range.max },
             }
         }
-        _ => range,
+        None => range,
     };
     match (range.min, range.max) {
         (i64::MIN, i64::MAX) => column.is_not_null(),
@@ -220,7 +266,7 @@ fn places(within: &[RoaringBitmap]) -> Expr {
         };
         ident("_shard").eq(shard(at)).and(slots)
     };
-    some.into_iter().map(of_shard).reduce(Expr::or).unwrap_or_else(|| lit(false))
+    balanced(some.into_iter().map(of_shard).collect(), Expr::or).unwrap_or_else(|| lit(false))
 }
 
 /// Whether a row is of one of these users, exactly; so that other columns are read of those rows alone.
