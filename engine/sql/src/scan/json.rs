@@ -11,7 +11,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr};
 use datafusion::prelude::ident;
 use engine::audience::scan::{JsonKind, JsonPath};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::sync::Arc;
 
@@ -81,11 +81,11 @@ impl<'de, F: Fn(Found<'_>) -> bool> Visitor<'de> for Walk<'_, F> {
         Ok(self.ends(JsonKind::Boolean) && (self.test)(Found::Boolean(value)))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<bool, E> {
         self.visit_f64(value as f64)
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
+    fn visit_i64<E: Error>(self, value: i64) -> Result<bool, E> {
         self.visit_f64(value as f64)
     }
 
