@@ -61,6 +61,8 @@ pub enum EventCondition {
     IsTrue(EventField),
     /// The number is in the range.
     InRange(EventField, NumberRange),
+    /// The number is one of these; sorted, without doubles.
+    NumberIn(EventField, Vec<i64>),
     /// The text is one of these; sorted, without doubles.
     TextIn(EventField, Vec<String>),
     /// The text comes so in the order of its bytes.
@@ -159,11 +161,23 @@ impl EventCondition {
 
     /// The same in canonical form: nested ANDs and ORs flat, operands sorted and without doubles, constants folded.
     pub fn canonical(self) -> EventCondition {
-        use EventCondition::{And, Any, Hours, InRange, Never, Not, Or, TextIn};
+        use EventCondition::{And, Any, Hours, InRange, Never, Not, NumberIn, Or, TextIn};
         match self {
             Hours(window) if window.is_empty() => Never,
             Hours(Window::ALL) => Any,
             InRange(_, range) if range.is_empty() => Never,
+            NumberIn(field, mut numbers) => {
+                numbers.sort_unstable();
+                numbers.dedup();
+                match (numbers.first(), numbers.last()) {
+                    // Without gaps they are a range.
+                    (Some(&min), Some(&max)) if max.abs_diff(min) == numbers.len() as u64 - 1 => {
+                        InRange(field, NumberRange { min, max })
+                    }
+                    (Some(_), Some(_)) => NumberIn(field, numbers),
+                    _ => Never,
+                }
+            }
             TextIn(field, mut texts) => {
                 texts.sort_unstable();
                 texts.dedup();
@@ -173,6 +187,37 @@ impl EventCondition {
             Or(of) => joined(of, Never, Any, Or),
             Not(of) => of.canonical().negate(),
             leaf => leaf,
+        }
+    }
+
+    /// The fields that it looks at; one may come several times.
+    pub fn fields(&self) -> Vec<&EventField> {
+        let mut fields = Vec::new();
+        self.add_fields(&mut fields);
+        fields
+    }
+
+    fn add_fields<'c>(&'c self, fields: &mut Vec<&'c EventField>) {
+        match self {
+            EventCondition::Any | EventCondition::Never => {}
+            EventCondition::Hours(_) => fields.push(&EventField::Time),
+            EventCondition::Known(field)
+            | EventCondition::IsTrue(field)
+            | EventCondition::InRange(field, _)
+            | EventCondition::NumberIn(field, _)
+            | EventCondition::TextIn(field, _)
+            | EventCondition::TextOrder(field, _, _) => fields.push(field),
+            EventCondition::And(of) | EventCondition::Or(of) => of.iter().for_each(|one| one.add_fields(fields)),
+            EventCondition::Not(of) => of.add_fields(fields),
+        }
+    }
+
+    /// How many conditions it is made of; the values of a list are not counted.
+    pub fn node_count(&self) -> usize {
+        1 + match self {
+            EventCondition::And(of) | EventCondition::Or(of) => of.iter().map(EventCondition::node_count).sum(),
+            EventCondition::Not(of) => of.node_count(),
+            _ => 0,
         }
     }
 
@@ -364,5 +409,13 @@ mod tests {
         assert_eq!(Or(vec![]).canonical(), Never);
         assert_eq!(And(vec![Or(vec![a.clone(), a.clone()])]).canonical(), a);
         assert_eq!(a.clone().negate().negate(), a);
+        let numbers = |numbers: &[i64]| EventCondition::NumberIn(EventField::Column(0), numbers.to_vec()).canonical();
+        assert_eq!(numbers(&[5, 1, 5]), EventCondition::NumberIn(EventField::Column(0), vec![1, 5]));
+        assert_eq!(
+            numbers(&[3, 2, 4, 2]),
+            EventCondition::InRange(EventField::Column(0), NumberRange { min: 2, max: 4 })
+        );
+        assert!(matches!(numbers(&[i64::MIN, i64::MAX]), EventCondition::NumberIn(_, _)));
+        assert_eq!(numbers(&[]), Never);
     }
 }

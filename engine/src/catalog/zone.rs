@@ -47,11 +47,42 @@ impl Zone {
         let offset = later.checked_sub(1).map_or(self.first, |at| self.changes[at].1);
         micros.saturating_add(i64::from(offset) * 1_000_000)
     }
+
+    /// Whether what the clocks show tells all instants before this one (microseconds since 1970) from it and all behind: not
+    /// where they are set back to or over what they show then.
+    pub fn divides(&self, micros: i64) -> bool {
+        let local = self.local(micros);
+        let mut before = self.first;
+        self.changes.iter().all(|(from, after)| {
+            let from_micros = from.saturating_mul(1_000_000);
+            let shows = |offset: i32| from_micros.saturating_add(i64::from(offset) * 1_000_000);
+            let (shows_before, shows_after) = (shows(before), shows(*after));
+            before = *after;
+            if from_micros <= micros { shows_before <= local } else { shows_after >= local }
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_shown_twice_divides_nothing() {
+        const HOUR: i64 = 3_600;
+        let divides = |change: i64, seconds: i64| {
+            let zone = Zone::new("Test/Back", 3_600, vec![(change, 0)]);
+            zone.divides(seconds * 1_000_000)
+        };
+        // At one o'clock back to midnight: the first midnight divides, the second, an hour later, does not.
+        assert!(divides(24 * HOUR, 23 * HOUR) && !divides(24 * HOUR, 24 * HOUR));
+        assert!(divides(24 * HOUR, 48 * HOUR) && divides(24 * HOUR, -HOUR));
+        // A minute past midnight back to a minute past eleven: neither does.
+        assert!(!divides(23 * HOUR + 60, 23 * HOUR) && !divides(23 * HOUR + 60, 24 * HOUR));
+        // At midnight back to eleven: clocks show midnight once.
+        assert!(divides(23 * HOUR, 24 * HOUR));
+        assert!(Zone::new("Test/On", 0, vec![(24 * HOUR, 3_600)]).divides(24 * HOUR * 1_000_000));
+    }
 
     #[test]
     fn clocks_change_at_the_instant() {

@@ -32,7 +32,9 @@ mod upkeep;
 mod vfs_store;
 
 pub use merge::MergeReport;
+pub(crate) use rows::chosen_to_batches;
 pub use rows::{RowError, rows_to_batches};
+pub(crate) use schema::chosen_schema;
 pub use schema::schema;
 
 use disk::{Disk, Numbers};

@@ -1,13 +1,15 @@
 //! Rows of a fact, column by column.
 
-use super::schema::{COLUMNS_AFTER, COLUMNS_BEFORE, schema};
+use super::schema::{COLUMNS_AFTER, COLUMNS_BEFORE, chosen_schema};
 use arrow::array::{
     ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int8Builder, Int32Builder,
     Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
-use engine::catalog::{ColumnType, Fact, Zone};
+use arrow::datatypes::SchemaRef;
+use engine::catalog::{Column, ColumnType, Fact, Zone};
 use engine::store::FactRow;
 use engine::update::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Why rows cannot be a fact's.
@@ -56,9 +58,18 @@ const LOOK_EVERY_ROWS: usize = 256;
 /// # Errors
 /// [`RowError`] if they are not rows of the fact.
 pub fn rows_to_batches(fact: &Fact, rows: &[FactRow<'_>]) -> Result<Vec<RecordBatch>, RowError> {
+    chosen_to_batches(fact, rows, None)
+}
+
+/// The same with some of the columns, by their names; `None`: all. In their order.
+pub(crate) fn chosen_to_batches(
+    fact: &Fact,
+    rows: &[FactRow<'_>],
+    chosen: Option<&BTreeSet<&str>>,
+) -> Result<Vec<RecordBatch>, RowError> {
     let mut batches = Vec::with_capacity(rows.len() / BATCH_ROWS + 1);
     let dated = rows.iter().map(|row| (row, day_of(&fact.zone, row.event.head.ts)));
-    each_batch(fact, dated, |batch| {
+    each_chosen_batch(fact, chosen, dated, |batch| {
         batches.push(batch);
         Ok::<(), RowError>(())
     })?;
@@ -69,16 +80,26 @@ pub fn rows_to_batches(fact: &Fact, rows: &[FactRow<'_>]) -> Result<Vec<RecordBa
 pub(super) fn each_batch<'r, E: From<RowError>>(
     fact: &Fact,
     rows: impl ExactSizeIterator<Item = (&'r FactRow<'r>, i32)>,
+    take: impl FnMut(RecordBatch) -> Result<(), E>,
+) -> Result<(), E> {
+    each_chosen_batch(fact, None, rows, take)
+}
+
+fn each_chosen_batch<'r, E: From<RowError>>(
+    fact: &Fact,
+    chosen: Option<&BTreeSet<&str>>,
+    rows: impl ExactSizeIterator<Item = (&'r FactRow<'r>, i32)>,
     mut take: impl FnMut(RecordBatch) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut left = rows.len();
-    let mut columns = Columns::new(fact, left.min(BATCH_ROWS));
+    let new = |left: usize| Columns::new(fact, chosen, left.min(BATCH_ROWS));
+    let mut columns = new(left);
     let mut filled = 0;
     for (row, day) in rows {
         columns.push(row, day)?;
         (filled, left) = (filled + 1, left - 1);
         if filled == BATCH_ROWS || (filled % LOOK_EVERY_ROWS == 0 && columns.is_long()) {
-            let full = std::mem::replace(&mut columns, Columns::new(fact, left.min(BATCH_ROWS)));
+            let full = std::mem::replace(&mut columns, new(left));
             take(full.finish()?)?;
             filled = 0;
         }
@@ -86,15 +107,16 @@ pub(super) fn each_batch<'r, E: From<RowError>>(
     if filled > 0 { take(columns.finish()?) } else { Ok(()) }
 }
 
-/// The columns of a batch being built.
+/// The columns of a batch being built; `None`: one that is not wanted. The others are small, and always there.
 struct Columns<'f> {
     fact: &'f Fact,
-    user_id: StringBuilder,
+    schema: SchemaRef,
+    user_id: Option<StringBuilder>,
     ts: TimestampMicrosecondBuilder,
-    event_id: StringBuilder,
+    event_id: Option<StringBuilder>,
     weight: Int8Builder,
-    declared: Vec<Declared>,
-    undeclared: StringBuilder,
+    declared: Vec<Option<Declared>>,
+    undeclared: Option<StringBuilder>,
     shard: Int32Builder,
     slot: Int64Builder,
     day: Date32Builder,
@@ -111,16 +133,20 @@ enum Declared {
 }
 
 impl<'f> Columns<'f> {
-    fn new(fact: &'f Fact, row_count: usize) -> Self {
-        let text = || StringBuilder::with_capacity(row_count, row_count * 12);
+    fn new(fact: &'f Fact, chosen: Option<&BTreeSet<&str>>, row_count: usize) -> Self {
+        let is_wanted = |name: &str| chosen.is_none_or(|chosen| chosen.contains(name));
+        let text =
+            |name, bytes: usize| is_wanted(name).then(|| StringBuilder::with_capacity(row_count, row_count * bytes));
+        let declared = |column: &Column| is_wanted(&column.name).then(|| Declared::new(column.column_type, row_count));
         Columns {
             fact,
-            user_id: text(),
+            schema: chosen_schema(fact, chosen),
+            user_id: text("user_id", 12),
             ts: TimestampMicrosecondBuilder::with_capacity(row_count),
-            event_id: text(),
+            event_id: text("event_id", 12),
             weight: Int8Builder::with_capacity(row_count),
-            declared: fact.columns.iter().map(|column| Declared::new(column.column_type, row_count)).collect(),
-            undeclared: StringBuilder::with_capacity(row_count, 0),
+            declared: fact.columns.iter().map(declared).collect(),
+            undeclared: text("undeclared", 0),
             shard: Int32Builder::with_capacity(row_count),
             slot: Int64Builder::with_capacity(row_count),
             day: Date32Builder::with_capacity(row_count),
@@ -129,20 +155,26 @@ impl<'f> Columns<'f> {
 
     fn is_long(&self) -> bool {
         let declared = self.declared.iter().filter_map(|column| match column {
-            Declared::Text(builder) => Some(builder),
+            Some(Declared::Text(builder)) => Some(builder),
             _ => None,
         });
-        let mut texts = declared.chain([&self.user_id, &self.event_id, &self.undeclared]);
+        let mut texts = declared.chain([&self.user_id, &self.event_id, &self.undeclared].into_iter().flatten());
         texts.any(|builder| builder.values_slice().len() > BATCH_TEXT_BYTES)
     }
 
     fn push(&mut self, row: &FactRow<'_>, day: i32) -> Result<(), RowError> {
         let head = &row.event.head;
-        self.user_id.append_value(row.user_id);
+        if let Some(user_id) = &mut self.user_id {
+            user_id.append_value(row.user_id);
+        }
         self.ts.append_value(head.ts);
-        self.event_id.append_option(some_text(head.event_id));
+        if let Some(event_id) = &mut self.event_id {
+            event_id.append_option(some_text(head.event_id));
+        }
         self.weight.append_value(row.weight);
-        self.undeclared.append_option(some_text(head.undeclared));
+        if let Some(undeclared) = &mut self.undeclared {
+            undeclared.append_option(some_text(head.undeclared));
+        }
         self.shard.append_value(i32::from(row.shard.0));
         self.slot.append_value(i64::from(row.slot));
         self.day.append_value(day);
@@ -150,7 +182,7 @@ impl<'f> Columns<'f> {
         for (at, column) in self.declared.iter_mut().enumerate() {
             // A column declared after the event was written has no value in it.
             let value = values.next().unwrap_or(Value::Null);
-            if !column.push(value) {
+            if column.as_mut().is_some_and(|column| !column.push(value)) {
                 let known = &self.fact.columns[at];
                 let found = format!("{value:?}");
                 return Err(RowError::Value { column: known.name.clone(), expected: known.column_type, found });
@@ -164,18 +196,24 @@ impl<'f> Columns<'f> {
 
     fn finish(mut self) -> Result<RecordBatch, RowError> {
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(COLUMNS_BEFORE + self.declared.len() + COLUMNS_AFTER);
-        arrays.push(Arc::new(self.user_id.finish()));
+        let text = |builder: StringBuilder| -> ArrayRef {
+            let mut builder = builder;
+            Arc::new(builder.finish())
+        };
+        arrays.extend(self.user_id.map(text));
         arrays.push(Arc::new(self.ts.finish().with_timezone("UTC")));
-        arrays.push(Arc::new(self.event_id.finish()));
+        arrays.extend(self.event_id.map(text));
         arrays.push(Arc::new(self.weight.finish()));
         for (column, known) in self.declared.into_iter().zip(&self.fact.columns) {
-            arrays.push(column.finish(known.column_type)?);
+            if let Some(column) = column {
+                arrays.push(column.finish(known.column_type)?);
+            }
         }
-        arrays.push(Arc::new(self.undeclared.finish()));
+        arrays.extend(self.undeclared.map(text));
         arrays.push(Arc::new(self.shard.finish()));
         arrays.push(Arc::new(self.slot.finish()));
         arrays.push(Arc::new(self.day.finish()));
-        RecordBatch::try_new(schema(self.fact), arrays).map_err(|error| RowError::Batch(error.to_string()))
+        RecordBatch::try_new(self.schema, arrays).map_err(|error| RowError::Batch(error.to_string()))
     }
 }
 

@@ -10,6 +10,7 @@
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 use deltalake::kernel::{DataType, PrimitiveType, StructField, StructType};
 use engine::catalog::{ColumnType, Fact};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The partition column.
@@ -37,6 +38,15 @@ pub fn schema(fact: &Fact) -> SchemaRef {
     ]);
     debug_assert_eq!(fields.len(), COLUMNS_BEFORE + fact.columns.len() + COLUMNS_AFTER);
     Arc::new(Schema::new(fields))
+}
+
+/// The columns that are always there, and the chosen ones of the others; `None`: all.
+pub(crate) fn chosen_schema(fact: &Fact, chosen: Option<&BTreeSet<&str>>) -> SchemaRef {
+    const ALWAYS: [&str; 5] = ["ts", "weight", "_shard", "_slot", DAY];
+    let schema = schema(fact);
+    let Some(chosen) = chosen else { return schema };
+    let is_wanted = |name: &str| ALWAYS.contains(&name) || chosen.contains(name);
+    Arc::new(Schema::new(schema.fields().iter().filter(|field| is_wanted(field.name())).cloned().collect::<Vec<_>>()))
 }
 
 /// The columns that stand in the files.

@@ -6,14 +6,14 @@
 //! Beside the condition stand others that say nothing new but can rule out days, files, row groups and pages: the days and
 //! instants of a window of hours, and the shards and slots of few users.
 
-use super::json::{number_key, tested};
+use super::json::{Found, tested};
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::exec_err;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, lit};
 use datafusion::prelude::ident;
 use datafusion::scalar::ScalarValue;
-use engine::audience::scan::{EventCondition, EventField, JsonPath, Scan, TextOrder, UNDECLARED, float_of};
+use engine::audience::scan::{EventCondition, EventField, JsonPath, Scan, TextOrder, UNDECLARED, float_key, float_of};
 use engine::behavior::Window;
 use engine::behavior::slice::{HOUR_MICROS, hour_of};
 use engine::bitmap::bsi::NumberRange;
@@ -44,12 +44,28 @@ pub(super) fn filter(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBi
     if let Some(within) = within {
         all.push(membership(within));
     }
-    all.into_iter().reduce(Expr::and)
+    balanced(all, Expr::and)
+}
+
+/// Conditions joined in pairs of pairs: what walks down an expression goes no deeper than their number's logarithm.
+fn balanced(mut all: Vec<Expr>, join: fn(Expr, Expr) -> Expr) -> Option<Expr> {
+    while all.len() > 1 {
+        let mut left = all.into_iter();
+        let mut pairs = Vec::with_capacity(left.len().div_ceil(2));
+        while let Some(first) = left.next() {
+            pairs.push(match left.next() {
+                Some(second) => join(first, second),
+                None => first,
+            });
+        }
+        all = pairs;
+    }
+    all.pop()
 }
 
 fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
     let joined = |of: &[EventCondition], join: fn(Expr, Expr) -> Expr, none: bool| {
-        of.iter().map(|one| expression(fact, one)).reduce(join).unwrap_or_else(|| lit(none))
+        balanced(of.iter().map(|one| expression(fact, one)).collect(), join).unwrap_or_else(|| lit(none))
     };
     match condition {
         EventCondition::Any => lit(true),
@@ -59,16 +75,34 @@ fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
         }
         EventCondition::Known(EventField::Path(path)) => json(fact, path, |_| true),
         EventCondition::Known(field) => column(fact, field).is_not_null(),
-        EventCondition::IsTrue(EventField::Path(path)) => json(fact, path, |value| value.as_bool() == Some(true)),
+        EventCondition::IsTrue(EventField::Path(path)) => json(fact, path, |value| value == Found::Boolean(true)),
         EventCondition::IsTrue(field) => column(fact, field),
         EventCondition::InRange(EventField::Path(path), range) => {
             let range = *range;
-            json(fact, path, move |value| number_key(value).is_some_and(|key| range.contains(key)))
+            json(fact, path, move |value| matches!(value, Found::Number(own) if range.contains(float_key(own))))
         }
         EventCondition::InRange(field, range) => in_range(fact, field, *range),
+        EventCondition::NumberIn(EventField::Path(path), keys) => {
+            let keys = keys.clone();
+            json(
+                fact,
+                path,
+                move |value| matches!(value, Found::Number(own) if keys.binary_search(&float_key(own)).is_ok()),
+            )
+        }
+        EventCondition::NumberIn(field, numbers) => {
+            let column_type = number_type(fact, field);
+            let can_be = |number: &&i64| most(column_type).is_none_or(|most| (-most..=most).contains(*number));
+            let can_be = numbers.iter().filter(can_be);
+            column(fact, field).in_list(can_be.map(|number| literal(column_type, *number)).collect(), false)
+        }
         EventCondition::TextIn(EventField::Path(path), texts) => {
             let texts = texts.clone();
-            json(fact, path, move |value| value.as_str().is_some_and(|own| texts.iter().any(|text| text == own)))
+            json(
+                fact,
+                path,
+                move |value| matches!(value, Found::Text(own) if texts.binary_search_by(|text| text.as_str().cmp(own)).is_ok()),
+            )
         }
         EventCondition::TextIn(field, texts) => match texts.as_slice() {
             [text] => column(fact, field).eq(lit(text.as_str())),
@@ -76,7 +110,7 @@ fn expression(fact: &Fact, condition: &EventCondition) -> Expr {
         },
         EventCondition::TextOrder(EventField::Path(path), order, text) => {
             let (order, text) = (*order, text.clone());
-            json(fact, path, move |value| value.as_str().is_some_and(|own| comes(order, own, &text)))
+            json(fact, path, move |value| matches!(value, Found::Text(own) if comes(order, own, &text)))
         }
         EventCondition::TextOrder(field, order, text) => {
             let (column, text) = (column(fact, field), lit(text.as_str()));
@@ -109,31 +143,43 @@ fn column(fact: &Fact, field: &EventField) -> Expr {
     }
 }
 
-fn json(fact: &Fact, path: &JsonPath, test: impl Fn(&serde_json::Value) -> bool + Send + Sync + 'static) -> Expr {
+fn json(fact: &Fact, path: &JsonPath, test: impl Fn(Found<'_>) -> bool + Send + Sync + 'static) -> Expr {
     let column = path.column.map_or(UNDECLARED, |at| &fact.columns[usize::from(at)].name);
     tested(column, path, test)
 }
 
-fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
-    let column_type = match field.column() {
+fn number_type(fact: &Fact, field: &EventField) -> ColumnType {
+    match field.column() {
         Some(at) => fact.columns[usize::from(at)].column_type,
         None => ColumnType::Timestamp,
-    };
-    let literal = |number: i64| {
-        lit(match column_type {
-            ColumnType::Decimal { precision, scale } => {
-                ScalarValue::Decimal128(Some(number.into()), precision, scale.cast_signed())
-            }
-            ColumnType::Float => ScalarValue::Float64(Some(float_of(number))),
-            ColumnType::Timestamp => instant(number),
-            _ => ScalarValue::Int64(Some(number)),
-        })
-    };
+    }
+}
+
+/// A decimal column holds no more digits than it was declared with, and neither do literals.
+fn most(column_type: ColumnType) -> Option<i64> {
+    match column_type {
+        ColumnType::Decimal { precision, .. } => Some(10i64.pow(precision.into()) - 1),
+        _ => None,
+    }
+}
+
+fn literal(column_type: ColumnType, number: i64) -> Expr {
+    lit(match column_type {
+        ColumnType::Decimal { precision, scale } => {
+            ScalarValue::Decimal128(Some(number.into()), precision, scale.cast_signed())
+        }
+        ColumnType::Float => ScalarValue::Float64(Some(float_of(number))),
+        ColumnType::Timestamp => instant(number),
+        _ => ScalarValue::Int64(Some(number)),
+    })
+}
+
+fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
+    let column_type = number_type(fact, field);
+    let literal = |number: i64| literal(column_type, number);
     let column = column(fact, field);
-    // A decimal column holds no more digits than it was declared with, and neither do literals.
-    let range = match column_type {
-        ColumnType::Decimal { precision, .. } => {
-            let most = 10i64.pow(precision.into()) - 1;
+    let range = match most(column_type) {
+        Some(most) => {
             if range.min > most || range.max < -most {
                 return lit(false);
             }
@@ -142,7 +188,7 @@ fn in_range(fact: &Fact, field: &EventField, range: NumberRange) -> Expr {
                 max: if range.max > most { i64::MAX } else { range.max },
             }
         }
-        _ => range,
+        None => range,
     };
     match (range.min, range.max) {
         (i64::MIN, i64::MAX) => column.is_not_null(),
@@ -220,7 +266,7 @@ fn places(within: &[RoaringBitmap]) -> Expr {
         };
         ident("_shard").eq(shard(at)).and(slots)
     };
-    some.into_iter().map(of_shard).reduce(Expr::or).unwrap_or_else(|| lit(false))
+    balanced(some.into_iter().map(of_shard).collect(), Expr::or).unwrap_or_else(|| lit(false))
 }
 
 /// Whether a row is of one of these users, exactly; so that other columns are read of those rows alone.

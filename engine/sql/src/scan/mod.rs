@@ -9,13 +9,14 @@
 //! is added up. Sums are exact: whole numbers in 128 bits, checked, floating point numbers without rounding until the end.
 //!
 //! * [`condition`]: a condition as an expression over columns. * [`json`]: values in JSON.
-//! * [`tally`]: what is added up per user.
+//! * [`recent`]: rows that are not in the table yet. * [`tally`]: what is added up per user.
 
 mod condition;
 mod json;
+mod recent;
 mod tally;
 
-use crate::facts::{DeltaTables, RowError, rows_to_batches, schema};
+use crate::facts::{DeltaTables, RowError, chosen_schema};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int8Type, Int32Type, Int64Type};
 use datafusion::catalog::TableProvider;
@@ -29,12 +30,16 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use engine::audience::ops::QueryError;
-use engine::audience::scan::{FactScanner, Scan, ScanError, ScanFigure, ScanStats, Scanned};
+use engine::audience::scan::{
+    EventField, FactScanner, JsonPath, Scan, ScanError, ScanFigure, ScanStats, Scanned, UNDECLARED,
+};
 use engine::catalog::{ColumnType, Fact};
 use engine::error::Class;
-use engine::store::{FactRow, Snapshot};
+use engine::store::Snapshot;
 use futures::StreamExt;
+use recent::Recent;
 use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -45,6 +50,9 @@ use tokio::runtime::Runtime;
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 /// How soon a cancelled query is noticed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// Stack of a thread that reads. DataFusion joins conditions one by one again, however they were told, and walks down what it
+/// made: so deep as there may be conditions. What is not used takes no memory.
+const STACK_BYTES: usize = 32 << 20;
 /// Threads that read, at least.
 const THREADS_MIN: usize = 2;
 
@@ -69,6 +77,7 @@ impl TableScanner {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(partitions)
             .thread_name("scan")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()?;
         let environment = RuntimeEnvBuilder::new()
@@ -100,15 +109,9 @@ impl FactScanner for TableScanner {
         let catalog = snapshot.catalog();
         let name = catalog.name_of(scan.fact).unwrap_or("dropped").to_owned();
         let refuse = |class, why: String| QueryError::Scan(ScanError { fact: name.clone(), why, class });
-        let Some(fact) = catalog.fact(&name).cloned() else {
+        let Some(fact) = catalog.fact_of(scan.fact).cloned() else {
             return Err(refuse(Class::NotFound, "it is not declared any more; ask again".to_owned()));
         };
-        let table = match snapshot.table_epoch(scan.fact) {
-            None => None,
-            Some(epoch) => Some(self.table(&name, &fact, epoch).map_err(|why| refuse(Class::Internal, why))?),
-        };
-        let recent = recent_batches(snapshot, scan, &fact, within)
-            .map_err(|error| refuse(Class::Corrupt, format!("rows in memory: {error}")))?;
         let Some(runtime) = &self.runtime else {
             return Err(refuse(Class::Unavailable, "the process is ending".to_owned()));
         };
@@ -123,11 +126,24 @@ impl FactScanner for TableScanner {
             partitions: self.partitions,
             rows_read: Arc::default(),
         };
+        let recent = Recent::new(snapshot, &question, cancelled).map_err(|failure| self.error(failure, &refuse))?;
+        let table = snapshot.table_epoch(scan.fact).map(|epoch| {
+            let (tables, name, fact) = (Arc::clone(&self.tables), name.clone(), question.fact.clone());
+            // Waits for the disk, and is not waited for once it is cancelled.
+            runtime.spawn_blocking(move || table(&tables, &name, &fact, epoch))
+        });
         debug_assert_eq!(shard_count, question.slot_counts.len());
         let (sender, receiver) = mpsc::channel();
         let running = runtime.spawn(async move {
             // Nobody waits for it once it is cancelled.
-            let _ = sender.send(question.answer(table, recent).await);
+            let table = match table {
+                None => Ok(None),
+                Some(opening) => opening.await.map_err(|error| error.to_string()).flatten().map(Some),
+            };
+            let _ = sender.send(match table {
+                Ok(table) => question.answer(table, recent).await,
+                Err(why) => Err(Failure::Other(why)),
+            });
         });
         let answer = loop {
             match receiver.recv_timeout(LOOK_INTERVAL) {
@@ -143,27 +159,34 @@ impl FactScanner for TableScanner {
                 }
             }
         };
-        let (users, mut stats) = answer.map_err(|failure| match failure {
-            Failure::Memory => refuse(Class::Exhausted, self.out_of_memory()),
-            Failure::Overflow => {
-                refuse(Class::Exhausted, "a sum is beyond 128 bits; ask for a shorter time".to_owned())
-            }
-            Failure::Other(error) => refuse(Class::Internal, error),
-        })?;
+        let (users, mut stats) = answer.map_err(|failure| self.error(failure, &refuse))?;
         stats.microseconds = started.elapsed().as_micros() as u64;
         Ok(Scanned { users, stats })
     }
 }
 
+/// A fact's table as it was at an epoch.
+fn table(tables: &DeltaTables, name: &str, fact: &Fact, epoch: u64) -> Result<Arc<dyn TableProvider>, String> {
+    let version = tables.version_at(name, epoch).map_err(|error| error.to_string())?;
+    let Some(version) = version else {
+        return Err(format!(
+            "its table has no version of epoch {epoch} any more, which the question is about; was it moved or rolled back?"
+        ));
+    };
+    tables.read(name, fact, Some(version)).map_err(|error| error.to_string())
+}
+
 impl TableScanner {
-    fn table(&self, name: &str, fact: &Fact, epoch: u64) -> Result<Arc<dyn TableProvider>, String> {
-        let version = self.tables.version_at(name, epoch).map_err(|error| error.to_string())?;
-        let Some(version) = version else {
-            return Err(format!(
-                "its table has no version of epoch {epoch} any more, which the question is about; was it moved or rolled back?"
-            ));
-        };
-        self.tables.read(name, fact, Some(version)).map_err(|error| error.to_string())
+    fn error(&self, failure: Failure, refuse: &impl Fn(Class, String) -> QueryError) -> QueryError {
+        match failure {
+            Failure::Cancelled => QueryError::Cancelled,
+            Failure::Memory => refuse(Class::Exhausted, self.out_of_memory()),
+            Failure::Overflow => {
+                refuse(Class::Exhausted, "a sum is beyond 128 bits; ask for a shorter time".to_owned())
+            }
+            Failure::Recent(error) => refuse(Class::Corrupt, format!("rows in memory: {error}")),
+            Failure::Other(error) => refuse(Class::Internal, error),
+        }
     }
 
     fn out_of_memory(&self) -> String {
@@ -174,28 +197,14 @@ impl TableScanner {
     }
 }
 
-/// The rows that are not in the table yet. Of few users only theirs are made columns of.
-fn recent_batches(
-    snapshot: &Snapshot,
-    scan: &Scan,
-    fact: &Fact,
-    within: Option<&[RoaringBitmap]>,
-) -> Result<Vec<RecordBatch>, RowError> {
-    let is_asked = |row: &FactRow<'_>| {
-        within.is_none_or(|within| within.get(usize::from(row.shard.0)).is_some_and(|users| users.contains(row.slot)))
-    };
-    let mut batches = Vec::new();
-    for log in snapshot.recent_rows(scan.fact) {
-        let rows: Vec<FactRow<'_>> = log.rows().filter(is_asked).collect();
-        batches.extend(rows_to_batches(fact, &rows)?);
-    }
-    Ok(batches)
-}
-
 /// Why there is no answer.
+#[derive(Debug)]
 enum Failure {
+    Cancelled,
     Memory,
     Overflow,
+    /// Rows that are not in the table yet are none of the fact.
+    Recent(RowError),
     Other(String),
 }
 
@@ -223,7 +232,7 @@ struct Question {
 type Answer = Result<(Vec<RoaringBitmap>, ScanStats), Failure>;
 
 impl Question {
-    async fn answer(self, table: Option<Arc<dyn TableProvider>>, recent: Vec<RecordBatch>) -> Answer {
+    async fn answer(self, table: Option<Arc<dyn TableProvider>>, recent: Recent) -> Answer {
         match self.scan.figure {
             ScanFigure::Count => self.tallied::<Count>(table, recent).await,
             ScanFigure::Sum(at) => match self.fact.columns.get(usize::from(at)).map(|column| column.column_type) {
@@ -234,15 +243,18 @@ impl Question {
         }
     }
 
-    async fn tallied<T: Tally>(self, table: Option<Arc<dyn TableProvider>>, recent: Vec<RecordBatch>) -> Answer {
-        let mut stats =
-            ScanStats { recent_rows: recent.iter().map(|batch| batch.num_rows() as u64).sum(), ..Default::default() };
+    async fn tallied<T: Tally>(self, table: Option<Arc<dyn TableProvider>>, recent: Recent) -> Answer {
+        let Recent { batches, reserved: of_recent } = recent;
+        let recent_rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let mut stats = ScanStats { recent_rows, ..Default::default() };
         let mut users: Users<T> = Users::new(self.slot_counts.len());
         let mut reserved = self.reservation();
-        if !recent.is_empty() {
-            let memory: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema(&self.fact), vec![recent])?);
+        if !batches.is_empty() {
+            let schema = chosen_schema(&self.fact, Some(&self.columns()));
+            let memory: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema, vec![batches])?);
             self.read(memory, &mut users, &mut reserved, &mut stats).await?;
         }
+        drop(of_recent);
         if let Some(table) = table {
             self.read(table, &mut users, &mut reserved, &mut stats).await?;
         }
@@ -253,6 +265,20 @@ impl Question {
     fn reservation(&self) -> MemoryReservation {
         let pool: &Arc<dyn MemoryPool> = &self.environment.memory_pool;
         MemoryConsumer::new("users of a scan").register(pool)
+    }
+
+    /// The columns that are looked at, besides those that every row has for this.
+    fn columns(&self) -> BTreeSet<&str> {
+        let name = |at: u16| self.fact.columns.get(usize::from(at)).map(|column| column.name.as_str());
+        let summed = match self.scan.figure {
+            ScanFigure::Count => None,
+            ScanFigure::Sum(at) => name(at),
+        };
+        let of_field = |field: &EventField| match field {
+            EventField::Path(JsonPath { column: None, .. }) => Some(UNDECLARED),
+            field => field.column().and_then(name),
+        };
+        self.scan.condition.fields().into_iter().filter_map(of_field).chain(summed).collect()
     }
 
     /// Reads a table, several parts of it at once.
@@ -322,7 +348,7 @@ fn file_count(plan: &Arc<dyn ExecutionPlan>) -> Result<u64, Failure> {
     Ok(paths.len() as u64)
 }
 
-/// Adds rows to their users. The rows come sorted by user as far as files go, so that of one user's rows only the first is
+/// Adds rows to their users; rows of users whom nobody knows are another writer's, and nobody asks about them. The rows come sorted by user as far as files go, so that of one user's rows only the first is
 /// looked up.
 fn add_batch<T: Tally>(users: &mut Users<T>, batch: &RecordBatch, slot_counts: &[u32]) -> Result<(), Failure> {
     let damaged = |what: &str| Failure::Other(format!("the table is damaged: {what}; compare it with a backup"));
@@ -339,7 +365,8 @@ fn add_batch<T: Tally>(users: &mut Users<T>, batch: &RecordBatch, slot_counts: &
         let shard = usize::try_from(shards.value(row)).unwrap_or(usize::MAX);
         let slot = u32::try_from(slots.value(row)).unwrap_or(u32::MAX);
         if slot_counts.get(shard).is_none_or(|count| slot >= *count) {
-            return Err(damaged(&format!("a row is of user {slot} of shard {shard}, whom nobody knows")));
+            row += 1;
+            continue;
         }
         let (tally, first) = (users.of(shard, slot), row);
         while row < batch.num_rows() && is_same_user(first, row) {
@@ -382,5 +409,26 @@ impl<'b> Numbers<'b> {
             Numbers::Floats(array) if array.is_valid(row) => Number::Float(array.value(row)),
             _ => Number::None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int8Array, Int32Array, Int64Array};
+    use engine::bitmap::bsi::NumberRange;
+
+    #[test]
+    fn rows_of_users_whom_nobody_knows_are_passed_over() {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("_shard", Arc::new(Int32Array::from(vec![0, 0, 1, 2, -1, 0]))),
+            ("_slot", Arc::new(Int64Array::from(vec![1, 5, 0, 0, 0, -3]))),
+            ("weight", Arc::new(Int8Array::from(vec![1; 6]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let mut users: Users<Count> = Users::new(2);
+        add_batch(&mut users, &batch, &[2, 1]).expect("passed over");
+        let found = users.fitting(NumberRange::ALL);
+        assert_eq!(found, [RoaringBitmap::from([1]), RoaringBitmap::from([0])]);
     }
 }

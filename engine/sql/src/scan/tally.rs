@@ -74,59 +74,89 @@ impl Tally for WholeSum {
 pub(super) struct FloatSum {
     events: Count,
     parts: Vec<f64>,
+    /// The same of numbers from [`LARGE`] on, times [`LARGE_SCALE`].
+    large: Vec<f64>,
     /// Numbers that are infinite or none, which have no sum, taken off again when they are taken back.
     unbounded: i64,
 }
 
-impl FloatSum {
-    fn add_number(&mut self, mut number: f64) {
-        let mut kept = 0;
-        for at in 0..self.parts.len() {
-            let part = self.parts[at];
-            let sum = number + part;
-            let (large, small) = if number.abs() < part.abs() { (part, number) } else { (number, part) };
-            let lost = small - (sum - large);
-            if lost != 0.0 {
-                self.parts[kept] = lost;
-                kept += 1;
-            }
-            number = sum;
+/// Numbers from here on are summed on their own, times [`LARGE_SCALE`], lest a sum on the way be infinite.
+const LARGE: f64 = f64::from_bits((1023 + 900) << 52);
+/// 2^−200: so many numbers that their sum is infinite yet are beyond counting; and it makes no digits of them disappear.
+const LARGE_SCALE: f64 = f64::from_bits((1023 - 200) << 52);
+
+/// Adds a number to a few that do not overlap.
+fn add_to(parts: &mut Vec<f64>, mut number: f64) {
+    let mut kept = 0;
+    for at in 0..parts.len() {
+        let part = parts[at];
+        let sum = number + part;
+        let (large, small) = if number.abs() < part.abs() { (part, number) } else { (number, part) };
+        let lost = small - (sum - large);
+        if lost != 0.0 {
+            parts[kept] = lost;
+            kept += 1;
         }
-        self.parts.truncate(kept);
-        if number != 0.0 {
-            self.parts.push(number);
+        number = sum;
+    }
+    parts.truncate(kept);
+    if number != 0.0 {
+        parts.push(number);
+    }
+}
+
+impl FloatSum {
+    fn add_number(&mut self, number: f64) {
+        match number.abs() < LARGE {
+            true => add_to(&mut self.parts, number),
+            false => add_to(&mut self.large, number * LARGE_SCALE),
         }
     }
 
-    /// The sum, rounded once: to the nearest, and to an even number from the middle between two.
+    /// The sum, rounded once: to the nearest, and to an even number from the middle between two; infinite if it is beyond them.
     fn rounded(&self) -> f64 {
         if self.unbounded != 0 {
             return f64::NAN;
         }
-        let mut parts = self.parts.iter().rev().copied();
-        let Some(mut high) = parts.next() else { return 0.0 };
-        let mut low = 0.0;
-        for part in parts.by_ref() {
-            let sum = high + part;
-            low = part - (sum - high);
-            high = sum;
-            if low != 0.0 {
-                break;
-            }
+        if self.large.is_empty() {
+            return rounded(&self.parts);
         }
-        // Half way between two numbers, what is left decides.
-        if let Some(next) = parts.next()
-            && (low < 0.0) == (next < 0.0)
-            && low != 0.0
-        {
-            let doubled = low * 2.0;
-            let further = high + doubled;
-            if doubled == further - high {
-                high = further;
-            }
+        let mut all = self.parts.clone();
+        self.large.iter().for_each(|part| add_to(&mut all, part / LARGE_SCALE));
+        if all.iter().all(|part| part.is_finite()) {
+            return rounded(&all);
         }
-        high
+        // About as large as the largest: digits that disappear here are far below its last one.
+        let mut all = self.large.clone();
+        self.parts.iter().for_each(|part| add_to(&mut all, part * LARGE_SCALE));
+        rounded(&all) / LARGE_SCALE
     }
+}
+
+fn rounded(parts: &[f64]) -> f64 {
+    let mut parts = parts.iter().rev().copied();
+    let Some(mut high) = parts.next() else { return 0.0 };
+    let mut low = 0.0;
+    for part in parts.by_ref() {
+        let sum = high + part;
+        low = part - (sum - high);
+        high = sum;
+        if low != 0.0 {
+            break;
+        }
+    }
+    // Half way between two numbers, what is left decides.
+    if let Some(next) = parts.next()
+        && (low < 0.0) == (next < 0.0)
+        && low != 0.0
+    {
+        let doubled = low * 2.0;
+        let further = high + doubled;
+        if doubled == further - high {
+            high = further;
+        }
+    }
+    high
 }
 
 impl Tally for FloatSum {
@@ -141,8 +171,6 @@ impl Tally for FloatSum {
                 return Some(());
             }
             self.add_number(number * f64::from(weight));
-            // The partial sums of finite numbers may be infinite where the whole is not; that is said, not guessed.
-            self.parts.iter().all(|part| part.is_finite()).then_some(())?;
         }
         Some(())
     }
@@ -150,8 +178,9 @@ impl Tally for FloatSum {
     fn merge(&mut self, other: Self) -> Option<()> {
         self.events.merge(other.events)?;
         self.unbounded += other.unbounded;
-        other.parts.into_iter().for_each(|part| self.add_number(part));
-        self.parts.iter().all(|part| part.is_finite()).then_some(())
+        other.parts.into_iter().for_each(|part| add_to(&mut self.parts, part));
+        other.large.into_iter().for_each(|part| add_to(&mut self.large, part));
+        Some(())
     }
 
     fn fits(&self, range: NumberRange) -> bool {
@@ -220,9 +249,22 @@ mod tests {
         sum.add(1, Number::Whole(i128::MAX)).expect("fits");
         assert_eq!(sum.add(1, Number::Whole(1)), None);
         assert_eq!(WholeSum::default().add(-1, Number::Whole(i128::MIN)), None);
+    }
+
+    #[test]
+    fn a_sum_of_floats_beyond_them_is_infinite_until_it_is_taken_back() {
         let mut sum = FloatSum::default();
-        sum.add(1, Number::Float(f64::MAX)).expect("fits");
-        assert_eq!(sum.add(1, Number::Float(f64::MAX)), None);
+        let mut add = |weight: i8, number: f64| {
+            sum.add(weight, Number::Float(number)).expect("held");
+            sum.rounded()
+        };
+        add(1, 0.25);
+        assert_eq!((add(1, f64::MAX), add(1, f64::MAX)), (f64::MAX, f64::INFINITY));
+        assert_eq!(add(1, -f64::MAX), f64::MAX);
+        assert_eq!(add(-1, f64::MAX), 0.25);
+        assert_eq!((add(1, -1e308), add(1, -1e308)), (-1e308, f64::NEG_INFINITY));
+        let all_finite = NumberRange { min: float_key(f64::MIN), max: float_key(f64::MAX) };
+        assert!(!sum.fits(all_finite) && sum.fits(NumberRange::ALL));
     }
 
     #[test]
@@ -243,7 +285,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_back_leaves_no_trace(
-            numbers in proptest::collection::vec(-1e200..1e200f64, 0..20),
+            numbers in proptest::collection::vec(prop_oneof![-1e200..1e200f64, -1e308..1e308f64], 0..20),
             small in proptest::collection::vec(-1000i32..1000, 0..20),
             split in 0..20usize,
         ) {

@@ -108,6 +108,51 @@ fn too_much_memory_is_refused_and_said() {
 }
 
 #[test]
+fn rows_that_wait_count_as_memory_too() {
+    let mut world = World::new(1);
+    let event = |at: i64| Event { ts: NOW - at, amount: Some(7), ..Event::default() };
+    world.put(&(0..5_000).map(|at| ("u1".to_owned(), event(at))).collect::<Vec<_>>());
+    world.store.publish().expect("publish");
+    let ask = |memory_bytes_max| {
+        let scanner = TableScanner::new(Arc::clone(&world.tables), memory_bytes_max).expect("threads");
+        let context = QueryContext { scanner: Some(Arc::new(scanner)), ..QueryContext::default() };
+        count(&world.store.snapshot(), &world.parse("did('purchase', amount = 0.07, count = 5000)"), &context)
+    };
+    // Of each row seven numbers at most, of which the longest takes 16 bytes; not the names, ids and other columns.
+    assert_eq!(ask(5_000 * 64).expect("counts"), 1);
+    let error = ask(100_000).expect_err("too much");
+    assert_eq!(error.class(), Class::Exhausted, "{error}");
+}
+
+/// On a stack as threads have, whatever the one of the test has.
+#[test]
+fn long_lists_and_many_conditions_need_no_deep_stack() {
+    let search = || {
+        let world = world();
+        let ask = |text: &str| who(&world, text);
+        let numbers: Vec<String> = (0..20_000).map(|number| format!("{}.5", number * 3)).collect();
+        let few = format!("0.07, 0.12, {}", numbers.join(","));
+        let those = ["u7", "u12", "u50"].map(str::to_owned).into();
+        assert_eq!(ask(&format!("did('purchase', amount IN ({few}))")), those);
+        assert_eq!(ask(&format!("NOT did('purchase', amount NOT IN ({few}))")).len(), 3);
+        let texts: Vec<String> = (0..20_000).map(|number| format!("'{number}'")).collect();
+        let texts = texts.join(",");
+        assert_eq!(ask(&format!("did('purchase', undeclared.extra.Coupon NOT IN ({texts}))")), names("u", 7..8));
+        assert_eq!(ask(&format!("did('purchase', undeclared.extra.Coupon IN ({texts}, 'X'))")), names("u", 7..8));
+        assert_eq!(ask("did('purchase', undeclared.extra.n.\"1\" IN (7, 2.5, 100))"), names("u", 7..8));
+        assert_eq!(ask("did('purchase', rating IN (0.5, 9))").len(), 100);
+        for join in [" OR ", " AND "] {
+            let all: Vec<String> = (0..490).map(|number| format!("amount <> {}", 100 + number * 2)).collect();
+            assert_eq!(ask(&format!("did('purchase', amount < 0.05 AND ({}))", all[..100].join(join))).len(), 5);
+        }
+        let all: Vec<String> = (0..490).map(|number| format!("amount > {}", 100 + number * 2)).collect();
+        assert_eq!(ask(&format!("did('purchase', amount = 0.05 OR {})", all.join(" OR "))), names("u", 5..6));
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(search).expect("a thread");
+    thread.join().expect("answers");
+}
+
+#[test]
 fn without_a_scanner_it_is_said_who_can() {
     let world = world();
     let predicate = world.parse("did('purchase', amount >= 0)");

@@ -29,12 +29,19 @@ use std::collections::BTreeSet;
 
 type Bound<T> = Result<T, ExprError>;
 
+/// The most tests of figures in one `did`: each may be a search of its own.
+const FIGURES_MAX: usize = 16;
+
 /// The most hours that a window can be told in: of so many there are hours whatever the time of day.
 const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 
 /// The users for whom `did` is true at `now`, in microseconds since 1970.
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
     let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
+    if did.figures.len() > FIGURES_MAX {
+        let message = format!("did(…) tests {} figures, and may test {FIGURES_MAX}", did.figures.len());
+        return Err(ExprError::new(ExprErrorKind::TooLarge, message).suggest("join several did(…) by AND"));
+    }
     let (now_hour, kept_from) = fact.hours_at(now);
     let binder = Binder { name: &did.fact, fact, now, now_hour, kept_from };
     let counted = covered(binder.counted(did))?;
@@ -317,9 +324,14 @@ impl Binder<'_> {
     /// The empty window at the midnight that an instant is. Hours of the last days would do too, but are days soon: a condition
     /// must not change its meaning by itself.
     fn boundary(&self, instant: Exact) -> Bound<Window> {
-        let local = instant.number().map(|micros| self.fact.zone.local(micros));
-        match local.filter(|local| local.rem_euclid(24 * HOUR_MICROS) == 0) {
-            Some(local) => Ok(Window { from: hour_of(local), to: hour_of(local) }),
+        let zone = &self.fact.zone;
+        let is_midnight = |micros: &i64| zone.local(*micros).rem_euclid(24 * HOUR_MICROS) == 0;
+        // Where clocks are set back over midnight, what they show does not tell before from after.
+        match instant.number().filter(|micros| is_midnight(micros) && zone.divides(*micros)) {
+            Some(micros) => {
+                let hour = hour_of(zone.local(micros));
+                Ok(Window { from: hour, to: hour })
+            }
             None => Err(self.not_covered("instants within a day")),
         }
     }

@@ -393,6 +393,58 @@ mod tests {
     }
 
     #[test]
+    fn a_long_list_in_a_searched_condition_is_one_look_up() {
+        let numbers: Vec<String> = (0..20_000).map(|number| format!("{}", number * 3)).collect();
+        for (column, values) in
+            [("amount", numbers.join(",")), ("undeclared.shop", format!("'{}'", numbers.join("','")))]
+        {
+            for not in ["", "NOT "] {
+                let text = format!("did('purchase', {column} {not}IN ({values}))");
+                let bound =
+                    bind(&parse(&text).expect("parses"), &naive::sample_catalog(), &BTreeMap::new(), naive::NOW);
+                let bound = bound.unwrap_or_else(|error| panic!("{column} {not}: {error}"));
+                let Predicate::Scan(scan) = &bound else { panic!("a scan: {column} {not}") };
+                assert!(scan.condition.node_count() <= 4, "{column} {not}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_with_too_much_in_it_is_refused() {
+        let either = |count: usize| {
+            let all: Vec<String> = (0..count).map(|number| format!("amount > {number}")).collect();
+            format!("did('purchase', {})", all.join(" OR "))
+        };
+        let catalog = naive::sample_catalog();
+        assert!(bind(&parse(&either(499)).expect("parses"), &catalog, &BTreeMap::new(), naive::NOW).is_ok());
+        assert!(
+            refused(&either(500), &[]).starts_with("the conditions on events of `purchase` are 501, and may be 500;")
+        );
+        let days = vec!["'2026-11-01'"; 1_000].join(", ");
+        assert!(refused(&format!("did('purchase', ts NOT IN ({days}))"), &[]).contains("may be 500"));
+        let figures = |count: usize| format!("did('purchase', {})", vec!["count >= 2"; count].join(", "));
+        assert!(bind(&parse(&figures(16)).expect("parses"), &catalog, &BTreeMap::new(), naive::NOW).is_ok());
+        assert!(refused(&figures(17), &[]).starts_with("did(…) tests 17 figures, and may test 16; join several"));
+    }
+
+    #[test]
+    fn an_instant_that_clocks_show_twice_is_searched() {
+        // At one o'clock back to midnight.
+        let change = naive::NOW / 86_400_000_000 * 86_400 - 10 * 86_400;
+        let mut fact = naive::sample_catalog().fact("purchase").expect("declared").clone();
+        fact.zone = crate::catalog::Zone::new("Test/Back", 3_600, vec![(change, 0)]);
+        let mut catalog = Catalog::default();
+        catalog.declare_fact("purchase", fact).expect("a fact");
+        let needs_scan = |hours: i64| {
+            let at = crate::behavior::calendar::Date::of((change / 3_600 + hours).div_euclid(24));
+            let text = format!("did('purchase', ts >= '{at}T{:02}:00:00Z')", (change / 3_600 + hours).rem_euclid(24));
+            bind(&parse(&text).expect("parses"), &catalog, &BTreeMap::new(), naive::NOW).expect("binds").needs_scan()
+        };
+        assert!(needs_scan(0), "the second midnight");
+        assert!(!needs_scan(-1) && !needs_scan(24));
+    }
+
+    #[test]
     fn audiences_expand_and_cycles_are_named() {
         let definitions = [("a", "in_audience('b') AND member"), ("b", "age > 30")];
         let bound = |text: &str| {

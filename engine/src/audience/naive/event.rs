@@ -169,6 +169,12 @@ impl Event {
                 Some(Own::Float(number)) => range.contains(float_key(number)),
                 _ => false,
             },
+            EventCondition::NumberIn(EventField::Time, numbers) => numbers.contains(&self.ts),
+            EventCondition::NumberIn(field, numbers) => match own(field) {
+                Some(Own::Number(number, _)) => numbers.contains(&number),
+                Some(Own::Float(number)) => numbers.contains(&float_key(number)),
+                _ => false,
+            },
             EventCondition::TextIn(field, texts) => matches!(own(field), Some(Own::Text(own)) if texts.contains(&own)),
             EventCondition::TextOrder(field, order, text) => match own(field) {
                 Some(Own::Text(own)) => match order {

@@ -67,7 +67,7 @@ fn postings<'s>(segment: &'s Segment, did: &Did) -> Vec<(usize, ActivityKey<'s>)
 /// The condition in the words of the audience language.
 pub(super) fn describe(did: &Did, catalog: &Catalog) -> String {
     let name = catalog.name_of(did.fact).unwrap_or("dropped");
-    let Some(fact) = catalog.fact(name) else { return format!("did('{name}')") };
+    let Some(fact) = catalog.fact_of(did.fact) else { return format!("did('{name}')") };
     let mut parts = vec![format!("'{name}'")];
     let column = |place: &u16| &fact.columns[usize::from(fact.activity.dimensions[usize::from(*place)])].name;
     let listed = |values: &[String]| {

@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, ColumnType, Fact};
 /// The condition, as `did('purchase', amount >= 100, count >= 2, ts >= '2026-11-01')`.
 pub(super) fn describe(scan: &Scan, catalog: &Catalog) -> String {
     let name = catalog.name_of(scan.fact).unwrap_or("dropped");
-    let Some(fact) = catalog.fact(name) else { return format!("did('{name}')") };
+    let Some(fact) = catalog.fact_of(scan.fact) else { return format!("did('{name}')") };
     let mut parts = vec![format!("'{name}'")];
     for condition in scan.condition.conjuncts().iter().filter(|condition| **condition != EventCondition::Any) {
         parts.push(words(condition, fact));
@@ -39,13 +39,11 @@ fn words(condition: &EventCondition, fact: &Fact) -> String {
         EventCondition::Hours(window) => hours_words(*window),
         EventCondition::Known(field) => format!("{} IS NOT NULL", field.name(fact)),
         EventCondition::IsTrue(field) => field.name(fact),
-        EventCondition::InRange(field, range) => {
-            let column_type = match field {
-                EventField::Time => ColumnType::Timestamp,
-                EventField::Column(at) => fact.columns[usize::from(*at)].column_type,
-                EventField::Path(_) => ColumnType::Float,
-            };
-            number_words(&field.name(fact), column_type, *range)
+        EventCondition::InRange(field, range) => number_words(&field.name(fact), number_type(field, fact), *range),
+        EventCondition::NumberIn(field, numbers) => {
+            let column_type = number_type(field, fact);
+            let listed: Vec<String> = numbers.iter().map(|number| number_word(column_type, *number)).collect();
+            format!("{} IN ({})", field.name(fact), listed.join(", "))
         }
         EventCondition::TextIn(field, texts) => match texts.as_slice() {
             [text] => format!("{} = {}", field.name(fact), quoted(text)),
@@ -77,17 +75,30 @@ fn hours_words(window: Window) -> String {
     }
 }
 
+fn number_type(field: &EventField, fact: &Fact) -> ColumnType {
+    match field {
+        EventField::Time => ColumnType::Timestamp,
+        EventField::Column(at) => fact.columns[usize::from(*at)].column_type,
+        EventField::Path(_) => ColumnType::Float,
+    }
+}
+
 fn number_words(name: &str, column_type: ColumnType, range: NumberRange) -> String {
+    let ends = match column_type {
+        ColumnType::Float => NumberRange {
+            min: if float_of(range.min) == f64::NEG_INFINITY { i64::MIN } else { range.min },
+            max: if float_of(range.max) == f64::INFINITY { i64::MAX } else { range.max },
+        },
+        _ => range,
+    };
+    describe_range(name, ends, |number| number_word(column_type, number))
+}
+
+fn number_word(column_type: ColumnType, number: i64) -> String {
     match column_type {
-        ColumnType::Timestamp => describe_range(name, range, |micros| format!("'{}'", instant(micros))),
-        ColumnType::Float => {
-            let ends = NumberRange {
-                min: if float_of(range.min) == f64::NEG_INFINITY { i64::MIN } else { range.min },
-                max: if float_of(range.max) == f64::INFINITY { i64::MAX } else { range.max },
-            };
-            describe_range(name, ends, |key| float_of(key).to_string())
-        }
-        other => describe_range(name, range, |number| decimal_text(number, other.scale())),
+        ColumnType::Timestamp => format!("'{}'", instant(number)),
+        ColumnType::Float => float_of(number).to_string(),
+        other => decimal_text(number, other.scale()),
     }
 }
 

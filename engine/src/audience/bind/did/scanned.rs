@@ -20,9 +20,13 @@ use crate::audience::scan::{
 use crate::behavior::Window;
 use crate::bitmap::bsi::NumberRange;
 use crate::catalog::{ColumnType, Unit};
+use std::collections::BTreeMap;
 
 /// How deep a value may lie in JSON.
 const JSON_DEPTH_MAX: usize = 32;
+
+/// The most conditions on events of one `did`, joined and negated ones counted too; a list is one, however long it is.
+const CONDITIONS_MAX: usize = 500;
 
 /// The events that are meant, to be found one by one.
 pub(super) struct Scanned<'s> {
@@ -80,6 +84,15 @@ impl<'s> Scanned<'s> {
         }
         for condition in &did.events {
             conditions.push(binder.event(condition, true)?);
+        }
+        let condition_count = conditions.iter().map(EventCondition::node_count).sum::<usize>();
+        if condition_count > CONDITIONS_MAX {
+            let message = format!(
+                "the conditions on events of `{}` are {condition_count}, and may be {CONDITIONS_MAX}",
+                binder.name
+            );
+            return Err(ExprError::new(ExprErrorKind::TooLarge, message)
+                .suggest("write column IN (…) for many values, BETWEEN for days, or ask in several did(…)"));
         }
         let parts = binder.parts(did)?;
         let kept = Window { from: binder.kept_from, to: i32::MAX };
@@ -250,23 +263,38 @@ impl Binder<'_> {
         }
     }
 
+    /// The events whose value is one of these, or is another. Many numbers or texts of one field are one look-up.
     fn one_of(&self, tag: &str, values: &[Literal], wanted: bool) -> Bound<EventCondition> {
-        let each = values.iter().map(|value| self.compared(tag, CompareOp::Equal, value, wanted));
-        let mut each = each.collect::<Bound<Vec<_>>>()?;
-        if !wanted {
-            return Ok(EventCondition::And(each));
+        let mut listed: BTreeMap<EventField, (Vec<i64>, Vec<String>)> = BTreeMap::new();
+        let mut others = Vec::new();
+        for value in values {
+            let one = match self.compared(tag, CompareOp::Equal, value, true)? {
+                EventCondition::TextIn(field, texts) => {
+                    listed.entry(field).or_default().1.extend(texts);
+                    continue;
+                }
+                // Both zeros of floating point are one number.
+                EventCondition::InRange(field, range) if range.is_empty() || range.max.abs_diff(range.min) <= 1 => {
+                    listed.entry(field).or_default().0.extend(range.min..=range.max);
+                    continue;
+                }
+                one => one,
+            };
+            others.push(if wanted { one } else { self.compared(tag, CompareOp::Equal, value, false)? });
         }
-        // Many texts of one field are one look-up.
-        if let Some(EventCondition::TextIn(field, _)) = each.first().cloned()
-            && each.iter().all(|one| matches!(one, EventCondition::TextIn(other, _) if *other == field))
-        {
-            let texts = each.drain(..).filter_map(|one| match one {
-                EventCondition::TextIn(_, texts) => Some(texts),
-                _ => None,
-            });
-            return Ok(EventCondition::TextIn(field, texts.flatten().collect()));
-        }
-        Ok(EventCondition::Or(each))
+        let lists = listed.into_iter().map(|(field, (numbers, texts))| {
+            let any = EventCondition::Or(vec![
+                EventCondition::NumberIn(field.clone(), numbers),
+                EventCondition::TextIn(field.clone(), texts),
+            ]);
+            match (wanted, field) {
+                (true, _) => any,
+                (false, EventField::Time) => any.negate(),
+                (false, field) => EventCondition::And(vec![EventCondition::Known(field), any.negate()]),
+            }
+        });
+        others.extend(lists);
+        Ok(if wanted { EventCondition::Or(others) } else { EventCondition::And(others) })
     }
 
     fn compared(&self, tag: &str, op: CompareOp, value: &Literal, wanted: bool) -> Bound<EventCondition> {
