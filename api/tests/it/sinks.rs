@@ -287,7 +287,7 @@ fn a_declaration_that_cannot_be_is_refused_with_what_to_write() {
     refused(json!({"files": {"folder": "/etc"}, "from": "purchase"}), "/files/folder", "writes such files in");
     refused(json!({"files": {"folder": "out"}, "from": "purchase"}), "/files/folder", "from the root");
     refused(json!({"files": files, "from": "purchase", "queue_bytes": 10}), "/queue_bytes", "from 1048576");
-    refused(json!({"webhook": {"url": "crm"}, "from": "purchase"}), "/webhook/url", "crm");
+    refused(json!({"webhook": {"url": "crm"}, "from": "purchase"}), "/webhook/url", "write it as https://");
     let hook = json!({"url": "https://crm.example/hook"});
     refused(json!({"webhook": hook, "from": "purchase", "delivery": "exactly_once"}), "/delivery", "Idempotency-Key");
     let answer = server.put("/v1/catalog").json(&people(json!({"s": {"files": files, "form": "purchase"}}))).send();
