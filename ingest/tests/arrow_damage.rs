@@ -258,18 +258,18 @@ fn columns_that_share_their_bytes_take_no_memory() {
         Arc::new(DictionaryArray::new(Int8Array::from(vec![0; ROWS]), values))
     };
     let mut columns: Vec<(String, ArrayRef)> =
-        vec![("user_id".into(), words()), ("ts".into(), Arc::new(BooleanArray::from(vec![true; ROWS])))];
+        vec![("user_id".into(), words()), ("ts".into(), Arc::new(Int64Array::from(vec![NOW_MICROS / 1000; ROWS])))];
     columns.extend((0..100).map(|index| (format!("c{index}"), words())));
     let rows = RecordBatch::try_from_iter(columns).expect("columns of one length");
     let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema()).expect("a writer in memory");
     writer.write(&rows).expect("written");
     let body = overlapped(&writer.into_inner().expect("written"));
     drop(rows);
-    assert!(body.len() < 256 << 10, "{}", body.len());
+    assert!(body.len() < 600 << 10, "{}", body.len());
     let (result, memory) = read(&body, 1 << 16);
     let why = result.expect_err("no columns share their bytes");
     assert!(why.contains("its buffers overlap"), "{why}");
-    assert!(memory < 2 << 20, "{memory} bytes");
+    assert!(memory < 4 << 20, "{memory} bytes");
 }
 
 /// The stream with all buffers of its rows at the begin of their body, which then ends behind the longest.
