@@ -400,6 +400,7 @@ fn a_rewound_source_reads_again() {
     // One that cannot be leaves it where it was, running.
     let none = world.pipeline.rewind("views", Begin::Offsets(vec![("t/9".to_owned(), 1)])).expect_err("no such one");
     assert!(none.to_string().contains("there is no partition `t/9`; there are t/0"), "{none}");
+    world.wait(|report| report.state == SourceState::Running);
     world.topic.failures.lock().expect("lock").push(SourceError::Invalid { setting: "to".into(), what: "no".into() });
     let refused = world.pipeline.rewind("views", Begin::Timestamp(5)).expect_err("refused");
     assert!(refused.to_string().contains("to: no"), "{refused}");

@@ -535,6 +535,7 @@ fn a_full_queue_holds_up_a_checkpoint_until_there_is_room_or_the_server_ends() {
     world.inbox.mail().is_closed = false;
     checkpoint.join().expect("no panic").expect("saved");
     world.wait_numbers(0..100);
+    world.wait(|world| world.report().queued == 0);
     // The other side is away again, and nobody waits for it at the end. A dead letter is written although its queue is full.
     world.inbox.mail().answers = vec![DeliveryError::Never("never".to_owned())];
     world.buy(100..200);

@@ -217,6 +217,12 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes the names in a folder durable, and its own.
+    pub(super) fn make_durable(&self, folder: &Path) -> io::Result<()> {
+        self.make_folder(folder)?;
+        self.sync_folder(folder)
+    }
+
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         self.check()?;
         self.synced(self.vfs.sync_folder(folder))

@@ -232,7 +232,11 @@ fn names_in(disk: &Disk, folder: &Path) -> Result<Vec<String>, String> {
 pub(super) fn check_newest(disk: &Disk, folder: &Path) -> Result<(), String> {
     let log_folder = folder.join("_delta_log");
     match entries(disk, &log_folder)?.last() {
-        Some(newest) => check_entry(disk, &log_folder, *newest),
+        Some(newest) => {
+            check_entry(disk, &log_folder, *newest)?;
+            // Whoever wrote it may have been stopped before its name was durable. What is seen from now on is built upon.
+            disk.make_durable(&log_folder).map_err(|error| format!("{}: {error}", log_folder.display()))
+        }
         None if !names_in(disk, &log_folder)?.iter().all(|name| name.contains('#')) => {
             let path = log_folder.display();
             Err(format!("{path} has no entry but other files: somebody removed entries of the log; restore a backup"))

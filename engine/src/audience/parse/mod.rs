@@ -169,7 +169,7 @@ mod tests {
         check("users.age = 3", "age = 3");
         check(
             "did('a', Undeclared.extra.Coupon='X' or \"undeclared.k\" IS DISTINCT FROM -1 AND d.\"\" IS NULL, within=>'1 day', exact_window=>true)",
-            "did('a', undeclared.extra.\"Coupon\" = 'X' OR ((undeclared.k IS DISTINCT FROM -1) AND d.\"\" IS NULL), within => '1 day', exact_window => TRUE)",
+            "did('a', undeclared.extra.\"Coupon\" = 'X' OR (undeclared.k IS DISTINCT FROM -1) AND d.\"\" IS NULL, within => '1 day', exact_window => TRUE)",
         );
         check(
             "not DID('purchase', Category='shoes', 2 <= count, within=>'30 days')",
