@@ -53,7 +53,7 @@ fn a_failing_disk_ends_writes_and_loses_nothing_acknowledged() {
 /// Whatever call it is that fails, once or for good.
 #[test]
 fn no_failing_call_loses_anything_acknowledged() {
-    try_failing_calls(seeds(VARIABLE, SEEDS).div_ceil(100), 5, tables::open);
+    try_failing_calls(seeds(VARIABLE, SEEDS).div_ceil(100), 5, 1, tables::open);
 }
 
 #[test]

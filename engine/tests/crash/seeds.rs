@@ -13,13 +13,13 @@ pub(crate) fn try_seeds(seeds: u64, trouble: Trouble, salt: u64, open_tables: Op
     try_each(seeds, |seed| History::new(seed ^ salt << 32, trouble, open_tables).run());
 }
 
-/// Runs a history whose n-th call fails, for every n.
-pub(crate) fn try_failing_calls(seeds: u64, salt: u64, open_tables: OpenTables) {
+/// Runs a history whose n-th call fails, for every n, or for one in so many.
+pub(crate) fn try_failing_calls(seeds: u64, salt: u64, one_in: usize, open_tables: OpenTables) {
     let trouble = Trouble { may_fail: true, fact_changes: true, ..Trouble::default() };
     try_each(seeds, |seed| {
         for lasting in [false, true] {
             let history = || History::new(seed ^ salt << 32, trouble, open_tables);
-            let reached = (1..).take_while(|call| history().run_failing_at(*call, lasting));
+            let reached = (1..).step_by(one_in).take_while(|call| history().run_failing_at(*call, lasting));
             assert!(reached.count() > 20, "a history has many calls");
         }
     });
