@@ -51,6 +51,8 @@ impl TagId {
     pub const DEAD_LETTERS: TagId = TagId(2);
     /// Users who enter and leave live audiences: a fact, see [`crate::catalog::AUDIENCE_CHANGES`].
     pub const AUDIENCE_CHANGES: TagId = TagId(3);
+    /// The last of the engine's own that this version has.
+    pub(crate) const LAST_OWN: TagId = TagId::AUDIENCE_CHANGES;
     /// The first id a declared tag can have; those below are the engine's own.
     pub const FIRST_DECLARED: TagId = TagId(16);
 }

@@ -1,7 +1,7 @@
 //! Live audiences through the doors: who enters and leaves, as a stream, as numbers, as rows; and after an end.
 
 use crate::process::wait_until;
-use crate::support::{BELUGA, TestServer, command, success};
+use crate::support::{BELUGA, TestServer, beluga, command, stderr, success};
 use crate::tables;
 use engine::catalog::{AUDIENCE_CHANGES, Catalog};
 use reqwest::blocking::Response;
@@ -176,6 +176,8 @@ fn restarts_and_kills_neither_lose_nor_repeat() {
     put_live(&server, "women", "gender = 'm'");
     wait_for_size(&server, "women", 1);
     server.stop();
+    let checked = beluga(&["check", "--data", server.data().to_str().expect("text")]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
     let catalog = Catalog::default();
     let fact = catalog.fact(AUDIENCE_CHANGES).expect("always there");
     let query = "SELECT user_id, change, count(*) FROM fact WHERE audience = 'women' GROUP BY user_id, change";

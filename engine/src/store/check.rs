@@ -199,7 +199,7 @@ impl SegmentCheck {
         if posting.bitmap.last().is_some_and(|slot| slot >= self.slot_count) {
             return Err(self.corrupt(key.tag, "a posting names users that the dictionary does not have"));
         }
-        if key.tag < TagId::FIRST_DECLARED && key.tag > TagId::UPLOADS {
+        if key.tag < TagId::FIRST_DECLARED && key.tag > TagId::LAST_OWN {
             return Err(self.corrupt(key.tag, "not a tag of this version"));
         }
         if self.is_oldest && matches!(key.part, Part::Touched | Part::Removed(_)) {

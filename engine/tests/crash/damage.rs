@@ -6,7 +6,10 @@
 use crate::history::{FOLDER, History, Trouble};
 use crate::model::{State, read};
 use crate::tables::{self, FileTables};
-use engine::store::{Options, Store, check};
+use engine::catalog::Fact;
+use engine::ids::TagId;
+use engine::store::{FactTables, Options, Store, check};
+use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,4 +119,28 @@ fn opening_to_read_changes_nothing_and_writing_is_refused() {
     let nowhere = Store::open_read_only(Arc::new(vfs.clone()), Path::new("/data/nowhere"));
     assert!(nowhere.expect_err("no directory").to_string().contains("no manifest"));
     assert_eq!(vfs.files().len(), history.vfs.files().len(), "a mistyped path stays untouched");
+}
+
+/// The engine's own facts and lists are as sound as declared ones.
+#[test]
+fn a_check_knows_what_the_engine_keeps_for_itself() {
+    let vfs = MemoryVfs::default();
+    let tables = Some(Arc::new(FileTables(vfs.clone())) as Arc<dyn FactTables>);
+    let store = Store::open(Arc::new(vfs.clone()), Path::new(FOLDER), Options { tables, ..Options::default() });
+    let store = store.expect("opens");
+    let mut batch = UpdateBatch::new();
+    batch.begin_user(b"u");
+    batch.push(TagId::UPLOADS, Change::Add("a list"));
+    let snapshot = store.snapshot();
+    let own: Vec<&Fact> = snapshot.catalog().facts().map(|(_, fact)| fact).collect();
+    assert!(own.len() >= 2 && own.iter().all(|fact| fact.id < TagId::FIRST_DECLARED));
+    for fact in own {
+        let values = vec![Value::Null; fact.columns.len()];
+        batch.push_event(fact.id, &EventHead::default(), &values);
+    }
+    store.write(&batch, None).expect("written");
+    store.checkpoint().expect("saved");
+    drop(store);
+    let report = check(&vfs, Path::new(FOLDER), |_| {});
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
