@@ -222,6 +222,20 @@ fn records_that_go_while_it_reads_are_told() {
     }
 }
 
+/// The library stops a partition it begins again, and ended the process if that was let go before it had stopped.
+#[test]
+fn what_was_just_begun_again_can_be_let_go() {
+    let cluster = Cluster::new(&[("t", 1)]);
+    truncated(&cluster);
+    for _ in 0..5 {
+        let options = ingest::source::kafka::KafkaOptions { on_missing: OnMissing::Latest, ..cluster.fixed("t", &[0]) };
+        let mut reader = Reader::new(options);
+        reader.until(|reader| reader.position().get("t/0").is_some());
+        reader.source.seek("t/0", 2).expect("seeks");
+        reader.until(|reader| !reader.skipped.is_empty());
+    }
+}
+
 #[test]
 fn a_broker_that_goes_and_comes_back_is_waited_for() {
     let cluster = Cluster::new(&[("t", 1)]);

@@ -261,7 +261,8 @@ impl KafkaSource {
                 table::list(active).and_then(|list| consumer.assign(&list))
             }
         };
-        restarted.map_err(|error| fatal("begin partitions again", &error.to_string()))?;
+        let settled = restarted.and_then(|()| context::settle(consumer));
+        settled.map_err(|error| fatal("begin partitions again", &error.to_string()))?;
         self.astray.retain(|index| !moved.iter().any(|(other, _)| other == index));
         Ok(())
     }
