@@ -6,8 +6,9 @@
 //!
 //! The second and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
 
+use crate::stop::Stop;
 use engine::store::{StepReport, Store, WriteError};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -96,13 +97,11 @@ struct Shared {
     store: Arc<Store>,
     options: KeeperOptions,
     state: Mutex<State>,
-    /// Wakes sleeping threads when `stopping` becomes true.
-    stopped: Condvar,
+    stop: Stop,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    stopping: bool,
     status: KeeperStatus,
     /// The step behind `status.last_error`.
     failed_step: Option<&'static str>,
@@ -114,7 +113,7 @@ impl Keeper {
     /// # Errors
     /// The operating system's, if it gives no thread.
     pub fn start(store: Arc<Store>, options: KeeperOptions) -> std::io::Result<Keeper> {
-        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stopped: Condvar::new() });
+        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stop: Stop::default() });
         let mut keeper = Keeper { shared, threads: Vec::new() };
         keeper.spawn("publisher", Shared::keep_publishing)?;
         keeper.spawn("checkpointer", |shared| {
@@ -148,8 +147,7 @@ impl Keeper {
     }
 
     fn end_threads(&mut self) {
-        self.shared.state().stopping = true;
-        self.shared.stopped.notify_all();
+        self.shared.stop.set();
         for thread in self.threads.drain(..) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
@@ -171,8 +169,7 @@ impl Shared {
 
     /// Sleeps, or returns false when it is time to stop.
     fn sleep(&self, how_long: Duration) -> bool {
-        let until = self.stopped.wait_timeout_while(self.state(), how_long, |state| !state.stopping);
-        !until.unwrap_or_else(PoisonError::into_inner).0.stopping
+        !self.stop.wait(how_long)
     }
 
     fn keep_publishing(&self) {
@@ -189,7 +186,7 @@ impl Shared {
                 self.checkpoint();
                 saved_at = Instant::now();
             }
-            while !self.state().stopping && self.compact() {}
+            while !self.stop.is_set() && self.compact() {}
         }
     }
 

@@ -21,3 +21,4 @@ pub mod live;
 pub mod pipeline;
 pub mod sink;
 pub mod source;
+mod stop;

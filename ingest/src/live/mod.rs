@@ -20,6 +20,7 @@ mod tests;
 pub use history::SizePoint;
 
 use crate::keeper::step_back;
+use crate::stop::Stop;
 use engine::audience::ops::{Known, QueryError};
 use engine::audience::scan::FactScanner;
 use engine::store::{Definition, PublishedLayers, Snapshot, Store, WriteError};
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracked::Tracked;
@@ -128,15 +129,13 @@ struct Shared {
     store: Arc<Store>,
     options: LiveOptions,
     state: Mutex<State>,
-    /// Wakes the thread when `stopping` becomes true.
-    stopped: Condvar,
+    stop: Stop,
     /// Ends what is being asked.
     cancelled: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    stopping: bool,
     /// By name, with the list.
     statuses: BTreeMap<String, (String, LiveStatus)>,
     /// By list.
@@ -151,7 +150,7 @@ impl LiveAudiences {
     pub fn start(store: Arc<Store>, options: LiveOptions) -> std::io::Result<LiveAudiences> {
         let files = HistoryFolder::open(options.vfs.clone(), options.folder.clone())?;
         let shared =
-            Shared { store, options, state: Mutex::default(), stopped: Condvar::new(), cancelled: Arc::default() };
+            Shared { store, options, state: Mutex::default(), stop: Stop::default(), cancelled: Arc::default() };
         let shared = Arc::new(shared);
         let of_thread = shared.clone();
         let run = move || {
@@ -181,9 +180,8 @@ impl LiveAudiences {
 
     /// Ends the thread, once what it is writing is written; what it is asking is cancelled. Dropping does the same.
     pub fn stop(&self) {
-        self.shared.state().stopping = true;
         self.shared.cancelled.store(true, Ordering::Relaxed);
-        self.shared.stopped.notify_all();
+        self.shared.stop.set();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread was reported when it happened.
@@ -203,12 +201,6 @@ impl Shared {
         // Every change of the state is a single step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Sleeps, or returns false when it is time to stop.
-    fn sleep(&self, how_long: Duration) -> bool {
-        let until = self.stopped.wait_timeout_while(self.state(), how_long, |state| !state.stopping);
-        !until.unwrap_or_else(PoisonError::into_inner).0.stopping
-    }
 }
 
 /// The thread's own.
@@ -224,7 +216,7 @@ struct Looker {
 impl Looker {
     fn run(mut self) {
         let mut saved_at = Instant::now();
-        while self.shared.sleep(self.shared.options.interval) {
+        while !self.shared.stop.wait(self.shared.options.interval) {
             self.look();
             if saved_at.elapsed() >= SAVE_INTERVAL {
                 self.save();
@@ -256,7 +248,7 @@ impl Looker {
             }
             let look = || tracked.look(&store, &snapshot, expression, &self.shared);
             let looked = catch_unwind(AssertUnwindSafe(look)).unwrap_or(Err(LookError::Panicked));
-            if self.shared.state().stopping {
+            if self.shared.stop.is_set() {
                 return;
             }
             if matches!(looked, Err(LookError::Panicked)) {

@@ -205,7 +205,7 @@ fn open(vfs: &Arc<MemoryVfs>, clock: &Arc<ManualClock>, rows: &Arc<Rows>, told: 
         observer: told.clone(),
     };
     let files = HistoryFolder::open(vfs.clone(), options.folder.clone()).expect("opens");
-    let shared = Shared { store, options, state: Mutex::default(), stopped: Condvar::new(), cancelled: Arc::default() };
+    let shared = Shared { store, options, state: Mutex::default(), stop: Stop::default(), cancelled: Arc::default() };
     Looker { shared: Arc::new(shared), tracked: BTreeMap::new(), known: None, files }
 }
 

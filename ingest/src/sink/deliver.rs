@@ -1,6 +1,6 @@
 //! The other side: a seam, behind which are a broker, a folder, an address.
 
-use super::stop::Stop;
+use crate::stop::Stop;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;

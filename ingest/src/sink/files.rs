@@ -5,7 +5,7 @@
 //! the name, so after a crash what stands behind them is cut off and each record is in the files once.
 
 use super::deliver::{Connector, Deliver, Delivery, DeliveryError, Refusal, SinkIdentity};
-use super::stop::Stop;
+use crate::stop::Stop;
 use engine::vfs::{Vfs, WriteFile};
 use std::io;
 use std::path::PathBuf;

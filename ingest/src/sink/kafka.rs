@@ -12,9 +12,9 @@
 //! commit without an answer came about.
 
 use super::deliver::{Connector, Deliver, Delivery, DeliveryError, Refusal, SinkIdentity};
-use super::stop::Stop;
 use crate::source::SourceError;
 use crate::source::kafka::{KafkaOptions, Reading, Secret, Security};
+use crate::stop::Stop;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};

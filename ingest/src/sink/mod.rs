@@ -27,7 +27,6 @@ pub mod kafka;
 mod queue;
 mod record;
 mod report;
-mod stop;
 mod tap;
 mod worker;
 
@@ -36,13 +35,13 @@ mod crash_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::stop::Stop;
 pub use definition::{
     BACKOFF, BACKOFF_MAX, BATCH_BYTES, BATCH_BYTES_MAX, BATCH_RECORDS, BATCH_RECORDS_MAX, Initial, LINGER, QUEUE_BYTES,
     QUEUE_BYTES_MIN, SinkDefinition, Takes, WhenFull,
 };
 pub use deliver::{Connector, Deliver, Delivery, DeliveryError, DeliveryRecord, Refusal, SinkIdentity};
 pub use report::{SinkReport, SinkState};
-pub use stop::Stop;
 pub use tap::{ReadDefinition, SinkQueues};
 
 use engine::catalog::Wanted;

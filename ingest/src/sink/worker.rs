@@ -9,9 +9,9 @@ use super::deliver::{Deliver, Delivery, DeliveryError, DeliveryRecord, Refusal, 
 use super::queue::{Batch, BatchLimits, Queue, QueueReader};
 use super::record::LETTERS_OF_SINKS;
 use super::report::{SinkState, Told};
-use super::stop::Stop;
 use super::tap::Sink;
 use crate::pipeline::dead_letter::{Letter, push_letter};
+use crate::stop::Stop;
 use engine::store::{Once, Store};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
