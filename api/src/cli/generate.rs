@@ -3,22 +3,31 @@
 use super::Exit;
 use super::output::grouped;
 use crate::error::{Failure, Kind};
+use crate::rest::v1::fact_declaration::FactDeclaration;
 use clap::ValueEnum;
 use datasets::DataSet;
 use datasets::population::Population;
+use datasets::population::purchases::History;
 use engine::audience::suggest::closest;
+use engine::clock::Clock;
+use ingest::clock::SystemClock;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Users of one file.
 const USERS_PER_FILE: u64 = 1_000_000;
+/// Events of one file.
+const EVENTS_PER_FILE: u64 = 5_000_000;
+const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Writes an example data set to files, with the catalog and the job that load it.
+/// Writes an example data set to files, with the catalog and the jobs that load it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  beluga generate population --out ./people --scale 1000000\n  beluga apply -f people/catalog.yaml --data ./beluga-data\n  beluga backfill -f people/job.yaml --data ./beluga-data"
+    after_help = "Example:\n  beluga generate population --out ./people --scale 1000000 --events 10000000\n  beluga apply -f people/catalog.yaml --data ./beluga-data\n  beluga backfill -f people/job.yaml --data ./beluga-data\n  beluga backfill -f people/purchases.yaml --data ./beluga-data"
 )]
 pub(super) struct Arguments {
     /// The data set: population
@@ -30,6 +39,12 @@ pub(super) struct Arguments {
     /// How many users
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     scale: u64,
+    /// How many purchases of theirs, in the order of their times
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    events: u64,
+    /// Over how many days up to last midnight (UTC)
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=366))]
+    days: u32,
     /// The same seed gives the same users
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -49,31 +64,64 @@ enum Format {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     refuse_other_sets(&arguments.name)?;
-    let started = Instant::now();
     let out = &arguments.out;
     std::fs::create_dir_all(out).map_err(|error| cannot("make the folder", out, &error))?;
     let population = Population { seed: arguments.seed, user_count: arguments.scale };
-    let mut written = 0;
-    for number in 0.. {
-        let from = number * USERS_PER_FILE;
-        if from >= arguments.scale {
-            break;
-        }
-        let range = from..arguments.scale.min(from + USERS_PER_FILE);
-        let path = out.join(format!("users-{number:05}.{}", extension(arguments.format)));
-        write_users(&population, range, arguments.format, &path).map_err(|error| cannot("write", &path, &error))?;
-        written += 1;
-        eprintln!(
-            "{}: {} of {} users",
-            path.display(),
-            grouped(arguments.scale.min(from + USERS_PER_FILE)),
-            grouped(arguments.scale)
-        );
+    write_files(arguments, "users", arguments.scale, USERS_PER_FILE, |range, path| match arguments.format {
+        Format::Parquet => population.write_parquet(range, path),
+        Format::Ndjson => population.write_ndjson(range, &mut BufWriter::new(File::create(path)?)),
+    })?;
+    write_text(&out.join("catalog.yaml"), &catalog())?;
+    let format = match arguments.format {
+        Format::Parquet => "parquet",
+        Format::Ndjson => "tags",
+    };
+    write_text(&out.join("job.yaml"), &job(arguments, "users", format))?;
+    if arguments.events == 0 {
+        return Ok(());
     }
-    write_text(&out.join("catalog.yaml"), &DataSet::Population.catalog_yaml())?;
-    write_text(&out.join("job.yaml"), &job(arguments))?;
-    println!("{} users in {written} files, {:.1} s", grouped(arguments.scale), started.elapsed().as_secs_f64());
+    let until = SystemClock.now() / DAY_MICROS * DAY_MICROS;
+    let history = History { population, count: arguments.events, until, days: arguments.days };
+    write_files(arguments, "purchases", arguments.events, EVENTS_PER_FILE, |range, path| match arguments.format {
+        Format::Parquet => history.write_parquet(range, path),
+        Format::Ndjson => history.write_ndjson(range, &mut BufWriter::new(File::create(path)?)),
+    })?;
+    let job = job(arguments, "purchases", extension(arguments.format));
+    write_text(&out.join("purchases.yaml"), &format!("into: purchase\n{job}"))
+}
+
+/// The tags and facts of the population.
+fn catalog() -> String {
+    let catalog = DataSet::Population.catalog();
+    let facts: BTreeMap<&str, FactDeclaration> =
+        catalog.declared_facts().map(|(name, fact)| (name, FactDeclaration::of(fact))).collect();
+    // JSON is YAML, too.
+    let facts = serde_json::to_string(&facts).expect("declarations have text keys only");
+    DataSet::Population.catalog_yaml() + &format!("facts: {facts}\n")
+}
+
+/// Writes `count` of something to files of so many each.
+fn write_files(
+    arguments: &Arguments,
+    what: &str,
+    count: u64,
+    per_file: u64,
+    write: impl Fn(Range<u64>, &Path) -> std::io::Result<()>,
+) -> Result<(), Exit> {
+    let started = Instant::now();
+    let files = count.div_ceil(per_file);
+    for number in 0..files {
+        let range = number * per_file..count.min((number + 1) * per_file);
+        let (path, end) = (file(arguments, what, &format!("{number:05}")), range.end);
+        write(range, &path).map_err(|error| cannot("write", &path, &error))?;
+        eprintln!("{}: {} of {} {what}", path.display(), grouped(end), grouped(count));
+    }
+    println!("{} {what} in {files} files, {:.1} s", grouped(count), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn file(arguments: &Arguments, what: &str, number: &str) -> PathBuf {
+    arguments.out.join(format!("{what}-{number}.{}", extension(arguments.format)))
 }
 
 fn refuse_other_sets(name: &str) -> Result<(), Exit> {
@@ -97,28 +145,8 @@ fn extension(format: Format) -> &'static str {
     }
 }
 
-fn write_users(
-    population: &Population,
-    range: std::ops::Range<u64>,
-    format: Format,
-    path: &Path,
-) -> std::io::Result<()> {
-    match format {
-        Format::Parquet => population.write_parquet(range, path),
-        Format::Ndjson => {
-            let mut out = BufWriter::new(File::create(path)?);
-            population.write_ndjson(range, &mut out)?;
-            out.flush()
-        }
-    }
-}
-
-fn job(arguments: &Arguments) -> String {
-    let files = arguments.out.join(format!("users-*.{}", extension(arguments.format)));
-    let format = match arguments.format {
-        Format::Parquet => "parquet",
-        Format::Ndjson => "tags",
-    };
+fn job(arguments: &Arguments, what: &str, format: &str) -> String {
+    let files = file(arguments, what, "*");
     format!("files: [{}]\nformat: {format}\nuser_id: user_id\n", serde_json::json!(files))
 }
 

@@ -38,8 +38,26 @@ fn what_was_generated_is_loaded_by_a_backfill() {
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         stdout(&output)
     };
-    run(&["generate", "population", "--out", &out, "--scale", "3000"]);
-    run(&["apply", "-f", &format!("{out}/catalog.yaml"), "--data", &data]);
-    run(&["backfill", "-f", &format!("{out}/job.yaml"), "--data", &data]);
-    assert!(run(&["count", "TRUE", "--data", &data]).contains("3,000"));
+    let mut answers = Vec::new();
+    for format in ["parquet", "ndjson"] {
+        let (out, data) = (format!("{out}-{format}"), format!("{data}-{format}"));
+        let options = ["--scale", "3000", "--events", "2000", "--days", "10", "--format", format];
+        run(&[&["generate", "population", "--out", &out][..], &options].concat());
+        run(&["apply", "-f", &format!("{out}/catalog.yaml"), "--data", &data]);
+        run(&["backfill", "-f", &format!("{out}/job.yaml"), "--data", &data]);
+        let loaded = run(&["backfill", "-f", &format!("{out}/purchases.yaml"), "--data", &data]);
+        assert!(loaded.contains("2,000"), "{loaded}");
+        assert!(run(&["count", "TRUE", "--data", &data]).contains("3,000"));
+        // All of them are of known users and of these days.
+        let question = |days| format!("did('purchase', sum(amount) >= 50, within => '{days} days')");
+        let count = |days| {
+            let answer = run(&["count", &question(days), "--data", &data, "--output", "json"]);
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+            answer["count"].as_u64().expect("a count")
+        };
+        assert_eq!(count(11), count(300));
+        answers.push([2, 5, 11].map(count));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_ne!(answers[0][0], answers[0][2]);
 }

@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Users of one Arrow batch.
+/// Rows of one Arrow batch.
 const ROWS_PER_BATCH: u64 = 16_384;
-/// Users of one row group; about 20 MB uncompressed.
+/// Rows of one row group; of users about 20 MB uncompressed.
 const ROWS_PER_GROUP: usize = 256 * 1024;
 
 impl Population {
@@ -44,20 +44,7 @@ impl Population {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_parquet(&self, range: Range<u64>, path: &Path) -> io::Result<()> {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-            .build();
-        let first = self.record_batch(range.start..range.start).map_err(io::Error::other)?;
-        let mut writer = ArrowWriter::try_new(File::create(path)?, first.schema(), Some(properties))?;
-        let mut from = range.start;
-        while from < range.end {
-            let to = range.end.min(from + ROWS_PER_BATCH);
-            writer.write(&self.record_batch(from..to).map_err(io::Error::other)?)?;
-            from = to;
-        }
-        writer.close()?;
-        Ok(())
+        write_parquet(path, range, |range| self.record_batch(range))
     }
 
     /// A range of users as an Arrow batch, with the columns of [`Population::write_parquet`].
@@ -74,6 +61,28 @@ impl Population {
         }
         RecordBatch::try_from_iter_with_nullable(columns)
     }
+}
+
+/// Writes one Parquet file of what `batch` makes of a range.
+pub(super) fn write_parquet(
+    path: &Path,
+    range: Range<u64>,
+    batch: impl Fn(Range<u64>) -> Result<RecordBatch, ArrowError>,
+) -> io::Result<()> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .build();
+    let first = batch(range.start..range.start).map_err(io::Error::other)?;
+    let mut writer = ArrowWriter::try_new(File::create(path)?, first.schema(), Some(properties))?;
+    let mut from = range.start;
+    while from < range.end {
+        let to = range.end.min(from + ROWS_PER_BATCH);
+        writer.write(&batch(from..to).map_err(io::Error::other)?)?;
+        from = to;
+    }
+    writer.close()?;
+    Ok(())
 }
 
 fn column(name: &str, people: &[Person]) -> Result<ArrayRef, ArrowError> {
