@@ -26,6 +26,9 @@ use std::time::Duration;
 /// How long a partition may bring nothing before the watermark goes on without it.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 
+/// The longest that a source may wait before its records are seen.
+const LATENCY_MAX: Duration = Duration::from_secs(600);
+
 /// One source: where it reads, and what its records become.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +75,11 @@ pub struct SourceDeclaration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "60 s")]
     pub idle_after: Option<Span>,
+    /// How long a record may take until it is seen, such as `10 s` and at most `10 min`: records are gathered meanwhile and
+    /// applied in fewer, larger steps, which cost less. As soon as can be if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "10 s")]
+    pub latency: Option<Span>,
 }
 
 /// Where something is wrong in a declaration: the path to the field, and what is wrong.
@@ -124,7 +132,26 @@ impl SourceDeclaration {
             mapping: self.mapping(&into)?,
             into,
             idle_after,
+            gather: self.gather(config)?,
         })
+    }
+
+    /// How long records are gathered: until they must be applied to be seen in time.
+    fn gather(&self, config: &Config) -> Result<Duration, Place> {
+        let Some(Span(latency)) = self.latency else { return Ok(Duration::ZERO) };
+        let publish = config.publish_interval;
+        if latency < publish {
+            let what = format!(
+                "this server shows what was written every {} ms (`publish_interval_ms`); ask for no less",
+                publish.as_millis()
+            );
+            return Err(Place::new("/latency", what));
+        }
+        if latency > LATENCY_MAX {
+            return Err(Place::new("/latency", format!("at most {} s", LATENCY_MAX.as_secs())));
+        }
+        // One interval until the next publishing begins, and another for the work itself.
+        Ok(latency.saturating_sub(publish * 2))
     }
 
     fn lookups(&self, config: &Config) -> Result<Vec<Arc<Enrichment>>, Place> {

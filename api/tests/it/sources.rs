@@ -208,6 +208,32 @@ fn expressions_are_computed() {
 }
 
 #[test]
+fn a_source_that_may_take_its_time_is_seen_within_it() {
+    let (server, input) = server();
+    let folder = input.path().to_owned();
+    append(&folder.join("a.ndjson"), &(line("u1", "home") + &line("u2", "home")));
+    let with = |latency: &str| catalog(json!({"paths": folder, "every": "20 ms"}), json!({"latency": latency}));
+    server.put_catalog(&with("10 min"));
+    wait(&server, |answer| answer["records"] == 2);
+    assert_eq!(server.count("did('view')"), 0);
+    // Its definition changes: what was read is applied, and counts once.
+    server.put_catalog(&with("1 s"));
+    append(&folder.join("a.ndjson"), &line("u3", "home"));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.count("did('view', count = 1)") < 3 {
+        assert!(Instant::now() < deadline, "it was never seen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (latency, why) in [("10 ms", "publish_interval_ms"), ("1 h", "at most 600 s")] {
+        let answer = server.put("/v1/catalog").json(&with(latency)).send().expect("put");
+        assert_eq!(answer.status(), 400, "{latency}");
+        let problem: Value = answer.json().expect("JSON");
+        assert_eq!(problem["pointer"], "/sources/lines/latency", "{problem}");
+        assert!(problem["detail"].as_str().expect("why").contains(why), "{problem}");
+    }
+}
+
+#[test]
 fn wrong_expressions_are_refused_with_the_catalog() {
     let (server, input) = server();
     let refused = |field: Value, condition: Value| {

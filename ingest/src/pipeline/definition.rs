@@ -28,6 +28,8 @@ pub struct SourceDefinition {
     pub enrich: Vec<Arc<Enrichment>>,
     /// A partition that brought nothing for so long does not hold back the watermark.
     pub idle_after: Duration,
+    /// How long what was read may wait for more before it is applied, in one step; zero: not at all.
+    pub gather: Duration,
 }
 
 /// What records become.

@@ -283,10 +283,10 @@ impl Reader {
         let mut source = definition.connector.open(self.rewind.as_ref().map(|rewind| &rewind.to))?;
         let applied = Applied::default();
         let (send, work) = sync_channel(WAITING_MAX);
-        let (name, store) = (self.name.clone(), Arc::clone(&self.store));
+        let (name, store, gather) = (self.name.clone(), Arc::clone(&self.store), definition.gather);
         let ended = std::thread::scope(|scope| {
             let writer = std::thread::Builder::new().name(format!("writer-{name}"));
-            let writing = writer.spawn_scoped(scope, || write(&name, &store, &{ work }, &applied));
+            let writing = writer.spawn_scoped(scope, || write(&name, &store, &{ work }, &applied, gather));
             writing.map_err(|error| Trouble::Passing(format!("start a thread: {error}")))?;
             // The writer ends when it has applied what was sent: `send` goes with this.
             self.read(definition, &mut *source, stage, &applied, send)

@@ -188,6 +188,7 @@ struct World {
     mapping: Option<MappingDefinition>,
     payload: PayloadFormat,
     enrich: Vec<Arc<Enrichment>>,
+    gather: Duration,
 }
 
 impl World {
@@ -217,6 +218,7 @@ impl World {
             mapping: None,
             payload: PayloadFormat::Json,
             enrich: Vec::new(),
+            gather: Duration::ZERO,
         }
     }
 
@@ -228,6 +230,7 @@ impl World {
             mapping: self.mapping.clone(),
             enrich: self.enrich.clone(),
             idle_after: Duration::from_secs(60),
+            gather: self.gather,
         };
         let declared =
             DeclaredSource { name: "views".to_owned(), text: "1".to_owned(), definition: Ok(definition), wanted };
@@ -385,6 +388,43 @@ fn commands_are_obeyed_and_nothing_counts_twice() {
     world.pipeline.stop();
     assert_rows(&world, 0..60);
     assert_eq!(world.pipeline.report("views"), None);
+}
+
+#[test]
+fn what_may_be_seen_later_waits_for_more() {
+    let mut world = World::new(false);
+    world.gather = Duration::from_secs(3600);
+    world.topic.push("t/0", (0..50).map(line));
+    world.set(Wanted::Running);
+    world.wait(|report| report.records == 50);
+    assert_eq!(world.count("did('view')"), 0);
+    // A stop waits for nothing, and neither does what must not be behind: where it goes on is kept with what was read.
+    world.set(Wanted::Stopped);
+    world.wait(|report| report.state == SourceState::Stopped);
+    assert_rows(&world, 0..50);
+    world.set(Wanted::Running);
+    world.topic.push("t/0", (50..60).map(line));
+    world.wait(|report| report.records == 60);
+    world.pipeline.rewind("views", Begin::Latest).expect("rewound");
+    assert_rows(&world, 0..60);
+}
+
+#[test]
+fn what_waits_for_more_is_applied_in_time_also_while_more_comes() {
+    let mut world = World::new(false);
+    world.gather = Duration::from_millis(20);
+    world.topic.push("t/0", [line(0)]);
+    world.set(Wanted::Running);
+    let began = Instant::now();
+    let mut next = 1;
+    while world.count("did('view')") == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it was never applied");
+        world.topic.push("t/0", [line(next)]);
+        next += 1;
+    }
+    world.wait(|report| report.records == next as u64);
+    world.pipeline.stop();
+    assert_rows(&world, 0..next);
 }
 
 #[test]
