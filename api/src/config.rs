@@ -39,6 +39,10 @@ pub struct Config {
     pub queued_queries: usize,
     /// Memory of all scans of events that run at once; a question that needs more is refused.
     pub scan_memory_bytes: usize,
+    /// Memory of all SQL statements that run at once; what does not fit goes to disk.
+    pub sql_memory_bytes: usize,
+    /// Bytes on disk of all SQL statements that run at once; a statement that needs more is refused.
+    pub sql_spill_bytes: u64,
     /// Bodies of updates read at a time; more are refused with 429.
     pub concurrent_uploads: usize,
     /// The largest body of a question.
@@ -86,6 +90,8 @@ impl Default for Config {
             concurrent_queries: cores * 2,
             queued_queries: 256,
             scan_memory_bytes: engine_sql::scan::MEMORY_BYTES_DEFAULT,
+            sql_memory_bytes: engine_sql::session::MEMORY_BYTES_DEFAULT,
+            sql_spill_bytes: engine_sql::session::SPILL_BYTES_DEFAULT,
             concurrent_uploads: 64,
             body_bytes_max: 4 << 20,
             line_bytes_max: ingest::decode::LINE_BYTES_MAX,
@@ -142,6 +148,8 @@ settings! {
     "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;
     "queued_queries", "queries that may wait; more are refused with 429", queued_queries, whole, ToString::to_string;
     "scan_memory_bytes", "memory of searching events for conditions that no index covers", scan_memory_bytes, positive, ToString::to_string;
+    "sql_memory_bytes", "memory of SQL statements; what does not fit goes to disk", sql_memory_bytes, positive, ToString::to_string;
+    "sql_spill_bytes", "disk of SQL statements, in the data directory", sql_spill_bytes, positive_u64, ToString::to_string;
     "concurrent_uploads", "bodies of updates read at a time; more are refused with 429", concurrent_uploads, positive, ToString::to_string;
     "body_bytes_max", "the largest body of a question", body_bytes_max, positive, ToString::to_string;
     "line_bytes_max", "the longest line of a body of updates", line_bytes_max, positive, ToString::to_string;

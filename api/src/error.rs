@@ -14,6 +14,7 @@ use engine::audience::ops::QueryError;
 use engine::catalog::CatalogError;
 use engine::error::{Class, ReadError};
 use engine::store::{OpenError, TableError, WriteError};
+use engine_sql::session::{SqlError, SqlErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// The HTTP status of a class.
@@ -78,6 +79,16 @@ kinds! {
     Cycle, "audience-cycle", "The audience contains itself", status(Class::Invalid);
     /// The expression is too long, too deep or has too many terms.
     ExpressionTooLarge, "expression-too-large", "The expression is too large", status(Class::Exhausted);
+    /// The text is not in SQL's grammar.
+    SqlSyntax, "sql-syntax", "Not a SQL statement", status(Class::Invalid);
+    /// A statement that is not taken: one that writes, or reaches files or settings.
+    SqlRefused, "sql-refused", "This statement is not taken", status(Class::Invalid);
+    /// A statement that cannot be answered: of types, functions or values that come up.
+    SqlInvalid, "sql-invalid", "The statement cannot be answered", status(Class::Invalid);
+    /// A table that there is not.
+    UnknownTable, "unknown-table", "Unknown table", status(Class::Invalid);
+    /// The statement is too long, too deep, or needs more memory or disk than statements may use.
+    SqlTooLarge, "sql-too-large", "The statement is too large", status(Class::Exhausted);
     /// The body is not JSON, or not in the encoding that it says.
     MalformedBody, "malformed-body", "The body cannot be read", status(Class::Invalid);
     /// A field of the body or a parameter is unknown, missing or of the wrong type.
@@ -178,6 +189,10 @@ impl Kind {
                 | Kind::TagValue
                 | Kind::Cycle
                 | Kind::ExpressionTooLarge
+                | Kind::SqlSyntax
+                | Kind::SqlRefused
+                | Kind::SqlInvalid
+                | Kind::UnknownTable
                 | Kind::InvalidField
                 | Kind::InvalidCatalog
         )
@@ -367,6 +382,27 @@ impl From<QueryError> for Failure {
             }
             QueryError::Read(error) => error.into(),
         }
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Failure {
+        let kind = match error.kind {
+            SqlErrorKind::Syntax => Kind::SqlSyntax,
+            SqlErrorKind::Refused => Kind::SqlRefused,
+            SqlErrorKind::Invalid => Kind::SqlInvalid,
+            SqlErrorKind::UnknownTable => Kind::UnknownTable,
+            SqlErrorKind::UnknownColumn => Kind::UnknownColumn,
+            SqlErrorKind::TooLarge | SqlErrorKind::Exhausted => Kind::SqlTooLarge,
+            SqlErrorKind::Cancelled => Kind::Timeout,
+            SqlErrorKind::Corrupt => {
+                tracing::error!(%error, "damage found");
+                Kind::Corrupt
+            }
+            SqlErrorKind::Internal => return Failure::internal(error),
+        };
+        let span = error.span.map(|span| (span.start, span.end));
+        Failure { span, suggestion: error.suggestion, ..Failure::new(kind, error.message) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::jobs::Jobs;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::sinks;
-use crate::state::AppState;
+use crate::state::{AppState, Readers};
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
 use engine::audience::ops::QueryContext;
@@ -19,6 +19,7 @@ use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
 use engine_sql::scan::TableScanner;
+use engine_sql::session::{Sql, SqlOptions};
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
@@ -61,13 +62,14 @@ impl Server {
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
+        let sql = sql(&state.config, Arc::clone(&tables))?;
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
         let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
         let live = live_options(&state, Arc::clone(&scanner));
         let live = LiveAudiences::start(Arc::clone(&store), live).map_err(no_threads)?;
-        state.set_opened(store, scanner, keeper, jobs, live, sinks);
+        state.set_opened(store, Readers { scanner, sql }, keeper, jobs, live, sinks);
         state.run_sinks()?;
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
@@ -177,20 +179,44 @@ pub fn open(config: &Config) -> Result<Arc<Store>, Failure> {
     Ok(store)
 }
 
-/// Opens the store of a configuration for asking it, and tells what bounds the questions.
+/// A store opened for asking it.
+pub struct OpenedToAsk {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The tables of its facts.
+    pub tables: Arc<DeltaTables>,
+    /// What bounds the questions.
+    pub context: QueryContext,
+}
+
+/// Opens the store of a configuration for asking it.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_to_ask(config: &Config) -> Result<(Arc<Store>, QueryContext), Failure> {
+pub fn open_to_ask(config: &Config) -> Result<OpenedToAsk, Failure> {
     let Opened { store, tables, queues } = open_all(config)?;
     // Nobody delivers.
     queues.lift_bounds();
-    Ok((store, QueryContext { scanner: Some(scanner(config, tables)?), ..QueryContext::default() }))
+    let scanner = Some(scanner(config, Arc::clone(&tables))?);
+    Ok(OpenedToAsk { store, tables, context: QueryContext { scanner, ..QueryContext::default() } })
 }
 
 fn scanner(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<dyn FactScanner>, Failure> {
     let scanner = TableScanner::new(tables, config.scan_memory_bytes).map_err(no_threads)?;
     Ok(Arc::new(scanner))
+}
+
+/// Who answers SQL over an open store's tables.
+///
+/// # Errors
+/// The operating system's, if it gives no threads or no folder.
+pub fn sql(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<Sql>, Failure> {
+    let options = SqlOptions {
+        memory_bytes_max: config.sql_memory_bytes,
+        spill_bytes_max: config.sql_spill_bytes,
+        spill_folder: config.data.join("spill"),
+    };
+    Sql::new(tables, &options).map(Arc::new).map_err(no_threads)
 }
 
 /// A store, and what it writes to besides its own files.

@@ -11,6 +11,7 @@ use crate::sources;
 use engine::audience::ops::QueryContext;
 use engine::audience::scan::FactScanner;
 use engine::store::{Snapshot, Store};
+use engine_sql::session::Sql;
 use ingest::keeper::{Keeper, KeeperStatus};
 use ingest::live::{LiveAudiences, LiveStatus, SizePoint};
 use ingest::pipeline::Pipeline;
@@ -61,9 +62,17 @@ pub struct Shared {
     definitions: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Who reads the tables of facts.
+pub struct Readers {
+    /// Searches events for conditions.
+    pub scanner: Arc<dyn FactScanner>,
+    /// Answers statements.
+    pub sql: Arc<Sql>,
+}
+
 struct Opened {
     store: Arc<Store>,
-    scanner: Arc<dyn FactScanner>,
+    readers: Readers,
     pipeline: Pipeline,
     jobs: Jobs,
     live: LiveAudiences,
@@ -105,11 +114,11 @@ impl AppState {
         }))
     }
 
-    /// Hands over the open store, who searches its events, and what tends it; from now on requests are answered.
+    /// Hands over the open store, who reads its events, and what tends it; from now on requests are answered.
     pub fn set_opened(
         &self,
         store: Arc<Store>,
-        scanner: Arc<dyn FactScanner>,
+        readers: Readers,
         keeper: Keeper,
         jobs: Jobs,
         live: LiveAudiences,
@@ -117,7 +126,7 @@ impl AppState {
     ) {
         let pipeline = Pipeline::new(Arc::clone(&store));
         let keeper = Mutex::new(Some(keeper));
-        let _ = self.opened.set(Opened { store, scanner, pipeline, jobs, live, sinks, keeper });
+        let _ = self.opened.set(Opened { store, readers, pipeline, jobs, live, sinks, keeper });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
@@ -153,7 +162,7 @@ impl AppState {
 
     /// What bounds a question that begins now.
     pub fn query_context(&self) -> QueryContext {
-        let scanner = self.opened.get().map(|opened| Arc::clone(&opened.scanner));
+        let scanner = self.opened.get().map(|opened| Arc::clone(&opened.readers.scanner));
         QueryContext { scanner, ..QueryContext::default() }
     }
 
@@ -173,6 +182,15 @@ impl AppState {
     pub fn jobs(&self) -> Result<&Jobs, Failure> {
         self.store()?;
         self.opened.get().map(|opened| &opened.jobs).ok_or_else(|| Failure::internal("no jobs"))
+    }
+
+    /// Who answers SQL.
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn sql(&self) -> Result<&Arc<Sql>, Failure> {
+        self.store()?;
+        self.opened.get().map(|opened| &opened.readers.sql).ok_or_else(|| Failure::internal("no SQL"))
     }
 
     /// The sinks.

@@ -20,6 +20,7 @@ mod profile;
 mod serve;
 mod sinks;
 mod sources;
+mod sql;
 mod target;
 mod watch;
 
@@ -61,6 +62,8 @@ enum Command {
     Profile(profile::Arguments),
     /// Compare audiences pair by pair
     Overlap(overlap::Arguments),
+    /// Answer a SQL statement over users and facts
+    Sql(sql::Arguments),
     /// Show how a question is answered
     Explain(explain::Arguments),
     /// Show the streaming sources and command them
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Members(arguments) => members::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Overlap(arguments) => overlap::run(&arguments),
+        Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),

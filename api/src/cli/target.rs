@@ -16,15 +16,18 @@ use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
 use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
-use crate::server;
+use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
+use crate::server::{self, OpenedToAsk};
 use engine::audience::ops::{self, QueryContext};
 use engine::store::Store;
+use engine_sql::facts::DeltaTables;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A stream lasts as long as somebody watches.
@@ -74,6 +77,10 @@ pub(super) trait Asker {
     fn members(&self, expression: &Where, limit: usize) -> Result<MembersAnswer, Failure>;
     /// All members, written as they come.
     fn all_members(&self, expression: &Where, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit>;
+    /// A statement's first rows.
+    fn sql(&self, request: &SqlRequest) -> Result<SqlAnswer, Failure>;
+    /// All rows of a statement, written as they come.
+    fn sql_rows(&self, request: &SqlRequest, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit>;
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure>;
 }
 
@@ -131,6 +138,7 @@ pub(super) fn refuse_missing(data: &Path) -> Result<(), Failure> {
 /// A data directory opened by this process.
 struct Local {
     store: Arc<Store>,
+    tables: Arc<DeltaTables>,
     context: QueryContext,
     config: Config,
 }
@@ -142,8 +150,18 @@ impl Local {
     }
 
     fn of(config: Config) -> Result<Local, Failure> {
-        let (store, context) = server::open_to_ask(&config)?;
-        Ok(Local { store, context, config })
+        let OpenedToAsk { store, tables, context } = server::open_to_ask(&config)?;
+        Ok(Local { store, tables, context, config })
+    }
+
+    /// Ends questions that are asked from now on after so long a time.
+    fn end_after(&self, timeout_ms: Option<u64>) {
+        let Some(timeout_ms) = timeout_ms else { return };
+        let cancelled = Arc::clone(&self.context.cancelled);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(timeout_ms));
+            cancelled.store(true, Ordering::Relaxed);
+        });
     }
 }
 
@@ -180,6 +198,19 @@ impl Asker for Local {
         Ok(members::write_all(&snapshot, &bound.predicate, None, format, out, &self.context)?)
     }
 
+    fn sql(&self, request: &SqlRequest) -> Result<SqlAnswer, Failure> {
+        let sql = server::sql(&self.config, Arc::clone(&self.tables))?;
+        self.end_after(request.timeout_ms);
+        sql::answer(&sql, &self.store.snapshot(), request, Vec::new(), &self.context)
+    }
+
+    fn sql_rows(&self, request: &SqlRequest, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {
+        let sql = server::sql(&self.config, Arc::clone(&self.tables))?;
+        self.end_after(request.timeout_ms);
+        let mut answer = sql::begin(&sql, &self.store.snapshot(), &request.sql, Vec::new(), &self.context)?;
+        Ok(sql::write_all(&mut answer, format, out, &self.context)?)
+    }
+
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {
         catalog::apply(&self.store, document, parameters, &self.config)
     }
@@ -208,6 +239,28 @@ impl Remote {
 
     fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, Failure> {
         read(self.send(self.client.get(format!("{}{path}", self.url)))?)
+    }
+
+    /// Posts a question and copies the answer in this format as it comes.
+    fn copy<Q: Serialize>(
+        &self,
+        path: &str,
+        request: &Q,
+        format: ListFormat,
+        out: &mut (dyn Write + Send),
+    ) -> Result<(), Exit> {
+        let format = match format {
+            ListFormat::Ndjson => Format::Ndjson,
+            ListFormat::Csv => Format::Csv,
+            ListFormat::Arrow => Format::Arrow,
+            ListFormat::Parquet => Format::Parquet,
+        };
+        let call = self.client.post(format!("{}{path}", self.url)).header("accept", format.media_type());
+        let mut response = self.send(call.json(request))?;
+        response
+            .copy_to(out)
+            .map_err(|error| Failure::new(Kind::Unreachable, format!("the list broke off: {error}")))?;
+        Ok(out.flush()?)
     }
 
     /// Posts a job.
@@ -332,19 +385,16 @@ impl Asker for Remote {
     }
 
     fn all_members(&self, expression: &Where, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {
-        let format = match format {
-            ListFormat::Ndjson => Format::Ndjson,
-            ListFormat::Csv => Format::Csv,
-            ListFormat::Arrow => Format::Arrow,
-            ListFormat::Parquet => Format::Parquet,
-        };
         let request = MembersRequest { r#where: Some(expression.clone()), ..MembersRequest::default() };
-        let call = self.client.post(format!("{}/v1/members", self.url)).header("accept", format.media_type());
-        let mut response = self.send(call.json(&request))?;
-        response
-            .copy_to(out)
-            .map_err(|error| Failure::new(Kind::Unreachable, format!("the list broke off: {error}")))?;
-        Ok(out.flush()?)
+        self.copy("/v1/members", &request, format, out)
+    }
+
+    fn sql(&self, request: &SqlRequest) -> Result<SqlAnswer, Failure> {
+        self.post("/v1/sql", request)
+    }
+
+    fn sql_rows(&self, request: &SqlRequest, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {
+        self.copy("/v1/sql", request, format, out)
     }
 
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {

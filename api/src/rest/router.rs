@@ -58,6 +58,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::sample::post))
         .routes(routes!(v1::top::post))
         .routes(routes!(v1::explain::post))
+        .routes(routes!(v1::sql::post))
         .routes(routes!(v1::audiences::list))
         .routes(routes!(v1::audiences::get, v1::audiences::put, v1::audiences::delete))
         .routes(routes!(v1::audiences::members))

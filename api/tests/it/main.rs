@@ -25,6 +25,7 @@ mod questions;
 mod scans;
 mod sinks;
 mod sources;
+mod sql;
 mod support;
 mod tables;
 mod tags;

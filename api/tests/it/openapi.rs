@@ -147,6 +147,8 @@ fn answers_look_as_described() {
             json!({"where": "TRUE", "by": ["gender", "age", "seen_at", "spend", "interest", "is_member"]}),
         ),
         ("POST /v1/explain", "", 200, json!({"where": "gender = 'f' AND NOT is_member", "analyze": true})),
+        ("POST /v1/sql", "", 200, json!({"sql": "SELECT user_id, age, spend, interest FROM users ORDER BY 1"})),
+        ("POST /v1/sql", "", 400, json!({"sql": "SELECT gendr FROM users"})),
         ("PUT /v1/audiences/{name}", "", 201, json!({"where": "is_member", "description": "paying"})),
         ("PUT /v1/audiences/{name}", "", 200, json!({"where": "NOT is_member"})),
         ("GET /v1/audiences/{name}/changes", "", 409, Value::Null),

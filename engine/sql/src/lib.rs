@@ -3,9 +3,12 @@
 //! * [`expressions`]: SQL expressions over the fields of one record.
 //! * [`facts`]: writes rows of facts durably and once, reads them at a version, merges their files.
 //! * [`scan`]: searches the rows for conditions that no activity index covers.
+//! * [`session`]: answers SQL statements over users, facts and what the process tells of itself.
 
 #![deny(missing_docs)]
 
 pub mod expressions;
 pub mod facts;
 pub mod scan;
+pub mod session;
+mod threads;

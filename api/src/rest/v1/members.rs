@@ -38,9 +38,9 @@ pub const PAGE_MAX: usize = 100_000;
 /// Users fetched at a time for a stream.
 const STREAM_BATCH: usize = 16_384;
 /// Bytes of a stream that are sent at a time.
-const STREAM_BYTES: usize = 64 << 10;
+pub(super) const STREAM_BYTES: usize = 64 << 10;
 /// How long a client may leave a stream unread.
-const STALLED_MAX: Duration = Duration::from_secs(60);
+pub(super) const STALLED_MAX: Duration = Duration::from_secs(60);
 /// Where a page in a format other than JSON says how to go on.
 pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 /// The view that an answer in a format other than JSON is of.
@@ -319,10 +319,10 @@ pub fn write_all<W: Write + Send>(
 }
 
 /// Sends what is written as chunks of a body.
-struct ChunkSender {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    runtime: tokio::runtime::Handle,
-    pending: Vec<u8>,
+pub(super) struct ChunkSender {
+    pub(super) sender: mpsc::Sender<io::Result<Bytes>>,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) pending: Vec<u8>,
 }
 
 impl Write for ChunkSender {

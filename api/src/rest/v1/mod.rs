@@ -21,6 +21,7 @@ pub mod profile;
 pub mod sample;
 pub mod sinks;
 pub mod sources;
+pub mod sql;
 pub mod tags;
 pub mod top;
 pub mod tree;

@@ -303,6 +303,12 @@ impl RewindTo {
     }
 }
 
+/// All sources, by name, as they are listed.
+pub(super) fn all(state: &AppState) -> Result<Vec<SourceAnswer>, Failure> {
+    let reports = state.pipeline()?.reports().into_iter();
+    reports.map(|(name, report)| Ok(SourceAnswer::of(&name, about(state, &name)?, report))).collect()
+}
+
 /// Lists the streaming sources, by name.
 #[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "data", params(ListParameters),
     responses((status = 200, body = SourcesAnswer)))]

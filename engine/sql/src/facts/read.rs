@@ -25,6 +25,20 @@ impl DeltaTables {
         self.wait(name, "read the table", async move { table.provider(schema, version).await })
     }
 
+    /// The rows of a fact that a snapshot with this epoch of the table sees, but for those that are not in it yet.
+    ///
+    /// # Errors
+    /// What is wrong, for people: the table has no such version any more, or cannot be read.
+    pub(crate) fn read_at(&self, name: &str, fact: &Fact, epoch: u64) -> Result<Arc<dyn TableProvider>, String> {
+        let version = self.version_at(name, epoch).map_err(|error| error.to_string())?;
+        let Some(version) = version else {
+            return Err(format!(
+                "its table has no version of epoch {epoch} any more, which the question is about; was it moved or rolled back?"
+            ));
+        };
+        self.read(name, fact, Some(version)).map_err(|error| error.to_string())
+    }
+
     /// The newest version of a table that has this epoch as its newest: what a snapshot of the data directory sees, however files
     /// were merged since. `None` if there is none.
     ///

@@ -17,6 +17,7 @@ mod recent;
 mod tally;
 
 use crate::facts::{DeltaTables, RowError, chosen_schema};
+use crate::threads::Threads;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int8Type, Int32Type, Int64Type};
 use datafusion::catalog::TableProvider;
@@ -44,27 +45,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tally::{Count, FloatSum, Tally, Users, WholeSum};
-use tokio::runtime::Runtime;
 
 /// Memory of all scans that run at once, unless it is set otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 /// How soon a cancelled query is noticed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// Stack of a thread that reads. DataFusion joins conditions one by one again, however they were told, and walks down what it
-/// made: so deep as there may be conditions. What is not used takes no memory.
-const STACK_BYTES: usize = 32 << 20;
-/// Threads that read, at least.
-const THREADS_MIN: usize = 2;
-
 /// Searches the events of facts in their tables, on threads of its own. Blocks; may be used from many threads.
 #[derive(Debug)]
 pub struct TableScanner {
     tables: Arc<DeltaTables>,
     environment: Arc<RuntimeEnv>,
     memory_bytes_max: usize,
-    partitions: usize,
-    /// There until it is dropped.
-    runtime: Option<Runtime>,
+    threads: Threads,
 }
 
 impl TableScanner {
@@ -73,27 +65,12 @@ impl TableScanner {
     /// # Errors
     /// What the operating system says, if it gives no threads.
     pub fn new(tables: Arc<DeltaTables>, memory_bytes_max: usize) -> std::io::Result<TableScanner> {
-        let partitions = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).max(THREADS_MIN);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(partitions)
-            .thread_name("scan")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()?;
+        let threads = Threads::new("scan")?;
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
             .build_arc()
             .map_err(std::io::Error::other)?;
-        Ok(TableScanner { tables, environment, memory_bytes_max, partitions, runtime: Some(runtime) })
-    }
-}
-
-impl Drop for TableScanner {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting here would panic within another runtime; what still runs was cancelled.
-            runtime.shutdown_background();
-        }
+        Ok(TableScanner { tables, environment, memory_bytes_max, threads })
     }
 }
 
@@ -112,9 +89,7 @@ impl FactScanner for TableScanner {
         let Some(fact) = catalog.fact_of(scan.fact).cloned() else {
             return Err(refuse(Class::NotFound, "it is not declared any more; ask again".to_owned()));
         };
-        let Some(runtime) = &self.runtime else {
-            return Err(refuse(Class::Unavailable, "the process is ending".to_owned()));
-        };
+        let threads = self.threads.handle();
         let shard_count = snapshot.shards().len();
         let slot_counts = snapshot.shards().iter().map(engine::store::ShardSnapshot::slot_count).collect();
         let question = Question {
@@ -123,18 +98,18 @@ impl FactScanner for TableScanner {
             within: within.map(|within| Arc::new(within.to_vec())),
             slot_counts,
             environment: Arc::clone(&self.environment),
-            partitions: self.partitions,
+            partitions: self.threads.count(),
             rows_read: Arc::default(),
         };
         let recent = Recent::new(snapshot, &question, cancelled).map_err(|failure| self.error(failure, &refuse))?;
         let table = snapshot.table_epoch(scan.fact).map(|epoch| {
             let (tables, name, fact) = (Arc::clone(&self.tables), name.clone(), question.fact.clone());
             // Waits for the disk, and is not waited for once it is cancelled.
-            runtime.spawn_blocking(move || table(&tables, &name, &fact, epoch))
+            threads.spawn_blocking(move || tables.read_at(&name, &fact, epoch))
         });
         debug_assert_eq!(shard_count, question.slot_counts.len());
         let (sender, receiver) = mpsc::channel();
-        let running = runtime.spawn(async move {
+        let running = threads.spawn(async move {
             // Nobody waits for it once it is cancelled.
             let table = match table {
                 None => Ok(None),
@@ -163,17 +138,6 @@ impl FactScanner for TableScanner {
         stats.microseconds = started.elapsed().as_micros() as u64;
         Ok(Scanned { users, stats })
     }
-}
-
-/// A fact's table as it was at an epoch.
-fn table(tables: &DeltaTables, name: &str, fact: &Fact, epoch: u64) -> Result<Arc<dyn TableProvider>, String> {
-    let version = tables.version_at(name, epoch).map_err(|error| error.to_string())?;
-    let Some(version) = version else {
-        return Err(format!(
-            "its table has no version of epoch {epoch} any more, which the question is about; was it moved or rolled back?"
-        ));
-    };
-    tables.read(name, fact, Some(version)).map_err(|error| error.to_string())
 }
 
 impl TableScanner {

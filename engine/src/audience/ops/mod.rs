@@ -3,6 +3,7 @@
 //! Each runs one program per shard, chunk by chunk, on as many threads as the work is worth ([`run`]), and looks at the context's
 //! flag before every chunk.
 
+mod columns;
 mod count;
 mod explain;
 mod members;
@@ -17,6 +18,7 @@ mod user;
 #[cfg(test)]
 mod proptests;
 
+pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::count;
 pub use explain::{NodeStats, PlanNode, explain};
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};

@@ -7,7 +7,7 @@ use crate::audience::predicate::Predicate;
 use crate::audience::scan::{FactScanner, Scan, Scanned};
 use crate::audience::{bind, parse};
 use crate::bitmap::view::BitmapView;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, TagType};
 use crate::clock::ManualClock;
 use crate::ids::{TagId, shard_of};
 use crate::store::{Audience, Definition, Options, Snapshot, Store};
@@ -290,6 +290,92 @@ fn check_number(world: &World, predicate: &Predicate, against: &Predicate, name:
     assert_eq!(told.histogram.iter().map(|bin| bin.2).sum::<u64>(), told.count);
 }
 
+/// What a user shows in a column; a tag without a value is NULL, empty or false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    Id(String),
+    Text(Option<String>),
+    Texts(Vec<String>),
+    Flag(bool),
+    Number(Option<i64>),
+}
+
+fn shown(user: &User, column: ColumnOf, catalog: &Catalog) -> Shown {
+    let ColumnOf::Tag(tag) = column else { return Shown::Id(user.id.clone()) };
+    let name = catalog.name_of(tag).expect("declared");
+    match (catalog.tag(name).expect("declared").tag_type, user.tags.get(name)) {
+        (_, Some(Value::Enum(value))) => Shown::Text(Some(value.clone())),
+        (_, Some(Value::Set(values))) => Shown::Texts(values.iter().cloned().collect()),
+        (_, Some(Value::Flag(value))) => Shown::Flag(*value),
+        (_, Some(Value::Number(value))) => Shown::Number(Some(*value)),
+        (TagType::Enum, None) => Shown::Text(None),
+        (TagType::Set, None) => Shown::Texts(Vec::new()),
+        (TagType::Flag, None) => Shown::Flag(false),
+        (TagType::Number(_), None) => Shown::Number(None),
+    }
+}
+
+fn shown_in(column: &ColumnValues<'_>, row: usize) -> Shown {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let from = |ends: &[usize]| row.checked_sub(1).map_or(0, |before| ends[before]);
+    match column {
+        ColumnValues::UserId { text: all, ends } => Shown::Id(text(&all[from(ends)..ends[row]])),
+        ColumnValues::Set { of, ends, values } => {
+            Shown::Texts(of[from(ends)..ends[row]].iter().map(|value| text(values[*value as usize])).collect())
+        }
+        ColumnValues::Enum { of, values } => Shown::Text(of[row].map(|value| text(values[value as usize]))),
+        ColumnValues::Flag(flags) => Shown::Flag(flags[row]),
+        ColumnValues::Number(numbers) => Shown::Number(numbers[row]),
+    }
+}
+
+/// All rows of a snapshot, of shard after shard.
+fn rows_of(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    asked: &[ColumnOf],
+    limit: Option<usize>,
+    context: &QueryContext,
+) -> Vec<Vec<Shown>> {
+    let mut found = Vec::new();
+    let shards = 0..snapshot.shards().len();
+    let done = columns(snapshot, predicate, asked, shards, limit, context, |rows| {
+        assert_eq!(rows.columns.len(), asked.len());
+        found.extend((0..rows.len).map(|row| rows.columns.iter().map(|column| shown_in(column, row)).collect()));
+        std::ops::ControlFlow::Continue(())
+    });
+    done.expect("rows");
+    found
+}
+
+fn check_columns(world: &World, predicate: &Predicate, random: &mut Random) {
+    let mut asked: Vec<ColumnOf> =
+        world.catalog.tags().map(|(_, tag)| ColumnOf::Tag(tag.id)).filter(|_| !random.one_in(3)).collect();
+    asked.push(ColumnOf::UserId);
+    let (snapshot, context) = (world.snapshot(), world.context());
+    let found = rows_of(&snapshot, predicate, &asked, None, &context);
+    let id_of = |row: &Vec<Shown>| match row.last() {
+        Some(Shown::Id(id)) => id.clone(),
+        other => panic!("{other:?} is no id"),
+    };
+    let listed = members(&snapshot, predicate, None, usize::MAX, &context).expect("members").users;
+    assert_eq!(found.iter().map(id_of).collect::<Vec<_>>(), listed, "in order of shard and slot");
+    for row in &found {
+        let user = &world.users[&id_of(row)];
+        let expected: Vec<Shown> = asked.iter().map(|column| shown(user, *column, &world.catalog)).collect();
+        assert_eq!(*row, expected);
+    }
+    let limit = random.below(found.len() as u64 + 2) as usize;
+    assert_eq!(rows_of(&snapshot, predicate, &asked, Some(limit), &context), found[..limit.min(found.len())]);
+    let mut total = 0;
+    let done = counts(&snapshot, predicate, 0..snapshot.shards().len(), &context, |count| {
+        total += count;
+        std::ops::ControlFlow::Continue(())
+    });
+    done.expect("counts");
+    assert_eq!(total, found.len() as u64);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -301,6 +387,7 @@ proptest! {
             let predicate = world.predicate(&mut random);
             check_members(&world, &predicate, page_size);
             check_sample(&world, &predicate, page_size, seed);
+            check_columns(&world, &predicate, &mut random);
             check_top(&world, &predicate, "age", page_size);
             check_top(&world, &predicate, "seen_at", page_size);
         }
@@ -363,6 +450,59 @@ fn counts_go_across_chunk_borders() {
         expected(&|user| { u32::from(user % 3 == 0) + u32::from(user % 100 > 50) + u32::from(user % 100 < 80) >= 2 })
     );
     assert_eq!(ask("(member) XOR (age = 7)"), expected(&|user| (user % 3 == 0) != (user % 100 == 7)));
+}
+
+/// Chunks with more members than are looked up one by one, and newer layers that change some of them.
+#[test]
+fn columns_of_full_chunks_are_those_of_their_users() {
+    let users = 70_000u32;
+    let (store, catalog) = crowd(users);
+    let [gender, interest, age] = ["gender", "interest", "age"].map(|name| id(&catalog, name));
+    let member = id(&catalog, "member");
+    let mut expected: Vec<Vec<Shown>> = Vec::new();
+    let mut batch = UpdateBatch::new();
+    for user in 0..users {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        let letter = char::from(b'a' + (user % 5) as u8).to_string();
+        let mut interests = Vec::new();
+        if user % 7 != 0 {
+            batch.push(gender, Change::Enum(&letter));
+        }
+        for (divisor, value) in [(2, "even"), (3, "third")] {
+            if user % divisor == 0 {
+                batch.push(interest, Change::Add(value));
+                interests.push(value.to_owned());
+            }
+        }
+        expected.push(vec![
+            Shown::Text((user % 7 != 0).then_some(letter)),
+            Shown::Texts(interests),
+            Shown::Flag(user % 3 == 0),
+            Shown::Number(Some(i64::from(user % 100))),
+            Shown::Id(format!("user-{user}")),
+        ]);
+    }
+    store.write(&batch, None).expect("write");
+    store.checkpoint().expect("checkpoint");
+    let mut batch = UpdateBatch::new();
+    for user in (0..users).step_by(9) {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        batch.push(gender, Change::Enum("z"));
+        batch.push(interest, Change::Remove("even"));
+        batch.push(age, Change::Unset);
+        let row = &mut expected[user as usize];
+        row[0] = Shown::Text(Some("z".to_owned()));
+        row[1] = Shown::Texts(if user % 3 == 0 { vec!["third".to_owned()] } else { Vec::new() });
+        row[3] = Shown::Number(None);
+    }
+    store.write(&batch, None).expect("write");
+    store.publish().expect("publish");
+    let asked =
+        [gender, interest, member, age].map(ColumnOf::Tag).into_iter().chain([ColumnOf::UserId]).collect::<Vec<_>>();
+    assert_eq!(rows_of(&store.snapshot(), &Predicate::All, &asked, None, &context()), expected);
+    assert_eq!(rows_of(&store.snapshot(), &Predicate::All, &asked, Some(600), &context()), expected[..600]);
+    let members: Vec<Vec<Shown>> = expected.iter().filter(|row| row[2] == Shown::Flag(true)).cloned().collect();
+    assert_eq!(rows_of(&store.snapshot(), &Predicate::Flag(member), &asked, None, &context()), members);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod patch;
 mod plan;
 mod range;
 mod run;
+pub mod scatter;
 pub(crate) mod scratch;
 mod set;
 mod stats;

@@ -1,0 +1,142 @@
+//! What only a running server knows, as tables: `system.sources` and `system.jobs`.
+
+use crate::rest::v1::{jobs, sources};
+use crate::state::AppState;
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use engine_sql::session::SystemTable;
+use std::sync::Arc;
+
+/// The tables of a server.
+pub(super) fn tables(state: &AppState) -> Vec<Arc<dyn SystemTable>> {
+    [Table::Sources, Table::Jobs]
+        .map(|table| Arc::new(OfServer { table, state: state.clone() }) as Arc<dyn SystemTable>)
+        .into()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Table {
+    Sources,
+    Jobs,
+}
+
+struct OfServer {
+    table: Table,
+    state: AppState,
+}
+
+impl std::fmt::Debug for OfServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.table.fmt(f)
+    }
+}
+
+impl SystemTable for OfServer {
+    fn name(&self) -> &'static str {
+        match self.table {
+            Table::Sources => "sources",
+            Table::Jobs => "jobs",
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let columns: &[(&str, DataType)] = match self.table {
+            Table::Sources => &[
+                ("name", DataType::Utf8),
+                ("about", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("error", DataType::Utf8),
+                ("records", DataType::Int64),
+                ("bytes", DataType::Int64),
+                ("records_per_second", DataType::Float64),
+                ("refused", DataType::Int64),
+                ("filtered", DataType::Int64),
+                ("empty", DataType::Int64),
+                ("lost", DataType::Int64),
+                ("lag", DataType::Int64),
+                ("watermark", DataType::Utf8),
+            ],
+            Table::Jobs => &[
+                ("id", DataType::Utf8),
+                ("name", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("error", DataType::Utf8),
+                ("created_at", DataType::Utf8),
+                ("started_at", DataType::Utf8),
+                ("finished_at", DataType::Utf8),
+                ("files_done", DataType::Int64),
+                ("files_total", DataType::Int64),
+                ("rows_done", DataType::Int64),
+                ("rows_total", DataType::Int64),
+                ("rejected", DataType::Int64),
+            ],
+        };
+        let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+        Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    fn rows(&self) -> Result<RecordBatch, String> {
+        let columns = match self.table {
+            Table::Sources => self.sources(),
+            Table::Jobs => self.jobs(),
+        };
+        let schema = self.schema();
+        let columns = columns.map_err(|failure| failure.to_string())?;
+        RecordBatch::try_new(schema, columns).map_err(|error| error.to_string())
+    }
+}
+
+fn texts(of: impl Iterator<Item = Option<String>>) -> ArrayRef {
+    Arc::new(of.collect::<StringArray>())
+}
+
+fn numbers(of: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(of.map(|number| number.map(u64::cast_signed)).collect::<Int64Array>())
+}
+
+impl OfServer {
+    fn sources(&self) -> Result<Vec<ArrayRef>, crate::error::Failure> {
+        let all = sources::all(&self.state)?;
+        let rows = || all.iter();
+        Ok(vec![
+            texts(rows().map(|source| Some(source.name.clone()))),
+            texts(rows().map(|source| Some(source.about.clone()))),
+            texts(rows().map(|source| serde_name(&source.state))),
+            texts(rows().map(|source| source.error.clone())),
+            numbers(rows().map(|source| Some(source.records))),
+            numbers(rows().map(|source| Some(source.bytes))),
+            Arc::new(rows().map(|source| Some(source.records_per_second)).collect::<Float64Array>()),
+            numbers(rows().map(|source| Some(source.refused))),
+            numbers(rows().map(|source| Some(source.filtered))),
+            numbers(rows().map(|source| Some(source.empty))),
+            numbers(rows().map(|source| Some(source.lost))),
+            numbers(rows().map(|source| Some(source.lag))),
+            texts(rows().map(|source| source.watermark.clone())),
+        ])
+    }
+
+    fn jobs(&self) -> Result<Vec<ArrayRef>, crate::error::Failure> {
+        let (records, _) = self.state.jobs()?.list(usize::MAX, None);
+        let all: Vec<jobs::JobAnswer> = records.into_iter().map(jobs::JobAnswer::from).collect();
+        let rows = || all.iter();
+        Ok(vec![
+            texts(rows().map(|job| Some(job.id.clone()))),
+            texts(rows().map(|job| Some(job.name.clone()))),
+            texts(rows().map(|job| serde_name(&job.state))),
+            texts(rows().map(|job| job.error.clone())),
+            texts(rows().map(|job| Some(job.created_at.clone()))),
+            texts(rows().map(|job| job.started_at.clone())),
+            texts(rows().map(|job| job.finished_at.clone())),
+            numbers(rows().map(|job| Some(job.progress.files_done))),
+            numbers(rows().map(|job| Some(job.progress.files_total))),
+            numbers(rows().map(|job| Some(job.progress.rows_done))),
+            numbers(rows().map(|job| job.progress.rows_total)),
+            numbers(rows().map(|job| Some(job.progress.rejected))),
+        ])
+    }
+}
+
+/// What REST calls a state.
+fn serde_name(state: &impl serde::Serialize) -> Option<String> {
+    serde_json::to_value(state).ok()?.as_str().map(str::to_owned)
+}

@@ -1,0 +1,243 @@
+//! SQL through its doors: `POST /v1/sql` and `beluga sql`.
+
+use crate::process::Process;
+use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
+use arrow::ipc::reader::StreamReader;
+use reqwest::header::ACCEPT;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn shop() -> TestServer {
+    shop_with(|_| {})
+}
+
+fn shop_with(change: impl FnOnce(&mut api::config::Config)) -> TestServer {
+    let server = TestServer::with(change);
+    let mut with = catalog();
+    with["facts"] = json!({"purchase": {"columns": {"category": "string", "amount": {"decimal": [12, 2]}}}});
+    server.put_catalog(&with);
+    server.post_tags(crate::support::PEOPLE);
+    let events = "{\"user_id\":\"u1\",\"ts\":\"2026-11-20T10:00:00Z\",\"category\":\"shoes\",\"amount\":20.5}\n\
+                  {\"user_id\":\"u2\",\"ts\":\"2026-11-19T10:00:00Z\",\"category\":\"hats\",\"amount\":3}\n";
+    let answer = success(server.post("/v1/facts/purchase?visible=true").body(events).send().expect("post"));
+    assert_eq!(answer["rejected"], 0, "{answer}");
+    server
+}
+
+fn ask(server: &TestServer, sql: &str) -> Value {
+    server.ask("/v1/sql", &json!({"sql": sql}))
+}
+
+fn rows(server: &TestServer, sql: &str) -> Value {
+    ask(server, sql)["rows"].clone()
+}
+
+fn refused(server: &TestServer, body: &Value) -> (u16, Value) {
+    let answer = server.post("/v1/sql").json(body).send().expect("ask");
+    (answer.status().as_u16(), answer.json().expect("a problem"))
+}
+
+#[test]
+fn users_and_facts_are_tables_before_and_after_a_restart() {
+    let mut server = shop();
+    for _ in 0..2 {
+        let answer = ask(&server, "SELECT * FROM users ORDER BY user_id");
+        let names: Vec<&str> = answer["columns"]
+            .as_array()
+            .expect("columns")
+            .iter()
+            .map(|column| column["name"].as_str().expect("text"))
+            .collect();
+        assert_eq!(names, ["user_id", "age", "gender", "interest", "is_member", "seen_at", "spend"]);
+        assert_eq!(answer["columns"][6]["type"], "Decimal128(19, 2)");
+        let expected = json!([
+            ["u1", 31, "f", ["running", "yoga"], true, "2026-11-20T10:00:00Z", 129.90],
+            ["u2", 44, "m", ["golf"], false, null, 0.50],
+            ["u3", 28, "f", ["yoga"], false, null, null],
+            ["u4", null, null, [], false, null, null],
+        ]);
+        assert_eq!(answer["rows"], expected);
+        assert_eq!(answer["truncated"], false);
+        assert_eq!(rows(&server, "SELECT count(*) FROM users WHERE gender <> 'm'"), json!([[2]]));
+        let joined = "SELECT u.gender, sum(p.amount) FROM purchase p JOIN users u ON u.user_id = p.user_id GROUP BY 1 ORDER BY 1";
+        assert_eq!(rows(&server, joined), json!([["f", 20.5], ["m", 3.0]]));
+        server.restart();
+    }
+}
+
+#[test]
+fn the_format_follows_accept() {
+    let server = shop();
+    let get = |accept: &str| {
+        let body = json!({"sql": "SELECT user_id, interest FROM users WHERE age > 30 ORDER BY user_id"});
+        let answer = server.post("/v1/sql").header(ACCEPT, accept).json(&body).send().expect("ask");
+        assert!(answer.status().is_success(), "{accept}: {}", answer.status());
+        assert_eq!(answer.headers()["content-type"], accept);
+        answer.bytes().expect("a body")
+    };
+    let arrow = get("application/vnd.apache.arrow.stream");
+    let batches: Vec<_> =
+        StreamReader::try_new(&arrow[..], None).expect("a stream").map(|batch| batch.expect("a batch")).collect();
+    assert_eq!(batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 2);
+    let csv = get("text/csv");
+    assert_eq!(
+        String::from_utf8_lossy(&csv),
+        "user_id,interest\nu1,\"[\"\"running\"\",\"\"yoga\"\"]\"\nu2,\"[\"\"golf\"\"]\"\n"
+    );
+    let ndjson = get("application/x-ndjson");
+    let first = String::from_utf8_lossy(&ndjson).lines().next().map(str::to_owned).expect("a line");
+    assert_eq!(first, "{\"user_id\":\"u1\",\"interest\":[\"running\",\"yoga\"]}");
+    assert!(get("application/vnd.apache.parquet").starts_with(b"PAR1"));
+    let roaring =
+        server.post("/v1/sql").header(ACCEPT, "application/vnd.roaring").json(&json!({"sql": "SELECT 1"})).send();
+    assert_eq!(roaring.expect("ask").status(), 406);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_a_suggestion() {
+    let server = shop();
+    let (status, problem) = refused(&server, &json!({"sql": "SELECT gendr FROM users"}));
+    assert_eq!(status, 400);
+    assert_eq!(problem["type"], "urn:beluga:problem:unknown-column", "{problem}");
+    assert_eq!(problem["span"], json!({"start": 7, "end": 12}));
+    assert_eq!(problem["suggestion"], "did you mean `gender`?");
+    assert_eq!(problem["pointer"], "/sql");
+    for (sql, kind) in [
+        ("SELECT * FROM purchse", "unknown-table"),
+        ("SELECT count(* FROM users", "sql-syntax"),
+        ("SELECT age + 'x' FROM users WHERE user_id = 'u1'", "sql-invalid"),
+        ("COPY users TO '/tmp/x'", "sql-refused"),
+        ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'", "sql-refused"),
+        ("SET datafusion.execution.batch_size = 1", "sql-refused"),
+        ("SELECT 1; SELECT 2", "sql-refused"),
+    ] {
+        let (status, problem) = refused(&server, &json!({"sql": sql}));
+        assert_eq!((status, &problem["type"]), (400, &json!(format!("urn:beluga:problem:{kind}"))), "{sql}: {problem}");
+    }
+    let deep = format!("SELECT {}1{}", "(".repeat(100_000), ")".repeat(100_000));
+    let (status, problem) = refused(&server, &json!({"sql": deep}));
+    assert_eq!((status, &problem["type"]), (413, &json!("urn:beluga:problem:sql-too-large")));
+    let (status, _) = refused(&server, &json!({"sql": "SELECT 1", "limit": 0}));
+    assert_eq!(status, 400);
+}
+
+#[test]
+fn rows_that_are_not_shown_are_told() {
+    let server = shop();
+    let answer = server.ask("/v1/sql", &json!({"sql": "SELECT user_id FROM users ORDER BY 1", "limit": 2}));
+    assert_eq!((&answer["rows"], &answer["truncated"]), (&json!([["u1"], ["u2"]]), &json!(true)));
+    let answer = server.ask("/v1/sql", &json!({"sql": "SELECT user_id FROM users", "limit": 4}));
+    assert_eq!(answer["truncated"], false);
+}
+
+#[test]
+fn the_server_tells_of_itself() {
+    let server = shop();
+    success(server.put("/v1/audiences/women").json(&json!({"where": "gender = 'f'"})).send().expect("put"));
+    assert_eq!(
+        rows(&server, "SELECT name, definition, live FROM audiences"),
+        json!([["women", "gender = 'f'", false]])
+    );
+    assert_eq!(rows(&server, "SELECT name, type FROM tags WHERE name = 'age'"), json!([["age", "number"]]));
+    assert_eq!(rows(&server, "SELECT * FROM system.sources"), json!([]));
+    assert_eq!(rows(&server, "SELECT count(*) FROM system.jobs"), json!([[0]]));
+    let tables =
+        rows(&server, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 1");
+    assert_eq!(tables, json!([["jobs"], ["segments"], ["shards"], ["sources"]]));
+    let plan = rows(&server, "EXPLAIN SELECT count(*) FROM users WHERE age > 30").to_string();
+    assert!(plan.contains("UsersExec: count, where=age >= 31"), "{plan}");
+}
+
+/// Enough work for hours.
+fn endless(server: &TestServer) -> &'static str {
+    let lines: String =
+        (0..3_000).map(|at| format!("{{\"user_id\":\"w{at}\",\"set\":{{\"age\":{}}}}}\n", at % 90)).collect();
+    server.post_tags(&lines);
+    server.settle();
+    "SELECT count(*) FROM users a, users b, users c, users d WHERE a.age + b.age + c.age + d.age = -1"
+}
+
+fn running(server: &TestServer) -> bool {
+    let metrics = server.get("/metrics").send().expect("get").text().expect("text");
+    let line = metrics.lines().find(|line| line.starts_with("beluga_queries_running")).map(str::to_owned);
+    !line.unwrap_or_else(|| panic!("{metrics}")).ends_with(" 0")
+}
+
+#[test]
+fn a_statement_ends_with_its_time_and_with_its_client() {
+    let server = shop_with(|config| config.concurrent_uploads = 1);
+    let sql = endless(&server);
+    let (status, problem) = refused(&server, &json!({"sql": sql, "timeout_ms": 300}));
+    assert_eq!((status, &problem["type"]), (504, &json!("urn:beluga:problem:timeout")));
+    let impatient =
+        reqwest::blocking::Client::builder().timeout(Duration::from_millis(300)).no_proxy().build().expect("client");
+    let give_up = |accept: &str| {
+        let asked = impatient.post(server.url("/v1/sql")).header(ACCEPT, accept).json(&json!({"sql": sql})).send();
+        // The head of a stream comes at once, its rows never.
+        assert!(asked.and_then(reqwest::blocking::Response::bytes).is_err(), "{accept}");
+        Instant::now()
+    };
+    let left = give_up("application/json");
+    while running(&server) {
+        assert!(left.elapsed() < Duration::from_secs(5), "it still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let left = give_up("text/csv");
+    let again = || {
+        server
+            .post("/v1/sql")
+            .header(ACCEPT, "text/csv")
+            .json(&json!({"sql": "SELECT 1"}))
+            .send()
+            .expect("ask")
+            .status()
+    };
+    // One stream at a time: the next one is taken when the first has ended.
+    while again() == 429 {
+        assert!(left.elapsed() < Duration::from_secs(5), "it still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Its threads are free for others.
+    assert_eq!(rows(&server, "SELECT count(*) FROM users WHERE user_id = 'u1'"), json!([[1]]));
+}
+
+#[test]
+fn the_command_asks_a_server_and_a_directory_alike() {
+    let mut server = shop();
+    let sql = "SELECT gender, count(*) AS users, avg(age) AS age FROM users GROUP BY gender ORDER BY gender";
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), sql).expect("written");
+    let file = file.path().display().to_string();
+    let (url, data) = (server.url(""), server.data().display().to_string());
+    let run = |target: [&str; 2], output: &str| {
+        let direct = beluga(&["sql", sql, target[0], target[1], "--output", output]);
+        assert!(direct.status.success(), "{}", stderr(&direct));
+        let of_file = beluga(&["sql", "--file", &file, target[0], target[1], "--output", output]);
+        if output != "json" {
+            assert_eq!(stdout(&of_file), stdout(&direct));
+        }
+        stdout(&direct)
+    };
+    let formats = ["table", "csv", "ndjson"];
+    let of_server = formats.map(|output| run(["--url", &url], output));
+    assert!(of_server[0].contains("gender"), "{}", of_server[0]);
+    assert_eq!(of_server[1], "gender,users,age\nf,2,29.5\nm,1,44.0\n,1,\n");
+    let answer: Value = serde_json::from_str(&run(["--url", &url], "json")).expect("JSON");
+    assert_eq!(answer["rows"][0], json!(["f", 2, 29.5]));
+    let wrong = beluga(&["sql", "SELECT agge FROM users", "--url", &url]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("^^^^") && stderr(&wrong).contains("did you mean `age`?"), "{}", stderr(&wrong));
+    server.stop();
+    assert_eq!(formats.map(|output| run(["--data", &data], output)), of_server);
+}
+
+#[test]
+fn what_a_killed_server_left_on_disk_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let process = Process::serve(&data, &[]);
+    std::fs::write(data.join("spill").join("left"), "x").expect("written");
+    drop(process);
+    let _process = Process::serve(&data, &[]);
+    assert!(data.join("spill").exists() && !data.join("spill").join("left").exists());
+}

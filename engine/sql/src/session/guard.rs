@@ -1,0 +1,268 @@
+//! What statements are taken: one question at a time, of bounded size.
+//!
+//! Everything else is refused here, before anything is planned: what would write, and what would reach files, the network or settings.
+
+use super::error::{Names, SqlError, SqlErrorKind};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, Visit, Visitor, visit_relations};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// The longest statement, in bytes.
+pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// The most words, operators and literals of a statement.
+pub const STATEMENT_TOKENS_MAX: usize = 200_000;
+/// The most operators of a statement: what joins operands one by one makes a tree as deep as it is long.
+pub const STATEMENT_OPERATORS_MAX: usize = 2_000;
+/// The deepest nesting of parentheses and queries.
+pub const STATEMENT_DEPTH_MAX: usize = 64;
+/// The most tables that a statement may read, those behind a name of `WITH` counted as often as it is used.
+pub const STATEMENT_TABLES_MAX: usize = 64;
+/// Levels of the parser that a level of nesting may take.
+const PARSER_LEVELS: usize = 3;
+
+/// What is taken, for people.
+const TAKEN: &str = "SELECT, WITH, VALUES, EXPLAIN, DESCRIBE, SHOW TABLES and SHOW COLUMNS are taken";
+
+/// Parses a statement and refuses all that is not a question.
+///
+/// # Errors
+/// [`SqlError`] with the place.
+pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
+    if text.len() > STATEMENT_BYTES_MAX {
+        let message = format!("the statement has {} bytes; at most {STATEMENT_BYTES_MAX} are taken", text.len());
+        return Err(SqlError::new(SqlErrorKind::TooLarge, message));
+    }
+    check_tokens(text)?;
+    let dialect = GenericDialect {};
+    let parser = DFParserBuilder::new(text)
+        .with_dialect(&dialect)
+        .with_recursion_limit(STATEMENT_DEPTH_MAX * PARSER_LEVELS)
+        .build();
+    let statements = parser.and_then(|mut parser| parser.parse_statements());
+    let mut statements = statements.map_err(|error| SqlError::from_datafusion(&error, text, &Names::default()))?;
+    let Some(statement) = statements.pop_front() else {
+        return Err(SqlError::new(SqlErrorKind::Syntax, "there is no statement").suggest(TAKEN));
+    };
+    if !statements.is_empty() {
+        let message = format!("{} statements stand there; one at a time is taken", statements.len() + 1);
+        return Err(SqlError::new(SqlErrorKind::Refused, message).suggest("send them one by one"));
+    }
+    check_statement(&statement)?;
+    Ok(statement)
+}
+
+/// Looks at the size before anything recursive runs.
+fn check_tokens(text: &str) -> Result<(), SqlError> {
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, text)
+        .tokenize_with_location()
+        .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
+    let (mut depth, mut operators, mut count) = (0usize, 0usize, 0usize);
+    // Operators that stand one behind the other: each is within the one before.
+    let mut prefixes = 0usize;
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(_) => continue,
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            other => operators += usize::from(is_operator(other)),
+        }
+        count += 1;
+        prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
+        let too_large = |what: String| Err(SqlError::new(SqlErrorKind::TooLarge, what).at(text, token.span.start));
+        if depth.max(prefixes) > STATEMENT_DEPTH_MAX {
+            return too_large(format!("operands stand more than {STATEMENT_DEPTH_MAX} deep"));
+        }
+        if operators > STATEMENT_OPERATORS_MAX {
+            return too_large(format!("the statement has more than {STATEMENT_OPERATORS_MAX} operators"));
+        }
+        if count > STATEMENT_TOKENS_MAX {
+            return too_large(format!("the statement has more than {STATEMENT_TOKENS_MAX} words"));
+        }
+    }
+    Ok(())
+}
+
+fn is_prefix(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword == Keyword::NOT,
+        Token::Minus | Token::Plus | Token::Tilde => true,
+        _ => false,
+    }
+}
+
+/// Whether a token can make a tree one level deeper.
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::BETWEEN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::AT
+                | Keyword::COLLATE
+                | Keyword::WHEN
+                | Keyword::SELECT
+                | Keyword::VALUES
+                | Keyword::TABLE
+                | Keyword::FROM
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::JOIN
+                | Keyword::EXPLAIN
+                | Keyword::WITH
+        ),
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::NationalStringLiteral(_)
+        | Token::HexStringLiteral(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::Comma
+        | Token::Period
+        | Token::SemiColon
+        | Token::EOF => false,
+        _ => true,
+    }
+}
+
+fn refuse(what: &str) -> SqlError {
+    SqlError::new(SqlErrorKind::Refused, format!("{what} is not taken: nothing is changed by SQL")).suggest(TAKEN)
+}
+
+fn check_statement(statement: &Statement) -> Result<(), SqlError> {
+    match statement {
+        Statement::Explain(explain) => check_statement(&explain.statement),
+        Statement::Statement(statement) => check_sql(statement),
+        Statement::CreateExternalTable(_) => Err(refuse("CREATE EXTERNAL TABLE")),
+        Statement::CopyTo(_) => Err(refuse("COPY")),
+        Statement::Reset(_) => Err(refuse("RESET")),
+    }
+}
+
+fn check_sql(statement: &ast::Statement) -> Result<(), SqlError> {
+    match statement {
+        ast::Statement::Query(query) => {
+            check_query(query)?;
+            check_tables(query)
+        }
+        ast::Statement::Explain { statement, .. } => check_sql(statement),
+        ast::Statement::ExplainTable { .. }
+        | ast::Statement::ShowTables { .. }
+        | ast::Statement::ShowColumns { .. } => Ok(()),
+        other => {
+            let text = other.to_string();
+            Err(refuse(text.split_whitespace().next().unwrap_or("this statement")))
+        }
+    }
+}
+
+/// The parser takes statements that write in place of a query too.
+fn check_query(query: &Query) -> Result<(), SqlError> {
+    if let Some(with) = &query.with {
+        with.cte_tables.iter().try_for_each(|table| check_query(&table.query))?;
+    }
+    if !query.locks.is_empty() {
+        return Err(refuse("FOR UPDATE"));
+    }
+    let mut open = vec![&*query.body];
+    while let Some(body) = open.pop() {
+        match body {
+            SetExpr::Select(select) if select.into.is_some() => return Err(refuse("SELECT INTO")),
+            SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::Table(_) => {}
+            SetExpr::Query(query) => check_query(query)?,
+            SetExpr::SetOperation { left, right, .. } => open.extend([&**left, &**right]),
+            SetExpr::Insert(_) => return Err(refuse("INSERT")),
+            SetExpr::Update(_) => return Err(refuse("UPDATE")),
+            SetExpr::Delete(_) => return Err(refuse("DELETE")),
+            SetExpr::Merge(_) => return Err(refuse("MERGE")),
+        }
+    }
+    Ok(())
+}
+
+/// What stands behind a name of `WITH` is planned wherever the name is used, so that a few lines can stand for any number of tables.
+fn check_tables(query: &Query) -> Result<(), SqlError> {
+    let mut named = Named::default();
+    let _ = query.visit(&mut named);
+    let count = named.count(&relations(query), &mut Vec::new());
+    if count > STATEMENT_TABLES_MAX {
+        let message = format!(
+            "the statement reads more than {STATEMENT_TABLES_MAX} tables, those behind a name of WITH counted as often as it is used"
+        );
+        return Err(SqlError::new(SqlErrorKind::TooLarge, message));
+    }
+    Ok(())
+}
+
+/// The names of the tables in a query, as often as they stand there, but for those in its own `WITH`.
+fn relations(query: &Query) -> Vec<String> {
+    let mut names = Vec::new();
+    let _ = visit_relations(&*query.body, |name| {
+        names.push(name.to_string().to_lowercase());
+        ControlFlow::<()>::Continue(())
+    });
+    names
+}
+
+/// What the names of `WITH` stand for, wherever they are defined; of one that is defined twice, all.
+#[derive(Default)]
+struct Named(HashMap<String, Vec<String>>);
+
+impl Visitor for Named {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for table in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let names = relations(&table.query);
+            self.0.entry(table.alias.name.to_string().to_lowercase()).or_default().extend(names);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Named {
+    /// How many tables these names come to, no further than the most there may be. `open` are the names that this is behind.
+    fn count(&self, names: &[String], open: &mut Vec<String>) -> usize {
+        let mut total = 0;
+        for name in names {
+            total += match self.0.get(name) {
+                Some(behind) if !open.contains(name) && open.len() < STATEMENT_TABLES_MAX => {
+                    open.push(name.clone());
+                    let count = self.count(behind, open);
+                    open.pop();
+                    count.max(1)
+                }
+                _ => 1,
+            };
+            if total > STATEMENT_TABLES_MAX {
+                break;
+            }
+        }
+        total
+    }
+}
+
+/// The byte of a line and column, both from 1.
+pub(super) fn byte_at(text: &str, location: Location) -> usize {
+    let mut line_start = 0;
+    for _ in 1..location.line {
+        match text[line_start..].find('\n') {
+            Some(at) => line_start += at + 1,
+            None => return text.len(),
+        }
+    }
+    let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    text[line_start..].char_indices().nth(column).map_or(text.len(), |(at, _)| line_start + at)
+}

@@ -1,0 +1,160 @@
+//! What is refused, what is bounded, and how soon a statement ends.
+
+use crate::support::World;
+use engine::audience::naive::Random;
+use engine::audience::ops::QueryContext;
+use engine::update::UpdateBatch;
+use engine_sql::session::{STATEMENT_OPERATORS_MAX, SqlErrorKind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+#[test]
+fn only_questions_are_taken() {
+    let world = World::new(1);
+    for text in [
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        "COPY users TO '/tmp/out.csv'",
+        "COPY (SELECT 1) TO '/tmp/out.parquet'",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE VIEW v AS SELECT 1",
+        "DROP TABLE users",
+        "INSERT INTO users VALUES (1)",
+        "UPDATE users SET age = 1",
+        "DELETE FROM users",
+        "SET datafusion.runtime.temp_directory = '/tmp'",
+        "RESET datafusion.execution.batch_size",
+        "SHOW ALL",
+        "SHOW datafusion.execution.batch_size",
+        "PREPARE p AS SELECT 1",
+        "EXECUTE p",
+        "BEGIN",
+        "SELECT 1 INTO t",
+        "SELECT 1; SELECT 2",
+        "EXPLAIN DELETE FROM users",
+        "WITH d AS (DELETE FROM users RETURNING *) SELECT 1",
+        "LOAD DATA INPATH '/x' INTO TABLE t",
+    ] {
+        let error = world.refused(text);
+        let is_refused = matches!(error.kind, SqlErrorKind::Refused | SqlErrorKind::Syntax);
+        assert!(is_refused, "{text}: {error:?}");
+    }
+    let error = world.refused("COPY users TO '/tmp/out.csv'");
+    assert_eq!(error.kind, SqlErrorKind::Refused);
+    assert!(error.to_string().contains("SELECT, WITH, VALUES"), "{error}");
+}
+
+#[test]
+fn no_file_can_be_reached() {
+    let world = World::new(1);
+    for text in [
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM 'file:///etc/passwd'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_parquet('/etc/passwd')",
+        "SELECT * FROM parquet_metadata('/etc/passwd')",
+        "SELECT * FROM information_schema.df_settings",
+        "SELECT repeat('x', 2000000000)",
+    ] {
+        let error = world.refused(text);
+        assert!(matches!(error.kind, SqlErrorKind::UnknownTable | SqlErrorKind::Invalid), "{text}: {error:?}");
+    }
+}
+
+#[test]
+fn questions_of_every_kind_are_taken() {
+    let world = World::new(1);
+    assert_eq!(world.ask("VALUES (1), (2)"), ["1", "2"]);
+    assert_eq!(world.ask("WITH a AS (SELECT 1 AS x) SELECT x + 1 FROM a;"), ["2"]);
+    assert_eq!(world.ask("SELECT count(*) FROM users"), ["0"]);
+    assert!(!world.ask("EXPLAIN ANALYZE SELECT count(*) FROM users").is_empty());
+    assert!(world.ask("SELECT user_id FROM users").is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let world = World::new(1);
+    let syntax = world.refused("SELECT count(* FROM users");
+    assert_eq!(syntax.kind, SqlErrorKind::Syntax);
+    assert!(syntax.span.is_some(), "{syntax:?}");
+    let column = world.refused("SELECT gendr FROM users");
+    assert_eq!((column.kind, column.span), (SqlErrorKind::UnknownColumn, Some(7..12)));
+    assert_eq!(column.suggestion.as_deref(), Some("did you mean `gender`?"));
+    let table = world.refused("SELECT 1 FROM purchse");
+    assert_eq!(table.kind, SqlErrorKind::UnknownTable);
+    assert_eq!(table.suggestion.as_deref(), Some("did you mean `purchase`?"));
+    assert_eq!(world.refused("SELECT 1 / 0").kind, SqlErrorKind::Invalid);
+    assert_eq!(world.refused("").kind, SqlErrorKind::Syntax);
+}
+
+#[test]
+fn deep_and_long_statements_are_refused_and_what_is_allowed_does_not_overflow() {
+    let world = World::new(1);
+    let deep = format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000));
+    assert_eq!(world.refused(&deep).kind, SqlErrorKind::TooLarge);
+    let nots = format!("SELECT {} true", "NOT ".repeat(1_900));
+    let error = world.refused(&nots);
+    assert_eq!(error.kind, SqlErrorKind::TooLarge, "{error}");
+    let long = format!("SELECT 1{}", " + 1".repeat(STATEMENT_OPERATORS_MAX));
+    assert_eq!(world.refused(&long).kind, SqlErrorKind::TooLarge);
+    let mut doubled = "WITH t0 AS (SELECT 1 FROM users)".to_owned();
+    for at in 1..40 {
+        doubled.push_str(&format!(", t{at} AS (SELECT 1 FROM t{0} a, t{0} b)", at - 1));
+    }
+    assert_eq!(world.refused(&format!("{doubled} SELECT count(*) FROM t39")).kind, SqlErrorKind::TooLarge);
+    let tables: Vec<String> = (0..65).map(|at| format!("users u{at}")).collect();
+    assert_eq!(world.refused(&format!("SELECT 1 FROM {}", tables.join(", "))).kind, SqlErrorKind::TooLarge);
+    let recursive =
+        "WITH RECURSIVE n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n WHERE x < 5) SELECT max(x) FROM n";
+    assert_eq!(world.ask(recursive), ["5"]);
+    let sum = format!("SELECT length(user_id){} FROM users", " + age".repeat(900));
+    assert!(world.ask(&sum).is_empty());
+    let any: Vec<String> = (0..600).map(|at| format!("age = {}", at * 2)).collect();
+    assert_eq!(world.ask(&format!("SELECT count(*) FROM users WHERE {}", any.join(" OR "))), ["0"]);
+    let ids: Vec<String> = (0..20_000).map(|at| format!("'u{at}'")).collect();
+    assert_eq!(world.ask(&format!("SELECT count(*) FROM users WHERE user_id IN ({})", ids.join(","))), ["0"]);
+}
+
+fn crowd(world: &World) {
+    let mut random = Random::new(3);
+    let mut batch = UpdateBatch::new();
+    for at in 0..20_000 {
+        let user = engine::audience::naive::User { id: format!("user-{at}"), ..random.user() };
+        world.push(&mut batch, &user);
+    }
+    world.store.write(&batch, None).expect("write");
+    world.store.publish().expect("publish");
+}
+
+const ENDLESS: &str = "SELECT count(*) FROM users a, users b, users c WHERE a.age + b.age + c.age = -1";
+
+#[test]
+fn a_cancelled_statement_ends_at_once() {
+    let world = World::new(2);
+    crowd(&world);
+    let context = QueryContext::default();
+    let mut answer = world.sql.ask(world.store.snapshot(), ENDLESS, Vec::new(), &context).expect("begun");
+    let cancelled = std::sync::Arc::clone(&context.cancelled);
+    let at = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        cancelled.store(true, Ordering::Relaxed);
+        Instant::now()
+    });
+    let error = answer.next(&context.cancelled).expect_err("cancelled");
+    let ended = at.join().expect("joins").elapsed();
+    assert_eq!(error.kind, SqlErrorKind::Cancelled);
+    assert!(ended < Duration::from_millis(1_000), "{ended:?}");
+    drop(answer);
+    // The threads are free again.
+    assert_eq!(world.ask("SELECT count(*) FROM users"), ["20000"]);
+}
+
+#[test]
+fn memory_is_bounded_and_what_can_goes_to_disk() {
+    let world = World::with_memory(2, 4 << 20);
+    crowd(&world);
+    let error = world.refused("SELECT array_agg(a.user_id) FROM users a, generate_series(1, 100) t");
+    assert_eq!(error.kind, SqlErrorKind::Exhausted, "{error}");
+    assert!(error.to_string().contains("sql_memory_bytes"), "{error}");
+    let distinct = "SELECT count(*) FROM (SELECT DISTINCT user_id FROM users)";
+    assert_eq!(world.ask(distinct), ["20000"]);
+}

@@ -1,0 +1,6 @@
+//! SQL over users and facts, asked as everybody asks it.
+
+mod facts;
+mod guard;
+mod support;
+mod users;
