@@ -4,13 +4,12 @@
 //! with it: what the figures count is both. The peer is the physical limit: the same bytes appended to a file and
 //! synced as often as the server acknowledges.
 
+use benches::server::Server;
 use benches::{percentile, setting};
 use datasets::population::{Population, purchases};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const BODIES: usize = 200;
 /// How often one request waits until its events are seen.
 const PROBE: Duration = Duration::from_millis(250);
+const SETTINGS: [&str; 1] = ["checkpoint_interval_ms=30000"];
 const CATALOG: &str = r#"{"facts":{"purchase":{"columns":{"category":"string","channel":"string","amount":{"decimal":[12,2]}},
     "activity":{"dimensions":["category","channel"],"measures":["amount"]},"retention":"400 days"}}}"#;
 
@@ -38,7 +38,7 @@ fn main() {
         limit(folder.path(), &bodies, lines, connections)
     );
 
-    let mut server = Server::start(&data);
+    let mut server = Server::start(&data, &SETTINGS);
     server.call("PUT", "/v1/catalog", CATALOG);
     let (next, probing, begun) = (AtomicUsize::new(0), AtomicBool::new(true), Instant::now());
     let requests = events.div_ceil(lines) as usize;
@@ -93,7 +93,7 @@ fn main() {
     );
     server.kill();
     let begun = Instant::now();
-    let server = Server::start(&data);
+    let server = Server::start(&data, &SETTINGS);
     println!("killed and started: ready after {:.1?}", begun.elapsed());
     drop(server);
 }
@@ -119,114 +119,4 @@ fn limit(folder: &Path, bodies: &[String], lines: u64, connections: usize) -> f6
         file.sync_data().expect("synced");
     }
     (bodies.len() as u64 * lines) as f64 / begun.elapsed().as_secs_f64()
-}
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(data: &Path) -> Server {
-        let binary = std::env::var_os("BELUGA_BINARY")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/beluga"), PathBuf::from);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-        let address = format!("127.0.0.1:{port}");
-        let process = Command::new(&binary)
-            .args(["serve", "--http", &address, "--set", "checkpoint_interval_ms=30000", "--data"])
-            .arg(data)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; build it, or name one in BELUGA_BINARY", binary.display()));
-        let server = Server { process, address };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !server.is_ready() {
-            assert!(Instant::now() < deadline, "the server was not ready within a minute");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        server
-    }
-
-    fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(&self.address) else { return false };
-        let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: beluga\r\nConnection: close\r\n\r\n");
-        let mut answer = String::new();
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
-    }
-
-    fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.address).expect("connected");
-        stream.set_nodelay(true).expect("an option of sockets");
-        Connection { stream, answer: Vec::new() }
-    }
-
-    fn call(&self, method: &str, path: &str, body: &str) {
-        self.connect().call(method, path, body);
-    }
-
-    /// Processor time used so far, by all threads.
-    fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap_or_default();
-        // Behind the name, which stands in brackets, user and system time are the 12th and 13th field, in 1/100 s.
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
-    }
-
-    fn peak_memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().expect("killed");
-        self.process.wait().expect("gone");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// As little of HTTP as goes, since the client shares the processor with the server.
-struct Connection {
-    stream: TcpStream,
-    answer: Vec<u8>,
-}
-
-impl Connection {
-    /// Sends a request and waits for its answer, which must be a success.
-    fn call(&mut self, method: &str, path: &str, body: &str) -> Duration {
-        let begun = Instant::now();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: beluga\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let head = if method == "PUT" { head.replace("application/x-ndjson", "application/json") } else { head };
-        self.stream.write_all(head.as_bytes()).and_then(|()| self.stream.write_all(body.as_bytes())).expect("sent");
-        self.answer.clear();
-        let end = loop {
-            let mut some = [0; 4096];
-            let count = self.stream.read(&mut some).expect("answered");
-            assert!(count > 0, "the server hung up");
-            self.answer.extend_from_slice(&some[..count]);
-            if let Some(at) = self.answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&self.answer[..at]).to_lowercase();
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-                let length: usize = length.expect("an answer says how long it is");
-                if self.answer.len() >= at + 4 + length {
-                    break at;
-                }
-            }
-        };
-        let answer = String::from_utf8_lossy(&self.answer);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(!answer[end..].contains("\"rejected\":") || answer.contains("\"rejected\":0"), "{answer}");
-        begun.elapsed()
-    }
 }

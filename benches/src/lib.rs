@@ -3,6 +3,8 @@
 //! A figure is a ratio of two ways of doing the same work on the same data, measured in turns in one process, so that it
 //! holds when the machine's speed drifts. Both ways must give the same answer, or there is no figure.
 
+pub mod server;
+
 use std::fmt::Debug;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

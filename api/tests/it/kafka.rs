@@ -1,8 +1,10 @@
 //! Kafka topics from the catalog to the answer, against the cluster that librdkafka brings along for tests: declared, read,
 //! commanded, and killed at any moment.
 //!
-//! `BELUGA_CRASH_ROUNDS=1000` kills more often, `BELUGA_CRASH_SEED` repeats a failed run's choices.
+//! `BELUGA_CRASH_ROUNDS=1000` kills more often, `BELUGA_CRASH_SEED` repeats a failed run's choices. `BELUGA_KAFKA_BROKERS` kills a
+//! server that reads from that broker, told librdkafka by `BELUGA_KAFKA_PROPERTIES` (`name=value,…`): see benches/compare/kafka.sh.
 
+use crate::process::wait_until;
 use crate::support::{TestServer, beluga, stdout, success};
 use crate::tables;
 use crate::victim::{Random, Server, from_environment};
@@ -10,6 +12,8 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use engine::catalog::{Catalog, Column, ColumnType, DEAD_LETTERS, Fact};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -24,6 +28,9 @@ use std::time::{Duration, Instant};
 struct Broker {
     producer: BaseProducer,
     address: String,
+    topic: String,
+    /// What clients must be told of it.
+    properties: BTreeMap<String, String>,
 }
 
 const TOPIC: &str = "views";
@@ -41,11 +48,38 @@ impl Broker {
             cluster.create_topic(TOPIC, PARTITIONS, 1).expect("a topic");
             cluster.bootstrap_servers()
         };
-        Broker { producer, address }
+        Broker { producer, address, topic: TOPIC.to_owned(), properties: BTreeMap::new() }
+    }
+
+    /// The broker that the environment names, with a new topic on it.
+    fn from_environment() -> Option<Broker> {
+        let address = std::env::var("BELUGA_KAFKA_BROKERS").ok()?;
+        let text = std::env::var("BELUGA_KAFKA_PROPERTIES").unwrap_or_default();
+        let pair = |part: &str| part.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let properties: BTreeMap<String, String> = text.split(',').filter_map(pair).collect();
+        let mut config = ClientConfig::new();
+        for (name, value) in &properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &address).set("linger.ms", "0");
+        let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+        let topic = format!("{TOPIC}-{}", jiff::Timestamp::now().as_millisecond());
+        let wanted = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1));
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(5)));
+        let asked = runtime.block_on(admin.create_topics([&wanted], &options));
+        let producer: BaseProducer = config.create().expect("a producer");
+        // One that is too old to be asked makes a topic when it hears its name.
+        wait_until("the broker has the topic", || {
+            let metadata = producer.client().fetch_metadata(Some(&topic), Duration::from_secs(10));
+            let metadata = metadata.unwrap_or_else(|error| panic!("{error}; {asked:?}"));
+            metadata.topics().first().is_some_and(|topic| topic.partitions().len() >= PARTITIONS as usize)
+        });
+        Some(Broker { producer, address, topic, properties })
     }
 
     fn send(&self, partition: i32, payload: &str) {
-        let record = BaseRecord::<[u8], [u8]>::to(TOPIC).partition(partition).payload(payload.as_bytes());
+        let record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition).payload(payload.as_bytes());
         self.producer.send(record).map_err(|(error, _)| error).expect("queued");
     }
 
@@ -55,10 +89,12 @@ impl Broker {
 
     /// A catalog that reads the topic.
     fn catalog(&self, fact: Value, more: Value) -> Value {
+        let mut properties = json!({"reconnect.backoff.max.ms": "200"});
+        let more_properties = self.properties.iter().map(|(name, value)| (name.clone(), json!(value)));
+        properties.as_object_mut().expect("an object").extend(more_properties);
         let mut source = json!({
             // Partitions of its own: the cluster's groups take seconds to let a killed member go.
-            "kafka": {"brokers": self.address, "topic": TOPIC, "partitions": [0, 1, 2],
-                "properties": {"reconnect.backoff.max.ms": "200"}},
+            "kafka": {"brokers": self.address, "topic": self.topic, "partitions": [0, 1, 2], "properties": properties},
             "into": "view",
         });
         source.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -262,9 +298,9 @@ const USERS: u64 = 40;
 fn killed_while_it_reads_it_counts_each_record_once() {
     let rounds = from_environment("BELUGA_CRASH_ROUNDS").unwrap_or(30);
     let seed = from_environment("BELUGA_CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("crash test of sources: {rounds} rounds, BELUGA_CRASH_SEED={seed}");
     let mut random = Random(seed);
-    let broker = Broker::new();
+    let broker = Broker::from_environment().unwrap_or_else(Broker::new);
+    println!("crash test of sources: {rounds} rounds beside {}, BELUGA_CRASH_SEED={seed}", broker.address);
     let folder = tempfile::tempdir().expect("temporary folder");
     let (data, input) = (folder.path().join("data"), folder.path().join("in"));
     std::fs::create_dir(&input).expect("a folder");
