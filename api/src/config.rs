@@ -4,6 +4,7 @@
 //! A key that is not in it is an error with a suggestion, so that a misspelt setting never goes unnoticed. (Names in
 //! the environment cannot be refused: other programs share the prefix.)
 
+use crate::objects::read_stores;
 use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ pub struct Config {
     pub drain: Duration,
     /// Folders whose files sources and jobs may read.
     pub source_folders: Vec<PathBuf>,
+    /// Object stores that sources and jobs may read: buckets, or prefixes of them, as URLs.
+    pub source_stores: Vec<String>,
     /// Folders that sinks may write files to.
     pub sink_folders: Vec<PathBuf>,
     /// Folders whose files may be secrets of a source or a sink.
@@ -101,6 +104,7 @@ impl Default for Config {
             idempotency: Duration::from_secs(24 * 3600),
             drain: Duration::from_secs(10),
             source_folders: Vec::new(),
+            source_stores: Vec::new(),
             sink_folders: Vec::new(),
             secret_folders: Vec::new(),
             log: "info".to_owned(),
@@ -159,6 +163,7 @@ settings! {
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
     "source_folders", "folders whose files sources and jobs may read, with commas", source_folders, folders, show_folders;
+    "source_stores", "object stores that sources and jobs may read, such as s3://bucket/prefix, with commas", source_stores, read_stores, |stores: &[String]| format!("\"{}\"", stores.join(","));
     "sink_folders", "folders that sinks may write files to, with commas", sink_folders, folders, show_folders;
     "secret_folders", "folders whose files may be secrets of a source or a sink, with commas", secret_folders, folders, show_folders;
     "log", "what is logged: error, warn, info, debug, or a filter such as info,engine=debug", log, text, Clone::clone;

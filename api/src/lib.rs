@@ -5,6 +5,7 @@
 //! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
 //! * [`jobs`]: backfills that a server runs beside its live updates.
 //! * [`live`]: what live audiences tell those who listen.
+//! * [`objects`]: object stores, for sources and jobs.
 //! * [`sinks`]: sinks: how they are declared, and how what is declared comes to run.
 //! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
@@ -14,6 +15,7 @@ pub mod config;
 pub mod error;
 pub mod jobs;
 pub mod live;
+pub mod objects;
 pub mod rest;
 pub mod server;
 pub mod sinks;

@@ -8,6 +8,7 @@
 //! * [`sink`]: from the store to others: changes of audiences and rows of facts, as they come.
 //! * [`backfill`]: files (Parquet, Arrow, CSV, NDJSON) to tag updates or events, resumable.
 //! * [`live`]: live audiences: who enters, who leaves, and their sizes over time.
+//! * [`objects`]: files in object stores, behind a seam.
 //! * [`keeper`]: the thread that publishes, checkpoints and compacts a store while it serves.
 //! * [`clock`]: the machine's clock.
 
@@ -18,6 +19,8 @@ pub mod decode;
 pub mod enrich;
 pub mod keeper;
 pub mod live;
+#[cfg(feature = "files")]
+pub mod objects;
 pub mod pipeline;
 pub mod sink;
 pub mod source;

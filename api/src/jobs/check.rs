@@ -1,18 +1,20 @@
 //! Whether a job can begin, told before it is taken.
 //!
-//! Whoever may post jobs could read any file of the server this way, so the rule is that of sources: only folders that the
-//! server was told of when it was started.
+//! Whoever may post jobs could read any file of the server this way, so the rule is that of sources: only folders and
+//! stores that the server was told of when it was started.
 
 use super::JobDefinition;
 use super::name_of;
 use crate::config::Config;
 use crate::error::{Failure, escape_pointer};
+use crate::objects::check_store;
 use crate::sources::Place;
 use crate::sources::declaration::no_fact;
 use crate::sources::folders::check_folder;
 use engine::audience::suggest::closest;
 use engine::catalog::Catalog;
 use ingest::backfill::{self, BackfillError, BackfillJob, ColumnMapping};
+use ingest::objects::is_object_name;
 use std::path::Path;
 
 /// The longest name, in bytes.
@@ -34,10 +36,13 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
         return Err(Place::new("/backfill/files", "none is given; write paths or globs such as /in/*.parquet"));
     }
     for (index, path) in backfill.files.iter().enumerate() {
-        check_folder(Path::new(path), &config.source_folders, "source_folders")
-            .map_err(|why| Place::new(format!("/backfill/files/{index}"), why))?;
+        match is_object_name(path) {
+            true => check_store(path, &config.source_stores),
+            false => check_folder(Path::new(path), &config.source_folders, "source_folders"),
+        }
+        .map_err(|why| Place::new(format!("/backfill/files/{index}"), why))?;
     }
-    let job = backfill.job(name_of(id));
+    let job = backfill.job(name_of(id), Some(config));
     let job = job.map_err(|place| Place::new(format!("/backfill{}", place.pointer), place.why))?;
     Ok(BackfillJob { within: config.source_folders.clone(), ..job })
 }
@@ -76,7 +81,7 @@ pub(super) fn told(error: &BackfillError) -> String {
     match error {
         BackfillError::Job { what, .. } => what.clone(),
         BackfillError::Changed { .. } => {
-            "its files (by name and size) or its mapping are no longer those that it began with; what was loaded stays, \
+            "its files (by name and size, objects by e-tag too) or its mapping are no longer those that it began with; what was loaded stays, \
              load the rest with another job"
                 .to_owned()
         }
@@ -85,6 +90,7 @@ pub(super) fn told(error: &BackfillError) -> String {
         }
         BackfillError::Dropped { what, .. } => format!("{what} was dropped from the catalog while the job ran"),
         BackfillError::Cancelled { .. } => "cancelled".to_owned(),
+        BackfillError::Unavailable { path, what } => format!("{}: {what}", path.display()),
         BackfillError::File { .. } | BackfillError::Write(_) => error.to_string(),
     }
 }

@@ -1,6 +1,8 @@
 //! A backfill as people write it: the file of `beluga backfill`, and the body of `POST /v1/jobs`.
 
+use crate::config::Config;
 use crate::error::escape_pointer;
+use crate::objects::{ObjectStoreDeclaration, objects};
 use crate::sources::Place;
 use crate::sources::declaration::TAGS;
 use ingest::backfill::{BackfillJob, ColumnMapping, FactTarget, FileFormat, NullMeaning, Target};
@@ -17,7 +19,8 @@ pub struct BackfillDefinition {
     /// What the job is called, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Files and globs (`*`, `?`, `[…]`, `**`): of a server from the root, in one of its `source_folders`.
+    /// Files and globs (`*`, `?`, `[…]`, `**`): of a server from the root, in one of its `source_folders`. The same of objects by
+    /// URL: `s3://bucket/visits/*.parquet` (`gs://`, `az://`), or all below `s3://bucket/visits/`, in one of its `source_stores`.
     #[schema(example = json!(["/in/orders-*.parquet"]))]
     pub files: Vec<String>,
     /// How files are written; left out: by each file's extension (`.gz` behind it for text).
@@ -45,6 +48,9 @@ pub struct BackfillDefinition {
     /// What stands between CSV cells; a comma if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<String>,
+    /// How an S3-compatible store is reached, where the environment of who reads does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStoreDeclaration>,
     /// The job fails when more rows than this are refused; left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors_max: Option<u64>,
@@ -138,11 +144,15 @@ impl BackfillDefinition {
         self.into.as_deref().filter(|into| *into != TAGS)
     }
 
-    /// What is to run, under this name.
+    /// What is to run, under this name. `config` says which secrets may be read; none: any.
     ///
     /// # Errors
     /// The first field that cannot be as it is.
-    pub fn job(&self, name: String) -> Result<BackfillJob, Place> {
+    pub fn job(&self, name: String, config: Option<&Config>) -> Result<BackfillJob, Place> {
+        let objects = objects(self.object_store.as_ref(), &self.files, config).map_err(|place| {
+            let pointer = place.pointer.replace("/paths", "/files");
+            Place::new(pointer, place.why)
+        })?;
         let (into, columns) = match self.fact() {
             Some(fact) => (Target::Fact(self.fact_target(fact)?), Vec::new()),
             None => (Target::Tags, self.tag_columns()?),
@@ -169,6 +179,7 @@ impl BackfillDefinition {
             },
             csv_delimiter,
             errors_max: self.errors_max,
+            objects,
             ..BackfillJob::new(name, self.files.clone(), user_id)
         })
     }
@@ -229,17 +240,17 @@ mod tests {
         );
         let text = serde_json::to_string(&definition).expect("JSON");
         assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), definition);
-        let job = definition.job("j".to_owned()).expect("a job");
+        let job = definition.job("j".to_owned(), None).expect("a job");
         assert!(matches!(&job.into, Target::Fact(fact) if fact.columns["note"].is_none()), "{job:?}");
         let tags = read("files: [a.csv]\ncolumns: { a: b, hobbies: { tag: interest, add: true } }\nnulls: unset");
         let text = serde_json::to_string(&tags).expect("JSON");
         assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), tags);
-        assert_eq!(tags.job("j".to_owned()).expect("a job").columns.len(), 2);
+        assert_eq!(tags.job("j".to_owned(), None).expect("a job").columns.len(), 2);
     }
 
     #[test]
     fn what_cannot_be_is_told_with_its_field() {
-        let refused = |text: &str| read(text).job("j".to_owned()).expect_err("refused").pointer;
+        let refused = |text: &str| read(text).job("j".to_owned(), None).expect_err("refused").pointer;
         assert_eq!(refused("files: [a]\nts: at"), "/ts");
         assert_eq!(refused("files: [a]\nevent_id: at"), "/event_id");
         assert_eq!(refused("files: [a]\ndelimiter: ''"), "/delimiter");

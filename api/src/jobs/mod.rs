@@ -26,7 +26,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Finished jobs that are remembered.
 const FINISHED_MAX: usize = 1_000;
@@ -34,6 +34,9 @@ const FINISHED_MAX: usize = 1_000;
 const QUEUED_MAX: usize = 1_000;
 /// How long a client that cancels waits until the job has ended.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
+/// How long a job rests whose store is away; twice as long each time, up to the most.
+const REST_FIRST: Duration = Duration::from_secs(2);
+const REST_MAX: Duration = Duration::from_secs(60);
 /// The begin of the names under which the store keeps the places of jobs.
 const NAMES: &str = "job/";
 
@@ -63,7 +66,17 @@ struct State {
     /// Jobs whose record is damaged: nothing of theirs is forgotten.
     damaged: BTreeSet<String>,
     running: Option<Running>,
+    /// Jobs whose store was away.
+    resting: BTreeMap<String, Rest>,
     stopping: bool,
+}
+
+/// How long a job is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    /// The next rest.
+    next: Duration,
 }
 
 /// The job that runs.
@@ -247,6 +260,7 @@ impl Shared {
     fn finish(&self, state: &mut MutexGuard<'_, State>, record: Record) -> io::Result<()> {
         self.records.save(&record)?;
         backfill::forget(&self.store, &name_of(&record.id));
+        state.resting.remove(&record.id);
         state.jobs.insert(record.id.clone(), record);
         let finished: Vec<&String> = state.jobs.iter().filter(|job| job.1.state.is_final()).map(|job| job.0).collect();
         let too_many = finished.len().saturating_sub(FINISHED_MAX);
@@ -268,6 +282,12 @@ impl State {
             micros = micros.max(newest.saturating_add(1));
         }
         record::id_at(micros)
+    }
+
+    fn rest(&mut self, id: &str) {
+        let span = self.resting.get(id).map_or(REST_FIRST, |rest| rest.next);
+        let rest = Rest { until: Instant::now() + span, next: (span * 2).min(REST_MAX) };
+        self.resting.insert(id.to_owned(), rest);
     }
 
     /// Forgets the places of jobs that ended when there was no time left to forget them.

@@ -41,14 +41,24 @@ enum Outcome {
     Ended,
     /// The store takes no more writes, so no job goes on before a restart.
     ReadOnly(String),
+    /// A store of objects is away: the job is tried again later, and others come first.
+    Away(String),
 }
 
 impl Shared {
     /// Waits for the next job and marks it as running; none when all is to end.
     fn next(&self) -> Option<(Record, Arc<AtomicBool>)> {
-        let is_idle = |state: &mut State| !state.stopping && first_queued(state).is_none();
-        let state = self.changed.wait_while(lock(&self.state), is_idle);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
+        loop {
+            if state.stopping || first_queued(&state).is_some() {
+                break;
+            }
+            let until = state.resting.values().map(|rest| rest.until).min();
+            state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
         if state.stopping {
             return None;
         }
@@ -57,6 +67,7 @@ impl Shared {
         state.running = Some(Running { id: id.clone(), cancel: Arc::clone(&cancel), is_cancelled: false });
         let record = state.jobs.get_mut(&id)?;
         record.state = JobState::Running;
+        record.error = None;
         record.started_at.get_or_insert(self.store.now());
         self.keep(record);
         Some((record.clone(), cancel))
@@ -79,6 +90,7 @@ impl Shared {
         match backfill::run_beside(&self.store, &job, pace, cancel, &mut |report| told_to.update(report)) {
             Ok(_) => Outcome::Done,
             Err(BackfillError::Cancelled { .. }) => Outcome::Ended,
+            Err(error @ BackfillError::Unavailable { .. }) => Outcome::Away(told(&error)),
             Err(error) if self.store.read_only().is_some() => Outcome::ReadOnly(error.to_string()),
             Err(error) => Outcome::Failed(told(&error)),
         }
@@ -87,7 +99,7 @@ impl Shared {
     /// Keeps how a run ended; false if no other is to begin.
     fn settle(&self, id: &str, outcome: Outcome) -> bool {
         let mut outcome = outcome;
-        if let Outcome::Failed(_) | Outcome::Ended = outcome
+        if let Outcome::Failed(_) | Outcome::Ended | Outcome::Away(_) = outcome
             && let Err(error) = self.store.checkpoint()
         {
             // What was loaded is to stay.
@@ -114,7 +126,22 @@ impl Shared {
         record.progress.rows_per_second = None;
         record.progress.remaining_seconds = None;
         record.finished_at = Some(self.store.now());
+        match &outcome {
+            Outcome::Away(_) if is_cancelled => {}
+            Outcome::Away(_) => state.rest(&record.id),
+            _ => drop(state.resting.remove(&record.id)),
+        }
         (record.state, record.error) = match outcome {
+            Outcome::Away(_) if is_cancelled => (JobState::Cancelled, None),
+            Outcome::Away(error) => {
+                tracing::warn!(id = record.id, error, "a job waits for its store");
+                record.finished_at = None;
+                record.state = JobState::Queued;
+                record.error = Some(format!("{error}; it is tried again"));
+                self.keep(&record);
+                state.jobs.insert(record.id.clone(), record);
+                return true;
+            }
             Outcome::Done => (JobState::Done, None),
             Outcome::Failed(error) => (JobState::Failed, Some(error)),
             Outcome::Ended if is_cancelled => (JobState::Cancelled, None),
@@ -153,7 +180,9 @@ impl Shared {
 }
 
 fn first_queued(state: &State) -> Option<String> {
-    state.jobs.values().find(|job| job.state == JobState::Queued).map(|job| job.id.clone())
+    let now = Instant::now();
+    let rests = |job: &Record| state.resting.get(&job.id).is_some_and(|rest| rest.until > now);
+    state.jobs.values().find(|job| job.state == JobState::Queued && !rests(job)).map(|job| job.id.clone())
 }
 
 /// Where the progress of a run is told.

@@ -8,18 +8,25 @@ use super::folders::check_folder;
 use super::kafka::OneOrMany;
 use super::span::Span;
 use crate::config::Config;
+use crate::objects::{ObjectStoreDeclaration, check_store, objects};
+use ingest::objects::is_object_name;
 use ingest::pipeline::Connector;
 use ingest::source::SourceError;
 use ingest::source::files::{FilesFormat, FilesOptions, OnMissing, StartAt};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Files of the server; new ones, and lines that are appended, are read as they come.
+/// How often object stores are listed: each time is a request for every thousand names.
+const OBJECTS_EVERY: Duration = Duration::from_secs(10);
+
+/// Files of the server, or objects of a store; new ones, and lines that are appended, are read as they come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesDeclaration {
-    /// Files, folders and globs (`*`, `?`, `[…]`, `**`), from the root: one, several with commas, or a list.
+    /// Files, folders and globs (`*`, `?`, `[…]`, `**`), from the root: one, several with commas, or a list. The same of objects by
+    /// URL: `s3://bucket/visits/*.parquet` (`gs://`, `az://`).
     pub paths: OneOrMany,
     /// How files are written; left out: by each file's extension (`.ndjson`, `.csv`, `.parquet`; `.gz` behind it for text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +34,7 @@ pub struct FilesDeclaration {
     /// Whether to go on looking for new files and lines; if not, the source finishes. True if it is not said.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub watch: bool,
-    /// How often to look: `1 s` if it is not said.
+    /// How often to look: `1 s` if it is not said, `10 s` with objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "1 s")]
     pub every: Option<Span>,
@@ -40,6 +47,9 @@ pub struct FilesDeclaration {
     /// What stands between CSV cells; a comma if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
+    /// How an S3-compatible store is reached, where the server's environment does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStoreDeclaration>,
 }
 
 fn yes() -> bool {
@@ -100,9 +110,14 @@ impl FilesDeclaration {
             return Err(Place::new("/files/paths", "none is given; write a folder or a glob such as /in/*.ndjson"));
         }
         for path in &paths {
-            check_folder(Path::new(path), &config.source_folders, "source_folders")
-                .map_err(|why| Place::new("/files/paths", why))?;
+            match is_object_name(path) {
+                true => check_store(path, &config.source_stores),
+                false => check_folder(Path::new(path), &config.source_folders, "source_folders"),
+            }
+            .map_err(|why| Place::new("/files/paths", why))?;
         }
+        let objects = objects(self.object_store.as_ref(), &paths, Some(config))
+            .map_err(|place| Place::new(format!("/files{}", place.pointer), place.why))?;
         let defaults = FilesOptions::default();
         let delimiter = match self.delimiter {
             None => defaults.csv_delimiter,
@@ -119,7 +134,10 @@ impl FilesDeclaration {
                 FileFormatName::Parquet => FilesFormat::Parquet,
             }),
             watch: self.watch,
-            poll_interval: self.every.map_or(defaults.poll_interval, |span| span.0),
+            poll_interval: self
+                .every
+                .map_or(if objects.is_some() { OBJECTS_EVERY } else { defaults.poll_interval }, |span| span.0),
+            objects,
             start: match self.start {
                 FilesStartName::Earliest => StartAt::Earliest,
                 FilesStartName::Latest => StartAt::Latest,

@@ -16,6 +16,7 @@ mod jobs;
 mod kafka;
 mod live;
 mod lookups;
+mod objects;
 mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]

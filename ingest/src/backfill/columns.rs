@@ -6,14 +6,15 @@ use super::plan::{Events, Task, plan_tags};
 use super::rows::{Refused, Rows};
 use crate::decode::tag_columns::{Plan, push_columns};
 use crate::decode::{BindError, ColumnDecoder, guard};
+use crate::objects::{ColumnBytes, Place};
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use engine::update::UpdateBatch;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::fs::File;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,18 +41,24 @@ enum Sink {
 }
 
 impl ColumnRows {
-    pub(super) fn open_parquet(path: &Path, skip: u64, task: &Task<'_>) -> Result<ColumnRows, BackfillError> {
-        let builder = parquet_builder(path).map_err(|what| file_error(path, what))?;
-        let (sink, unmatched) = bind(path, task, builder.schema())?;
-        let total = row_count(&builder);
-        let mask = ProjectionMask::roots(builder.parquet_schema(), sink.places(builder.schema()));
+    pub(super) fn open_parquet(place: &Place, skip: u64, task: &Task<'_>) -> Result<ColumnRows, BackfillError> {
+        let path = place.path();
+        let (bytes, footer) = open_footer(place).map_err(|what| file_error(path, what))?;
+        let (sink, unmatched) = bind(path, task, footer.schema())?;
+        let total = row_count(&footer);
         let skip = skip.min(total);
-        let reader = builder
-            .with_projection(mask)
-            .with_batch_size(ROWS_PER_STEP)
-            .with_offset(skip as usize)
-            .build()
-            .map_err(|error| file_error(path, error))?;
+        let reader = shielded(|| {
+            let (groups, before) = groups_from(&footer, skip);
+            let mask = ProjectionMask::roots(footer.parquet_schema(), sink.places(footer.schema()));
+            let bytes = bytes.for_columns(footer.metadata(), &groups, &mask);
+            ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer)
+                .with_row_groups(groups)
+                .with_projection(mask)
+                .with_batch_size(ROWS_PER_STEP)
+                .with_offset((skip - before) as usize)
+                .build()
+        });
+        let reader = reader.map_err(|error| file_error(path, error))?;
         // The reader gives the columns that are wanted, and the others have no place any more.
         let sink = match (sink, task.events()?) {
             (Sink::Events(_), Some(events)) => {
@@ -63,12 +70,13 @@ impl ColumnRows {
     }
 
     pub(super) fn open_arrow(
-        path: &Path,
+        place: &Place,
         skip: u64,
         task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<ColumnRows, BackfillError> {
-        let batches = shielded(|| open_ipc(path, bytes_read)).map_err(|what| file_error(path, what))?;
+        let path = place.path();
+        let batches = shielded(|| open_ipc(place, bytes_read)).map_err(|what| file_error(path, what))?;
         let (sink, unmatched) = bind(path, task, &batches.schema())?;
         let mut rows = ColumnRows { batches, rest: None, sink, unmatched, row: 0, total: None };
         while rows.row < skip {
@@ -134,16 +142,34 @@ impl Events<'_> {
 }
 
 /// The rows of a Parquet file, by its footer.
-pub(super) fn parquet_row_count(path: &Path) -> Result<u64, String> {
-    parquet_builder(path).map(|builder| row_count(&builder))
+pub(super) fn parquet_row_count(place: &Place) -> Result<u64, String> {
+    open_footer(place).map(|(_, footer)| row_count(&footer))
 }
 
-fn parquet_builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, String> {
-    shielded(|| ParquetRecordBatchReaderBuilder::try_new(File::open(path)?))
+fn open_footer(place: &Place) -> Result<(ColumnBytes, ArrowReaderMetadata), String> {
+    shielded(|| {
+        let bytes = place.open_columns()?;
+        let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())?;
+        Ok::<_, ParquetError>((bytes, footer))
+    })
 }
 
-fn row_count(builder: &ParquetRecordBatchReaderBuilder<File>) -> u64 {
-    builder.metadata().file_metadata().num_rows().max(0) as u64
+fn row_count(footer: &ArrowReaderMetadata) -> u64 {
+    footer.metadata().file_metadata().num_rows().max(0) as u64
+}
+
+/// The row groups from the one with this row on, and the rows before them.
+fn groups_from(footer: &ArrowReaderMetadata, row: u64) -> (Vec<usize>, u64) {
+    let counts = footer.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as u64);
+    let (mut first, mut before) = (0, 0_u64);
+    for count in counts {
+        let behind = before.saturating_add(count);
+        if behind > row {
+            break;
+        }
+        (first, before) = (first + 1, behind);
+    }
+    ((first..footer.metadata().num_row_groups()).collect(), before)
 }
 
 /// What a library makes of a file; a panic of it is damage of the file.
@@ -155,8 +181,8 @@ fn shielded<T, E: std::fmt::Display>(read: impl FnOnce() -> Result<T, E>) -> Res
 }
 
 /// A file begins with a mark, a stream does not.
-fn open_ipc(path: &Path, bytes_read: &Arc<AtomicU64>) -> Result<Box<dyn RecordBatchReader>, ArrowError> {
-    let mut file = open_counted(path, bytes_read)?;
+fn open_ipc(place: &Place, bytes_read: &Arc<AtomicU64>) -> Result<Box<dyn RecordBatchReader>, ArrowError> {
+    let mut file = open_counted(place, bytes_read)?;
     Ok(if file.fill_buf()?.starts_with(b"ARROW1") {
         Box::new(FileReader::try_new(file, None)?)
     } else {

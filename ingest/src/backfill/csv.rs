@@ -7,9 +7,9 @@ use super::rows::{Refused, Rows};
 use crate::decode::RowDecoder;
 use crate::decode::tag_columns::Plan;
 use crate::decode::tags::{check_user_id, utf8};
+use crate::objects::Place;
 use engine::update::UpdateBatch;
 use std::io::{self, BufRead, Read};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,12 +61,13 @@ impl Read for Guarded {
 
 impl CsvRows {
     pub(super) fn open(
-        path: &Path,
+        place: &Place,
         skip: u64,
         task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<CsvRows, BackfillError> {
-        let text = open_text(path, bytes_read).map_err(|error| file_error(path, error))?;
+        let path = place.path();
+        let text = open_text(place, bytes_read).map_err(|error| file_error(path, error))?;
         let pending = Arc::new(AtomicU64::new(0));
         let guarded = Guarded { text, pending: pending.clone() };
         let mut reader =

@@ -317,7 +317,7 @@ proptest! {
 
 /// The batches of a job, and where it goes on behind each.
 fn batches(job: &BackfillJob) -> Vec<(UpdateBatch, u64)> {
-    let (catalog, files) = (catalog(), files::find(job).expect("found"));
+    let (catalog, files) = (catalog(), files::find_all(job).expect("found"));
     let mut batches = Vec::new();
     for (number, file) in files.iter().enumerate() {
         let task = plan::Task { job, catalog: &catalog, now: NOW };
@@ -353,7 +353,7 @@ fn a_job_stopped_anywhere_counts_each_event_once() {
     let expected = everything(&disk, &streamed);
 
     let batches = batches(&job);
-    let fingerprint = files::fingerprint(&job, &files::find(&job).expect("found"));
+    let fingerprint = files::fingerprint(&job, &files::find_all(&job).expect("found"));
     assert!(batches.len() >= 2 * paths.len(), "every file is cut");
     for (stopped_behind, loses_power) in (0..batches.len()).zip([true, false].into_iter().cycle()) {
         let disk = Disk::default();
@@ -518,7 +518,7 @@ fn damaged_files_are_errors() {
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("written");
             let job = job(&[&path]);
-            let (catalog, files) = (catalog(), files::find(&job).expect("found"));
+            let (catalog, files) = (catalog(), files::find_all(&job).expect("found"));
             let task = plan::Task { job: &job, catalog: &catalog, now: NOW };
             let mut open = rows::OpenFile::open(&files[0], 0, &task)?;
             open.fill(&files[0], rows::BatchSize::default(), &mut UpdateBatch::new(), &mut rows::Refused::default())

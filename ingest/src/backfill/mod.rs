@@ -23,25 +23,32 @@ mod text;
 #[cfg(test)]
 mod event_tests;
 #[cfg(test)]
+mod object_tests;
+#[cfg(test)]
 mod tests;
 
 pub use crate::decode::tag_columns::NullMeaning;
 pub use pace::Pace;
 pub use run::{check_files, check_mapping, forget, run, run_beside, unfinished};
 
+use crate::objects::ObjectFiles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How many refused rows are kept with their reason; the others are only counted.
 pub const ERRORS_KEPT_MAX: usize = 100;
 
 /// What to load. Relative paths count from the process's folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct BackfillJob {
     /// The job's name: a job run again under its name goes on after the last checkpoint.
     pub name: String,
-    /// Paths and globs (`*`, `?`, `[…]`, `**`); each glob's files in the order of their names.
+    /// Paths and globs (`*`, `?`, `[…]`, `**`); each glob's files in the order of their names. What begins like a URL names
+    /// objects in the same way, or with its begin all that lies below it.
     pub files: Vec<String>,
+    /// The stores that objects are read from.
+    pub objects: Option<Arc<dyn ObjectFiles>>,
     /// Folders in which files must lie, wherever symbolic links lead; empty: anywhere.
     pub within: Vec<PathBuf>,
     /// How the files are written; `None`: by each file's extension (`.gz` behind it is allowed for text).
@@ -120,6 +127,7 @@ impl BackfillJob {
         BackfillJob {
             name: name.into(),
             files,
+            objects: None,
             within: Vec::new(),
             format: None,
             into: Target::Tags,
@@ -219,6 +227,14 @@ pub enum BackfillError {
         /// What is wrong.
         what: String,
     },
+    /// A store of objects does not answer, or cannot now.
+    #[error("{}: {what}; run it again to go on", path.display())]
+    Unavailable {
+        /// The object, or where objects were looked for.
+        path: PathBuf,
+        /// What the store or the way to it ails from.
+        what: String,
+    },
     /// More rows refused than `errors_max` allows.
     #[error("backfill `{job}`: {rejected} rows were refused; the first is {first}")]
     TooManyErrors {
@@ -231,7 +247,7 @@ pub enum BackfillError {
     },
     /// An earlier run began with something else.
     #[error(
-        "backfill `{job}`: an unfinished job of this name had other files (by name and size) or another mapping; bring them \
+        "backfill `{job}`: an unfinished job of this name had other files (by name and size, of objects by e-tag too) or another mapping; bring them \
          back to go on, choose another name, or set `restart: true` to load all files from the begin"
     )]
     Changed {

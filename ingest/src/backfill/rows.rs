@@ -63,14 +63,14 @@ impl OpenFile {
     /// Opens a file behind its first `skip` rows.
     pub(super) fn open(file: &JobFile, skip: u64, task: &Task<'_>) -> Result<OpenFile, BackfillError> {
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let (path, size_bytes) = (&file.path, file.size_bytes);
+        let (place, size_bytes) = (&file.place, file.size_bytes);
         let rows: Box<dyn Rows> = match (file.format, task.events()?) {
-            (FileFormat::Parquet, _) => Box::new(ColumnRows::open_parquet(path, skip, task)?),
-            (FileFormat::Arrow, _) => Box::new(ColumnRows::open_arrow(path, skip, task, &bytes_read)?),
-            (FileFormat::Csv, _) => Box::new(CsvRows::open(path, skip, task, &bytes_read)?),
-            (FileFormat::Ndjson, None) => Box::new(JsonRows::open(path, skip, task, &bytes_read)?),
-            (FileFormat::Ndjson, Some(events)) => Box::new(EventLines::open(path, skip, task, &events, &bytes_read)?),
-            (FileFormat::Tags, None) => Box::new(TagLines::open(path, skip, task, &bytes_read)?),
+            (FileFormat::Parquet, _) => Box::new(ColumnRows::open_parquet(place, skip, task)?),
+            (FileFormat::Arrow, _) => Box::new(ColumnRows::open_arrow(place, skip, task, &bytes_read)?),
+            (FileFormat::Csv, _) => Box::new(CsvRows::open(place, skip, task, &bytes_read)?),
+            (FileFormat::Ndjson, None) => Box::new(JsonRows::open(place, skip, task, &bytes_read)?),
+            (FileFormat::Ndjson, Some(events)) => Box::new(EventLines::open(place, skip, task, &events, &bytes_read)?),
+            (FileFormat::Tags, None) => Box::new(TagLines::open(place, skip, task, &bytes_read)?),
             (FileFormat::Tags, Some(_)) => {
                 return Err(task.wrong("format `tags` is lines of `POST /v1/tags`; lines of events are `ndjson`"));
             }
@@ -88,7 +88,7 @@ impl OpenFile {
     ) -> Result<bool, BackfillError> {
         let from = self.rows.position();
         while batch.as_bytes().len() < size.bytes && self.rows.position() - from < size.rows {
-            if !self.rows.step(batch, refused).map_err(|what| file_error(&file.path, what))? {
+            if !self.rows.step(batch, refused).map_err(|what| file_error(file.path(), what))? {
                 return Ok(false);
             }
         }

@@ -4,25 +4,32 @@
 //! offset of the source `backfill/<name>`, beside the fingerprint of the files and the mapping, so that both become
 //! durable together with the rows themselves; and so do the counts of rows up to that place.
 
-use super::files::{self, JobFile, file_error};
+use super::files::{self, JobFile, Search, file_error};
 use super::pace::{Pace, Pacer};
 use super::plan::Task;
 use super::rows::{BatchSize, OpenFile, Refused};
 use super::{
     BackfillError, BackfillJob, BackfillReport, ERRORS_KEPT_MAX, Earlier, FileFormat, Progress, RowError, Target,
 };
+use crate::objects::{self, Opener};
 use engine::catalog::Catalog;
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Batches decoded ahead of the one being applied.
 const BATCHES_AHEAD: usize = 4;
 /// Bytes of batches between two checkpoints: the work that a kill can cost.
 const CHECKPOINT_BATCH_BYTES: usize = 128 << 20;
+/// How long a store is waited for before a job is taken.
+const CHECK_WAIT: Duration = Duration::from_secs(5);
+/// Text of so many files behind the one being decoded is asked for ahead.
+const FILES_AHEAD: usize = 4;
+/// How soon it is seen that a job is cancelled while no batch comes.
+const CANCEL_SEEN_AFTER: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 const ROW_BITS: u32 = 40;
@@ -112,12 +119,19 @@ pub fn check_mapping(job: &BackfillJob, catalog: &Catalog, now: i64) -> Result<(
     Task { job, catalog, now }.events().map(drop)
 }
 
-/// Whether the files are there, with formats that are known.
+/// Whether the files are there, with formats that are known; of objects, whether there are any. A store that does not tell in
+/// a few seconds, or cannot now, is left to the job.
 ///
 /// # Errors
 /// The first that is not.
 pub fn check_files(job: &BackfillJob) -> Result<(), BackfillError> {
-    files::find(job).map(drop)
+    let opener = Opener::new(job.objects.clone());
+    let began = Instant::now();
+    let is_over = || began.elapsed() > CHECK_WAIT;
+    match files::find(job, Search { opener: &opener, is_over: &is_over, first_only: true }) {
+        Ok(_) | Err(BackfillError::Cancelled { .. } | BackfillError::Unavailable { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Forgets where the job of this name stopped (durable with the next checkpoint).
@@ -144,7 +158,9 @@ fn load(
     let catalog = store.snapshot().catalog().clone();
     let task = Task { job, catalog: &catalog, now: store.now() };
     task.events()?;
-    let files = files::find(job)?;
+    let opener = Opener::new(job.objects.clone());
+    let files =
+        files::find(job, Search { opener: &opener, is_over: &|| cancel.load(Ordering::Relaxed), first_only: false })?;
     if files.len() > FILES_MAX {
         return Err(wrong(job, format!("{} files; at most {FILES_MAX} go into one job", files.len())));
     }
@@ -167,6 +183,8 @@ fn load(
             (None, checkpoint_out) => Others::None(checkpoint_out),
         };
         let applied = apply(task, store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, others);
+        // A decoder that waits for a store is not waited for.
+        opener.end_waits();
         drop(decoded_in);
         let checkpointed = checkpoints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(checkpointed.map_err(BackfillError::Write))
@@ -277,7 +295,7 @@ impl<'a> State<'a> {
             ..Progress::default()
         };
         let resumed_at = files.get(start.file).filter(|_| start != Place::default());
-        let resumed_at = resumed_at.map(|file| (file.path.clone(), start.row));
+        let resumed_at = resumed_at.map(|file| (file.path().to_owned(), start.row));
         Ok(State { job, files, report: BackfillReport { progress, resumed_at, ..BackfillReport::default() } })
     }
 
@@ -306,7 +324,7 @@ impl<'a> State<'a> {
         progress.bytes_done = earlier + decoded.file_bytes_done;
         for (row, error) in decoded.refused.samples {
             if errors.len() < ERRORS_KEPT_MAX {
-                errors.push(RowError { file: self.files[decoded.file].path.clone(), row, error });
+                errors.push(RowError { file: self.files[decoded.file].path().to_owned(), row, error });
             }
         }
         match (self.job.errors_max, errors.first()) {
@@ -331,14 +349,15 @@ impl RowCounts {
     }
 }
 
-/// Known only if all files are Parquet.
+/// Known only if all files are Parquet. Not asked of objects: each footer would be a request or two.
 fn rows_total(files: &[JobFile]) -> Result<Option<RowCounts>, BackfillError> {
-    if files.iter().any(|file| file.format != FileFormat::Parquet) {
+    let tells = |file: &JobFile| file.format == FileFormat::Parquet && matches!(file.place, objects::Place::Local(_));
+    if !files.iter().all(tells) {
         return Ok(None);
     }
     let counts = files
         .iter()
-        .map(|file| super::columns::parquet_row_count(&file.path).map_err(|error| file_error(&file.path, error)));
+        .map(|file| super::columns::parquet_row_count(&file.place).map_err(|error| file_error(file.path(), error)));
     Ok(Some(RowCounts(counts.collect::<Result<_, _>>()?)))
 }
 
@@ -353,6 +372,8 @@ fn decode(
 ) {
     for number in start.file..files.len() {
         let skip = if number == start.file { start.row } else { 0 };
+        let ahead = files[number..].iter().take(1 + FILES_AHEAD).filter(|file| file.format != FileFormat::Parquet);
+        ahead.for_each(|file| file.place.ask_ahead());
         let mut send = |batch| decoded.send(batch).is_ok();
         match decode_file(files, number, skip, task, size, &mut send, used) {
             Ok(true) => {}
@@ -377,16 +398,16 @@ fn decode_file(
     used: &Receiver<UpdateBatch>,
 ) -> Result<bool, BackfillError> {
     let file = &files[number];
-    let mut open = OpenFile::open(file, skip, task)?;
+    let mut open = OpenFile::open(file, skip, task).map_err(|error| file.explain(error))?;
     let mut unmatched = open.unmatched().to_vec();
     loop {
         let mut batch = used.try_recv().unwrap_or_default();
         batch.clear();
         let mut refused = Refused::default();
         let from = open.position();
-        let goes_on = open.fill(file, size, &mut batch, &mut refused)?;
+        let goes_on = open.fill(file, size, &mut batch, &mut refused).map_err(|error| file.explain(error))?;
         if open.position() > ROWS_MAX {
-            return Err(file_error(&file.path, format!("more than {ROWS_MAX} rows; split the file")));
+            return Err(file_error(file.path(), format!("more than {ROWS_MAX} rows; split the file")));
         }
         let next =
             if goes_on { Place { file: number, row: open.position() } } else { Place { file: number + 1, row: 0 } };
@@ -417,7 +438,7 @@ fn apply(
 ) -> Result<(), BackfillError> {
     let mut told_at = Instant::now();
     let mut unsaved_bytes = 0;
-    for decoded in decoded {
+    while let Some(decoded) = next(decoded, task.job, cancel) {
         if cancel.load(Ordering::Relaxed) {
             return Err(BackfillError::Cancelled { job: state.job.name.clone() });
         }
@@ -446,6 +467,24 @@ fn apply(
         }
     }
     Ok(())
+}
+
+/// The next batch; none at the end.
+fn next(
+    decoded: &Receiver<Result<Decoded, BackfillError>>,
+    job: &BackfillJob,
+    cancel: &AtomicBool,
+) -> Option<Result<Decoded, BackfillError>> {
+    loop {
+        match decoded.recv_timeout(CANCEL_SEEN_AFTER) {
+            Ok(decoded) => return Some(decoded),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if cancel.load(Ordering::Relaxed) => {
+                return Some(Err(BackfillError::Cancelled { job: job.name.clone() }));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// The checkpointing thread.

@@ -34,7 +34,7 @@ fn open(vfs: &MemoryVfs) -> Store {
     Store::open(Arc::new(vfs.clone()), Path::new("/data"), options).expect("opens")
 }
 
-fn new_store() -> Store {
+pub(super) fn new_store() -> Store {
     let store = open(&MemoryVfs::default());
     store.put_catalog(catalog()).expect("taken");
     store.publish().expect("published");
@@ -43,7 +43,7 @@ fn new_store() -> Store {
 
 /// A row as a source table has it.
 #[derive(Clone, Debug)]
-struct Row {
+pub(super) struct Row {
     id: u32,
     gender: Option<&'static str>,
     age: Option<i64>,
@@ -103,13 +103,13 @@ fn as_tag_lines(rows: &[Row]) -> String {
     rows.iter().map(|row| format!("{{\"user_id\":{},\"set\":{{{}}}}}\n", row.id, members(row))).collect()
 }
 
-fn as_json_rows(rows: &[Row]) -> String {
+pub(super) fn as_json_rows(rows: &[Row]) -> String {
     let comma = |text: String| if text.is_empty() { text } else { format!(",{text}") };
     rows.iter().map(|row| format!("{{\"user_id\":\"{}\"{}}}\n", row.id, comma(members(row)))).collect()
 }
 
 /// Interests separated by `|`. CSV cannot tell an empty set from NULL.
-fn as_csv(rows: &[Row]) -> Vec<u8> {
+pub(super) fn as_csv(rows: &[Row]) -> Vec<u8> {
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(["age", "user_id", "gender", "spend", "seen_at", "hobbies", "is_member"]).expect("memory");
     for row in rows {
@@ -128,7 +128,7 @@ fn as_csv(rows: &[Row]) -> Vec<u8> {
     writer.into_inner().expect("memory")
 }
 
-fn write_parquet(rows: &[Row], path: &Path, rows_per_group: usize) {
+pub(super) fn write_parquet(rows: &[Row], path: &Path, rows_per_group: usize) {
     let mut interests = ListBuilder::new(StringBuilder::new());
     for row in rows {
         row.interests.iter().flatten().for_each(|value| interests.values().append_value(value));
@@ -161,7 +161,7 @@ fn mapping(column: &str, tag: &str) -> ColumnMapping {
     ColumnMapping { column: column.to_owned(), tag: tag.to_owned(), separator: None, add: false }
 }
 
-fn job(path: &Path) -> BackfillJob {
+pub(super) fn job(path: &Path) -> BackfillJob {
     BackfillJob::new("job", vec![path.to_string_lossy().into_owned()], "user_id")
 }
 
@@ -172,7 +172,7 @@ fn csv_job(path: &Path) -> BackfillJob {
     BackfillJob { columns, ..job(path) }
 }
 
-fn load(store: &Store, job: &BackfillJob) -> Result<BackfillReport, BackfillError> {
+pub(super) fn load(store: &Store, job: &BackfillJob) -> Result<BackfillReport, BackfillError> {
     run(store, job, &AtomicBool::new(false), &mut |_| {})
 }
 
@@ -187,10 +187,10 @@ fn stream(store: &Store, lines: &str) {
 }
 
 /// A user's tags by name; none if it is not known.
-type Known = Option<Vec<(String, UserValue)>>;
+pub(super) type Known = Option<Vec<(String, UserValue)>>;
 
 /// Every user with its tags.
-fn state(store: &Store, ids: impl Iterator<Item = u32>) -> Vec<(u32, Known)> {
+pub(super) fn state(store: &Store, ids: impl Iterator<Item = u32>) -> Vec<(u32, Known)> {
     let snapshot = store.snapshot();
     let named = |tags: Vec<(engine::ids::TagId, UserValue)>| {
         let name = |id| snapshot.catalog().name_of(id).expect("declared").to_owned();
@@ -244,7 +244,7 @@ proptest! {
     }
 }
 
-fn some_rows(count: u32) -> Vec<Row> {
+pub(super) fn some_rows(count: u32) -> Vec<Row> {
     let row = |id: u32| Row {
         id,
         gender: [Some("f"), Some("m"), None][id as usize % 3],
@@ -262,7 +262,7 @@ fn begin_and_lose_power(job: &BackfillJob, vfs: &MemoryVfs) -> u64 {
     let store = open(vfs);
     store.put_catalog(catalog()).expect("taken");
     store.publish().expect("published");
-    let files = files::find(job).expect("found");
+    let files = files::find_all(job).expect("found");
     let mut first =
         rows::OpenFile::open(&files[0], 0, &plan::Task { job, catalog: &catalog(), now: 0 }).expect("opens");
     let (mut batch, mut refused) = (UpdateBatch::new(), rows::Refused::default());
@@ -316,7 +316,7 @@ fn changed_files_are_not_resumed() {
     let path = folder.path().join("rows.csv");
     std::fs::write(&path, as_csv(&some_rows(10))).expect("written");
     let store = new_store();
-    let fingerprint = files::fingerprint(&csv_job(&path), &files::find(&csv_job(&path)).expect("found"));
+    let fingerprint = files::fingerprint(&csv_job(&path), &files::find_all(&csv_job(&path)).expect("found"));
     store.write_replayable(&UpdateBatch::new(), "backfill/job#files", fingerprint).expect("as a run that began");
     store.write_replayable(&UpdateBatch::new(), "backfill/job", 4).expect("four rows done");
     std::fs::write(&path, as_csv(&some_rows(11))).expect("written");
@@ -332,7 +332,7 @@ fn text_goes_on_behind_its_rows() {
     let path = folder.path().join("rows.csv");
     std::fs::write(&path, as_csv(&some_rows(10))).expect("written");
     let store = new_store();
-    let fingerprint = files::fingerprint(&csv_job(&path), &files::find(&csv_job(&path)).expect("found"));
+    let fingerprint = files::fingerprint(&csv_job(&path), &files::find_all(&csv_job(&path)).expect("found"));
     store.write_replayable(&UpdateBatch::new(), "backfill/job#files", fingerprint).expect("as a run that began");
     store.write_replayable(&UpdateBatch::new(), "backfill/job", 4).expect("four rows done");
     let report = load(&store, &csv_job(&path)).expect("goes on");

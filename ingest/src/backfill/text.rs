@@ -10,11 +10,11 @@ use crate::decode::json::{Json, Kind};
 use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
 use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::tags::{TagDecoder, read_user_id, set_value, utf8};
+use crate::objects::Place;
 use engine::catalog::TagType;
 use engine::update::UpdateBatch;
 use std::collections::HashMap;
 use std::io::BufRead;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -27,8 +27,9 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(path: &Path, skip: u64, bytes_read: &Arc<AtomicU64>) -> Result<Lines, BackfillError> {
-        let text = open_text(path, bytes_read).map_err(|error| file_error(path, error))?;
+    fn open(place: &Place, skip: u64, bytes_read: &Arc<AtomicU64>) -> Result<Lines, BackfillError> {
+        let path = place.path();
+        let text = open_text(place, bytes_read).map_err(|error| file_error(path, error))?;
         let mut lines = Lines { text, splitter: LineSplitter::new(LINE_BYTES_MAX), line: Vec::new(), number: 0 };
         while lines.number < skip && lines.next().map_err(|what| file_error(path, what))?.is_some() {}
         Ok(lines)
@@ -94,7 +95,7 @@ pub(super) struct TagLines {
 
 impl TagLines {
     pub(super) fn open(
-        path: &Path,
+        place: &Place,
         skip: u64,
         task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
@@ -103,7 +104,7 @@ impl TagLines {
             let what = "lines of `POST /v1/tags` name their tags themselves; leave `columns` out";
             return Err(task.wrong(what));
         }
-        Ok(TagLines { lines: Lines::open(path, skip, bytes_read)?, decoder: TagDecoder::new(task.catalog) })
+        Ok(TagLines { lines: Lines::open(place, skip, bytes_read)?, decoder: TagDecoder::new(task.catalog) })
     }
 }
 
@@ -125,7 +126,7 @@ pub(super) struct EventLines {
 
 impl EventLines {
     pub(super) fn open(
-        path: &Path,
+        place: &Place,
         skip: u64,
         task: &Task<'_>,
         events: &Events<'_>,
@@ -133,7 +134,7 @@ impl EventLines {
     ) -> Result<EventLines, BackfillError> {
         let decoder = EventDecoder::with_mapping(events.fact, events.now, &events.mapping);
         let decoder = decoder.map_err(|error| task.wrong(error.to_string()))?;
-        Ok(EventLines { lines: Lines::open(path, skip, bytes_read)?, decoder })
+        Ok(EventLines { lines: Lines::open(place, skip, bytes_read)?, decoder })
     }
 }
 
@@ -166,7 +167,7 @@ struct RowDecoder {
 
 impl JsonRows {
     pub(super) fn open(
-        path: &Path,
+        place: &Place,
         skip: u64,
         task: &Task<'_>,
         bytes_read: &Arc<AtomicU64>,
@@ -178,7 +179,7 @@ impl JsonRows {
         }
         let (key, value, user_id) = <(String, String, String)>::default();
         let decoder = RowDecoder { places: vec![None; plan.bounds.len()], plan, by_column, key, value, user_id };
-        Ok(JsonRows { lines: Lines::open(path, skip, bytes_read)?, decoder })
+        Ok(JsonRows { lines: Lines::open(place, skip, bytes_read)?, decoder })
     }
 }
 

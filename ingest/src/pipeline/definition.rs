@@ -148,6 +148,7 @@ impl Connector for crate::source::kafka::KafkaOptions {
 #[cfg(feature = "files")]
 impl Connector for crate::source::files::FilesOptions {
     fn open(&self, begin: Option<&Begin>) -> Result<Box<dyn Source>, SourceError> {
+        use crate::source::apart::Apart;
         use crate::source::files::{FilesSource, StartAt};
         let mut options = self.clone();
         match begin {
@@ -161,6 +162,8 @@ impl Connector for crate::source::files::FilesOptions {
             }
             Some(Begin::Offsets(_)) | None => {}
         }
-        Ok(Box::new(FilesSource::open(options)?))
+        let is_elsewhere = options.reads_objects();
+        let source = FilesSource::open(options)?;
+        Ok(if is_elsewhere { Box::new(Apart::new(source)?) } else { Box::new(source) })
     }
 }

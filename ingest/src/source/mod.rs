@@ -20,6 +20,8 @@
 //! }
 //! ```
 
+#[cfg(feature = "files")]
+pub(crate) mod apart;
 mod batch;
 mod error;
 #[cfg(feature = "files")]

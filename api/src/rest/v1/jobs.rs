@@ -86,7 +86,8 @@ impl From<Record> for JobAnswer {
 ///
 /// What is loaded is what the same rows would be if they were sent as they are. Jobs run one at a time, in the order in which they
 /// came, as fast as live updates leave room for, and at most at `rate` rows a second. One that a restart or a kill of the server
-/// ended goes on, and each row counts once. Only files in the folders of the setting `source_folders` are read.
+/// ended goes on, and each row counts once. Only files in the folders of the setting `source_folders` are read, and
+/// objects in the stores of `source_stores`. A job whose store is away goes on when it is back.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "post_job", tag = "data", request_body = JobDefinition,
     responses((status = 202, description = "It was taken, and is on disk", body = JobAnswer,
         headers(("location" = String, description = "Where its progress is told")))))]

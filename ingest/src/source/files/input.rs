@@ -4,10 +4,9 @@
 //! offset thrown away, a buffer at a time.
 
 use super::records::ReadError;
+use crate::objects::{FileBytes, Place};
 use flate2::read::MultiGzDecoder;
-use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::Path;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -24,8 +23,8 @@ pub(super) struct TextInput {
 }
 
 enum Bytes {
-    Plain(File),
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
+    Plain(FileBytes),
+    Gzip(Box<MultiGzDecoder<BufReader<FileBytes>>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +40,13 @@ pub(super) enum Filled {
 impl TextInput {
     /// # Errors
     /// [`ReadError::Short`] if a plain file is shorter than `offset_min`.
-    pub(super) fn open(path: &Path, gzip: bool, offset_min: u64) -> Result<TextInput, ReadError> {
-        let file = File::open(path)?;
+    pub(super) fn open(place: &Place, gzip: bool, offset_min: u64) -> Result<TextInput, ReadError> {
+        let file = place.open()?;
         let bytes = if gzip {
             let packed = BufReader::with_capacity(BUFFER_BYTES / 4, file);
             Bytes::Gzip(Box::new(MultiGzDecoder::new(packed)))
         } else {
-            let end = file.metadata()?.len();
+            let end = file.size_bytes()?;
             if end < offset_min {
                 return Err(ReadError::Short { end });
             }
@@ -121,13 +120,13 @@ impl TextInput {
 }
 
 /// The end of the last whole line, or of the text if it is not to grow.
-pub(super) fn end_of_lines(path: &Path, gzip: bool, grows: bool) -> Result<u64, ReadError> {
+pub(super) fn end_of_lines(place: &Place, gzip: bool, grows: bool) -> Result<u64, ReadError> {
     if !gzip {
-        let mut file = File::open(path)?;
-        let size = file.metadata()?.len();
+        let mut file = place.open()?;
+        let size = file.size_bytes()?;
         return Ok(if grows { last_line_end(&mut file, size)? } else { size });
     }
-    let mut input = TextInput::open(path, gzip, 0)?;
+    let mut input = TextInput::open(place, gzip, 0)?;
     let mut line_end = 0;
     while input.fill()? != Filled::End {
         let rest = input.rest();
@@ -141,7 +140,7 @@ pub(super) fn end_of_lines(path: &Path, gzip: bool, grows: bool) -> Result<u64, 
 }
 
 /// Looks backwards for a line feed.
-fn last_line_end(file: &mut File, size: u64) -> io::Result<u64> {
+fn last_line_end(file: &mut FileBytes, size: u64) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 16];
     let mut end = size;
     while end > 0 {

@@ -10,6 +10,9 @@
 //! feed waits for it, unless it is gzipped: then the text ends where it says. A file that cannot be read shows in [`Source::status`] and holds up no other; one that is damaged
 //! counts as read as far as it goes.
 //!
+//! Objects of stores elsewhere are files, named by their URLs, with what differs: they do not grow, so a last line without
+//! its line feed is a record, and one that was replaced is read on where the old one was, whatever its size.
+//!
 //! A file is known by its name alone. One that was replaced by another of at least the same length is read on where the
 //! old one was; [`Polled::Revoked`] tells when a file went away, so that its position can be forgotten. What
 //! became of files while nobody looked is not known here: positions of files that no longer exist mean nothing.
@@ -20,6 +23,7 @@ mod lines;
 mod options;
 mod parquet;
 mod partition;
+pub(crate) mod parts;
 mod pattern;
 mod records;
 #[cfg(test)]
@@ -28,9 +32,11 @@ mod tests;
 pub(crate) use options::check_within;
 pub use options::{FilesFormat, FilesOptions, OnMissing, StartAt};
 
+use super::apart::MayHang;
 use super::{
     PartitionStatus, Polled, RecordBatch, Revoked, Source, SourceError, SourcePosition, SourceStatus, Started,
 };
+use crate::objects::Opener;
 use partition::{Failure, Partition};
 use pattern::{Listing, Pattern, Stamp};
 use records::{Progress, ReadError, Sink};
@@ -40,8 +46,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// Objects behind the one being read whose first bytes are asked for: of small ones most of the time is waiting.
+const OBJECTS_AHEAD: usize = 8;
 
 /// Files held open besides the one being read: those that may grow.
 const OPEN_MAX: usize = 8;
@@ -50,6 +60,7 @@ const OPEN_MAX: usize = 8;
 pub struct FilesSource {
     options: FilesOptions,
     patterns: Vec<Pattern>,
+    opener: Opener,
     files: BTreeMap<Arc<str>, Partition>,
     /// Those that were found and not begun.
     waiting: BTreeSet<Arc<str>>,
@@ -68,6 +79,10 @@ pub struct FilesSource {
     walk_count: u64,
     /// What the last walk could not look at.
     complaints: Vec<String>,
+    /// A walk has seen all there was.
+    has_seen_all: bool,
+    /// The last walk has not: a store could not be listed.
+    is_partial: bool,
     status: SourceStatus,
 }
 
@@ -94,6 +109,7 @@ impl FilesSource {
         options.check()?;
         Ok(FilesSource {
             patterns: options.patterns()?,
+            opener: Opener::new(options.objects.clone()),
             options,
             files: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -106,6 +122,8 @@ impl FilesSource {
             looked_at: None,
             walk_count: 0,
             complaints: Vec::new(),
+            has_seen_all: false,
+            is_partial: false,
             status: SourceStatus::default(),
         })
     }
@@ -121,11 +139,12 @@ impl FilesSource {
                 *is_due = true;
             }
         }
-        if is_first || self.options.watch {
+        if is_first || self.is_partial || self.options.watch {
             self.walk();
-        }
-        if is_first {
-            self.there_at_first.clone_from(&self.waiting);
+            if !self.has_seen_all {
+                self.there_at_first.clone_from(&self.waiting);
+                self.has_seen_all = !self.is_partial;
+            }
         }
         // From its end on, so that a slow walk leaves time between.
         self.looked_at = Some(Instant::now());
@@ -134,8 +153,10 @@ impl FilesSource {
     fn walk(&mut self) {
         self.walk_count += 1;
         let mut listing = Listing::default();
-        self.patterns.iter().for_each(|pattern| pattern.walk(!self.options.watch, &mut listing));
+        let must_match = !self.options.watch;
+        self.patterns.iter().for_each(|pattern| pattern.walk(&self.opener, must_match, &mut listing));
         self.complaints = listing.complaints;
+        self.is_partial = listing.is_partial;
         for (name, (stamp, in_folder)) in listing.files {
             if let Err(complaint) = self.options.check_place(&name) {
                 self.complaints.push(complaint);
@@ -162,13 +183,19 @@ impl FilesSource {
         self.note_vanished();
     }
 
-    /// A file that was not found is gone only if the system says so; its folder may just be unreadable.
+    /// A file that was not found is gone only if the system says so; its folder may just be unreadable. An object is if the stores
+    /// were listed to their end.
     fn note_vanished(&mut self) {
         let walk = self.walk_count;
+        let is_partial = self.is_partial;
+        let is_gone = |file: &Partition| match file.is_object() {
+            true => !is_partial,
+            false => fs::metadata(&*file.name)
+                .is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)),
+        };
         let not_found = self.files.values_mut().filter(|file| file.found_by_walk != walk && !file.gone);
         for file in not_found {
-            let found = fs::metadata(&*file.name);
-            if found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)) {
+            if is_gone(file) {
                 file.vanished();
                 self.is_unsettled = true;
             }
@@ -254,7 +281,12 @@ impl FilesSource {
         if file.kind.is_plain_text() && !file.gone && file.reached().is_some_and(|at| at > file.stamp.size_bytes) {
             file.records = None;
         }
-        self.turn = Some(Turn { name: name.clone(), stamp: file.stamp, is_fresh: false });
+        if file.is_object() {
+            let behind = (Bound::Excluded(name.clone()), Bound::Unbounded);
+            self.files.range_mut(behind).take(OBJECTS_AHEAD).for_each(|(_, next)| next.ask_ahead(&self.opener));
+        }
+        let Some(file) = self.files.get(&name) else { return false };
+        self.turn = Some(Turn { name: name.clone(), stamp: file.stamp.clone(), is_fresh: false });
         self.last_turn = Some(name);
         true
     }
@@ -270,11 +302,10 @@ impl FilesSource {
     fn step(&mut self, batch: &mut RecordBatch) {
         let Some(turn) = &mut self.turn else { return };
         let Some(file) = self.files.get_mut(&turn.name) else { return };
-        // A gzipped text says itself that it is whole.
-        let last = !self.options.watch || file.gone || !file.kind.is_plain_text();
+        let last = !self.options.watch || !file.may_grow();
         let name = file.name.clone();
         let mut sink = Sink::new(batch, &name, self.options.batch_records_max, self.options.batch_bytes_max);
-        let stepped = file.open(self.options.csv_delimiter).and_then(|opened| {
+        let stepped = file.open(&self.opener, self.options.csv_delimiter).and_then(|opened| {
             turn.is_fresh |= opened;
             file.step(last, &mut sink)
         });
@@ -284,7 +315,7 @@ impl FilesSource {
             Ok(Progress::More) if last || !is_behind => return,
             // The handle leads to a file that was replaced.
             Ok(Progress::End) if !last && !is_behind && !turn.is_fresh => file.records = None,
-            Ok(_) => file.was_read(turn.stamp, last),
+            Ok(_) => file.was_read(turn.stamp.clone(), last),
             Err(error) => {
                 if let ReadError::Unreadable(what) | ReadError::Damaged(what) = &error {
                     tracing::warn!("{name}: {what}");
@@ -315,12 +346,18 @@ impl FilesSource {
 
     /// Nothing is left to read and nothing to try again.
     fn is_at_end(&self) -> bool {
-        !self.options.watch && self.files.values().all(|file| !file.is_due() && file.is_done())
+        !self.options.watch && !self.is_partial && self.files.values().all(|file| !file.is_due() && file.is_done())
     }
 
     fn until_next_look(&self) -> Duration {
         let since = self.looked_at.map_or(Duration::ZERO, |at| at.elapsed());
         self.options.poll_interval.saturating_sub(since)
+    }
+}
+
+impl MayHang for FilesSource {
+    fn stop(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.opener.stop())
     }
 }
 
@@ -364,17 +401,33 @@ impl Source for FilesSource {
     }
 
     fn start(&mut self, known: &SourcePosition) -> Result<Vec<Started>, SourceError> {
+        let skips_all = self.options.start == StartAt::Latest && known.is_empty();
         let mut started = Vec::with_capacity(self.waiting.len());
-        for name in std::mem::take(&mut self.waiting) {
-            let Some(file) = self.files.get_mut(&name) else { continue };
+        for name in &self.waiting {
+            let Some(file) = self.files.get(name) else { continue };
             // Of a source that was read before, a file without a position is new.
-            let skips =
-                self.options.start == StartAt::Latest && known.is_empty() && self.there_at_first.contains(&name);
-            let begin = || if skips { file.find_end(self.options.watch).unwrap_or(0) } else { 0 };
-            let offset = known.get(&name).unwrap_or_else(begin);
-            file.begin_at(offset);
-            started.push(Started { partition: name, offset, skipped: None });
+            let offset = match known.get(name) {
+                Some(offset) => offset,
+                None if skips_all && self.there_at_first.contains(name) => {
+                    match file.find_end(&self.opener, self.options.watch) {
+                        Ok(end) => end,
+                        // Its store may tell later; a file of the machine is read whole when it can be.
+                        Err(ReadError::Unreadable(why)) if file.is_object() => {
+                            return Err(SourceError::Unavailable { doing: format!("find the end of {name}"), why });
+                        }
+                        Err(_) => 0,
+                    }
+                }
+                None => 0,
+            };
+            started.push(Started { partition: name.clone(), offset, skipped: None });
         }
+        for Started { partition, offset, .. } in &started {
+            if let Some(file) = self.files.get_mut(partition) {
+                file.begin_at(*offset);
+            }
+        }
+        self.waiting.clear();
         self.there_at_first.clear();
         Ok(started)
     }

@@ -2,8 +2,10 @@
 
 use super::super::SourceError;
 use super::pattern::Pattern;
+use crate::objects::{ObjectFiles, is_object_name};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How the records of a file are written.
@@ -39,12 +41,14 @@ pub enum OnMissing {
 }
 
 /// What a source of files is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FilesOptions {
     /// Paths of files; globs, in which `*`, `?` and `[..]` stand for parts of a name and `**` for folders at any depth;
     /// folders, for the files in and below them whose names tell a format. Names that begin with a dot must be written
-    /// out: they are those of files that are still being written.
+    /// out: they are those of files that are still being written. What begins like a URL names objects in the same way.
     pub paths: Vec<String>,
+    /// The stores that objects are read from.
+    pub objects: Option<Arc<dyn ObjectFiles>>,
     /// Folders in which files must lie, wherever symbolic links lead; empty: anywhere.
     pub within: Vec<PathBuf>,
     /// The format of all files; none: by the name, `.ndjson`, `.jsonl`, `.csv` or `.parquet`. A `.gz` behind it is a
@@ -70,6 +74,7 @@ impl Default for FilesOptions {
     fn default() -> Self {
         FilesOptions {
             paths: Vec::new(),
+            objects: None,
             within: Vec::new(),
             format: None,
             watch: false,
@@ -101,6 +106,9 @@ impl FilesOptions {
         if self.batch_records_max == 0 || self.batch_bytes_max == 0 {
             return Err(invalid("batch", "a batch must hold something"));
         }
+        if self.objects.is_none() && self.reads_objects() {
+            return Err(invalid("paths", "there is no access to object stores here; name files and folders"));
+        }
         self.patterns().map(drop)
     }
 
@@ -110,8 +118,17 @@ impl FilesOptions {
         patterns.map_err(|what| invalid("paths", what))
     }
 
-    /// Whether a file lies where files may lie, whatever links lead to it; the error is for people.
+    /// Whether any path names objects.
+    pub fn reads_objects(&self) -> bool {
+        self.paths.iter().any(|path| is_object_name(path))
+    }
+
+    /// Whether a file lies where files may lie, whatever links lead to it; the error is for people. Objects have no links: they lie
+    /// where their names say.
     pub(super) fn check_place(&self, name: &str) -> Result<(), String> {
+        if is_object_name(name) {
+            return Ok(());
+        }
         check_within(Path::new(name), &self.within)
     }
 

@@ -6,17 +6,20 @@
 use super::records::{Progress, ReadError, Records, Sink};
 use crate::decode::guard::shielded;
 use crate::decode::json_rows::Rows;
-use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use crate::objects::{ColumnBytes, Place};
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use ::parquet::errors::ParquetError;
 use arrow::error::ArrowError;
-use std::fs::File;
 use std::io;
-use std::path::Path;
 
 /// Rows decoded at once.
 const ROWS_PER_STEP: usize = 1024;
 
 pub(super) struct ParquetRecords {
+    place: Place,
     reader: ParquetRecordBatchReader,
     rows: Option<Rows>,
     /// How many of `rows` were handed out.
@@ -30,11 +33,10 @@ pub(super) struct ParquetRecords {
 impl ParquetRecords {
     /// # Errors
     /// [`ReadError::Short`] if there are fewer rows than `row`.
-    pub(super) fn open(path: &Path, row: u64) -> Result<ParquetRecords, ReadError> {
-        let file = File::open(path)?;
-        guarded(|| {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet_error)?;
-            let counts = row_counts(&builder);
+    pub(super) fn open(place: &Place, row: u64) -> Result<ParquetRecords, ReadError> {
+        guarded(place, || {
+            let (bytes, footer) = open(place)?;
+            let counts = row_counts(&footer);
             let total = counts.iter().sum();
             if row > total {
                 return Err(ReadError::Short { end: total });
@@ -44,13 +46,16 @@ impl ParquetRecords {
                 before += counts[group];
                 group += 1;
             }
-            let reader = builder
-                .with_row_groups((group..counts.len()).collect())
+            let groups: Vec<usize> = (group..counts.len()).collect();
+            let bytes = bytes.for_columns(footer.metadata(), &groups, &ProjectionMask::all());
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer)
+                .with_row_groups(groups)
                 .with_offset((row - before) as usize)
                 .with_batch_size(ROWS_PER_STEP)
                 .build()
                 .map_err(parquet_error)?;
-            Ok(ParquetRecords { reader, rows: None, taken: 0, row, total, json: Vec::new() })
+            let place = place.clone();
+            Ok(ParquetRecords { place, reader, rows: None, taken: 0, row, total, json: Vec::new() })
         })
     }
 
@@ -59,7 +64,7 @@ impl ParquetRecords {
         self.taken = 0;
         self.rows = None;
         let reader = &mut self.reader;
-        self.rows = guarded(|| match reader.next() {
+        self.rows = guarded(&self.place, || match reader.next() {
             None => Ok(None),
             Some(batch) => Rows::new(&batch.map_err(arrow_error)?).map(Some).map_err(ReadError::Damaged),
         })?;
@@ -101,26 +106,33 @@ impl Records for ParquetRecords {
 }
 
 /// The rows of a file, by its footer.
-pub(super) fn row_count(path: &Path) -> Result<u64, ReadError> {
-    let file = File::open(path)?;
-    guarded(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet_error)?;
-        Ok(row_counts(&builder).iter().sum())
-    })
+pub(super) fn row_count(place: &Place) -> Result<u64, ReadError> {
+    guarded(place, || Ok(row_counts(&open(place)?.1).iter().sum()))
+}
+
+fn open(place: &Place) -> Result<(ColumnBytes, ArrowReaderMetadata), ReadError> {
+    let bytes = place.open_columns()?;
+    let footer = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default()).map_err(parquet_error)?;
+    Ok((bytes, footer))
 }
 
 /// Of each row group.
-fn row_counts(builder: &ParquetRecordBatchReaderBuilder<File>) -> Vec<u64> {
-    let groups = builder.metadata().row_groups();
+fn row_counts(footer: &ArrowReaderMetadata) -> Vec<u64> {
+    let groups = footer.metadata().row_groups();
     // A damaged footer may say anything; 2^40 rows of each of 2^24 groups still add up.
     groups.iter().map(|group| group.num_rows().clamp(0, 1 << 40) as u64).collect()
 }
 
-/// Where the library slips on damage instead of answering with an error, that too is damage of one file.
-fn guarded<T>(read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
-    shielded(read).unwrap_or_else(|why| {
+/// Where the library slips on damage instead of answering with an error, that too is damage of one file. Where it could not get
+/// an object's bytes, it keeps only words of why.
+fn guarded<T>(place: &Place, read: impl FnOnce() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    let read = shielded(read).unwrap_or_else(|why| {
         Err(ReadError::Damaged(format!("its content makes no sense to the Parquet reader ({why})")))
-    })
+    });
+    match (read, place.trouble()) {
+        (Err(_), Some(trouble)) => Err(io::Error::from(trouble).into()),
+        (read, _) => read,
+    }
 }
 
 fn arrow_error(error: ArrowError) -> ReadError {

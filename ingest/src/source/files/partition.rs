@@ -11,13 +11,16 @@ use super::options::{FilesFormat, Kind};
 use super::parquet::{self, ParquetRecords};
 use super::pattern::Stamp;
 use super::records::{Progress, ReadError, Records, Sink};
+use crate::objects::{Opener, Place, is_object_name};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 pub(super) struct Partition {
     pub(super) name: Arc<str>,
     pub(super) kind: Kind,
+    is_object: bool,
+    /// Where its first bytes were asked for ahead, as it had this stamp.
+    ahead: Option<(Stamp, Place)>,
     /// As of the last walk that found it.
     pub(super) stamp: Stamp,
     pub(super) found_by_walk: u64,
@@ -52,6 +55,8 @@ pub(super) enum Failure {
 impl Partition {
     pub(super) fn new(name: Arc<str>, kind: Kind, stamp: Stamp, walk: u64) -> Partition {
         Partition {
+            is_object: is_object_name(&name),
+            ahead: None,
             name,
             kind,
             stamp,
@@ -66,6 +71,10 @@ impl Partition {
             failure: None,
             missing: None,
         }
+    }
+
+    pub(super) fn is_object(&self) -> bool {
+        self.is_object
     }
 
     /// Notes that a walk found it.
@@ -92,21 +101,31 @@ impl Partition {
     }
 
     /// Where what comes from now on begins.
-    pub(super) fn find_end(&self, grows: bool) -> Result<u64, ReadError> {
-        let path = Path::new(&*self.name);
+    pub(super) fn find_end(&self, opener: &Opener, grows: bool) -> Result<u64, ReadError> {
+        let place = self.place(opener);
         match self.kind.format {
-            FilesFormat::Parquet => parquet::row_count(path),
+            FilesFormat::Parquet => parquet::row_count(&place),
             FilesFormat::Ndjson | FilesFormat::Csv => {
-                end_of_lines(path, self.kind.gzip, grows && self.kind.is_plain_text())
+                end_of_lines(&place, self.kind.gzip, grows && self.kind.is_plain_text() && !self.is_object)
             }
         }
+    }
+
+    fn place(&self, opener: &Opener) -> Place {
+        opener.place(self.stamp.object(&self.name))
+    }
+
+    /// Whether it may be written on while it is read.
+    pub(super) fn may_grow(&self) -> bool {
+        // A gzipped text says itself that it is whole, and an object is there only once it is.
+        !self.gone && self.kind.is_plain_text() && !self.is_object
     }
 
     /// Begins at `offset`; one that was read to its end before needs no look.
     pub(super) fn begin_at(&mut self, offset: u64) {
         self.go_on_at(offset);
         if self.kind.is_plain_text() && offset == self.stamp.size_bytes {
-            self.read_with = Some(self.stamp);
+            self.read_with = Some(self.stamp.clone());
         }
     }
 
@@ -124,7 +143,7 @@ impl Partition {
     /// Counts as read.
     pub(super) fn give_up(&mut self) {
         self.go_on_at(self.position);
-        self.read_with = Some(self.stamp);
+        self.read_with = Some(self.stamp.clone());
     }
 
     /// Whether there may be records to hand out.
@@ -135,7 +154,7 @@ impl Partition {
 
     fn is_unread(&self) -> bool {
         match &self.failure {
-            None => self.read_with != Some(self.stamp),
+            None => self.read_with.as_ref() != Some(&self.stamp),
             Some(Failure::Unreadable { is_due, .. }) => *is_due,
             Some(Failure::Damaged { stamp, .. }) => *stamp != self.stamp,
         }
@@ -144,27 +163,40 @@ impl Partition {
     /// Whether all of it was handed out, or all that ever can be.
     pub(super) fn is_done(&self) -> bool {
         match &self.failure {
-            None => self.read_with == Some(self.stamp) && !self.is_inside_record,
+            None => self.read_with.as_ref() == Some(&self.stamp) && !self.is_inside_record,
             Some(Failure::Unreadable { .. }) => false,
             Some(Failure::Damaged { .. }) => true,
         }
     }
 
     /// Opens it where it is to go on, unless it is open. True if it was opened.
-    pub(super) fn open(&mut self, csv_delimiter: u8) -> Result<bool, ReadError> {
+    pub(super) fn open(&mut self, opener: &Opener, csv_delimiter: u8) -> Result<bool, ReadError> {
         if self.records.is_some() {
             return Ok(false);
         }
-        let path = Path::new(&*self.name);
-        let text = || TextInput::open(path, self.kind.gzip, self.position);
+        let place = match self.ahead.take() {
+            Some((stamp, place)) if stamp == self.stamp => place,
+            _ => self.place(opener),
+        };
+        let text = || TextInput::open(&place, self.kind.gzip, self.position);
         let records: Box<dyn Records> = match self.kind.format {
             FilesFormat::Ndjson => Box::new(LineRecords::new(text()?, self.position)?),
             FilesFormat::Csv => Box::new(CsvRecords::new(text()?, self.position, csv_delimiter)),
-            FilesFormat::Parquet => Box::new(ParquetRecords::open(path, self.position)?),
+            FilesFormat::Parquet => Box::new(ParquetRecords::open(&place, self.position)?),
         };
         self.end = records.end();
         self.records = Some(records);
         Ok(true)
+    }
+
+    /// Has its first bytes come while another is read, if they are what will be wanted.
+    pub(super) fn ask_ahead(&mut self, opener: &Opener) {
+        let is_wanted = self.position == 0 && self.kind.format != FilesFormat::Parquet && self.is_due();
+        if self.is_object && is_wanted && self.ahead.is_none() && self.records.is_none() {
+            let place = self.place(opener);
+            place.ask_ahead();
+            self.ahead = Some((self.stamp.clone(), place));
+        }
     }
 
     /// Reads on by a bounded amount.
@@ -188,7 +220,7 @@ impl Partition {
     pub(super) fn was_read(&mut self, stamp: Stamp, last: bool) {
         let Some(records) = &self.records else { return };
         // Of one that is gone, the handle has reached all there will be.
-        self.read_with = Some(if self.gone { self.stamp } else { stamp });
+        self.read_with = Some(if self.gone { self.stamp.clone() } else { stamp });
         self.is_inside_record = !last && records.position() < records.reached();
         if self.end.is_none() && !self.kind.is_plain_text() {
             self.end = Some(records.reached());
@@ -205,7 +237,7 @@ impl Partition {
             ReadError::Short { end } => self.is_short(end),
             ReadError::Vanished => self.gone = true,
             ReadError::Unreadable(what) => self.failure = Some(Failure::Unreadable { what, is_due: false }),
-            ReadError::Damaged(what) => self.failure = Some(Failure::Damaged { what, stamp: self.stamp }),
+            ReadError::Damaged(what) => self.failure = Some(Failure::Damaged { what, stamp: self.stamp.clone() }),
         }
     }
 

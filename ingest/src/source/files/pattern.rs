@@ -1,23 +1,27 @@
-//! Paths and globs: which files there are.
+//! Paths and globs: which files there are, here and in object stores.
 //!
 //! A glob is followed component by component, all its possible states at once, so that a walk reads each folder below
 //! its fixed begin once, and none where every state names the next component in full. `**` does not follow symbolic
 //! links to folders and other components do, so a walk ends however links go in circles.
 
-use glob::MatchOptions;
+use super::parts::{Parts, has_wildcard};
+use crate::objects::{Found, Object, ObjectPattern, Opener, is_object_name, odd_name};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What tells whether a file changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) size_bytes: u64,
     modified: Option<SystemTime>,
     /// Which file it is, whatever its name; 0 where the system does not tell.
     file_id: (u64, u64),
+    /// Of an object, if its store tells.
+    version: Option<Arc<str>>,
 }
 
 impl Stamp {
@@ -29,7 +33,19 @@ impl Stamp {
         };
         #[cfg(not(unix))]
         let file_id = (0, 0);
-        Stamp { size_bytes: metadata.len(), modified: metadata.modified().ok(), file_id }
+        Stamp { size_bytes: metadata.len(), modified: metadata.modified().ok(), file_id, version: None }
+    }
+
+    /// An object is known by its name alone: what has its name is that object, changed.
+    fn of_object(object: &Object) -> Stamp {
+        let Object { size_bytes, version, modified, .. } = object.clone();
+        Stamp { size_bytes, modified, file_id: (0, 0), version }
+    }
+
+    /// The file of this name, as it had this stamp.
+    pub(super) fn object(&self, name: &Arc<str>) -> Object {
+        let Stamp { size_bytes, modified, version, .. } = self.clone();
+        Object { name: name.clone(), size_bytes, version, modified }
     }
 
     /// Whether another file has come by the same name.
@@ -45,60 +61,66 @@ pub(super) struct Listing {
     pub(super) files: BTreeMap<String, (Stamp, bool)>,
     /// What could not be looked at.
     pub(super) complaints: Vec<String>,
+    /// A store could not be listed to its end, so what was not found may still be there.
+    pub(super) is_partial: bool,
 }
 
 /// A path or glob.
 #[derive(Debug)]
-pub(super) struct Pattern {
-    text: String,
-    /// The components before the first with a wildcard.
-    base: PathBuf,
-    parts: Vec<Part>,
+pub(super) enum Pattern {
+    Local(LocalPattern),
+    Object(ObjectPattern),
 }
-
-#[derive(Debug)]
-enum Part {
-    Name(String),
-    Glob(glob::Pattern),
-    /// `**`: any number of folders.
-    AnyDepth,
-}
-
-const MATCH: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 impl Pattern {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Pattern, String> {
-        let has_wildcard = |part: &str| part.contains(['*', '?', '[']);
+        if is_object_name(text) {
+            return ObjectPattern::parse(text).map(Pattern::Object);
+        }
+        LocalPattern::parse(text).map(Pattern::Local)
+    }
+
+    /// Adds the files there are now. `must_match`: finding none is worth a complaint.
+    pub(super) fn walk(&self, opener: &Opener, must_match: bool, listing: &mut Listing) {
+        match self {
+            Pattern::Local(pattern) => pattern.walk(must_match, listing),
+            Pattern::Object(pattern) => listing.add_objects(pattern, opener, must_match),
+        }
+    }
+}
+
+/// Of the machine.
+#[derive(Debug)]
+pub(super) struct LocalPattern {
+    text: String,
+    /// The components before the first with a wildcard.
+    base: PathBuf,
+    parts: Parts,
+}
+
+impl LocalPattern {
+    fn parse(text: &str) -> Result<LocalPattern, String> {
         // A file that has such characters in its name.
         let is_file = Path::new(text).is_file();
-        let mut pattern = Pattern { text: text.to_owned(), base: PathBuf::new(), parts: Vec::new() };
+        let mut pattern = LocalPattern { text: text.to_owned(), base: PathBuf::new(), parts: Parts::default() };
         for component in Path::new(text).components() {
             let part = component.as_os_str().to_str().unwrap_or_default();
             let is_fixed = is_file || !matches!(component, Component::Normal(_)) || !has_wildcard(part);
             if is_fixed && pattern.parts.is_empty() {
                 pattern.base.push(component);
             } else if is_fixed {
-                pattern.parts.push(Part::Name(part.to_owned()));
-            } else if part == "**" {
-                if !matches!(pattern.parts.last(), Some(Part::AnyDepth)) {
-                    pattern.parts.push(Part::AnyDepth);
-                }
+                pattern.parts.push_name(part);
             } else {
-                let glob = glob::Pattern::new(part).map_err(|error| format!("`{text}` is not a glob: {error}"))?;
-                pattern.parts.push(Part::Glob(glob));
+                pattern.parts.push_glob(part).map_err(|error| format!("`{text}` is not a glob: {error}"))?;
             }
         }
-        if let Some(Part::AnyDepth) = pattern.parts.last() {
-            pattern.parts.push(any_name());
-        }
+        pattern.parts.close();
         Ok(pattern)
     }
 
-    /// Adds the files there are now. `must_match`: finding none is worth a complaint.
-    pub(super) fn walk(&self, must_match: bool, listing: &mut Listing) {
+    fn walk(&self, must_match: bool, listing: &mut Listing) {
         let count = listing.files.len();
         let is_glob = !self.parts.is_empty();
         if is_glob {
@@ -106,8 +128,7 @@ impl Pattern {
         } else {
             match fs::metadata(&self.base) {
                 Ok(metadata) if metadata.is_dir() => {
-                    let parts = [Part::AnyDepth, any_name()];
-                    Walk { parts: &parts, in_folder: true, listing }.folder(&self.base, &[0]);
+                    Walk { parts: &Parts::anything(), in_folder: true, listing }.folder(&self.base, &[0]);
                 }
                 Ok(metadata) => listing.add(&self.base, &metadata, false),
                 Err(error) => listing.complain("read", &self.base, &error, true),
@@ -117,10 +138,6 @@ impl Pattern {
             listing.complaints.push(format!("no file matches `{}`", self.text));
         }
     }
-}
-
-fn any_name() -> Part {
-    Part::Glob(glob::Pattern::new("*").expect("a star is a glob"))
 }
 
 impl Listing {
@@ -137,6 +154,26 @@ impl Listing {
         }
     }
 
+    fn add_objects(&mut self, pattern: &ObjectPattern, opener: &Opener, must_match: bool) {
+        let mut found = Found::default();
+        if let Err(error) = pattern.find(opener, &|| opener.is_stopped(), None, &mut found) {
+            self.complaints.push(format!("list {}: {error}", pattern.text()));
+            self.is_partial = true;
+        } else if must_match && found.objects.is_empty() {
+            self.complaints.push(format!("no object matches `{}`", pattern.text()));
+        }
+        self.complaints.append(&mut found.complaints);
+        for (object, in_folder) in found.objects {
+            match odd_name(&object.name) {
+                Some(complaint) => self.complaints.push(complaint),
+                None => {
+                    let name = object.name.to_string();
+                    self.files.entry(name).or_insert_with(|| (Stamp::of_object(&object), in_folder));
+                }
+            }
+        }
+    }
+
     /// What vanished while the walk was under way, or is no folder, is just not there.
     fn complain(&mut self, doing: &str, path: &Path, error: &io::Error, expected: bool) {
         if expected || !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -146,7 +183,7 @@ impl Listing {
 }
 
 struct Walk<'a> {
-    parts: &'a [Part],
+    parts: &'a Parts,
     in_folder: bool,
     listing: &'a mut Listing,
 }
@@ -154,10 +191,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Goes through a folder at whose begin the pattern may be in any of these `states`, places in `parts`.
     fn folder(&mut self, folder: &Path, states: &[usize]) {
-        let states = self.closed(states);
-        if states.iter().all(|state| matches!(self.parts[*state], Part::Name(_))) {
-            for state in states {
-                let Part::Name(name) = &self.parts[state] else { continue };
+        let states = self.parts.closed(states);
+        if let Some(names) = self.parts.names(&states) {
+            for (state, name) in names {
                 self.entry(folder.join(name), &[state + 1]);
             }
             return;
@@ -172,7 +208,7 @@ impl Walk<'_> {
                 Ok(entry) => {
                     let name = entry.file_name();
                     let is_folder = entry.file_type().is_ok_and(|file_type| file_type.is_dir());
-                    let next = self.next(&states, &name.to_string_lossy(), is_folder);
+                    let next = self.parts.next(&states, &name.to_string_lossy(), is_folder);
                     if !next.is_empty() {
                         self.entry(folder.join(name), &next);
                     }
@@ -182,30 +218,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The states with those that `**` for no folder at all leads to.
-    fn closed(&self, states: &[usize]) -> Vec<usize> {
-        let mut closed: Vec<usize> = Vec::with_capacity(states.len() + 1);
-        for state in states {
-            let behind = matches!(self.parts[*state], Part::AnyDepth).then_some(state + 1);
-            closed.extend([*state].into_iter().chain(behind));
-        }
-        closed.sort_unstable();
-        closed.dedup();
-        closed
-    }
-
-    /// The states behind an entry of a folder.
-    fn next(&self, states: &[usize], name: &str, is_folder: bool) -> Vec<usize> {
-        let step = |state: &usize| match &self.parts[*state] {
-            Part::Name(wanted) => (wanted == name).then_some(state + 1),
-            Part::Glob(glob) => glob.matches_with(name, MATCH).then_some(state + 1),
-            Part::AnyDepth => (is_folder && !name.starts_with('.')).then_some(*state),
-        };
-        states.iter().filter_map(step).collect()
-    }
-
     fn entry(&mut self, path: PathBuf, next: &[usize]) {
-        let deeper: Vec<usize> = next.iter().copied().filter(|state| *state < self.parts.len()).collect();
+        let deeper: Vec<usize> = next.iter().copied().filter(|state| self.parts.goes_on(*state)).collect();
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) => return self.listing.complain("read", &path, &error, false),
@@ -225,7 +239,7 @@ mod tests {
     fn names(root: &Path, pattern: &str) -> Vec<String> {
         let pattern = Pattern::parse(&format!("{}/{pattern}", root.display())).expect("a pattern");
         let mut listing = Listing::default();
-        pattern.walk(false, &mut listing);
+        pattern.walk(&Opener::default(), false, &mut listing);
         assert_eq!(listing.complaints, Vec::<String>::new());
         let root = format!("{}/", root.display());
         listing.files.keys().map(|name| name.strip_prefix(&root).expect("below the root").to_owned()).collect()
@@ -261,7 +275,7 @@ mod tests {
             [("*.toml", "Cargo.toml"), ("./s*c/lib.rs", "./src/lib.rs"), ("src/lib.rs", "src/lib.rs")]
         {
             let mut listing = Listing::default();
-            Pattern::parse(pattern).expect("a pattern").walk(true, &mut listing);
+            Pattern::parse(pattern).expect("a pattern").walk(&Opener::default(), true, &mut listing);
             assert_eq!(listing.files.keys().collect::<Vec<_>>(), [name]);
         }
     }
