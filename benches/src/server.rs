@@ -142,7 +142,7 @@ impl Connection {
             }
         };
         let answer = String::from_utf8_lossy(&self.answer);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
         assert!(!answer[end..].contains("\"rejected\":") || answer.contains("\"rejected\":0"), "{answer}");
         let elapsed = begun.elapsed();
         self.body = end + 4;

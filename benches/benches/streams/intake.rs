@@ -56,7 +56,8 @@ pub(crate) fn take(source: &Value, folder: &Path, expected: &Expected) -> Intake
     let server = Server::start(data.path(), &[&checkpoints, &folders]);
     let before = server.cpu();
     let begun = Instant::now();
-    server.call("PUT", "/v1/catalog", &catalog(source).to_string());
+    let sources = json!({ "purchases": source });
+    server.call("PUT", "/v1/catalog", &catalog(&sources).to_string());
     let mut connection = server.connect();
     wait("all events are seen", &server, || {
         count(&mut connection, "did('purchase', category = 'end')") == expected.ends
@@ -70,14 +71,15 @@ pub(crate) fn take(source: &Value, folder: &Path, expected: &Expected) -> Intake
     Intake { seen, in_table, cpu, peak_memory: server.peak_memory() }
 }
 
-fn catalog(source: &Value) -> Value {
+/// The fact `purchase`, and these sources.
+pub(crate) fn catalog(sources: &Value) -> Value {
     json!({
         "facts": {"purchase": {
             "columns": {"category": "string", "channel": "string", "amount": {"decimal": [12, 2]}},
             "activity": {"dimensions": ["category", "channel"], "measures": ["amount"]},
             "retention": "400 days",
         }},
-        "sources": {"purchases": source},
+        "sources": sources,
     })
 }
 
@@ -100,6 +102,11 @@ fn check(server: &Server, connection: &mut Connection, expected: &Expected) {
     let counters = ["refused", "lost", "filtered", "lag"].map(|name| source[name].as_u64());
     assert_eq!(counters, [Some(0); 4], "nothing was refused, lost or left: {source}");
     assert_eq!(count(connection, "did('purchase')"), expected.users, "every user was counted");
+    assert_eq!(events(connection), expected.events, "every event was counted once");
+}
+
+/// How many events were counted: the index is asked for each number of them how many users have at least so many.
+pub(crate) fn events(connection: &mut Connection) -> u64 {
     let mut at_least = |times: u64| count(connection, &format!("did('purchase', count >= {times})"));
     let (mut last, mut top) = (1, 1);
     while top > 0 {
@@ -107,8 +114,7 @@ fn check(server: &Server, connection: &mut Connection, expected: &Expected) {
         top = at_least(last);
     }
     let first = at_least(1);
-    let events = first + sum(&mut at_least, (1, first), (last, 0));
-    assert_eq!(events, expected.events, "every event was counted once");
+    first + sum(&mut at_least, (1, first), (last, 0))
 }
 
 /// The sum over all counts in `low.0 + 1..=high.0` of the users with at least so many events, of which both ends are known.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Purchases of a million users (`BELUGA_BENCH_USERS`) over the last 20 minutes, as in the `server` figures; each costs
-//! a row, two dimensions and a measure. Three figures:
+//! a row, two dimensions and a measure. Four figures:
 //!
 //! * `flink`: `BELUGA_BENCH_EVENTS` (4,000,000) from one NDJSON file, against Flink counting the same file by key and minute
 //!   ([compare/flink.py](../../compare/flink.py)) on the same processors. Flink only counts and keeps nothing but its state.
@@ -14,9 +14,12 @@
 //!   that of librdkafka's tests, in this process; `BELUGA_KAFKA_BROKERS` names another, and
 //!   `BELUGA_KAFKA_PROPERTIES` what clients must be told for it (`broker.version.fallback=0.9.0.1`).
 //! * `expressions`: a file read with two SQL expressions and an SQL condition, against the same with paths and conditions.
+//! * `backfill`: `BELUGA_BENCH_ROWS` (20,000,000) of 90 days from Parquet as a job, while 5,000 a second come live; against only
+//!   reading the files.
 //!
-//! Each way takes turns (`BELUGA_BENCH_ROUNDS`, 3), and the answers are counted again: how many events, of how many users.
+//! But for the last, each way takes turns (`BELUGA_BENCH_ROUNDS`, 3), and the answers are counted again: how many events, of how many users.
 
+mod backfill;
 mod events;
 mod expressions;
 mod flink;
@@ -44,6 +47,9 @@ fn main() {
     }
     if is_asked("kafka") {
         kafka::run(&purchases, rounds);
+    }
+    if is_asked("backfill") {
+        backfill::run(setting("BELUGA_BENCH_USERS", 1_000_000), setting("BELUGA_BENCH_ROWS", 20_000_000));
     }
 }
 
