@@ -6,6 +6,9 @@ use tokio::runtime::{Handle, Runtime};
 /// Stack of a thread. DataFusion joins conditions one by one, however they were told, and walks down what it made: so deep as
 /// there may be conditions. What is not used takes no memory.
 const STACK_BYTES: usize = 32 << 20;
+/// Threads that may wait for somebody, at most: each part of a table that is read has one, also while nobody takes its rows. They are made
+/// when they are needed.
+const WAITING_MAX: usize = 8192;
 /// Threads, at least.
 const COUNT_MIN: usize = 2;
 
@@ -28,6 +31,7 @@ impl Threads {
             .worker_threads(count)
             .thread_name(name)
             .thread_stack_size(STACK_BYTES)
+            .max_blocking_threads(WAITING_MAX)
             .enable_all()
             .build()?;
         Ok(Threads { count, runtime: Some(runtime) })

@@ -278,8 +278,12 @@ fn send_all(
     runtime: tokio::runtime::Handle,
     _permit: OwnedSemaphorePermit,
 ) {
-    let out =
-        ChunkSender { sender: sender.clone(), runtime: runtime.clone(), pending: Vec::with_capacity(STREAM_BYTES) };
+    let out = ChunkSender {
+        sender: sender.clone(),
+        runtime: runtime.clone(),
+        pending: Vec::with_capacity(STREAM_BYTES),
+        deadline: None,
+    };
     if let Err(error) = write_all(snapshot, predicate, Some(first), list, out, &QueryContext::default()) {
         tracing::info!(%error, "a list of members was not sent to its end");
         let _ = runtime.block_on(tokio::time::timeout(STALLED_MAX, sender.send(Err(error))));
@@ -323,6 +327,8 @@ pub(super) struct ChunkSender {
     pub(super) sender: mpsc::Sender<io::Result<Bytes>>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) pending: Vec<u8>,
+    /// When the answer must be over, if ever.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Write for ChunkSender {
@@ -339,7 +345,9 @@ impl Write for ChunkSender {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::replace(&mut self.pending, Vec::with_capacity(STREAM_BYTES)));
-        let sent = self.runtime.block_on(tokio::time::timeout(STALLED_MAX, self.sender.send(Ok(chunk))));
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let patience = left.map_or(STALLED_MAX, |left| left.min(STALLED_MAX));
+        let sent = self.runtime.block_on(async { tokio::time::timeout(patience, self.sender.send(Ok(chunk))).await });
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),

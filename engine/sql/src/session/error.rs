@@ -108,10 +108,13 @@ fn told(error: &DataFusionError, names: &Names, text: &str) -> SqlError {
             format!("it takes more than statements may use: {}", first_line(message)),
         )
         .suggest("ask for fewer rows or columns, or set `sql_memory_bytes` or `sql_spill_bytes` higher"),
-        DataFusionError::External(error) => match error.downcast_ref::<QueryError>() {
-            Some(error) => of_query(error),
-            None => SqlError::new(SqlErrorKind::Internal, error.to_string()),
-        },
+        DataFusionError::External(error) => {
+            match (error.downcast_ref::<QueryError>(), error.downcast_ref::<SqlError>()) {
+                (Some(error), _) => of_query(error),
+                (_, Some(error)) => error.clone(),
+                (None, None) => SqlError::new(SqlErrorKind::Internal, error.to_string()),
+            }
+        }
         DataFusionError::ArrowError(error, _) => SqlError::new(SqlErrorKind::Invalid, plain(&error.to_string())),
         DataFusionError::Execution(message) | DataFusionError::Configuration(message) => {
             SqlError::new(SqlErrorKind::Invalid, plain(message))

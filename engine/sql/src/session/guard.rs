@@ -4,7 +4,9 @@
 
 use super::error::{Names, SqlError, SqlErrorKind};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{self, Query, SetExpr, Visit, Visitor, visit_relations};
+use datafusion::sql::sqlparser::ast::{
+    self, ObjectName, ObjectNamePart, Query, SetExpr, Visit, Visitor, visit_relations,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
@@ -14,13 +16,18 @@ use std::ops::ControlFlow;
 /// The longest statement, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// The most words, operators and literals of a statement.
-pub const STATEMENT_TOKENS_MAX: usize = 200_000;
+pub const STATEMENT_TOKENS_MAX: usize = 50_000;
+/// The longest text in quotes, in bytes: functions join texts as often as a statement says.
+pub const STATEMENT_TEXT_BYTES_MAX: usize = 16 << 10;
 /// The most operators of a statement: what joins operands one by one makes a tree as deep as it is long.
 pub const STATEMENT_OPERATORS_MAX: usize = 2_000;
 /// The deepest nesting of parentheses and queries.
 pub const STATEMENT_DEPTH_MAX: usize = 64;
 /// The most tables that a statement may read, those behind a name of `WITH` counted as often as it is used.
-pub const STATEMENT_TABLES_MAX: usize = 64;
+pub const STATEMENT_TABLES_MAX: usize = 32;
+/// The deepest nesting of words that begin an expression (`CASE`, `CAST(`, `TRIM(`, …). The parser reads such a word once more, as
+/// a name, when what follows is wrong: twice as often with each level.
+pub const STATEMENT_TWICE_READ_MAX: usize = 10;
 /// Levels of the parser that a level of nesting may take.
 const PARSER_LEVELS: usize = 3;
 
@@ -64,6 +71,7 @@ fn check_tokens(text: &str) -> Result<(), SqlError> {
     let (mut depth, mut operators, mut count) = (0usize, 0usize, 0usize);
     // Operators that stand one behind the other: each is within the one before.
     let mut prefixes = 0usize;
+    let mut twice = TwiceRead::default();
     for token in tokens {
         match &token.token {
             Token::Whitespace(_) => continue,
@@ -72,6 +80,9 @@ fn check_tokens(text: &str) -> Result<(), SqlError> {
             other => operators += usize::from(is_operator(other)),
         }
         count += 1;
+        if let Err(what) = twice.turn_to(&token.token) {
+            return Err(SqlError::new(SqlErrorKind::Syntax, what).at(text, token.span.start));
+        }
         prefixes = if is_prefix(&token.token) { prefixes + 1 } else { 0 };
         let too_large = |what: String| Err(SqlError::new(SqlErrorKind::TooLarge, what).at(text, token.span.start));
         if depth.max(prefixes) > STATEMENT_DEPTH_MAX {
@@ -83,8 +94,121 @@ fn check_tokens(text: &str) -> Result<(), SqlError> {
         if count > STATEMENT_TOKENS_MAX {
             return too_large(format!("the statement has more than {STATEMENT_TOKENS_MAX} words"));
         }
+        if text_bytes(&token.token) > STATEMENT_TEXT_BYTES_MAX {
+            return too_large(format!("a text has more than {STATEMENT_TEXT_BYTES_MAX} bytes"));
+        }
+        if twice.depth() > STATEMENT_TWICE_READ_MAX {
+            return too_large(format!(
+                "expressions such as CASE and CAST stand more than {STATEMENT_TWICE_READ_MAX} deep in each other"
+            ));
+        }
     }
     Ok(())
+}
+
+/// The bytes of a text in quotes; 0 of anything else.
+fn text_bytes(token: &Token) -> usize {
+    match token {
+        Token::SingleQuotedString(text)
+        | Token::NationalStringLiteral(text)
+        | Token::HexStringLiteral(text)
+        | Token::EscapedStringLiteral(text)
+        | Token::UnicodeStringLiteral(text) => text.len(),
+        Token::DollarQuotedString(text) => text.value.len(),
+        _ => 0,
+    }
+}
+
+/// Words that the parser may read twice, as far as they are open.
+#[derive(Default)]
+struct TwiceRead {
+    /// Of each open parenthesis, whether such a word stands before it.
+    parentheses: Vec<bool>,
+    cases: usize,
+    /// Types of types, `ARRAY<…`, which nothing closes for us.
+    types: usize,
+    explains: usize,
+    before: Option<Keyword>,
+}
+
+impl TwiceRead {
+    fn depth(&self) -> usize {
+        self.parentheses.iter().filter(|is_twice| **is_twice).count() + self.cases + self.types
+    }
+
+    /// # Errors
+    /// What is wrong with a word, and what to write instead.
+    fn turn_to(&mut self, token: &Token) -> Result<(), &'static str> {
+        let before = self.before.take();
+        if before == Some(Keyword::INTERVAL) && !matches!(token, Token::SingleQuotedString(_) | Token::Number(..)) {
+            return Err(
+                "behind INTERVAL stands how long, in quotes: INTERVAL '1 day'; write a column of this name in double quotes",
+            );
+        }
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                self.parentheses.push(before.is_some_and(begins_expression));
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => drop(self.parentheses.pop()),
+            Token::Lt => self.types += usize::from(before.is_some_and(begins_expression)),
+            Token::Word(word) if word.quote_style.is_none() => {
+                match word.keyword {
+                    Keyword::CASE => self.cases += 1,
+                    Keyword::END => self.cases = self.cases.saturating_sub(1),
+                    Keyword::EXPLAIN => self.explains += 1,
+                    _ => {}
+                }
+                if self.explains > 1 {
+                    return Err(
+                        "EXPLAIN stands once, before the statement; write a column of this name in double quotes",
+                    );
+                }
+                self.before = Some(word.keyword);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether the parser takes the word for the begin of an expression or of a type of types before it takes it for a name.
+fn begins_expression(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::CURRENT_CATALOG
+            | Keyword::CURRENT_USER
+            | Keyword::SESSION_USER
+            | Keyword::USER
+            | Keyword::CURRENT_TIMESTAMP
+            | Keyword::CURRENT_TIME
+            | Keyword::CURRENT_DATE
+            | Keyword::LOCALTIME
+            | Keyword::LOCALTIMESTAMP
+            | Keyword::CONVERT
+            | Keyword::TRY_CONVERT
+            | Keyword::CAST
+            | Keyword::TRY_CAST
+            | Keyword::SAFE_CAST
+            | Keyword::EXISTS
+            | Keyword::EXTRACT
+            | Keyword::CEIL
+            | Keyword::FLOOR
+            | Keyword::POSITION
+            | Keyword::SUBSTR
+            | Keyword::SUBSTRING
+            | Keyword::OVERLAY
+            | Keyword::TRIM
+            | Keyword::ARRAY
+            | Keyword::MATCH
+            | Keyword::STRUCT
+            | Keyword::MAP
+            | Keyword::LAMBDA
+            | Keyword::NULLABLE
+            | Keyword::LOWCARDINALITY
+            | Keyword::NESTED
+            | Keyword::TUPLE
+            | Keyword::NOT
+    )
 }
 
 fn is_prefix(token: &Token) -> bool {
@@ -210,10 +334,16 @@ fn check_tables(query: &Query) -> Result<(), SqlError> {
 fn relations(query: &Query) -> Vec<String> {
     let mut names = Vec::new();
     let _ = visit_relations(&*query.body, |name| {
-        names.push(name.to_string().to_lowercase());
+        names.push(plain(name));
         ControlFlow::<()>::Continue(())
     });
     names
+}
+
+/// A name as it is looked up, without quotes; of one with several parts the last.
+fn plain(name: &ObjectName) -> String {
+    let last = name.0.last().and_then(ObjectNamePart::as_ident);
+    last.map_or_else(|| name.to_string(), |ident| ident.value.clone()).to_lowercase()
 }
 
 /// What the names of `WITH` stand for, wherever they are defined; of one that is defined twice, all.
@@ -226,7 +356,7 @@ impl Visitor for Named {
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for table in query.with.iter().flat_map(|with| &with.cte_tables) {
             let names = relations(&table.query);
-            self.0.entry(table.alias.name.to_string().to_lowercase()).or_default().extend(names);
+            self.0.entry(table.alias.name.value.to_lowercase()).or_default().extend(names);
         }
         ControlFlow::Continue(())
     }

@@ -5,7 +5,7 @@
 //! together. It ends when nobody takes its batches any more. No file, network or setting can be reached by it: there are no
 //! functions and no formats for that, and no store but those of the facts.
 //!
-//! * [`guard`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
+//! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
 //! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
 
 mod catalog;
@@ -14,13 +14,15 @@ mod count;
 mod error;
 mod facts;
 mod filter;
+mod growth;
 mod guard;
 mod system;
 mod users;
 
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
-    STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TOKENS_MAX,
+    STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TEXT_BYTES_MAX,
+    STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
 };
 pub use system::SystemTable;
 
@@ -36,6 +38,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
@@ -48,7 +51,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -60,8 +63,20 @@ pub const SPILL_BYTES_DEFAULT: u64 = 10 << 30;
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Batches that wait to be taken.
 const BATCHES_WAITING: usize = 2;
-/// Functions that make any amount of memory of a few bytes, which no pool counts.
-const UNBOUNDED: [&str; 5] = ["repeat", "array_repeat", "array_resize", "lpad", "rpad"];
+/// Functions that make any amount of memory of a few bytes, which no pool counts, by any of their names.
+const UNBOUNDED: [&str; 11] = [
+    "repeat",
+    "array_repeat",
+    "array_resize",
+    "lpad",
+    "rpad",
+    "range",
+    "generate_series",
+    "replace",
+    "regexp_replace",
+    "arrow_cast",
+    "arrow_try_cast",
+];
 
 /// What bounds all statements together.
 #[derive(Clone, Debug)]
@@ -114,7 +129,7 @@ impl Sql {
         system: Vec<Arc<dyn SystemTable>>,
         context: &QueryContext,
     ) -> Result<Answer, SqlError> {
-        let statement = guard::check(text)?;
+        let statement = self.parsed(text)?;
         let own = QueryContext { cancelled: Arc::default(), scanner: context.scanner.clone() };
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
         let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
@@ -130,9 +145,20 @@ impl Sql {
             };
             let _ = sender.send(told).await;
         });
-        let running =
-            Running { receiver, task: running.abort_handle(), threads: self.threads.handle().clone(), cancel };
+        // With a clock of its own: that of the threads stands still while all of them are busy.
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let waiting = waiting.map_err(|error| SqlError::new(SqlErrorKind::Internal, error.to_string()))?;
+        let running = Running { receiver, task: running.abort_handle(), waiting, cancel };
         running.begin(&context.cancelled)
+    }
+
+    /// On a thread with a stack for what recurses.
+    fn parsed(&self, text: &str) -> Result<Statement, SqlError> {
+        let (sender, parsed) = std::sync::mpsc::channel();
+        let text = text.to_owned();
+        // Nobody listens any more only if this thread is gone.
+        self.threads.handle().spawn_blocking(move || drop(sender.send(guard::check(&text))));
+        parsed.recv().map_err(|_| panicked())?
     }
 
     fn session(&self, catalogs: Arc<dyn CatalogProviderList>) -> SessionState {
@@ -154,7 +180,11 @@ impl Sql {
         *builder.table_factories() = Some(HashMap::new());
         *builder.file_formats() = Some(Vec::new());
         if let Some(functions) = builder.scalar_functions() {
-            functions.retain(|function| !UNBOUNDED.contains(&function.name()));
+            let is_unbounded = |function: &ScalarUDF| {
+                let mut names = function.aliases().iter().map(String::as_str).chain([function.name()]);
+                names.any(|name| UNBOUNDED.contains(&name))
+            };
+            functions.retain(|function| !is_unbounded(function));
         }
         builder.build()
     }
@@ -179,9 +209,19 @@ fn without_files() -> datafusion::error::Result<DefaultObjectStoreRegistry> {
 
 /// Plans a statement, tells its columns and sends its batches.
 async fn run(state: &SessionState, statement: Statement, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
-    let plan = state.statement_to_plan(statement).await?;
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
-    let plan = state.create_physical_plan(&plan).await?;
+    // Planning may take long, and other statements do not wait for it.
+    let plan = tokio::task::block_in_place(|| {
+        Handle::current().block_on(async {
+            let plan = state.statement_to_plan(statement).await?;
+            SQLOptions::new()
+                .with_allow_ddl(false)
+                .with_allow_dml(false)
+                .with_allow_statements(false)
+                .verify_plan(&plan)?;
+            growth::check(&plan)?;
+            state.create_physical_plan(&plan).await
+        })
+    })?;
     let mut batches: SendableRecordBatchStream = execute_stream(plan, state.task_ctx())?;
     if sender.send(Told::Columns(batches.schema())).await.is_err() {
         return Ok(());
@@ -218,7 +258,7 @@ impl Drop for CancelOnDrop {
 struct Running {
     receiver: mpsc::Receiver<Told>,
     task: AbortHandle,
-    threads: Handle,
+    waiting: Runtime,
     cancel: CancelOnDrop,
 }
 
@@ -245,7 +285,7 @@ impl Running {
                 return Err(SqlError::cancelled());
             }
             let receiver = &mut self.receiver;
-            let told = self.threads.block_on(async { tokio::time::timeout(LOOK_INTERVAL, receiver.recv()).await });
+            let told = self.waiting.block_on(async { tokio::time::timeout(LOOK_INTERVAL, receiver.recv()).await });
             match told {
                 Ok(Some(told)) => return Ok(told),
                 Ok(None) => return Err(panicked()),

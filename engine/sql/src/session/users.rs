@@ -27,7 +27,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Batches of a part that wait to be taken; so what is held is bounded.
-const BATCHES_WAITING: usize = 2;
+const BATCHES_WAITING: usize = 1;
 
 /// The table.
 #[derive(Debug)]

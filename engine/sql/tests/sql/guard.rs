@@ -60,6 +60,54 @@ fn no_file_can_be_reached() {
     }
 }
 
+/// What would take the parser or the planner longer than anybody lives, or more memory than there is.
+#[test]
+fn what_grows_without_bound_is_refused_at_once() {
+    let world = World::new(1);
+    let many = |part: &str, count: usize| part.repeat(count);
+    let doubled = |last: &str| {
+        let tables = (1..40).map(|n| format!(", a{n} AS (SELECT x + x AS x FROM a{})", n - 1)).collect::<String>();
+        format!("WITH a0 AS (SELECT age AS x FROM users){tables} {last}")
+    };
+    let quoted =
+        (1..40).map(|n| format!(", t{n} AS (SELECT 1 FROM \"t{0}\" a, \"T{0}\" b)", n - 1)).collect::<String>();
+    let texts = [
+        format!("SELECT {}", many("INTERVAL ", 60)),
+        format!("SELECT {}'1 day'", many("INTERVAL ", 100_000)),
+        format!("SELECT {}'1 day'", many("INTERVAL - ", 60)),
+        format!("SELECT {}x", many("current_time(", 60)),
+        format!("SELECT {}x{}", many("cast(", 40), many(")", 40)),
+        format!("SELECT {}c", many("case-", 60)),
+        format!("SELECT {}c {}", many("case-", 60), many("end ", 60)),
+        format!("SELECT cast(1 AS {}int{})", many("array<", 2_000), many(">", 2_000)),
+        format!("{}SELECT 1", many("EXPLAIN ", 1_500)),
+        doubled("SELECT count(*) FROM a39 WHERE x > 0"),
+        doubled("SELECT x FROM a39"),
+        format!("WITH t0 AS (SELECT 1 FROM users){quoted} SELECT count(*) FROM t39"),
+        format!("SELECT '{}'", many("x", 17_000)),
+        "SELECT range(2000000000)".to_owned(),
+        "SELECT arrow_cast(NULL, 'FixedSizeBinary(2147483647)') FROM users".to_owned(),
+    ];
+    for text in texts {
+        let began = Instant::now();
+        let shown: String = text.chars().take(60).collect();
+        let error = world.refused(&text);
+        let is_refused = matches!(error.kind, SqlErrorKind::TooLarge | SqlErrorKind::Syntax | SqlErrorKind::Invalid);
+        assert!(is_refused, "{shown}: {error:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{shown}: {:?}", began.elapsed());
+    }
+    // And what people write is not.
+    let nested = "SELECT CASE WHEN true THEN CASE WHEN false THEN 1 ELSE 2 END ELSE 3 END";
+    assert_eq!(world.ask(nested), ["2"]);
+    assert_eq!(world.ask("SELECT trim(cast(substr('  ab  ', 1, 4) AS varchar))"), ["ab"]);
+    assert_eq!(world.ask("SELECT to_timestamp(0) + INTERVAL '1 day' > to_timestamp(0)"), ["true"]);
+    assert_eq!(
+        world.ask("SELECT sum(x) FROM (SELECT a.x + b.x AS x FROM (VALUES (1)) a(x), (VALUES (2)) b(x))"),
+        ["3"]
+    );
+    assert_eq!(world.ask("SELECT count(*) FROM generate_series(1, 5)"), ["5"]);
+}
+
 #[test]
 fn questions_of_every_kind_are_taken() {
     let world = World::new(1);

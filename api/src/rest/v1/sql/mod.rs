@@ -226,7 +226,7 @@ async fn stream(state: &AppState, request: SqlRequest, list: ListFormat, format:
     });
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        send_all(answer, list, sender, runtime, &context, permit);
+        send_all(answer, list, sender, (runtime, deadline), &context, permit);
         watch.abort();
     });
     let chunks = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async {
@@ -245,12 +245,16 @@ fn send_all(
     mut answer: Answer,
     list: ListFormat,
     sender: mpsc::Sender<io::Result<Bytes>>,
-    runtime: tokio::runtime::Handle,
+    (runtime, deadline): (tokio::runtime::Handle, Instant),
     context: &QueryContext,
     _permit: OwnedSemaphorePermit,
 ) {
-    let out =
-        ChunkSender { sender: sender.clone(), runtime: runtime.clone(), pending: Vec::with_capacity(STREAM_BYTES) };
+    let out = ChunkSender {
+        sender: sender.clone(),
+        runtime: runtime.clone(),
+        pending: Vec::with_capacity(STREAM_BYTES),
+        deadline: Some(deadline),
+    };
     if let Err(error) = write_all(&mut answer, list, out, context) {
         tracing::info!(%error, "the rows of a statement were not sent to their end");
         // The statement ends now, not when the client has noticed.
