@@ -104,17 +104,17 @@ impl ConsumerContext for Context {
 /// Hands partitions over: of an eager group all at once, of a cooperative one those listed.
 pub(super) fn release(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list)?,
-        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign()?,
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
     }
-    settle(consumer)
 }
 
 /// Waits until the partitions that were let go have stopped.
 ///
 /// Letting a partition go only asks its reader to stop. Assigned anew and let go once more before the answer came, it is
 /// asked twice, and the library ends the process at the second answer. Request and answer pass through the queue of the
-/// library's one thread, in which the first question here comes behind the request and the second behind the answer.
+/// library's one thread, in which the first question here comes behind the request and the second behind the answer. A
+/// consumer that is closing may not be asked: it answers no more.
 pub(super) fn settle(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
     (0..2).try_for_each(|_| consumer.assignment().map(drop))
 }

@@ -158,8 +158,9 @@ impl KafkaSource {
     fn hand_over(&mut self) -> Result<(), SourceError> {
         let Some(revoked) = self.revoked.take() else { return Ok(()) };
         let list = self.list(revoked.into_iter().map(|index| (index, 0)))?;
-        context::release(self.connection.consumer(), &list)
-            .map_err(|error| fatal("hand partitions over", &error.to_string()))
+        let consumer = self.connection.consumer();
+        let released = context::release(consumer, &list).and_then(|()| context::settle(consumer));
+        released.map_err(|error| fatal("hand partitions over", &error.to_string()))
     }
 
     /// Begins assigned partitions.

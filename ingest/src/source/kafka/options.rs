@@ -136,6 +136,10 @@ impl KafkaOptions {
             ("topic.metadata.refresh.interval.ms", "30000"),
             ("check.crcs", "true"),
             ("socket.keepalive.enable", "true"),
+            // What is buffered is bounded by bytes. The library's own bound of records counts those of all partitions together here, since
+            // they share a queue; and beyond a bound it asked for no more for a second, in which the queue ran dry.
+            ("queued.min.messages", "10000000"),
+            ("fetch.queue.backoff.ms", "10"),
         ] {
             config.set(name, value);
         }
