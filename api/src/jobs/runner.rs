@@ -53,7 +53,9 @@ impl Shared {
             if state.stopping || first_queued(&state).is_some() {
                 break;
             }
-            let until = state.resting.values().map(|rest| rest.until).min();
+            // Only of jobs that wait: the rest of another one is over without anybody to wake up for.
+            let queued = state.jobs.values().filter(|job| job.state == JobState::Queued);
+            let until = queued.filter_map(|job| state.resting.get(&job.id)).map(|rest| rest.until).min();
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -127,8 +129,7 @@ impl Shared {
         record.progress.remaining_seconds = None;
         record.finished_at = Some(self.store.now());
         match &outcome {
-            Outcome::Away(_) if is_cancelled => {}
-            Outcome::Away(_) => state.rest(&record.id),
+            Outcome::Away(_) if !is_cancelled => state.rest(&record.id),
             _ => drop(state.resting.remove(&record.id)),
         }
         (record.state, record.error) = match outcome {

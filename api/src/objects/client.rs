@@ -6,7 +6,8 @@
 
 use super::declaration::ObjectStoreDeclaration;
 use super::failure;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, TryStreamExt};
 use ingest::objects::{Answer, Depth, Object, ObjectError, ObjectErrorKind, ObjectFiles, Page};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -189,10 +190,26 @@ impl ObjectFiles for StoreObjects {
     fn read(&self, object: &Object, range: Range<u64>) -> Answer<Bytes> {
         let if_match = object.version.as_deref().map(str::to_owned);
         self.run(&object.name, false, move |client, key| async move {
-            let options = GetOptions { if_match, range: Some(range.into()), ..GetOptions::default() };
-            client.get_opts(&Path::parse(key)?, options).await?.bytes().await
+            let options = GetOptions { if_match, range: Some(range.clone().into()), ..GetOptions::default() };
+            collect(client.get_opts(&Path::parse(key)?, options).await?.into_stream(), range.end - range.start).await
         })
     }
+}
+
+/// The bytes of an answer, which a store may send more of than it was asked for.
+async fn collect(
+    mut parts: impl Stream<Item = Result<Bytes, Error>> + Unpin,
+    bytes_expected: u64,
+) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = parts.try_next().await? {
+        if (bytes.len() + part.len()) as u64 > bytes_expected {
+            let what = format!("more came than the {bytes_expected} bytes that were asked for");
+            return Err(Error::Generic { store: "object", source: what.into() });
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
 }
 
 fn object(root: &str, found: ObjectMeta) -> Object {
@@ -283,4 +300,22 @@ fn runtime() -> Result<&'static Runtime, &'static str> {
         built.map_err(|error| format!("start threads for object stores: {error}"))
     });
     runtime.as_ref().map_err(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_was_asked_for() {
+        let collected = |expected| {
+            let endless = std::iter::repeat_with(|| Ok(Bytes::from_static(b"abcd")));
+            let parts: Box<dyn Iterator<Item = _>> =
+                if expected == 8 { Box::new(endless.take(2)) } else { Box::new(endless) };
+            futures::executor::block_on(collect(futures::stream::iter(parts), expected))
+        };
+        assert_eq!(collected(8).expect("all"), "abcdabcd".as_bytes());
+        let error = failure::read(&collected(10).expect_err("too many"), false);
+        assert!(error.kind == ObjectErrorKind::Unavailable && error.what.contains("the 10 bytes"), "{error}");
+    }
 }

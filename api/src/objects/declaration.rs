@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// The schemes of URLs, and what answers to them.
 pub(super) const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 
+/// The longest name of a region, in bytes.
+const REGION_BYTES_MAX: usize = 40;
+
 /// How an S3-compatible store is reached. What is left out is taken from the server's environment (`AWS_REGION`,
 /// `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …) or the role of its machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -40,9 +43,6 @@ pub struct ObjectStoreDeclaration {
     /// The endpoint may be `http://`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
-    /// The bucket is a part of the host's name (`bucket.endpoint`) rather than of the path.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub bucket_in_host: bool,
 }
 
 impl ObjectStoreDeclaration {
@@ -63,6 +63,7 @@ impl ObjectStoreDeclaration {
         if self.anonymous && has_keys {
             return wrong("anonymous", "without credentials there are no keys; leave one of them out".to_owned());
         }
+        self.check_region()?;
         self.check_endpoint(has_keys)?;
         let Some(config) = config else { return Ok(()) };
         if let Some(Err(why)) = self.access_key_id.as_ref().map(|key| key.check(config)) {
@@ -74,6 +75,19 @@ impl ObjectStoreDeclaration {
             }
         }
         Ok(())
+    }
+
+    /// It becomes a part of host names, which must stay those of the store.
+    fn check_region(&self) -> Result<(), Place> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match &self.region {
+            Some(region) if !(1..=REGION_BYTES_MAX).contains(&region.len()) || !region.bytes().all(is_plain) => {
+                let why =
+                    format!("a region is 1 to {REGION_BYTES_MAX} of a-z, 0-9 and `-`; write one such as eu-central-1");
+                Err(Place::new("/region", why))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_endpoint(&self, has_keys: bool) -> Result<(), Place> {
@@ -144,10 +158,8 @@ impl ObjectStoreDeclaration {
         if self.anonymous {
             builder = builder.with_skip_signature(true);
         }
-        if self.bucket_in_host {
-            builder = builder.with_virtual_hosted_style_request(true);
-        }
-        Ok(builder)
+        // Whatever the environment says: a bucket in the host would not be sent to an endpoint at all, and so read past `source_stores`.
+        Ok(builder.with_virtual_hosted_style_request(false))
     }
 }
 
@@ -206,5 +218,34 @@ pub(crate) fn check_paths(paths: &[String]) -> Result<(), String> {
         Some(path) => Err(format!(
             "it is for s3://, and `{path}` is not of it; gs:// and az:// are reached as the server's environment says"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_region(region: &str) -> ObjectStoreDeclaration {
+        ObjectStoreDeclaration { region: Some(region.to_owned()), ..ObjectStoreDeclaration::default() }
+    }
+
+    #[test]
+    fn a_region_cannot_be_another_host() {
+        for region in ["eu-central-1", "us-gov-west-1", "auto", "x"] {
+            assert!(of_region(region).check(None).is_ok(), "{region}");
+        }
+        let long = "a".repeat(REGION_BYTES_MAX + 1);
+        for region in ["", "evil.example/", "evil.example:1#", "user@evil", "EU", "eu central", "ü", &long] {
+            let place = of_region(region).check(None).expect_err(region);
+            assert!(place.pointer == "/region" && place.why.contains("eu-central-1"), "{region}: {}", place.why);
+        }
+    }
+
+    #[test]
+    fn the_bucket_is_always_a_part_of_the_path() {
+        let style = of_region("eu-central-1").builder().expect("a builder");
+        let style = style.get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest);
+        assert_eq!(style.as_deref(), Some("false"));
+        assert!(serde_json::from_str::<ObjectStoreDeclaration>(r#"{"bucket_in_host":true}"#).is_err());
     }
 }

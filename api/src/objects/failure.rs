@@ -9,6 +9,10 @@ use std::error::Error as _;
 /// The longest part of somebody else's words that is passed on, in characters.
 const WORDS_MAX: usize = 300;
 
+/// What the client says before the status and the body of an answer, and before a body that is an error in spite of its status.
+const OF_STATUS: &str = "non-2xx status code: ";
+const OF_RESPONSE: &str = "error response: ";
+
 /// `is_listing`: what was asked for is a bucket's, not an object's. Who asked knows the name.
 pub(super) fn read(error: &Error, is_listing: bool) -> ObjectError {
     let words = words(error);
@@ -64,16 +68,34 @@ fn words(error: &Error) -> String {
     }
 }
 
-/// `Server returned non-2xx status code: 403 Forbidden: <?xml …` to `403 Forbidden: AccessDenied: Access Denied`.
+/// `Server returned non-2xx status code: 403 Forbidden: <?xml …` to `… 403 Forbidden: AccessDenied: Access Denied`. Of any other body
+/// nothing is told: whoever declares an endpoint would read there what answers inside the server's network.
 fn of_xml(text: &str) -> String {
-    let Some(begin) = text.find('<') else { return text.trim().trim_end_matches(':').trim().to_owned() };
+    let plain = |text: &str| text.trim().trim_end_matches(':').trim().to_owned();
+    let Some((before, body)) = split_body(text) else { return plain(text.split('<').next().unwrap_or_default()) };
     let member = |name: &str| {
-        let rest = text.split_once(&format!("<{name}>"))?.1;
+        let rest = body.split_once(&format!("<{name}>"))?.1;
         Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
     };
-    let mut told = vec![text[..begin].trim().trim_end_matches(':').to_owned()];
-    told.extend(["Code", "Message"].into_iter().filter_map(member));
+    let mut told = vec![plain(before)];
+    if body.trim_start().starts_with('<')
+        && let Some(code) = member("Code")
+    {
+        told.push(code);
+        told.extend(member("Message"));
+    }
     told.join(": ")
+}
+
+/// What the client says of an answer, and the answer's body.
+fn split_body(text: &str) -> Option<(&str, &str)> {
+    if let Some(begin) = text.find(OF_STATUS) {
+        let status = &text[begin + OF_STATUS.len()..];
+        let length = status.find(": ").map_or(status.len(), |end| end + 1);
+        return Some(text.split_at(begin + OF_STATUS.len() + length));
+    }
+    let begin = text.find(OF_RESPONSE)? + OF_RESPONSE.len();
+    Some(text.split_at(begin))
 }
 
 #[cfg(test)]
@@ -111,6 +133,13 @@ mod tests {
             told.contains("403 Forbidden: SignatureDoesNotMatch: They differ.") && !told.contains("HMAC"),
             "{told}"
         );
+        for body in ["key=abc", "{\"key\": \"abc\"}", "<html>abc</html>", "abc <Code>abc</Code>"] {
+            let text = format!(
+                "Error performing GET http://10.0.0.1/b in 1ms - Server returned non-2xx status code: 400 Bad Request: {body}"
+            );
+            let told = read(&generic(&text), false).what;
+            assert!(told.ends_with("400 Bad Request") && !told.contains("abc"), "{told}");
+        }
         let long = read(&generic(&"x".repeat(10_000)), false).what;
         assert!(long.len() < 2 * WORDS_MAX, "{long}");
     }

@@ -112,9 +112,10 @@ fn find_objects(job: &BackfillJob, text: &str, search: Search<'_>) -> Result<Vec
     let wrong = |what: String| BackfillError::Job { job: job.name.clone(), what };
     let pattern = ObjectPattern::parse(text).map_err(&wrong)?;
     let mut found = Found::default();
-    // What lies below a URL and is of no format, the marks of other programs say, is not meant.
+    // What lies below a URL and is of no format, the marks of other programs say, is not meant; nor are empty ones that mark folders.
     let is_meant = |(object, is_below): &(Object, bool)| {
-        !is_below || job.format.is_some() || format_of(Path::new(&*object.name)).is_some()
+        let is_marker = object.size_bytes == 0 && *object.name != *text;
+        (!is_below || job.format.is_some()) && !is_marker || format_of(Path::new(&*object.name)).is_some()
     };
     let enough: Option<&Enough<'_>> = if search.first_only { Some(&is_meant) } else { None };
     match pattern.find(search.opener, search.is_over, enough, &mut found) {

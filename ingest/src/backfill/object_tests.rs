@@ -108,6 +108,11 @@ fn what_objects_are_not_there_is_told() {
         assert!(told.contains(&format!("no object matches `{files}`")), "{told}");
     }
     assert!(check_files(&remote("s3://b/in/_SUCCESS")).expect_err("refused").to_string().contains("state `format`"));
+    // What is empty and was not named marks a folder, or an end; anything else of no format was meant by a glob.
+    assert!(check_files(&remote("s3://b/in")).is_ok() && check_files(&remote("s3://b/**")).is_ok());
+    let with_format = BackfillJob { format: Some(FileFormat::Csv), ..remote("s3://b/in/") };
+    assert_eq!(files::find_all(&with_format).expect("found").len(), 1);
+    objects.put("s3://b/in/_README", "words");
     assert!(check_files(&remote("s3://b/in")).is_ok() && check_files(&remote("s3://b/**")).is_err());
     // One that does not tell is left to the job.
     let away = MemoryObjects::new(|_| Fault::Away);

@@ -7,6 +7,9 @@
 use super::{Depth, OBJECTS_MAX, Object, ObjectError, ObjectErrorKind, Opener, is_object_name, wait};
 use crate::source::files::parts::Parts;
 
+/// Pages without an object that are taken one after the other: a thousand folders each is what stores leave out of one.
+const EMPTY_PAGES_MAX: usize = 1_000;
+
 #[derive(Debug)]
 pub(crate) struct ObjectPattern {
     text: String,
@@ -37,6 +40,9 @@ impl ObjectPattern {
         let example = "write one such as s3://bucket/visits/*.parquet";
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("`{text}` is no URL; {example}"))?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        if key.starts_with('/') {
+            return Err(format!("`{text}`: a key that begins with `/` cannot be read; {example}"));
+        }
         if bucket.is_empty() || bucket.contains(['*', '?', '[', '@', ':']) {
             return Err(format!("`{text}` does not say in which bucket; {example}"));
         }
@@ -81,8 +87,10 @@ impl ObjectPattern {
             },
         };
         let mut next: Option<String> = None;
+        let (mut rounds, mut empty_pages) = (Rounds::default(), 0);
         loop {
             let page = wait(&files.list(&prefix, depth, next.as_deref()), is_over)?;
+            empty_pages = if page.objects.is_empty() && page.odd_names.is_empty() { empty_pages + 1 } else { 0 };
             let odd = page.odd_names.iter().filter(|name| self.takes(name));
             found.complaints.extend(odd.map(|name| format!("{name:?}: such a name cannot be read; rename the object")));
             let matching = page.objects.into_iter().filter(|object| self.takes(&object.name));
@@ -91,11 +99,11 @@ impl ObjectPattern {
                 let what = format!("more than {OBJECTS_MAX} objects; name fewer at once, by a longer prefix");
                 return Err(ObjectError::new(ObjectErrorKind::Refused, what));
             }
-            if next.is_some() && next == page.next {
-                let what = "the store gives the same part of its listing again and again";
+            next = page.next;
+            if next.is_some() && (rounds.is_again(next.as_deref()) || empty_pages >= EMPTY_PAGES_MAX) {
+                let what = "the store's listing goes on and on without anything new; name a longer prefix";
                 return Err(ObjectError::new(ObjectErrorKind::Unavailable, what));
             }
-            next = page.next;
             if next.is_none() || enough.is_some_and(|enough| found.objects.iter().any(enough)) {
                 return Ok(());
             }
@@ -121,6 +129,30 @@ impl ObjectPattern {
 
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+}
+
+/// Sees a listing that goes in circles, whatever their length: cursors are compared with one kept from before, which is
+/// replaced after 1, 2, 4, … pages (R. P. Brent, "An improved Monte Carlo factorization algorithm", 1980).
+#[derive(Debug, Default)]
+struct Rounds {
+    kept: Option<String>,
+    /// Pages since then, and after how many the next is kept.
+    since: usize,
+    span: usize,
+}
+
+impl Rounds {
+    fn is_again(&mut self, cursor: Option<&str>) -> bool {
+        if self.kept.is_some() && self.kept.as_deref() == cursor {
+            return true;
+        }
+        self.since += 1;
+        if self.since > self.span {
+            self.kept = cursor.map(str::to_owned);
+            (self.since, self.span) = (0, (self.span * 2).max(1));
+        }
+        false
     }
 }
 

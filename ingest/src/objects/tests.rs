@@ -2,7 +2,7 @@
 
 use super::memory::{Fault, MemoryObjects};
 use super::*;
-use crate::source::files::{FilesFormat, FilesOptions, FilesSource, OnMissing};
+use crate::source::files::{FilesFormat, FilesOptions, FilesSource, OnMissing, StartAt};
 use crate::source::{Polled, RecordBatch, Source, SourceError, SourcePosition};
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::file::properties::WriterProperties;
@@ -319,7 +319,7 @@ fn patterns_are_those_of_files() {
         assert_eq!(of_objects, names(&folder.path().display().to_string(), None), "{pattern}");
         assert!(!of_objects.is_empty(), "{pattern}");
     }
-    for wrong in ["s3://", "s3:///a", "s3://*/a", "s3://user@b/a", "s3://b/a**b"] {
+    for wrong in ["s3://", "s3:///a", "s3://b//a", "s3://*/a", "s3://user@b/a", "s3://b/a**b"] {
         let refused = FilesSource::open(options(wrong, Some(objects.clone()))).expect_err("refused").to_string();
         assert!(refused.starts_with("paths: ") && refused.contains(wrong), "{refused}");
     }
@@ -404,6 +404,118 @@ fn a_store_that_is_away_is_waited_for() {
         away.store(true, Ordering::Relaxed);
         reader.read();
         assert_eq!(reader.told, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_latest_is_what_comes_after_a_whole_listing() {
+    for (what, page) in [("the first page", 0), ("the second page", 1)] {
+        let objects = MemoryObjects::new(move |request| if request == page { Fault::Away } else { Fault::None });
+        for n in 0..5 {
+            objects.put(&format!("s3://b/in/{n}.ndjson"), "1\n");
+        }
+        let latest =
+            FilesOptions { watch: true, start: StartAt::Latest, ..options("s3://b/in/", Some(objects.clone())) };
+        let mut reader = Reader::new(latest);
+        reader.read();
+        assert_eq!((&reader.records, reader.position.len()), (&Records::new(), 5), "{what}");
+        objects.put("s3://b/in/9.ndjson", "2\n");
+        objects.put("s3://b/in/0.ndjson", "1\n3\n");
+        reader.read();
+        assert_eq!((reader.texts("s3://b/in/0.ndjson"), reader.texts("s3://b/in/9.ndjson")), (vec!["3"], vec!["2"]));
+        assert_eq!(reader.records.len(), 2, "{what}");
+    }
+    // What has a position goes on without the rest.
+    let objects = MemoryObjects::new(|request| if request % 2 == 1 { Fault::Away } else { Fault::None });
+    (0..5).for_each(|n| objects.put(&format!("s3://b/in/{n}.ndjson"), "1\n2\n"));
+    let latest = FilesOptions { watch: true, start: StartAt::Latest, ..options("s3://b/in/", Some(objects)) };
+    let mut reader = Reader::new(latest);
+    reader.position.set("s3://b/in/0.ndjson", 2);
+    reader.read();
+    assert_eq!(reader.texts("s3://b/in/0.ndjson"), ["2"]);
+}
+
+#[test]
+fn an_object_replaced_before_it_is_read_is_looked_at_again() {
+    let objects = MemoryObjects::new(|_| Fault::None);
+    objects.put("s3://b/a.ndjson", "1\n");
+    let mut reader = Reader::new(options("s3://b/*", Some(objects.clone())));
+    while reader.position.is_empty() {
+        assert!(reader.poll());
+    }
+    objects.put("s3://b/a.ndjson", "2\n3\n");
+    let mut polls = 0;
+    while reader.poll() {
+        polls += 1;
+        assert!(polls < 100, "{:?}", reader.source.status());
+    }
+    assert_eq!(reader.texts("s3://b/a.ndjson"), ["2", "3"]);
+}
+
+#[test]
+fn markers_of_folders_are_no_objects() {
+    let objects = MemoryObjects::new(|_| Fault::None);
+    objects.put("s3://b/in/2026", "");
+    objects.put("s3://b/in/2026/a.ndjson", "1\n");
+    for paths in ["s3://b/in/*", "s3://b/in/**", "s3://b/in/"] {
+        for format in [None, Some(FilesFormat::Parquet)] {
+            let mut reader = Reader::new(FilesOptions { format, ..options(paths, Some(objects.clone())) });
+            reader.read();
+            let error = reader.source.status().last_error.unwrap_or_default();
+            assert!(reader.position.get("s3://b/in/2026").is_none() && !error.contains("2026:"), "{paths}: {error}");
+        }
+    }
+    // One that is empty for a while is still the same.
+    let mut reader = Reader::new(FilesOptions {
+        watch: true,
+        on_missing: OnMissing::Earliest,
+        ..options("s3://b/in/**", Some(objects.clone()))
+    });
+    reader.read();
+    objects.put("s3://b/in/2026/a.ndjson", "");
+    reader.read();
+    assert_eq!(reader.told, ["skipped s3://b/in/2026/a.ndjson to 0"]);
+}
+
+/// A store whose listing never ends.
+#[derive(Debug)]
+struct Endless {
+    /// Cursors come again after so many.
+    round: u64,
+    has_objects: bool,
+    pages: std::sync::atomic::AtomicU64,
+}
+
+impl ObjectFiles for Endless {
+    fn list(&self, prefix: &str, _: Depth, _: Option<&str>) -> Answer<Page> {
+        let page = self.pages.fetch_add(1, Ordering::Relaxed);
+        let object = Object { name: format!("{prefix}x").into(), size_bytes: 1, version: None, modified: None };
+        let objects = if self.has_objects { vec![object] } else { Vec::new() };
+        let (send, answer) = std::sync::mpsc::channel();
+        let next = Some((page % self.round).to_string());
+        send.send(Ok(Page { objects, odd_names: Vec::new(), next })).expect("the other end is here");
+        answer
+    }
+
+    fn stat(&self, _: &str) -> Answer<Object> {
+        unreachable!("no object is named")
+    }
+
+    fn read(&self, _: &Object, _: Range<u64>) -> Answer<Bytes> {
+        unreachable!("nothing is read")
+    }
+}
+
+#[test]
+fn a_listing_without_end_is_given_up() {
+    for (round, has_objects) in [(1, true), (2, true), (2, false), (700, true), (u64::MAX, false)] {
+        let store = Arc::new(Endless { round, has_objects, pages: std::sync::atomic::AtomicU64::new(0) });
+        let opener = Opener::new(Some(Arc::clone(&store) as Arc<dyn ObjectFiles>));
+        let pattern = ObjectPattern::parse("s3://b/in/*.csv").expect("a pattern");
+        let error = pattern.find(&opener, &|| false, None, &mut Found::default()).expect_err("given up");
+        assert!(error.kind == ObjectErrorKind::Unavailable && error.what.contains("on and on"), "{error}");
+        let pages = store.pages.load(Ordering::Relaxed);
+        assert!(pages <= 1_000.max(3 * round.min(1_000)), "{pages} pages of {round}");
     }
 }
 

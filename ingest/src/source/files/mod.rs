@@ -36,7 +36,7 @@ use super::apart::MayHang;
 use super::{
     PartitionStatus, Polled, RecordBatch, Revoked, Source, SourceError, SourcePosition, SourceStatus, Started,
 };
-use crate::objects::Opener;
+use crate::objects::{Opener, is_object_name};
 use partition::{Failure, Partition};
 use pattern::{Listing, Pattern, Stamp};
 use records::{Progress, ReadError, Sink};
@@ -83,6 +83,8 @@ pub struct FilesSource {
     has_seen_all: bool,
     /// The last walk has not: a store could not be listed.
     is_partial: bool,
+    /// An object could not be read as it was listed; it may have been replaced since.
+    is_outdated: bool,
     status: SourceStatus,
 }
 
@@ -124,6 +126,7 @@ impl FilesSource {
             complaints: Vec::new(),
             has_seen_all: false,
             is_partial: false,
+            is_outdated: false,
             status: SourceStatus::default(),
         })
     }
@@ -139,7 +142,7 @@ impl FilesSource {
                 *is_due = true;
             }
         }
-        if is_first || self.is_partial || self.options.watch {
+        if is_first || self.is_partial || self.is_outdated || self.options.watch {
             self.walk();
             if !self.has_seen_all {
                 self.there_at_first.clone_from(&self.waiting);
@@ -157,6 +160,7 @@ impl FilesSource {
         self.patterns.iter().for_each(|pattern| pattern.walk(&self.opener, must_match, &mut listing));
         self.complaints = listing.complaints;
         self.is_partial = listing.is_partial;
+        self.is_outdated = false;
         for (name, (stamp, in_folder)) in listing.files {
             if let Err(complaint) = self.options.check_place(&name) {
                 self.complaints.push(complaint);
@@ -169,6 +173,8 @@ impl FilesSource {
                 } else {
                     file.found(stamp, self.walk_count);
                 }
+            } else if stamp.size_bytes == 0 && is_object_name(&name) {
+                // Most are markers of folders, listed without the slash that they end with; no format has a record in nothing.
             } else if let Some(kind) = self.options.kind_of(&name) {
                 let name: Arc<str> = name.into();
                 self.files.insert(name.clone(), Partition::new(name.clone(), kind, stamp, self.walk_count));
@@ -317,6 +323,7 @@ impl FilesSource {
             Ok(Progress::End) if !last && !is_behind && !turn.is_fresh => file.records = None,
             Ok(_) => file.was_read(turn.stamp.clone(), last),
             Err(error) => {
+                self.is_outdated |= file.is_object() && matches!(error, ReadError::Unreadable(_));
                 if let ReadError::Unreadable(what) | ReadError::Damaged(what) = &error {
                     tracing::warn!("{name}: {what}");
                 }
@@ -402,6 +409,12 @@ impl Source for FilesSource {
 
     fn start(&mut self, known: &SourcePosition) -> Result<Vec<Started>, SourceError> {
         let skips_all = self.options.start == StartAt::Latest && known.is_empty();
+        if skips_all && !self.has_seen_all {
+            // Once some began, what the store shows later would count as new.
+            let doing = "find what is there already, for `start: latest`".to_owned();
+            let why = self.complaints.first().cloned().unwrap_or_else(|| "not all could be listed".to_owned());
+            return Err(SourceError::Unavailable { doing, why });
+        }
         let mut started = Vec::with_capacity(self.waiting.len());
         for name in &self.waiting {
             let Some(file) = self.files.get(name) else { continue };
