@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::Location;
 use engine::audience::ops::QueryError;
 use engine::audience::suggest::closest;
+use std::io::ErrorKind;
 use std::ops::Range;
 
 /// Why a statement has no answer.
@@ -108,6 +109,10 @@ fn told(error: &DataFusionError, names: &Names, text: &str) -> SqlError {
             format!("it takes more than statements may use: {}", first_line(message)),
         )
         .suggest("ask for fewer rows or columns, or set `sql_memory_bytes` or `sql_spill_bytes` higher"),
+        DataFusionError::IoError(error) if error.kind() == ErrorKind::StorageFull => {
+            let message = format!("the disk is full, and a large statement needs it for a while: {error}");
+            SqlError::new(SqlErrorKind::Exhausted, message).suggest("free some, or ask for fewer rows")
+        }
         DataFusionError::External(error) => {
             match (error.downcast_ref::<QueryError>(), error.downcast_ref::<SqlError>()) {
                 (Some(error), _) => of_query(error),
@@ -173,7 +178,29 @@ fn of_schema(error: &SchemaError, names: &Names) -> SqlError {
     }
 }
 
+/// Functions of the audience language that SQL does not have.
+const OF_AUDIENCES: [&str; 3] = ["did", "at_least", "in_audience"];
+
 fn of_plan(message: &str, names: &Names) -> SqlError {
+    if let Some((name, near)) = message.strip_prefix("Invalid function '").and_then(|rest| rest.split_once('\'')) {
+        let told = SqlError::new(SqlErrorKind::Invalid, format!("there is no function `{name}`"));
+        // DataFusion names the nearest one, however far that is.
+        let near = near.split('\'').nth(1).and_then(|near| closest(name, [near]));
+        return match near {
+            _ if OF_AUDIENCES.contains(&name) => {
+                told.suggest("it is one of the audience language: ask `beluga count`, or `POST /v1/count`")
+            }
+            Some(near) => told.suggest(format!("did you mean `{near}`?")),
+            None => told.suggest("information_schema.routines lists them"),
+        };
+    }
+    // A set tag compared as in the audience language.
+    if message.contains("compar") && message.contains("List(Utf8)") {
+        let told = SqlError::new(SqlErrorKind::Invalid, plain(message));
+        return told.suggest(
+            "a set is a list: write array_has(interest, 'yoga'), or array_has_any(interest, ['yoga', 'golf'])",
+        );
+    }
     let missing = message.strip_prefix("table '").and_then(|rest| rest.split_once("' not found"));
     let Some((name, _)) = missing else {
         return SqlError::new(SqlErrorKind::Invalid, plain(message));

@@ -124,6 +124,17 @@ fn what_is_wrong_is_told_with_its_place() {
     let syntax = world.refused("SELECT count(* FROM users");
     assert_eq!(syntax.kind, SqlErrorKind::Syntax);
     assert!(syntax.span.is_some(), "{syntax:?}");
+    for (text, suggestion) in [
+        ("SELECT count(*) FROM users WHERE interest = 'yoga'", "array_has(interest, 'yoga')"),
+        ("SELECT count(*) FROM users WHERE interest IN ('yoga', 'golf')", "array_has_any"),
+        ("SELECT count(*) FROM users WHERE did('purchase')", "audience language"),
+        ("SELECT coun(*) FROM users", "did you mean `count`?"),
+        ("SELECT frobnicate(age) FROM users", "information_schema.routines"),
+    ] {
+        let error = world.refused(text);
+        assert_eq!(error.kind, SqlErrorKind::Invalid, "{text}: {error:?}");
+        assert!(error.to_string().contains(suggestion), "{text}: {error}");
+    }
     let column = world.refused("SELECT gendr FROM users");
     assert_eq!((column.kind, column.span), (SqlErrorKind::UnknownColumn, Some(7..12)));
     assert_eq!(column.suggestion.as_deref(), Some("did you mean `gender`?"));
