@@ -113,6 +113,10 @@ kinds! {
     NotAcceptable, "not-acceptable", "None of these formats can be given", StatusCode::NOT_ACCEPTABLE;
     /// The body's format or encoding is not understood.
     UnsupportedMedia, "unsupported-media-type", "This format is not understood", StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    /// No token, or none that is known.
+    Unauthorized, "unauthorized", "A token is needed", StatusCode::UNAUTHORIZED;
+    /// The token may not be used for this.
+    Forbidden, "forbidden", "The token may not do this", StatusCode::FORBIDDEN;
     /// Another site's page tried to use the reader's browser.
     CrossSite, "cross-site", "Refused from another site", StatusCode::FORBIDDEN;
     /// The body is larger than its limit.

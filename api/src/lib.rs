@@ -3,6 +3,7 @@
 //! * [`rest`]: the HTTP door; [`rest::v1`] holds the resources.
 //! * [`cli`]: the command line, a file per command.
 //! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
+//! * [`access`]: who may do what, by tokens.
 //! * [`jobs`]: backfills that a server runs beside its live updates.
 //! * [`live`]: what live audiences tell those who listen.
 //! * [`objects`]: object stores, for sources and jobs.
@@ -10,6 +11,7 @@
 //! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod error;

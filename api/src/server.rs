@@ -61,6 +61,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(serve(listener, state.clone(), stopped));
         let Opened { store, tables, queues } = open_all(&state.config)?;
+        state.access.open(&state.config.data)?;
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
         let sql = sql(&state.config, Arc::clone(&tables))?;
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;

@@ -1,5 +1,6 @@
 //! What all requests share: the store, its keeper, and what bounds the work on it.
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
@@ -40,6 +41,8 @@ pub struct AppState(Arc<Shared>);
 pub struct Shared {
     /// How the server runs.
     pub config: Config,
+    /// Who may do what.
+    pub access: Access,
     /// Which queries run and wait.
     pub queries: QueryGate,
     /// Bodies of updates being read.
@@ -105,6 +108,7 @@ impl AppState {
             cursors: Cursors::new(config.cursors_max, config.cursor_idle),
             metrics: Metrics::new(),
             feeds: Arc::default(),
+            access: Access::default(),
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             keys_in_use: Mutex::default(),

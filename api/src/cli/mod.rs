@@ -12,6 +12,7 @@ mod count;
 mod demo;
 mod explain;
 mod generate;
+mod interrupt;
 mod members;
 mod output;
 mod overlap;
@@ -22,6 +23,7 @@ mod sinks;
 mod sources;
 mod sql;
 mod target;
+mod token;
 mod watch;
 
 use crate::config::ConfigError;
@@ -72,6 +74,8 @@ enum Command {
     Sinks(sinks::Arguments),
     /// Show who enters and who leaves a live audience
     Watch(watch::Arguments),
+    /// Make, list and revoke tokens
+    Token(token::Arguments),
     /// Write an example data set to files
     Generate(generate::Arguments),
     /// Verify every checksum and invariant of a data directory
@@ -131,6 +135,7 @@ pub fn run() -> ExitCode {
         Command::Sinks(arguments) => sinks::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };

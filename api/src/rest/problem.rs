@@ -17,6 +17,9 @@ impl IntoResponse for Failure {
         *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if self.kind == Kind::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -57,7 +60,7 @@ pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
 }
 
 /// Calls that come with later versions.
-const LATER: [&str; 5] = ["/v1/spaces", "/v1/funnel", "/v1/retention", "/v1/lookalike", "/v1/sql"];
+const LATER: [&str; 4] = ["/v1/spaces", "/v1/funnel", "/v1/retention", "/v1/lookalike"];
 
 /// The answer for a path that no route has.
 pub async fn no_route(request: Request) -> Failure {

@@ -1,7 +1,7 @@
 //! All routes, and the layers around them.
 
 use crate::error::Failure;
-use crate::rest::{body, drain, health, metrics, observe, openapi, problem, unpack, v1};
+use crate::rest::{authorize, body, drain, health, metrics, observe, openapi, problem, unpack, v1};
 use crate::state::AppState;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -33,6 +33,7 @@ pub fn router(state: &AppState) -> Router {
         .fallback(problem::no_route)
         .layer(CatchPanicLayer::custom(problem::panicked as fn(_) -> _))
         .layer(from_fn(unpack::unpack))
+        .layer(from_fn_with_state(state.clone(), authorize::authorize))
         .layer(from_fn(body::refuse_cross_site))
         .layer(from_fn(problem::unify))
         .layer(from_fn(drain::drain))
@@ -79,6 +80,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::sinks::stop))
         .routes(routes!(v1::jobs::list, v1::jobs::post))
         .routes(routes!(v1::jobs::get, v1::jobs::delete))
+        .routes(routes!(v1::tokens::list, v1::tokens::post))
+        .routes(routes!(v1::tokens::delete))
         .routes(routes!(v1::users::get))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -22,6 +22,7 @@ mod oracle;
 #[cfg(feature = "kafka")]
 mod payloads;
 mod process;
+mod prompt;
 mod questions;
 mod scans;
 mod sinks;
@@ -30,4 +31,5 @@ mod sql;
 mod support;
 mod tables;
 mod tags;
+mod tokens;
 mod victim;

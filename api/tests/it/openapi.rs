@@ -167,6 +167,11 @@ fn answers_look_as_described() {
         ("GET /v1/audiences/{name}", "", 404, Value::Null),
         ("POST /v1/count", "", 400, json!({"where": "gendr = 'f'"})),
         ("PUT /v1/catalog", "", 409, json!({"tags": {"age": {"type": "set"}}})),
+        ("GET /v1/tokens", "", 200, Value::Null),
+        ("DELETE /v1/tokens/{name}", "", 404, Value::Null),
+        // From here on a token is needed.
+        ("POST /v1/tokens", "", 201, json!({"name": "a", "scopes": ["query"], "expires_at": "2999-01-01T00:00:00Z"})),
+        ("GET /v1/tokens", "", 401, Value::Null),
     ];
     let mut left: BTreeSet<String> = BTreeSet::new();
     for (path, methods) in described(&description) {

@@ -1,7 +1,7 @@
 //! What a job beside live writes leaves to them.
 //!
 //! A live write is to be visible within its usual time, so a job never has much more in the store than a publish sorts at
-//! once, never fills the memory at which writers wait, and lets go of the writer for as long as it had it.
+//! once, never fills the memory at which writers wait, and lets go of the writer behind each batch.
 
 use super::rows::{BatchSize, ROWS_PER_BATCH_MAX};
 use engine::store::Store;
@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 /// Bytes of a batch, for which live writes wait while it is applied.
 const BATCH_BYTES: usize = 256 << 10;
 /// Bytes of batches that one publish has to sort besides what is live.
-const UNPUBLISHED_BYTES_MAX: usize = 4 << 20;
+const UNPUBLISHED_BYTES_MAX: usize = 16 << 20;
 /// Publishing may be slow or fail; the job's next write finds out.
 const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The longest rest behind a batch.
 const REST_MAX: Duration = Duration::from_millis(100);
+/// Of the time that a batch took, the share that the writer is let go of behind it.
+const REST_SHARE: f64 = 0.25;
 /// How often what is waited for is looked at, and so how soon a job that waits is cancelled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// With a rate, batches in a second.
@@ -60,7 +62,7 @@ impl<'a> Pacer<'a> {
 
     /// Waits behind a batch that took so long to apply, until the next may come or the job is cancelled.
     pub(super) fn rest(&mut self, rows: u64, bytes: usize, took: Duration) {
-        std::thread::sleep(took.min(REST_MAX));
+        std::thread::sleep(took.mul_f64(REST_SHARE).min(REST_MAX));
         self.let_publish(bytes);
         self.wait(|pacer| {
             pacer.store.read_only().is_none() && pacer.store.statistics().memory_bytes > pacer.pace.memory_bytes_max

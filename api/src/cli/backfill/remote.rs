@@ -1,13 +1,13 @@
 //! A backfill that a running server does: posted as a job, and watched until it ends.
 
 use super::{ERRORS_SHOWN, Exit, Shown};
+use crate::cli::interrupt::interrupted;
 use crate::cli::output::grouped;
 use crate::cli::target::Remote;
 use crate::error::{Failure, Kind};
 use crate::jobs::{JobDefinition, JobState};
 use crate::rest::v1::jobs::JobAnswer;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often the server is asked.
@@ -85,19 +85,4 @@ fn tell(job: &JobAnswer) -> Result<(), Exit> {
             Err(Failure::new(Kind::LocalFile, format!("job {}: {why}", job.id)).into())
         }
     }
-}
-
-/// Becomes true with Ctrl-C, which from now on does nothing else.
-fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Kind::LocalFile, format!("wait for Ctrl-C: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let noticed = Arc::clone(&interrupted);
-    let wait = move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            noticed.store(true, Ordering::Relaxed);
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(failed)?;
-    Ok(interrupted)
 }

@@ -23,6 +23,7 @@ pub mod sinks;
 pub mod sources;
 pub mod sql;
 pub mod tags;
+pub mod tokens;
 pub mod top;
 pub mod tree;
 pub mod upload;

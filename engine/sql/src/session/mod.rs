@@ -5,7 +5,7 @@
 //! together. It ends when nobody takes its batches any more. No file, network or setting can be reached by it: there are no
 //! functions and no formats for that, and no store but those of the facts.
 //!
-//! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
+//! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
 //! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
 
 mod catalog;
@@ -16,6 +16,7 @@ mod facts;
 mod filter;
 mod growth;
 mod guard;
+mod split;
 mod system;
 mod users;
 
@@ -24,6 +25,7 @@ pub use guard::{
     STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TEXT_BYTES_MAX,
     STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
 };
+pub use split::{Statements, statements};
 pub use system::SystemTable;
 
 use crate::facts::DeltaTables;

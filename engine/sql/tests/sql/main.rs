@@ -3,4 +3,5 @@
 mod facts;
 mod guard;
 mod support;
+mod tpch;
 mod users;

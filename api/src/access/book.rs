@@ -1,0 +1,224 @@
+//! What is kept of tokens: the file `tokens.json` of the data directory, replaced as a whole. It holds no token, only hashes.
+
+use super::{Scope, token};
+use crate::error::{Failure, Kind};
+use engine::vfs::real::RealVfs;
+use engine::vfs::{Vfs, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The most tokens of a server.
+pub const TOKENS_MAX: usize = 10_000;
+/// Bytes of the longest name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A token to be made. Times are microseconds since 1970.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// What it is called.
+    pub name: String,
+    /// What it may be used for; at least one.
+    pub scopes: BTreeSet<Scope>,
+    /// When it ends by itself.
+    pub expires_at: Option<i64>,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What it is called.
+    pub name: String,
+    /// Of its text, in hexadecimal digits.
+    sha256: String,
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: i64,
+    /// When it ends by itself.
+    pub expires_at: Option<i64>,
+}
+
+impl Entry {
+    /// Whether it has ended by itself.
+    pub fn has_expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Content {
+    /// By name.
+    tokens: Vec<Entry>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Book {
+    path: PathBuf,
+    /// `None` before the first token.
+    content: Option<Content>,
+}
+
+impl Book {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::LocalFile`] if it cannot be read; [`Kind::Corrupt`] if it is damaged: then nobody may be let in.
+    pub fn open(data: &Path) -> Result<Book, Failure> {
+        let path = data.join("tokens.json");
+        let content = match std::fs::read(&path) {
+            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::new(Kind::Corrupt, format!("{}: {error}", path.display()))
+                    .suggest("restore the file, or remove it and make new tokens: without it everybody is let in")
+            })?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(&path, &error)),
+        };
+        Ok(Book { path, content })
+    }
+
+    /// Opens the file of a data directory that no server runs on; makes the directory if there is none.
+    ///
+    /// # Errors
+    /// As [`Book::open`]; [`Kind::InUse`] if a server runs on it.
+    pub fn open_alone(data: &Path) -> Result<(Book, Box<dyn Send + Sync>), Failure> {
+        RealVfs.create_folder(data).map_err(|error| failed(data, &error))?;
+        let held = RealVfs.lock(&data.join("LOCK")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                Failure::new(Kind::InUse, format!("{}: a server or a command has it open", data.display()))
+                    .suggest("ask the server: leave --data out, and name it with --url")
+            }
+            _ => failed(data, &error),
+        })?;
+        Ok((Book::open(data)?, held))
+    }
+
+    /// Whether calls need a token.
+    pub fn is_closed(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// All of them, by name.
+    pub fn entries(&self) -> &[Entry] {
+        self.content.as_ref().map_or(&[], |content| &content.tokens)
+    }
+
+    pub(super) fn find(&self, sha256: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.sha256 == sha256)
+    }
+
+    /// Makes a token; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Failure`] if a field is wrong, the name is taken, there are too many, or the disk fails.
+    pub fn create(&mut self, asked: NewToken, now: i64) -> Result<(String, Entry), Failure> {
+        let NewToken { name, scopes, expires_at } = asked;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
+            let detail = format!(
+                "a token's name has up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`; `{}` has not",
+                name.chars().take(NAME_BYTES_MAX).collect::<String>()
+            );
+            return Err(Failure::field("/name", detail));
+        }
+        if scopes.is_empty() {
+            let all = Scope::ALL.map(Scope::name).join(", ");
+            return Err(Failure::field("/scopes", format!("a token needs a scope at least: {all}")));
+        }
+        if expires_at.is_some_and(|end| end <= now) {
+            return Err(Failure::field("/expires_at", "the token would have expired before it was made"));
+        }
+        let mut content = self.content.clone().unwrap_or_default();
+        if content.tokens.len() >= TOKENS_MAX {
+            let detail = format!("there are {TOKENS_MAX} tokens, the most there may be");
+            return Err(Failure::new(Kind::StillUsed, detail).suggest("revoke some that nobody uses"));
+        }
+        let at = match content.tokens.binary_search_by(|entry| entry.name.cmp(&name)) {
+            Err(at) => at,
+            Ok(_) => {
+                return Err(Failure::field("/name", format!("there is a token `{name}` already"))
+                    .suggest("choose another name, or revoke it first"));
+            }
+        };
+        let text = token::make()?;
+        let sha256 = token::digest(&text).ok_or_else(|| Failure::internal("a new token is not one"))?;
+        let entry = Entry { name, sha256, scopes, created_at: now, expires_at };
+        content.tokens.insert(at, entry.clone());
+        self.save(content)?;
+        Ok((text, entry))
+    }
+
+    /// Ends a token; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]; the disk's.
+    pub fn revoke(&mut self, name: &str) -> Result<(), Failure> {
+        let mut content = self.content.clone().unwrap_or_default();
+        let before = content.tokens.len();
+        content.tokens.retain(|entry| entry.name != name);
+        if content.tokens.len() == before {
+            return Err(Failure::new(Kind::NotFound, format!("there is no token `{name}`")));
+        }
+        self.save(content)
+    }
+
+    fn save(&mut self, content: Content) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(&content).map_err(Failure::internal)?;
+        write_atomically(&RealVfs, &self.path, &text).map_err(|error| failed(&self.path, &error))?;
+        self.content = Some(content);
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Kind::LocalFile, format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_refused_and_a_damaged_file_lets_nobody_in() {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut book = Book::open(data.path()).expect("opens");
+        let asked = |name: &str, scopes: &[Scope], expires_at| NewToken {
+            name: name.to_owned(),
+            scopes: scopes.iter().copied().collect(),
+            expires_at,
+        };
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for name in ["", "a b", "é", "a/b", &long] {
+            let refused = book.create(asked(name, &[Scope::Query], None), 5).expect_err(name);
+            assert_eq!(refused.pointer.as_deref(), Some("/name"));
+        }
+        assert_eq!(book.create(asked("a", &[], None), 5).expect_err("none").pointer.as_deref(), Some("/scopes"));
+        assert!(book.create(asked("a", &[Scope::Query], Some(5)), 5).is_err());
+        assert!(!book.is_closed(), "nothing was made");
+        let (text, entry) = book.create(asked("b", &Scope::ALL, Some(6)), 5).expect("made");
+        assert!(book.create(asked("b", &Scope::ALL, None), 5).expect_err("taken").detail.contains("already"));
+        book.create(asked("a", &[Scope::Query], None), 5).expect("made");
+        let path = data.path().join("tokens.json");
+        let written = std::fs::read_to_string(&path).expect("there");
+        assert!(!written.contains(&text) && !written.contains(&text[4..20]), "the token itself is not kept");
+        let again = Book::open(data.path()).expect("opens");
+        assert_eq!(again.entries().iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(again.entries()[1], entry);
+        std::fs::write(&path, &written[..written.len() / 2]).expect("written");
+        assert_eq!(Book::open(data.path()).expect_err("damaged").kind, Kind::Corrupt);
+    }
+
+    #[test]
+    fn a_directory_that_is_in_use_is_left_alone() {
+        let data = tempfile::tempdir().expect("a folder");
+        let folder = data.path().join("new");
+        let (_book, held) = Book::open_alone(&folder).expect("makes it");
+        assert_eq!(Book::open_alone(&folder).map(drop).expect_err("held").kind, Kind::InUse);
+        drop(held);
+        Book::open_alone(&folder).expect("free again");
+    }
+}

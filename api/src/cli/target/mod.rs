@@ -1,0 +1,205 @@
+//! Whom a command asks: a server, or a data directory that it opens itself.
+//!
+//! * [`remote`]: a server. * [`local`]: a data directory.
+
+mod local;
+mod remote;
+
+pub(super) use remote::Remote;
+
+use super::Exit;
+use crate::access::book::Book;
+use crate::config::Config;
+use crate::error::{Failure, Kind};
+use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
+use crate::rest::v1::count::{CountAnswer, CountRequest};
+use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
+use crate::rest::v1::export::ListFormat;
+use crate::rest::v1::expression::Where;
+use crate::rest::v1::members::MembersAnswer;
+use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
+use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
+use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
+use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
+use crate::server;
+use engine::store::Store;
+use local::{Local, config_of};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// The server that is asked when none is named.
+pub(super) const URL_DEFAULT: &str = "http://127.0.0.1:7700";
+/// How soon it is noticed that an answer is not wanted any more.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Whom to ask.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Target {
+    /// The server to ask
+    #[arg(long, value_name = "URL", env = "BELUGA_URL", default_value = URL_DEFAULT, conflicts_with = "data", global = true)]
+    url: String,
+    /// Open this data directory instead of asking a server
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+}
+
+/// A server, for what only a running one knows.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Server {
+    /// The server to ask
+    #[arg(long, value_name = "URL", env = "BELUGA_URL", default_value = URL_DEFAULT, global = true)]
+    url: String,
+}
+
+impl Server {
+    /// Prepares to ask it.
+    ///
+    /// # Errors
+    /// [`Failure`] if the URL cannot be.
+    pub(super) fn connect(&self) -> Result<Remote, Failure> {
+        Remote::new(&self.url)
+    }
+}
+
+/// Answers questions.
+pub(super) trait Asker {
+    fn count(&self, request: &CountRequest) -> Result<CountAnswer, Failure>;
+    fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure>;
+    fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure>;
+    fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
+    /// The first `limit` members.
+    fn members(&self, expression: &Where, limit: usize) -> Result<MembersAnswer, Failure>;
+    /// All members, written as they come.
+    fn all_members(&self, expression: &Where, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit>;
+    /// A statement's first rows, until `stop`.
+    fn sql(&self, request: &SqlRequest, stop: &Arc<AtomicBool>) -> Result<SqlAnswer, Failure>;
+    /// All rows of a statement, written as they come, until `stop`.
+    fn sql_rows(
+        &self,
+        request: &SqlRequest,
+        format: ListFormat,
+        out: &mut (dyn Write + Send),
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), Exit>;
+    fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure>;
+}
+
+impl Target {
+    /// Opens the directory, or prepares to ask the server.
+    ///
+    /// # Errors
+    /// [`Failure`] if the directory cannot be opened or the URL cannot be.
+    pub(super) fn asker(&self) -> Result<Box<dyn Asker>, Failure> {
+        match &self.data {
+            Some(data) => Ok(Box::new(Local::open(data)?)),
+            None => Ok(Box::new(Remote::new(&self.url)?)),
+        }
+    }
+
+    /// The tokens there.
+    ///
+    /// # Errors
+    /// [`Failure`] if the directory is in use or cannot be opened, or the URL cannot be.
+    pub(super) fn tokens(&self) -> Result<Tokens, Failure> {
+        match &self.data {
+            Some(data) => {
+                let (book, held) = Book::open_alone(data)?;
+                Ok(Tokens::Alone { book, _held: held })
+            }
+            None => Ok(Tokens::Remote(Remote::new(&self.url)?)),
+        }
+    }
+
+    /// As [`Target::asker`], and makes the data directory if there is none.
+    ///
+    /// # Errors
+    /// As [`Target::asker`].
+    pub(super) fn asker_or_new(&self) -> Result<Box<dyn Asker>, Failure> {
+        match &self.data {
+            Some(data) => {
+                let config = config_of(data)?;
+                Ok(Box::new(Local::of(config)?))
+            }
+            None => self.asker(),
+        }
+    }
+}
+
+/// The tokens of a server, or of a data directory that none runs on.
+pub(super) enum Tokens {
+    Remote(Remote),
+    Alone {
+        book: Book,
+        /// Nobody else opens the directory.
+        _held: Box<dyn Send + Sync>,
+    },
+}
+
+impl Tokens {
+    pub(super) fn list(&self) -> Result<Vec<TokenAnswer>, Failure> {
+        match self {
+            Tokens::Remote(remote) => remote.tokens(),
+            Tokens::Alone { book, .. } => Ok(book.entries().iter().map(TokenAnswer::from).collect()),
+        }
+    }
+
+    pub(super) fn create(&mut self, request: TokenRequest) -> Result<NewTokenAnswer, Failure> {
+        match self {
+            Tokens::Remote(remote) => remote.create_token(&request),
+            Tokens::Alone { book, .. } => {
+                let (token, entry) = book.create(request.read()?, jiff::Timestamp::now().as_microsecond())?;
+                Ok(NewTokenAnswer::new(token, &entry))
+            }
+        }
+    }
+
+    pub(super) fn revoke(&mut self, name: &str) -> Result<(), Failure> {
+        match self {
+            Tokens::Remote(remote) => remote.revoke_token(name),
+            Tokens::Alone { book, .. } => book.revoke(name),
+        }
+    }
+}
+
+/// Opens an existing data directory; a mistyped name makes no new one.
+pub(super) fn open_existing(data: &Path) -> Result<Arc<Store>, Failure> {
+    refuse_missing(data)?;
+    server::open(&Config { data: data.to_owned(), ..Config::default() })
+}
+
+/// Refuses a folder that is no data directory.
+pub(super) fn refuse_missing(data: &Path) -> Result<(), Failure> {
+    if data.join("manifest").is_dir() {
+        return Ok(());
+    }
+    let failure = Failure::new(Kind::LocalFile, format!("{}: there is no data directory", data.display()));
+    Err(failure.suggest(
+        "check the name; `beluga apply -f catalog.yaml --data DIR` and `beluga serve --data DIR` make a new one",
+    ))
+}
+
+/// Keeps the expression with a failure, to point into it.
+pub(super) fn about<T>(expression: &str, result: Result<T, Failure>) -> Result<T, Exit> {
+    result.map_err(|failure| Exit::Failed { failure, expression: Some(expression.to_owned()) })
+}
+
+/// The expression of an argument: itself, a JSON tree if it begins with `{`, or standard input for `-`.
+///
+/// # Errors
+/// [`Exit::Usage`] if standard input or the tree cannot be read.
+pub(super) fn expression(argument: &str) -> Result<(String, Where), Exit> {
+    let text = match argument {
+        "-" => std::io::read_to_string(std::io::stdin())
+            .map_err(|error| Exit::Usage(format!("read the expression from standard input: {error}")))?,
+        text => text.to_owned(),
+    };
+    if text.trim_start().starts_with('{') {
+        let tree =
+            serde_json::from_str(&text).map_err(|error| Exit::Usage(format!("the expression's JSON: {error}")))?;
+        return Ok((text, Where::Tree(tree)));
+    }
+    Ok((text.clone(), Where::Text(text)))
+}

@@ -1,0 +1,152 @@
+//! `/v1/tokens`: who may call this server, and for what.
+
+use super::{number, page};
+use crate::access::Scope;
+use crate::access::book::{Entry, NewToken};
+use crate::error::Failure;
+use crate::rest::body::{JsonBody, Parameters};
+use crate::rest::limits;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A token to be made.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "dashboards", "scopes": ["query"], "expires_at": "2027-01-01T00:00:00Z"}))]
+pub struct TokenRequest {
+    /// What it is called: up to 64 letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+    /// When it ends by itself, in RFC 3339; left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TokenAnswer {
+    /// What it is called.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends by itself.
+    pub expires_at: Option<String>,
+}
+
+/// A new token.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NewTokenAnswer {
+    /// Its text, told only here: to be sent as `Authorization: Bearer TOKEN`.
+    pub token: String,
+    /// What it is called.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends by itself.
+    pub expires_at: Option<String>,
+}
+
+impl NewTokenAnswer {
+    /// A token that was just made.
+    pub fn new(token: String, entry: &Entry) -> NewTokenAnswer {
+        let TokenAnswer { name, scopes, created_at, expires_at } = entry.into();
+        NewTokenAnswer { token, name, scopes, created_at, expires_at }
+    }
+}
+
+/// A page of tokens, by name.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TokensAnswer {
+    /// The tokens.
+    pub tokens: Vec<TokenAnswer>,
+    /// To be sent as `after` for the next page; null at the end.
+    pub next: Option<String>,
+}
+
+/// Which page.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::rest) struct ListParameters {
+    /// Tokens of a page, at most 1,000; 100 if left out.
+    limit: Option<usize>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+impl From<&Entry> for TokenAnswer {
+    fn from(entry: &Entry) -> TokenAnswer {
+        TokenAnswer {
+            name: entry.name.clone(),
+            scopes: entry.scopes.clone(),
+            created_at: number::time(entry.created_at.into()),
+            expires_at: entry.expires_at.map(|end| number::time(end.into())),
+        }
+    }
+}
+
+impl TokenRequest {
+    /// With its times read.
+    ///
+    /// # Errors
+    /// [`Failure`] if a time is none.
+    pub fn read(self) -> Result<NewToken, Failure> {
+        let time = |text: String| {
+            text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|error| {
+                Failure::field("/expires_at", format!("`{text}` is no time: {error}"))
+                    .suggest("write RFC 3339, as in 2027-01-01T00:00:00Z")
+            })
+        };
+        Ok(NewToken { name: self.name, scopes: self.scopes, expires_at: self.expires_at.map(time).transpose()? })
+    }
+}
+
+/// Makes a token.
+///
+/// Its text is told only in this answer. The first token closes the server: from then on every call needs one.
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "post_token", tag = "operations", request_body = TokenRequest,
+    responses((status = 201, description = "It is on disk", body = NewTokenAnswer)))]
+pub(in crate::rest) async fn post(
+    State(state): State<AppState>,
+    JsonBody(request): JsonBody<TokenRequest>,
+) -> Result<Response, Failure> {
+    let (token, entry) = limits::blocking(move || state.access.create(request.read()?)).await?;
+    Ok((StatusCode::CREATED, Json(NewTokenAnswer::new(token, &entry))).into_response())
+}
+
+/// Lists the tokens, by name.
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "operations", params(ListParameters),
+    responses((status = 200, body = TokensAnswer)))]
+pub(in crate::rest) async fn list(
+    State(state): State<AppState>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Answer<TokensAnswer> {
+    let limit = page::limit(parameters.limit)?;
+    let all = state.access.list()?;
+    let mut rest = all.iter().filter(|entry| parameters.after.as_ref().is_none_or(|after| entry.name > *after));
+    let tokens: Vec<TokenAnswer> = rest.by_ref().take(limit).map(TokenAnswer::from).collect();
+    let next = rest.next().and_then(|_| tokens.last().map(|last| last.name.clone()));
+    Ok(Json(TokensAnswer { tokens, next }))
+}
+
+/// Revokes a token: calls that begin from now on are refused.
+#[utoipa::path(delete, path = "/v1/tokens/{name}", operation_id = "delete_token", tag = "operations",
+    params(("name" = String, Path)), responses((status = 204, description = "It is revoked, on disk")))]
+pub(in crate::rest) async fn delete(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failure> {
+    limits::blocking(move || state.access.revoke(&name)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
