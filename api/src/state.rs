@@ -1,9 +1,11 @@
 //! What all requests share: the store, its keeper, and what bounds the work on it.
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
 use crate::live::ChangeFeeds;
+use crate::queries::Queries;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
@@ -42,6 +44,10 @@ pub struct Shared {
     pub config: Config,
     /// Which queries run and wait.
     pub queries: QueryGate,
+    /// Who may ask.
+    pub access: Access,
+    /// Which statements run and which ran.
+    pub statements: Arc<Queries>,
     /// Bodies of updates being read.
     pub uploads: Arc<Semaphore>,
     /// Exports being written.
@@ -100,6 +106,8 @@ impl AppState {
     pub fn new(config: Config) -> AppState {
         AppState(Arc::new(Shared {
             queries: QueryGate::new(config.concurrent_queries, config.queued_queries),
+            access: Access,
+            statements: Arc::default(),
             uploads: Arc::new(Semaphore::new(config.concurrent_uploads)),
             exports: Arc::new(Semaphore::new(config.concurrent_uploads)),
             cursors: Cursors::new(config.cursors_max, config.cursor_idle),

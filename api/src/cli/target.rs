@@ -208,7 +208,7 @@ impl Asker for Local {
         let sql = server::sql(&self.config, Arc::clone(&self.tables))?;
         self.end_after(request.timeout_ms);
         let mut answer = sql::begin(&sql, &self.store.snapshot(), &request.sql, Vec::new(), &self.context)?;
-        Ok(sql::write_all(&mut answer, format, out, &self.context)?)
+        Ok(sql::write_all(&mut answer, format, out, &self.context, |_| {})?)
     }
 
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {

@@ -79,6 +79,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::sinks::stop))
         .routes(routes!(v1::jobs::list, v1::jobs::post))
         .routes(routes!(v1::jobs::get, v1::jobs::delete))
+        .routes(routes!(v1::queries::list))
+        .routes(routes!(v1::queries::delete))
         .routes(routes!(v1::users::get))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -135,6 +135,7 @@ pub(crate) fn config(data: &Path) -> Config {
     Config {
         data: data.to_owned(),
         http: "127.0.0.1:0".parse().expect("an address"),
+        flight: Some("127.0.0.1:0".parse().expect("an address")),
         publish_interval: Duration::from_millis(20),
         drain: Duration::from_secs(2),
         ..Config::default()

@@ -2,5 +2,6 @@
 
 mod facts;
 mod guard;
+mod parameters;
 mod support;
 mod users;
