@@ -289,9 +289,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
     match text {
         "off" | "false" => Ok(None),
-        _ => address(text).map(Some).map_err(|_| {
-            "expected an address and a port, such as 127.0.0.1:7701, or off".to_owned()
-        }),
+        _ => address(text)
+            .map(Some)
+            .map_err(|_| "expected an address and a port, such as 127.0.0.1:7701, or off".to_owned()),
     }
 }
 

@@ -64,9 +64,8 @@ impl Server {
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
         let flight_address = flight.as_ref().map(|(_, address)| *address);
-        let flying = flight.map(|(listener, _)| {
-            runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone())))
-        });
+        let flying = flight
+            .map(|(listener, _)| runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone()))));
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         let scanner = scanner(&state.config, Arc::clone(&tables))?;

@@ -201,7 +201,7 @@ impl Asker for Local {
     fn sql(&self, request: &SqlRequest) -> Result<SqlAnswer, Failure> {
         let sql = server::sql(&self.config, Arc::clone(&self.tables))?;
         self.end_after(request.timeout_ms);
-        sql::answer(&sql, &self.store.snapshot(), request, Vec::new(), &self.context)
+        sql::answer(&sql, &self.store.snapshot(), request, Vec::new(), &self.context, |_| {})
     }
 
     fn sql_rows(&self, request: &SqlRequest, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {

@@ -13,7 +13,8 @@ use arrow_flight::{
     HandshakeResponse,
 };
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use prost::Message;
@@ -30,6 +31,12 @@ const ACTIONS: [(&str, &str); 7] = [
     ("GetSessionOptions", "Tells the options of the session."),
     ("CloseSession", "Ends the session."),
 ];
+
+/// Base64 with or without its padding: clients in Go leave it out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// `ActionCancelQueryResult.CancelResult`: what was asked for happened, or cannot.
 const CANCELLED: i32 = 1;
@@ -62,7 +69,7 @@ pub(super) fn handshake(
 
 /// The token: it comes as the password, whatever the user is called.
 fn password(pair: &str) -> Result<String, Status> {
-    let pair = STANDARD.decode(pair.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = BASE64.decode(pair.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let pair = pair.ok_or_else(|| Status::unauthenticated("the header `authorization` is not Basic as it says"))?;
     Ok(pair.split_once(':').map_or_else(String::new, |(_, password)| password.to_owned()))
 }
@@ -154,9 +161,10 @@ mod tests {
 
     #[test]
     fn the_token_is_the_password() {
-        assert_eq!(password(&STANDARD.encode("ann:to:ken")).expect("a pair"), "to:ken");
-        assert_eq!(password(&STANDARD.encode("ann")).expect("no password"), "");
+        assert_eq!(password(&BASE64.encode("ann:to:ken")).expect("a pair"), "to:ken");
+        assert_eq!(password(BASE64.encode("ann:token").trim_end_matches('=')).expect("a pair"), "token");
+        assert_eq!(password(&BASE64.encode("ann")).expect("no password"), "");
         assert_eq!(password("%%").expect_err("no base64").code(), tonic::Code::Unauthenticated);
-        assert_eq!(password(&STANDARD.encode([0xff, 0xfe])).expect_err("no text").code(), tonic::Code::Unauthenticated);
+        assert_eq!(password(&BASE64.encode([0xff, 0xfe])).expect_err("no text").code(), tonic::Code::Unauthenticated);
     }
 }

@@ -159,10 +159,7 @@ impl FlightService for Flight {
         super::actions::handshake(&request)
     }
 
-    async fn list_flights(
-        &self,
-        request: Request<Criteria>,
-    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
         self.caller(&request)?;
         // Tables are found by GetTables.
         Ok(Response::new(stream::empty().boxed()))
@@ -207,16 +204,14 @@ impl FlightService for Flight {
         Ok(Response::new(messages))
     }
 
-    async fn do_put(
-        &self,
-        request: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let caller = self.caller(&request)?;
         let (metadata, _, mut messages) = request.into_parts();
         let first = messages.message().await?.ok_or_else(|| invalid("there is no message; send a command first"))?;
-        let descriptor = first.flight_descriptor.as_ref().ok_or_else(|| {
-            invalid("the first message has no descriptor; put the command into it")
-        })?;
+        let descriptor = first
+            .flight_descriptor
+            .as_ref()
+            .ok_or_else(|| invalid("the first message has no descriptor; put the command into it"))?;
         let command = command(&envelope(&descriptor.cmd)?)?;
         // The first message may bring the columns too.
         let messages = stream::iter([Ok(first)]).chain(messages).boxed();

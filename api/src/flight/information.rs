@@ -17,17 +17,76 @@ const ARROW_VERSION: &str = "1.5.0";
 /// Words that cannot be names without quotes, apart from those of SQL:2003.
 const KEYWORDS: &[&str] = &["EXPLAIN", "ANALYZE", "DESCRIBE", "SHOW", "LIMIT", "ILIKE", "QUALIFY"];
 const NUMERIC: &[&str] = &[
-    "abs", "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cot", "degrees", "exp", "factorial", "floor", "gcd",
-    "lcm", "ln", "log", "log10", "log2", "pi", "power", "radians", "random", "round", "signum", "sin", "sqrt", "tan", "trunc",
+    "abs",
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "pi",
+    "power",
+    "radians",
+    "random",
+    "round",
+    "signum",
+    "sin",
+    "sqrt",
+    "tan",
+    "trunc",
 ];
 const TEXT: &[&str] = &[
-    "ascii", "bit_length", "btrim", "char_length", "chr", "concat", "concat_ws", "ends_with", "initcap", "left", "length",
-    "lower", "ltrim", "octet_length", "position", "reverse", "right", "rtrim", "split_part", "starts_with", "strpos", "substr",
-    "translate", "trim", "upper",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "char_length",
+    "chr",
+    "concat",
+    "concat_ws",
+    "ends_with",
+    "initcap",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "octet_length",
+    "position",
+    "reverse",
+    "right",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "translate",
+    "trim",
+    "upper",
 ];
 const TIME: &[&str] = &[
-    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "extract", "from_unixtime", "make_date", "now",
-    "to_char", "to_date", "to_timestamp",
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "from_unixtime",
+    "make_date",
+    "now",
+    "to_char",
+    "to_date",
+    "to_timestamp",
 ];
 const SYSTEM: &[&str] = &["arrow_typeof", "coalesce", "nullif", "nvl", "version"];
 
@@ -111,7 +170,10 @@ fn language(all: &mut SqlInfoDataBuilder) {
     let unions = [SqlSupportedUnions::SqlUnion as i32, SqlSupportedUnions::SqlUnionAll as i32];
     all.append(SqlInfo::SqlSupportedUnions, bits(&unions));
     all.append(SqlInfo::SqlNamedParametersSupported, false);
-    all.append(SqlInfo::SqlSupportedResultSetTypes, bits(&[SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32]));
+    all.append(
+        SqlInfo::SqlSupportedResultSetTypes,
+        bits(&[SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32]),
+    );
     let read_only = bits(&[SqlSupportedResultSetConcurrency::SqlResultSetConcurrencyReadOnly as i32]);
     all.append(SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, read_only);
 }

@@ -9,6 +9,7 @@ use super::status::{invalid, status};
 use crate::error::{Failure, Kind};
 use crate::rest::v1::facts;
 use crate::rest::v1::upload::{Decoder, IdempotencyKey, UploadAnswer, receive};
+use crate::state::lock;
 use arrow_flight::FlightData;
 use arrow_flight::sql::{
     CommandStatementIngest, DoPutUpdateResult, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
@@ -28,8 +29,8 @@ use tonic::{Code, Status};
 
 /// The option, and the header of a call, that has the idempotency key.
 const KEY: [&str; 2] = ["idempotency_key", "idempotency-key"];
-/// The option that says what becomes of a call with refused rows.
-const REFUSED: &str = "refused_rows";
+/// The option, and the header of a call, that says what becomes of one with refused rows.
+const REFUSED: [&str; 2] = ["refused_rows", "refused-rows"];
 /// What begins each message of the format.
 const MARKER: [u8; 4] = [0xff; 4];
 /// What the head of a message is filled up to.
@@ -47,13 +48,14 @@ impl Flight {
     ) -> Result<Bytes, Status> {
         check(&command)?;
         let (target, scope) = self.target(&command)?;
-        let fails = fails_on_refused(&command)?;
-        let key = IdempotencyKey::of(&self.state, &key(&command, metadata)?, &scope).map_err(|failure| status(&failure))?;
+        let fails = fails_on_refused(&command, metadata)?;
+        let key =
+            IdempotencyKey::of(&self.state, &key(&command, metadata)?, &scope).map_err(|failure| status(&failure))?;
         // What the connection says is told rather than what a body that broke off looks like.
         let broken = Arc::new(Mutex::new(None));
         let body = body(messages, Arc::clone(&broken));
         let received = receive(&self.state, body, Decoder::Columns(target), key).await;
-        if let Some(why) = crate::state::lock(&broken).take() {
+        if let Some(why) = lock(&broken).take() {
             return Err(self.broken(why));
         }
         let answer = received.map_err(|failure| status(&failure))?;
@@ -106,14 +108,16 @@ pub(super) fn framed(message: FlightData) -> Vec<Bytes> {
     [Bytes::from(frame), message.data_body].into_iter().filter(|piece| !piece.is_empty()).collect()
 }
 
-/// The messages as a body; `broken` is told why they ended early.
+/// The messages as a body; `broken` is told why they ended early. Behind that there is nothing.
 fn body(messages: Messages<FlightData>, broken: Arc<Mutex<Option<Status>>>) -> Body {
     let pieces = messages.flat_map(move |message| {
+        let mut broken = lock(&broken);
         let pieces = match message {
+            _ if broken.is_some() => Vec::new(),
             Ok(message) => framed(message).into_iter().map(Ok).collect(),
             Err(why) => {
                 let error = std::io::Error::other(why.message().to_owned());
-                *crate::state::lock(&broken) = Some(why);
+                *broken = Some(why);
                 vec![Err(error)]
             }
         };
@@ -135,9 +139,9 @@ fn check(command: &CommandStatementIngest) -> Result<(), Status> {
     if let Some(other) = schema.filter(|name| *name != PUBLIC) {
         return Err(invalid(format!("rows can be sent into the tables of `{PUBLIC}`, not of `{other}`")));
     }
-    let known = |name: &str| KEY.contains(&name) || name == REFUSED;
+    let known = |name: &str| KEY.contains(&name) || REFUSED.contains(&name);
     match command.options.keys().find(|name| !known(name)) {
-        Some(name) => Err(invalid(format!("there is no option `{name}`; there are `{}` and `{REFUSED}`", KEY[0]))),
+        Some(name) => Err(invalid(format!("there is no option `{name}`; there are `{}` and `{}`", KEY[0], REFUSED[0]))),
         None => Ok(()),
     }
 }
@@ -148,9 +152,9 @@ fn modes(options: Option<&TableDefinitionOptions>, table: &str, exists: bool) ->
     let if_missing = TableNotExistOption::try_from(options.if_not_exist).unwrap_or(TableNotExistOption::Unspecified);
     let if_there = TableExistsOption::try_from(options.if_exists).unwrap_or(TableExistsOption::Unspecified);
     match (exists, if_there, if_missing) {
-        (true, TableExistsOption::Fail, _) => Err(Status::already_exists(format!(
-            "the table `{table}` is there; append to it (mode `append`)"
-        ))),
+        (true, TableExistsOption::Fail, _) => {
+            Err(Status::already_exists(format!("the table `{table}` is there; append to it (mode `append`)")))
+        }
         (true, TableExistsOption::Replace, _) => Err(invalid(format!(
             "the table `{table}` cannot be replaced: what is in it stays; append to it (mode `append`)"
         ))),
@@ -173,11 +177,12 @@ fn key(command: &CommandStatementIngest, metadata: &MetadataMap) -> Result<Heade
     Ok(headers)
 }
 
-fn fails_on_refused(command: &CommandStatementIngest) -> Result<bool, Status> {
-    match command.options.get(REFUSED).map(String::as_str) {
+fn fails_on_refused(command: &CommandStatementIngest, metadata: &MetadataMap) -> Result<bool, Status> {
+    let of_command = REFUSED.iter().find_map(|name| command.options.get(*name)).map(String::as_str);
+    match of_command.or_else(|| metadata.get(REFUSED[1]).and_then(|value| value.to_str().ok())) {
         None | Some("fail") => Ok(true),
         Some("skip") => Ok(false),
-        Some(other) => Err(invalid(format!("`{REFUSED}` is `fail` or `skip`, not `{other}`"))),
+        Some(other) => Err(invalid(format!("`{}` is `fail` or `skip`, not `{other}`", REFUSED[0]))),
     }
 }
 
@@ -188,10 +193,10 @@ fn refused(answer: &UploadAnswer) -> Failure {
         format!("row {}: {}{suggestion}", row.line, row.error)
     });
     let rows = rows.collect::<Vec<_>>().join("; ");
-    let message = format!(
-        "{} rows were taken and are on disk, {} were refused: {rows}",
-        answer.accepted, answer.rejected
-    );
-    Failure::new(Kind::InvalidField, message)
-        .suggest(format!("send the refused rows again once they are right; with the option `{REFUSED}` = `skip` they are only left out"))
+    let message =
+        format!("{} rows were taken and are on disk, {} were refused: {rows}", answer.accepted, answer.rejected);
+    Failure::new(Kind::InvalidField, message).suggest(format!(
+        "send the refused rows again once they are right; with the option `{}` = `skip` they are only left out",
+        REFUSED[0]
+    ))
 }

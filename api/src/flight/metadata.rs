@@ -41,7 +41,11 @@ pub(super) fn schema(flight: &Flight, command: &Command) -> Option<SchemaRef> {
 }
 
 /// The rows of an answer.
-pub(super) async fn fetch(flight: &Flight, caller: &Caller, command: Command) -> std::result::Result<Messages<FlightData>, Status> {
+pub(super) async fn fetch(
+    flight: &Flight,
+    caller: &Caller,
+    command: Command,
+) -> std::result::Result<Messages<FlightData>, Status> {
     let unknown = Status::unimplemented(format!("`{}` is not answered by this call", command.type_url()));
     let told = match command {
         Command::CommandGetCatalogs(query) => {
@@ -74,7 +78,11 @@ pub(super) async fn fetch(flight: &Flight, caller: &Caller, command: Command) ->
     Ok(messages.map_err(Status::from).boxed())
 }
 
-async fn tables(flight: &Flight, caller: &Caller, query: CommandGetTables) -> std::result::Result<Result<RecordBatch>, Status> {
+async fn tables(
+    flight: &Flight,
+    caller: &Caller,
+    query: CommandGetTables,
+) -> std::result::Result<Result<RecordBatch>, Status> {
     let sql = Arc::clone(flight.state.sql().map_err(|failure| status(&failure))?);
     let system = system::tables(&flight.state);
     let with_columns = query.include_schema;

@@ -105,6 +105,7 @@ impl Flight {
             body_bytes_max: VALUES_BYTES_MAX,
             decompressed_bytes_max: VALUES_BYTES_MAX,
             dictionary_bytes_max: VALUES_BYTES_MAX,
+            bare_rows_max: ROWS_MAX,
             ..Limits::default()
         };
         let mut stream = ArrowStream::new(limits);

@@ -39,9 +39,8 @@ pub(super) fn stream(fetching: Fetching, planned: Planned, permit: OwnedSemaphor
     let schema = Arc::clone(&fetching.statement.schema);
     let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
     tokio::spawn(fetching.run(planned.start(), sender, permit));
-    let batches = stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|batch| (batch, receiver))
-    });
+    let batches =
+        stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|batch| (batch, receiver)) });
     // Columns go out as they were told.
     let encoder = FlightDataEncoderBuilder::new()
         .with_schema(schema)

@@ -95,7 +95,10 @@ impl Flight {
             watch.sets(Arc::clone(&context.cancelled));
             let snapshot = on.unwrap_or_else(|| newest.clone());
             match sql.plan(snapshot.clone(), &asked, system, context) {
-                Ok(planned) => Ok(Ready { planned, snapshot, watch }),
+                Ok(planned) => {
+                    watch.measures(planned.meter());
+                    Ok(Ready { planned, snapshot, watch })
+                }
                 Err(error) => {
                     watch.end(Progress::Failed(error.to_string()));
                     Err(Failure::from(error))

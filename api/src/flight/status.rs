@@ -37,7 +37,8 @@ pub(super) fn status(failure: &Failure) -> Status {
 pub(super) fn of_statement(failure: &Failure, text: &str) -> Status {
     let place = failure.span.and_then(|(start, end)| {
         let before = text.get(..start)?;
-        let (line, column) = (before.matches('\n').count() + 1, before.lines().last().map_or(0, |line| line.chars().count()));
+        let (line, column) =
+            (before.matches('\n').count() + 1, before.lines().last().map_or(0, |line| line.chars().count()));
         let column = if before.ends_with('\n') { 1 } else { column + 1 };
         let word = text.get(start..end).filter(|word| !word.is_empty() && word.len() <= 64);
         let word = word.map_or(String::new(), |word| format!(" (`{word}`)"));

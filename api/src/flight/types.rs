@@ -66,9 +66,5 @@ fn basic(name: &str, number: XdbcDataType) -> XdbcTypeInfo {
 }
 
 fn quoted(name: &str, number: XdbcDataType, begin: &str) -> XdbcTypeInfo {
-    XdbcTypeInfo {
-        literal_prefix: Some(begin.to_owned()),
-        literal_suffix: Some("'".to_owned()),
-        ..basic(name, number)
-    }
+    XdbcTypeInfo { literal_prefix: Some(begin.to_owned()), literal_suffix: Some("'".to_owned()), ..basic(name, number) }
 }

@@ -6,9 +6,10 @@
 use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::state::lock;
+use engine_sql::session::Meter;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +88,8 @@ pub struct Query {
     pub elapsed: Duration,
     /// Rows that were answered so far.
     pub rows: u64,
+    /// The most bytes that it held at a time to sort, join and group with.
+    pub memory_bytes: u64,
 }
 
 /// All statements of a server.
@@ -119,6 +122,7 @@ struct Watched {
     cancelled: CancellationToken,
     /// What else a cancelled statement sets.
     flag: Mutex<Option<Arc<AtomicBool>>>,
+    meter: OnceLock<Arc<Meter>>,
 }
 
 impl Watched {
@@ -132,6 +136,7 @@ impl Watched {
             started_at: self.started_at,
             elapsed: self.started.elapsed(),
             rows: self.rows.load(Ordering::Relaxed),
+            memory_bytes: self.meter.get().map_or(0, |meter| meter.most() as u64),
         }
     }
 
@@ -175,6 +180,7 @@ impl Queries {
             is_waiting: AtomicBool::new(false),
             cancelled: CancellationToken::new(),
             flag: Mutex::default(),
+            meter: OnceLock::new(),
         });
         lock(&self.log).open.insert(number, Arc::clone(&watched));
         Watch { queries: Arc::clone(self), watched, is_over: false }
@@ -239,6 +245,11 @@ impl Watch {
             flag.store(true, Ordering::Relaxed);
         }
         *set = Some(flag);
+    }
+
+    /// What its memory is read from; the first that is told.
+    pub fn measures(&self, meter: &Arc<Meter>) {
+        let _ = self.watched.meter.set(Arc::clone(meter));
     }
 
     /// So many more rows were answered.

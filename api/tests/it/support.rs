@@ -56,6 +56,11 @@ impl TestServer {
         format!("{}{path}", self.running().url())
     }
 
+    /// Where Flight SQL listens.
+    pub(crate) fn flight(&self) -> std::net::SocketAddr {
+        self.running().flight_address().expect("Flight SQL is on")
+    }
+
     /// Stops as a signal would.
     pub(crate) fn stop(&mut self) {
         self.server.take().expect("the server runs").stop().expect("the server stops well");

@@ -74,7 +74,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         Failure::new(Kind::LocalFile, format!("make a temporary folder: {error}")).suggest("name one with --data DIR")
     })?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
-    let server = Server::start(Config { data, http: arguments.http, flight: Some(arguments.flight), ..Config::default() })?;
+    let server =
+        Server::start(Config { data, http: arguments.http, flight: Some(arguments.flight), ..Config::default() })?;
     let store = server.state().store()?.clone();
     let events = if store.snapshot().catalog().tags().len() == 0 {
         let read = load::load(&store, data_set, arguments)?;

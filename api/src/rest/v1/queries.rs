@@ -38,6 +38,8 @@ pub struct QueryAnswer {
     pub elapsed_us: u64,
     /// Rows that were answered so far.
     pub rows: u64,
+    /// The most bytes of memory that it held at a time to sort, join and group with.
+    pub memory_bytes: u64,
 }
 
 impl From<Query> for QueryAnswer {
@@ -55,6 +57,7 @@ impl From<Query> for QueryAnswer {
             started_at: number::time(query.started_at.into()),
             elapsed_us: u64::try_from(query.elapsed.as_micros()).unwrap_or(u64::MAX),
             rows: query.rows,
+            memory_bytes: query.memory_bytes,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An answer as it comes: batch by batch, from the threads that make them to whoever takes them.
 
-use super::{Described, SqlError, SqlErrorKind};
+use super::{Described, Meter, SqlError, SqlErrorKind};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub(super) struct Running {
     /// What a thread waits with that may block.
     waiting: Option<Runtime>,
     cancel: CancelOnDrop,
+    meter: Arc<Meter>,
 }
 
 impl Drop for Running {
@@ -50,8 +51,13 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub(super) fn new(receiver: mpsc::Receiver<Told>, task: AbortHandle, cancel: CancelOnDrop) -> Running {
-        Running { receiver, task, waiting: None, cancel }
+    pub(super) fn new(
+        receiver: mpsc::Receiver<Told>,
+        task: AbortHandle,
+        cancel: CancelOnDrop,
+        meter: Arc<Meter>,
+    ) -> Running {
+        Running { receiver, task, waiting: None, cancel, meter }
     }
 
     /// Waits until the columns are known.
@@ -67,9 +73,10 @@ impl Running {
         // With a clock of its own: that of the threads stands still while all of them are busy.
         let waiting = match self.waiting.take() {
             Some(waiting) => waiting,
-            None => tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {
-                SqlError::new(SqlErrorKind::Internal, error.to_string())
-            })?,
+            None => tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .map_err(|error| SqlError::new(SqlErrorKind::Internal, error.to_string()))?,
         };
         let waiting = self.waiting.insert(waiting);
         loop {
@@ -111,6 +118,11 @@ impl Planned {
         &self.schema
     }
 
+    /// What it holds of memory, as it changes.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.running.meter
+    }
+
     /// Begins to answer it. Does not block.
     pub fn start(self) -> Answer {
         // A task that is gone is noticed by whoever asks for rows.
@@ -131,6 +143,11 @@ impl Answer {
     /// Its columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// What it holds of memory, as it changes.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.running.meter
     }
 
     /// The next rows, at least one; `None` at the end. Blocks, as [`Sql::ask`] does, until `cancelled`.

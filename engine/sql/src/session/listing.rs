@@ -39,8 +39,7 @@ impl Sql {
         with_columns: bool,
         is_wanted: &dyn Fn(&str, &str) -> bool,
     ) -> std::result::Result<Vec<ListedTable>, SqlError> {
-        let world =
-            World { snapshot, context: QueryContext::default(), tables: Arc::clone(&self.tables), system };
+        let world = World { snapshot, context: QueryContext::default(), tables: Arc::clone(&self.tables), system };
         let catalogs = world.catalogs();
         let listed: Result<Vec<ListedTable>> = self.threads.handle().block_on(async {
             let mut listed = Vec::new();

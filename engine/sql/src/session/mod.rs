@@ -7,7 +7,7 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
 //! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
-//! * [`answer`]: batches as they come. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
+//! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod answer;
 mod catalog;
@@ -19,6 +19,7 @@ mod filter;
 mod growth;
 mod guard;
 mod listing;
+mod memory;
 mod parameters;
 mod system;
 mod users;
@@ -31,14 +32,15 @@ pub use guard::{
     STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
 };
 pub use listing::ListedTable;
+pub use memory::Meter;
 pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
 use crate::threads::Threads;
+use answer::{CancelOnDrop, Running, Told, panicked};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use answer::{CancelOnDrop, Running, Told, panicked};
 use catalog::World;
 use count::CountUsers;
 use datafusion::catalog::CatalogProviderList;
@@ -54,6 +56,7 @@ use datafusion::sql::parser::Statement;
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use futures::StreamExt;
+use memory::Metered;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -181,7 +184,8 @@ impl Sql {
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
         let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
-        let state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC));
+        let meter = Arc::new(Meter::default());
+        let state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC), &meter);
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let (text, parameters) = (question.text.clone(), question.parameters.clone());
         let asked = Asked { state, statement, parameters, parameter_count };
@@ -197,7 +201,7 @@ impl Sql {
             };
             let _ = sender.send(told).await;
         });
-        Running::new(receiver, running.abort_handle(), cancel).begin(&context.cancelled)
+        Running::new(receiver, running.abort_handle(), cancel, meter).begin(&context.cancelled)
     }
 
     /// On a thread with a stack for what recurses.
@@ -214,7 +218,9 @@ impl Sql {
         parsed.recv().map_err(|_| panicked())?
     }
 
-    fn session(&self, catalogs: Arc<dyn CatalogProviderList>, schema: &str) -> SessionState {
+    fn session(&self, catalogs: Arc<dyn CatalogProviderList>, schema: &str, meter: &Arc<Meter>) -> SessionState {
+        let mut environment = RuntimeEnv::clone(&self.environment);
+        environment.memory_pool = Arc::new(Metered::new(environment.memory_pool, Arc::clone(meter)));
         let mut config = SessionConfig::new()
             .with_target_partitions(self.threads.count())
             .with_default_catalog_and_schema(CATALOG, schema)
@@ -226,7 +232,7 @@ impl Sql {
         options.sql_parser.collect_spans = true;
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
-            .with_runtime_env(Arc::clone(&self.environment))
+            .with_runtime_env(Arc::new(environment))
             .with_catalog_list(catalogs)
             .with_physical_optimizer_rule(Arc::new(CountUsers));
         // Nothing is read but the tables of the catalog.

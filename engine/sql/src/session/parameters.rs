@@ -32,7 +32,9 @@ pub(super) fn number(statement: &mut Statement, text: &str) -> std::result::Resu
     if unnumbered > 0 && unnumbered < found.len() {
         let place = found.iter().find(|(_, name)| name != "?").map_or(Location { line: 0, column: 0 }, |found| found.0);
         let message = "`?` and numbered parameters stand in one statement";
-        return Err(SqlError::new(SqlErrorKind::Invalid, message).suggest("number all of them: $1, $2").at(text, place));
+        return Err(SqlError::new(SqlErrorKind::Invalid, message)
+            .suggest("number all of them: $1, $2")
+            .at(text, place));
     }
     let mut numbers = Vec::with_capacity(found.len());
     for (index, (place, name)) in found.iter().enumerate() {

@@ -2,13 +2,13 @@
 
 use crate::support::{World, rows};
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use engine::audience::naive::{NOW, Random, User};
 use engine::audience::ops::QueryContext;
 use engine::update::UpdateBatch;
-use engine_sql::session::{Question, SqlError, SqlErrorKind, STATEMENT_TEXT_BYTES_MAX};
+use engine_sql::session::{Question, STATEMENT_TEXT_BYTES_MAX, SqlError, SqlErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -58,7 +58,11 @@ fn a_value_means_what_it_means_in_the_text() {
         Arc::new(Decimal128Array::from(vec![1_234]).with_precision_and_scale(10, 2).expect("a decimal"));
     let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![NOW]).with_timezone("UTC"));
     let cases: Vec<(&str, Vec<ArrayRef>, String)> = vec![
-        ("SELECT count(*) FROM users WHERE age >= $1", vec![int(30)], "SELECT count(*) FROM users WHERE age >= 30".into()),
+        (
+            "SELECT count(*) FROM users WHERE age >= $1",
+            vec![int(30)],
+            "SELECT count(*) FROM users WHERE age >= 30".into(),
+        ),
         (
             "SELECT count(*) FROM users WHERE age >= $1",
             vec![Arc::new(Int32Array::from(vec![30]))],
@@ -84,7 +88,11 @@ fn a_value_means_what_it_means_in_the_text() {
             vec![text("yoga")],
             "SELECT count(*) FROM users WHERE array_has(interest, 'yoga')".into(),
         ),
-        ("SELECT count(*) FROM users WHERE spend > $1", vec![spend], "SELECT count(*) FROM users WHERE spend > 12.34".into()),
+        (
+            "SELECT count(*) FROM users WHERE spend > $1",
+            vec![spend],
+            "SELECT count(*) FROM users WHERE spend > 12.34".into(),
+        ),
         (
             "SELECT count(*) FROM users WHERE spend > $1",
             vec![Arc::new(Float64Array::from(vec![12.5]))],
@@ -105,7 +113,11 @@ fn a_value_means_what_it_means_in_the_text() {
             vec![text("it's"), int(41), Arc::new(Date32Array::from(vec![0]))],
             "SELECT 'it''s', 42, DATE '1970-01-01'".into(),
         ),
-        ("SELECT count(*) FROM purchase WHERE ts < $1", vec![time], "SELECT count(*) FROM purchase WHERE ts < now()".into()),
+        (
+            "SELECT count(*) FROM purchase WHERE ts < $1",
+            vec![time],
+            "SELECT count(*) FROM purchase WHERE ts < now()".into(),
+        ),
         (
             "WITH old AS (SELECT * FROM users WHERE age > ?) SELECT count(*) FROM old WHERE gender <> ?",
             vec![int(40), text("m")],
@@ -193,7 +205,10 @@ fn a_planned_statement_reads_its_snapshot_whenever_it_is_started() {
         .into_iter()
         .map(|table| (table.name, table.columns.expect("asked for").fields().len()))
         .collect();
-    assert!(listed.iter().any(|(name, count)| name == "users" && *count == world.catalog.tags().len() + 1), "{listed:?}");
+    assert!(
+        listed.iter().any(|(name, count)| name == "users" && *count == world.catalog.tags().len() + 1),
+        "{listed:?}"
+    );
     // Tables without a schema are looked for where the question says.
     let elsewhere = Question { text: "SELECT count(*) FROM shards".into(), schema: Some("system".into()), ..question };
     world

@@ -20,11 +20,11 @@ use crate::rest::body::JsonBody;
 use crate::rest::limits;
 use crate::rest::negotiate::{self, Format};
 use crate::state::AppState;
-use axum::{Extension, Json};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use engine_sql::session::{Answer, Sql, SystemTable};
@@ -119,7 +119,7 @@ pub(in crate::rest) async fn post(
             let timeout_ms = request.timeout_ms;
             let answer = limits::query(&state, timeout_ms, move |snapshot, context| {
                 watch.sets(Arc::clone(&context.cancelled));
-                let answer = answer(&sql, snapshot, &request, system, context);
+                let answer = answer(&sql, snapshot, &request, system, context, |begun| watch.measures(begun.meter()));
                 watch.add_rows(answer.as_ref().map_or(0, |answer| answer.rows.len()));
                 watch.end_with(&answer);
                 answer
@@ -143,7 +143,7 @@ pub(in crate::rest) async fn post(
     stream(&state, request, list, format, watch).await
 }
 
-/// Answers with up to so many rows as are asked for.
+/// Answers with up to so many rows as are asked for; `begun` is shown the answer before its rows are.
 ///
 /// # Errors
 /// [`Failure`] for the client.
@@ -153,6 +153,7 @@ pub fn answer(
     request: &SqlRequest,
     system: Vec<Arc<dyn SystemTable>>,
     context: &QueryContext,
+    begun: impl FnOnce(&Answer),
 ) -> Result<SqlAnswer, Failure> {
     let started = Instant::now();
     let limit = request.limit.unwrap_or(ROWS_DEFAULT);
@@ -161,6 +162,7 @@ pub fn answer(
         return Err(failure.suggest("accept application/vnd.apache.arrow.stream to get all rows as a stream"));
     }
     let mut asked = sql.ask(snapshot.clone(), &request.sql, system, context).map_err(failed)?;
+    begun(&asked);
     let columns = asked.schema().fields().iter().map(|field| SqlColumn {
         name: field.name().clone(),
         r#type: field.data_type().to_string(),
@@ -239,7 +241,10 @@ async fn stream(
     let (answer, epoch, watched) = limits::query(state, request.timeout_ms, move |snapshot, context| {
         watch.sets(Arc::clone(&context.cancelled));
         match begin(&sql, snapshot, &request.sql, system, context) {
-            Ok(answer) => Ok((answer, snapshot.epoch().0, watch)),
+            Ok(answer) => {
+                watch.measures(answer.meter());
+                Ok((answer, snapshot.epoch().0, watch))
+            }
             Err(failure) => {
                 watch.end(Progress::Failed(failure.detail.clone()));
                 Err(failure)

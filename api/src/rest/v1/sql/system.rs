@@ -83,6 +83,7 @@ impl SystemTable for OfServer {
                 ("started_at", DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))),
                 ("elapsed_us", DataType::Int64),
                 ("rows", DataType::Int64),
+                ("memory_bytes", DataType::Int64),
             ],
         };
         let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
@@ -165,6 +166,7 @@ impl OfServer {
             Arc::new(starts.with_timezone("UTC")),
             numbers(rows().map(|query| Some(query.elapsed_us))),
             numbers(rows().map(|query| Some(query.rows))),
+            numbers(rows().map(|query| Some(query.memory_bytes))),
         ]
     }
 }
