@@ -116,7 +116,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         data, port = pathlib.Path(folder) / "data", free_port()
         url = f"http://127.0.0.1:{port}"
-        server = subprocess.Popen([beluga, "serve", "--data", str(data), "--http", f"127.0.0.1:{port}"])
+        server = subprocess.Popen([beluga, "serve", "--data", str(data), "--http", f"127.0.0.1:{port}", "--flight", "off"])
         try:
             wait_until_ready(url, server)
             call(f"{url}/v1/catalog", "PUT", CATALOG)

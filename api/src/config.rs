@@ -18,6 +18,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Where Flight SQL listens; `None` if it does not.
+    pub flight: Option<SocketAddr>,
     /// Shards of a new data directory.
     pub shard_count: u16,
     /// Memory of not yet checkpointed updates at which writes wait.
@@ -82,6 +84,7 @@ impl Default for Config {
         Config {
             data: PathBuf::from("./beluga-data"),
             http: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            flight: Some(SocketAddr::from(([127, 0, 0, 1], 7701))),
             shard_count: engine.shard_count,
             memory_bytes_max: engine.memory_bytes_max,
             publish_interval: keeper.publish_interval,
@@ -141,6 +144,7 @@ macro_rules! settings {
 settings! {
     "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
     "http", "address of REST, docs and metrics", http, address, ToString::to_string;
+    "flight", "address of Flight SQL; off if it is not wanted", flight, optional_address, show_address;
     "shard_count", "shards of a new data directory, a power of two", shard_count, shards, ToString::to_string;
     "memory_bytes_max", "memory of updates before a checkpoint at which writes wait", memory_bytes_max, positive, ToString::to_string;
     "publish_interval_ms", "how long a write may stay invisible", publish_interval, millis, show_millis;
@@ -244,6 +248,7 @@ impl Config {
             let value = match value {
                 serde_yaml_ng::Value::String(text) => text,
                 serde_yaml_ng::Value::Number(number) => number.to_string(),
+                serde_yaml_ng::Value::Bool(yes) => yes.to_string(),
                 other => return Err(fail(format!("`{key}`: expected text or a number, found {other:?}"))),
             };
             setting.apply(self, &value, || format!("{}: {key}", path.display()))?;
@@ -279,6 +284,19 @@ fn path(text: &str) -> Result<PathBuf, String> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let text = text.replace("localhost:", "127.0.0.1:");
     text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:7700".to_owned())
+}
+
+fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "off" | "false" => Ok(None),
+        _ => address(text)
+            .map(Some)
+            .map_err(|_| "expected an address and a port, such as 127.0.0.1:7701, or off".to_owned()),
+    }
+}
+
+fn show_address(address: &Option<SocketAddr>) -> String {
+    address.map_or_else(|| "\"off\"".to_owned(), |address| address.to_string())
 }
 
 fn positive_u64(text: &str) -> Result<u64, String> {
@@ -377,8 +395,11 @@ mod tests {
 
     #[test]
     fn all_settings_read_back() {
-        let config = Config { cursors_max: 7, log: "warn".into(), ..Config::default() };
+        let config = Config { cursors_max: 7, flight: None, log: "warn".into(), ..Config::default() };
         assert_eq!(load(&config.to_text(), &[], &[]).expect("valid"), config);
+        // YAML reads some words as true and false.
+        assert_eq!(load("flight: off", &[], &[]).expect("valid").flight, None);
+        assert_eq!(load("flight: false", &[], &[]).expect("valid").flight, None);
         assert_eq!(load("", &[], &[]).expect("an empty file is valid"), Config::default());
     }
 }

@@ -3,7 +3,8 @@
 //! * [`rest`]: the HTTP door; [`rest::v1`] holds the resources.
 //! * [`cli`]: the command line, a file per command.
 //! * [`server`], [`state`], [`config`]: a running server, what its requests share, what can be set.
-//! * [`access`]: who may do what, by tokens.
+//! * [`flight`]: the Flight SQL door, for ADBC, JDBC and what is built on them.
+//! * [`access`]: who may do what, by tokens. [`queries`]: which statements run and which ran.
 //! * [`jobs`]: backfills that a server runs beside its live updates.
 //! * [`live`]: what live audiences tell those who listen.
 //! * [`objects`]: object stores, for sources and jobs.
@@ -15,9 +16,11 @@ pub mod access;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod flight;
 pub mod jobs;
 pub mod live;
 pub mod objects;
+pub mod queries;
 pub mod rest;
 pub mod server;
 pub mod sinks;

@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::flight;
 use crate::jobs::Jobs;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
@@ -38,9 +39,12 @@ const CURSOR_SWEEP: Duration = Duration::from_secs(10);
 pub struct Server {
     runtime: Runtime,
     address: SocketAddr,
+    flight_address: Option<SocketAddr>,
     state: AppState,
     stop: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
+    /// Of Flight SQL.
+    flying: Option<JoinHandle<std::io::Result<()>>>,
     upkeep: TableKeeper,
 }
 
@@ -55,11 +59,14 @@ impl Server {
             .thread_name("beluga-io")
             .build()
             .map_err(no_threads)?;
-        let listener = runtime.block_on(bind(config.http))?;
-        let address = listener.local_addr().map_err(|error| Failure::new(Kind::LocalFile, error.to_string()))?;
+        let (listener, address) = runtime.block_on(bind(config.http, "--http"))?;
+        let flight = config.flight.map(|address| runtime.block_on(bind(address, "--flight"))).transpose()?;
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
-        let serving = runtime.spawn(serve(listener, state.clone(), stopped));
+        let flight_address = flight.as_ref().map(|(_, address)| *address);
+        let flying = flight
+            .map(|(listener, _)| runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone()))));
+        let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         state.access.open(&state.config.data)?;
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
@@ -75,7 +82,7 @@ impl Server {
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
-        Ok(Server { runtime, address, state, stop, serving, upkeep })
+        Ok(Server { runtime, address, flight_address, state, stop, serving, flying, upkeep })
     }
 
     /// Where it listens.
@@ -86,6 +93,16 @@ impl Server {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where Flight SQL listens, if it does.
+    pub fn flight_address(&self) -> Option<SocketAddr> {
+        self.flight_address
+    }
+
+    /// The URL of Flight SQL, as clients take it.
+    pub fn flight_url(&self) -> Option<String> {
+        self.flight_address.map(|address| format!("grpc://{address}"))
     }
 
     /// What its requests share.
@@ -110,11 +127,18 @@ impl Server {
             sinks.lift_bounds();
         }
         let drain = self.state.config.drain;
-        let abort = self.serving.abort_handle();
-        let drained = self.runtime.block_on(async { tokio::time::timeout(drain, self.serving).await });
+        let aborts: Vec<_> =
+            [Some(&self.serving), self.flying.as_ref()].into_iter().flatten().map(JoinHandle::abort_handle).collect();
+        let both = async {
+            let _ = self.serving.await;
+            if let Some(flying) = self.flying {
+                let _ = flying.await;
+            }
+        };
+        let drained = self.runtime.block_on(async { tokio::time::timeout(drain, both).await });
         if drained.is_err() {
             tracing::warn!("requests were still running at the end of the drain time and are cut off");
-            abort.abort();
+            aborts.iter().for_each(tokio::task::AbortHandle::abort);
         }
         if let Ok(pipeline) = self.state.pipeline() {
             pipeline.stop();
@@ -140,32 +164,37 @@ pub(crate) fn no_threads(error: std::io::Error) -> Failure {
     Failure::new(Kind::LocalFile, format!("start threads: {error}"))
 }
 
-async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
-    tokio::net::TcpListener::bind(address).await.map_err(|error| {
+/// Listens at an address that is set with `flag`, and tells where.
+async fn bind(address: SocketAddr, flag: &str) -> Result<(tokio::net::TcpListener, SocketAddr), Failure> {
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
         let failure = Failure::new(Kind::LocalFile, format!("listen on {address}: {error}"));
         match error.kind() {
-            std::io::ErrorKind::AddrInUse => failure.suggest(
-                "another program listens there, perhaps another beluga: stop it, or choose another address with --http 127.0.0.1:7710",
-            ),
-            std::io::ErrorKind::PermissionDenied => failure.suggest("choose a port above 1023 with --http"),
-            _ => failure.suggest("choose an address of this machine with --http"),
+            std::io::ErrorKind::AddrInUse => failure.suggest(format!(
+                "another program listens there, perhaps another beluga: stop it, or choose another address with {flag} 127.0.0.1:7710",
+            )),
+            std::io::ErrorKind::PermissionDenied => failure.suggest(format!("choose a port above 1023 with {flag}")),
+            _ => failure.suggest(format!("choose an address of this machine with {flag}")),
         }
-    })
+    })?;
+    let bound = listener.local_addr().map_err(|error| Failure::new(Kind::LocalFile, error.to_string()))?;
+    Ok((listener, bound))
+}
+
+async fn until_set(mut set: watch::Receiver<bool>) {
+    // Whoever could set it is gone otherwise.
+    let _ = set.wait_for(|set| *set).await;
 }
 
 async fn serve(
     listener: tokio::net::TcpListener,
     state: AppState,
-    mut stopped: watch::Receiver<bool>,
+    stopping: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let listener = listener.tap_io(|connection| {
         // Answers are small; waiting to fill a packet would only delay them. Without the option they are still right.
         let _ = connection.set_nodelay(true);
     });
     let routes = router(&state);
-    let stopping = async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
     axum::serve(listener, routes).with_graceful_shutdown(stopping).await
 }
 

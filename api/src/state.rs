@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
 use crate::live::ChangeFeeds;
+use crate::queries::Queries;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub access: Access,
     /// Which queries run and wait.
     pub queries: QueryGate,
+    /// Which statements run and which ran.
+    pub statements: Arc<Queries>,
     /// Bodies of updates being read.
     pub uploads: Arc<Semaphore>,
     /// Exports being written.
@@ -103,6 +106,7 @@ impl AppState {
     pub fn new(config: Config) -> AppState {
         AppState(Arc::new(Shared {
             queries: QueryGate::new(config.concurrent_queries, config.queued_queries),
+            statements: Arc::default(),
             uploads: Arc::new(Semaphore::new(config.concurrent_uploads)),
             exports: Arc::new(Semaphore::new(config.concurrent_uploads)),
             cursors: Cursors::new(config.cursors_max, config.cursor_idle),

@@ -27,7 +27,7 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let address = format!("127.0.0.1:{port}");
         let process = Command::new(&binary)
-            .args(["serve", "--http", &address, "--data"])
+            .args(["serve", "--http", &address, "--flight", "off", "--data"])
             .arg(data)
             .args(settings.iter().flat_map(|setting| ["--set", setting]).map(OsStr::new))
             .stdout(Stdio::null())

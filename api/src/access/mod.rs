@@ -10,12 +10,19 @@ mod token;
 
 use crate::error::{Failure, Kind};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use book::{Book, Entry};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
+
+/// Base64 with or without its padding: clients in Go leave it out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What a token may be used for.
 #[derive(
@@ -52,23 +59,32 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The name of the token; `None` where nobody needs one.
-    pub name: Option<String>,
+    pub token: Option<String>,
     /// What they may do.
     pub scopes: BTreeSet<Scope>,
 }
 
 impl Principal {
     /// Somebody at a server without tokens.
-    fn anyone() -> Principal {
-        Principal { name: None, scopes: Scope::ALL.into() }
+    pub(crate) fn anyone() -> Principal {
+        Principal { token: None, scopes: Scope::ALL.into() }
+    }
+
+    /// What they are called in lists.
+    pub fn name(&self) -> &str {
+        self.token.as_deref().unwrap_or("anonymous")
+    }
+
+    /// Whether this is theirs to see: what they asked themselves, and everything for who may do everything.
+    pub fn may_see(&self, of: &str) -> bool {
+        self.name() == of || self.scopes.contains(&Scope::Admin)
     }
 
     /// # Errors
     /// [`Kind::Forbidden`] if a scope is missing.
     pub fn need(&self, scopes: &[Scope]) -> Result<(), Failure> {
         let Some(missing) = scopes.iter().find(|scope| !self.scopes.contains(scope)) else { return Ok(()) };
-        let name = self.name.as_deref().unwrap_or_default();
-        let detail = format!("the token `{name}` has not the scope `{}`", missing.name());
+        let detail = format!("the token `{}` has not the scope `{}`", self.name(), missing.name());
         Err(Failure::new(Kind::Forbidden, detail).suggest("ask whoever made it for one that has"))
     }
 }
@@ -112,7 +128,7 @@ impl Access {
             let told = unauthorized(&format!("the token `{}` has expired", entry.name));
             return Err(told.suggest("ask whoever made it for a new one"));
         }
-        Ok(Principal { name: Some(entry.name.clone()), scopes: entry.scopes.clone() })
+        Ok(Principal { token: Some(entry.name.clone()), scopes: entry.scopes.clone() })
     }
 
     /// Makes a token; its text is told once, here.
@@ -153,7 +169,10 @@ fn not_ready() -> Failure {
 }
 
 /// The token in an `Authorization`.
-fn token_of(authorization: &str) -> Result<String, Failure> {
+///
+/// # Errors
+/// [`Kind::Unauthorized`] if it cannot be read.
+pub(crate) fn token_of(authorization: &str) -> Result<String, Failure> {
     let malformed = || {
         Failure::new(Kind::Unauthorized, "the header Authorization is not understood")
             .suggest("send `Authorization: Bearer TOKEN`")
@@ -162,7 +181,7 @@ fn token_of(authorization: &str) -> Result<String, Failure> {
     match scheme.to_ascii_lowercase().as_str() {
         "bearer" => Ok(value.trim().to_owned()),
         "basic" => {
-            let decoded = STANDARD.decode(value.trim()).map_err(|_| malformed())?;
+            let decoded = BASE64.decode(value.trim()).map_err(|_| malformed())?;
             let text = String::from_utf8(decoded).map_err(|_| malformed())?;
             text.split_once(':').map(|(_, password)| password.to_owned()).ok_or_else(malformed)
         }
@@ -202,12 +221,13 @@ mod tests {
             assert_eq!(access.check(wrong).expect_err("closed").kind, Kind::Unauthorized, "{wrong:?}");
         }
         let principal = access.check(Some(&format!("bearer {text}"))).expect("known");
-        assert_eq!((principal.name.as_deref(), principal.need(&[Scope::Query])), (Some("a"), Ok(())));
+        assert_eq!((principal.token.as_deref(), principal.need(&[Scope::Query])), (Some("a"), Ok(())));
         let missing = principal.need(&[Scope::Query, Scope::Admin]).expect_err("not that");
         assert_eq!(missing.kind, Kind::Forbidden);
         assert!(missing.detail.contains("`admin`"), "{missing:?}");
-        let basic = format!("Basic {}", STANDARD.encode(format!("anybody:{text}")));
+        let basic = format!("Basic {}", BASE64.encode(format!("anybody:{text}")));
         assert_eq!(access.check(Some(&basic)).expect("known"), principal);
+        assert_eq!(access.check(Some(basic.trim_end_matches('='))).expect("known"), principal);
         // What was one character off is told apart from what was revoked.
         let mistyped = format!("Bearer {}0", &text[..text.len() - 1]);
         let refused = [mistyped, format!("Bearer {text}0")].map(|sent| access.check(Some(&sent)));
@@ -218,6 +238,15 @@ mod tests {
         let again = Access::default();
         again.open(data.path()).expect("opens");
         assert_eq!(again.check(None).expect_err("still closed").kind, Kind::Unauthorized);
+    }
+
+    #[test]
+    fn the_token_is_the_password() {
+        let basic = |pair: &[u8]| token_of(&format!("Basic {}", BASE64.encode(pair)));
+        assert_eq!(basic(b"ann:to:ken").expect("a pair"), "to:ken");
+        for wrong in [b"ann".as_slice(), &[0xff, b':', 0xfe]] {
+            assert_eq!(basic(wrong).expect_err("no pair").kind, Kind::Unauthorized);
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// Address of REST, docs and metrics
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Address of Flight SQL; `off` if it is not wanted
+    #[arg(long, value_name = "ADDR")]
+    flight: Option<String>,
     /// A file with settings
     #[arg(long, value_name = "FILE", env = "BELUGA_CONFIG")]
     config: Option<PathBuf>,
@@ -42,7 +45,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let data = config.data.clone();
     let server = Server::start(config)?;
     eprintln!("beluga {} serves {} at {}", env!("CARGO_PKG_VERSION"), data.display(), server.url());
-    tracing::info!(address = %server.address(), data = %data.display(), "ready");
+    if let Some(url) = server.flight_url() {
+        eprintln!("Flight SQL: {url}");
+    }
+    tracing::info!(address = %server.address(), flight = ?server.flight_address(), data = %data.display(), "ready");
     server.wait_for_signal();
     eprintln!("stopping: finishing requests and writing a checkpoint");
     server.stop()?;
@@ -62,7 +68,7 @@ fn flags(arguments: &Arguments) -> Result<BTreeMap<&'static str, String>, Exit> 
         };
         flags.insert(setting.name, value.to_owned());
     }
-    for (name, value) in [("data", &arguments.data), ("http", &arguments.http)] {
+    for (name, value) in [("data", &arguments.data), ("http", &arguments.http), ("flight", &arguments.flight)] {
         if let Some(value) = value {
             flags.insert(name, value.clone());
         }

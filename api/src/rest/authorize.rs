@@ -56,6 +56,8 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         }
         "/v1/jobs" | "/v1/jobs/{id}" if method == GET => QUERY,
         "/v1/jobs" | "/v1/jobs/{id}" if method == POST || method == DELETE => ADMIN,
+        // Of statements each sees and cancels their own.
+        "/v1/queries" | "/v1/queries/{id}" => QUERY,
         "/v1/tokens" | "/v1/tokens/{name}" => ADMIN,
         _ => return None,
     })
@@ -75,7 +77,7 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     let allowed = principal.and_then(|principal| match policy {
         Some(Policy::Scopes(scopes)) => principal.need(scopes).map(|()| principal),
         // The router tells which methods there are.
-        _ if principal.name.is_none() => Ok(principal),
+        _ if principal.token.is_none() => Ok(principal),
         _ => {
             Err(Failure::new(Kind::MethodNotAllowed, format!("{} does not take {}", route.as_str(), request.method())))
         }

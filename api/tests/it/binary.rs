@@ -38,12 +38,12 @@ fn a_second_process_on_a_directory_is_refused_until_the_first_has_ended() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let data = with_people(folder.path());
     let first = Process::serve(&data, &[]);
-    let second = ["serve", "--http", "127.0.0.1:0", "--data", text(&data)];
+    let second = ["serve", "--http", "127.0.0.1:0", "--flight", "off", "--data", text(&data)];
     assert_failed(&beluga(&second), &["in use", text(&data)]);
     assert_failed(&beluga(&["count", "TRUE", "--data", text(&data)]), &["in use"]);
     assert_failed(&beluga(&["check", "--data", text(&data)]), &["in use", "stop the server"]);
     assert_failed(
-        &beluga(&["serve", "--http", first.address(), "--data", text(&folder.path().join("other"))]),
+        &beluga(&["serve", "--http", first.address(), "--flight", "off", "--data", text(&folder.path().join("other"))]),
         &["listen on", "--http"],
     );
     assert_eq!(first.count("TRUE"), 4, "the first one is not disturbed");
@@ -97,7 +97,7 @@ fn a_directory_that_cannot_be_is_told_by_name() {
     std::fs::write(folder.join("catalog.yaml"), "tags: {}").expect("write");
     std::fs::write(folder.join("job.yaml"), "files: [\"x.csv\"]").expect("write");
     for data in ["file", "file/data", "/proc/beluga-data"] {
-        for make in [&["serve", "--http", "127.0.0.1:0"][..], &["apply", "-f", "catalog.yaml"]] {
+        for make in [&["serve", "--http", "127.0.0.1:0", "--flight", "off"][..], &["apply", "-f", "catalog.yaml"]] {
             assert_failed(&beluga_in(folder, &[make, &["--data", data]].concat()), &[data]);
         }
     }
@@ -115,7 +115,10 @@ fn a_read_only_directory_is_checked_but_not_served() {
     let Some(mount) = Mount::new(folder.path().join("read-only"), &["--bind", text(&data)]) else { return };
     assert!(mount.remount("bind,ro"), "what was mounted can be made read-only");
     let data = text(&mount.0);
-    assert_failed(&beluga(&["serve", "--http", "127.0.0.1:0", "--data", data]), &[data, "Read-only file system"]);
+    assert_failed(
+        &beluga(&["serve", "--http", "127.0.0.1:0", "--flight", "off", "--data", data]),
+        &[data, "Read-only file system"],
+    );
     assert_failed(&beluga(&["count", "TRUE", "--data", data]), &[data, "Read-only file system"]);
     let checked = beluga(&["check", "--data", data]);
     assert!(checked.status.success() && stdout(&checked).contains("4 users"), "{}", stderr(&checked));

@@ -4,7 +4,18 @@ use crate::support::{beluga, stderr, stdout};
 
 #[test]
 fn the_demo_loads_asks_and_ends() {
-    let demo = beluga(&["demo", "--once", "--users", "20000", "--events", "5000", "--http", "127.0.0.1:0"]);
+    let demo = beluga(&[
+        "demo",
+        "--once",
+        "--users",
+        "20000",
+        "--events",
+        "5000",
+        "--http",
+        "127.0.0.1:0",
+        "--flight",
+        "127.0.0.1:0",
+    ]);
     let told = stdout(&demo);
     assert!(demo.status.success(), "{}", stderr(&demo));
     assert!(told.contains("Loaded") && told.contains("All of 20,000 users were asked"), "{told}");
@@ -20,7 +31,18 @@ fn the_demo_loads_asks_and_ends() {
 fn the_demo_takes_a_real_file() {
     let Some(file) = datasets::public_data("online-retail/online-retail.csv.gz") else { return };
     let file = file.to_str().expect("text");
-    let arguments = ["demo", "--once", "--dataset", "online-retail", "--file", file, "--http", "127.0.0.1:0"];
+    let arguments = [
+        "demo",
+        "--once",
+        "--dataset",
+        "online-retail",
+        "--file",
+        file,
+        "--http",
+        "127.0.0.1:0",
+        "--flight",
+        "127.0.0.1:0",
+    ];
     let demo = beluga(&[&arguments[..], &["--rate", "1000000"]].concat());
     assert!(demo.status.success(), "{}", stderr(&demo));
     // As many as lines with a customer are published.

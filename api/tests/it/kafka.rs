@@ -283,7 +283,19 @@ fn what_cannot_be_declared_is_refused_with_its_place() {
 #[test]
 fn the_demo_takes_a_broker() {
     let broker = Broker::new();
-    let arguments = ["demo", "--once", "--users", "1000", "--events", "3000", "--http", "127.0.0.1:0", "--kafka"];
+    let arguments = [
+        "demo",
+        "--once",
+        "--users",
+        "1000",
+        "--events",
+        "3000",
+        "--http",
+        "127.0.0.1:0",
+        "--flight",
+        "127.0.0.1:0",
+        "--kafka",
+    ];
     let demo = beluga(&[&arguments[..], &[broker.address.as_str()]].concat());
     let told = stdout(&demo);
     assert!(demo.status.success() && told.contains("Streamed 3,000 events"), "{demo:?}");

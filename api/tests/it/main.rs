@@ -9,6 +9,7 @@ mod crash;
 mod cursors;
 mod extremes;
 mod facts;
+mod flight;
 mod formats;
 mod hostile;
 mod jobs;

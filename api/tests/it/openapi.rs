@@ -163,6 +163,8 @@ fn answers_look_as_described() {
         ("GET /v1/jobs", "", 200, Value::Null),
         ("GET /v1/jobs/{id}", "", 404, Value::Null),
         ("DELETE /v1/jobs/{id}", "", 404, Value::Null),
+        ("GET /v1/queries", "", 200, Value::Null),
+        ("DELETE /v1/queries/{id}", "", 404, Value::Null),
         ("DELETE /v1/audiences/{name}", "", 204, Value::Null),
         ("GET /v1/audiences/{name}", "", 404, Value::Null),
         ("POST /v1/count", "", 400, json!({"where": "gendr = 'f'"})),

@@ -126,6 +126,7 @@ impl Drop for Process {
 fn serve_arguments(data: &Path, settings: &[&str]) -> Vec<String> {
     let data = data.to_str().expect("text").to_owned();
     let mut arguments = vec!["serve".to_owned(), "--http".into(), "127.0.0.1:0".into(), "--data".into(), data];
+    arguments.extend(["--flight".to_owned(), "127.0.0.1:0".to_owned()]);
     for setting in settings {
         arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
     }

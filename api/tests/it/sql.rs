@@ -143,7 +143,7 @@ fn the_server_tells_of_itself() {
     assert_eq!(rows(&server, "SELECT count(*) FROM system.jobs"), json!([[0]]));
     let tables =
         rows(&server, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'system' ORDER BY 1");
-    assert_eq!(tables, json!([["jobs"], ["segments"], ["shards"], ["sources"]]));
+    assert_eq!(tables, json!([["jobs"], ["queries"], ["segments"], ["shards"], ["sources"]]));
     let plan = rows(&server, "EXPLAIN SELECT count(*) FROM users WHERE age > 30").to_string();
     assert!(plan.contains("UsersExec: count, where=age >= 31"), "{plan}");
 }

@@ -56,6 +56,11 @@ impl TestServer {
         format!("{}{path}", self.running().url())
     }
 
+    /// Where Flight SQL listens.
+    pub(crate) fn flight(&self) -> std::net::SocketAddr {
+        self.running().flight_address().expect("Flight SQL is on")
+    }
+
     /// Stops as a signal would.
     pub(crate) fn stop(&mut self) {
         self.server.take().expect("the server runs").stop().expect("the server stops well");
@@ -135,6 +140,7 @@ pub(crate) fn config(data: &Path) -> Config {
     Config {
         data: data.to_owned(),
         http: "127.0.0.1:0".parse().expect("an address"),
+        flight: Some("127.0.0.1:0".parse().expect("an address")),
         publish_interval: Duration::from_millis(20),
         drain: Duration::from_secs(2),
         ..Config::default()

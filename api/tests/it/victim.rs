@@ -43,7 +43,7 @@ impl Server {
     pub(crate) fn spawn(folder: &Path) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
         let process = beluga()
-            .args(["serve", "--http", &format!("127.0.0.1:{port}"), "--data"])
+            .args(["serve", "--http", &format!("127.0.0.1:{port}"), "--flight", "off", "--data"])
             .arg(folder)
             .env("BELUGA_CHECKPOINT_INTERVAL_MS", "50")
             .env("BELUGA_SOURCE_FOLDERS", folder.with_file_name("in"))

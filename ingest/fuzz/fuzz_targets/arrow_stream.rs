@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     decompressed_bytes_max: 2 << 20,
     dictionary_bytes_max: 1 << 20,
     values_max: 1 << 16,
+    bare_rows_max: 0,
 };
 
 fn fact() -> Fact {

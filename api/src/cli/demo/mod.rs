@@ -60,6 +60,9 @@ pub(super) struct Arguments {
     /// Address of REST, docs and metrics
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     http: SocketAddr,
+    /// Address of Flight SQL
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7701")]
+    flight: SocketAddr,
     /// Print and exit instead of serving on
     #[arg(long)]
     once: bool,
@@ -71,7 +74,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         Failure::new(Kind::LocalFile, format!("make a temporary folder: {error}")).suggest("name one with --data DIR")
     })?;
     let data = arguments.data.clone().unwrap_or_else(|| temporary.path().join("data"));
-    let server = Server::start(Config { data, http: arguments.http, ..Config::default() })?;
+    let server =
+        Server::start(Config { data, http: arguments.http, flight: Some(arguments.flight), ..Config::default() })?;
     let store = server.state().store()?.clone();
     let events = if store.snapshot().catalog().tags().len() == 0 {
         let read = load::load(&store, data_set, arguments)?;
@@ -169,4 +173,7 @@ fn what_next(server: &Server, data_set: DataSet) {
     println!("  beluga profile{url} \"{}\" --by {by}", expression(2));
     println!("  beluga explain{url} \"{}\" --analyze", expression(3));
     println!("Every call is described at {}/docs", server.url());
+    if let Some(url) = server.flight_url() {
+        println!("ADBC and JDBC connect to Flight SQL at {url}");
+    }
 }

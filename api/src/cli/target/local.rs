@@ -115,7 +115,7 @@ impl Asker for Local {
 
     fn sql(&self, request: &SqlRequest, stop: &Arc<AtomicBool>) -> Result<SqlAnswer, Failure> {
         let context = self.until(stop, request.timeout_ms);
-        sql::answer(self.answers()?, &self.store.snapshot(), request, Vec::new(), &context)
+        sql::answer(self.answers()?, &self.store.snapshot(), request, Vec::new(), &context, |_| {})
     }
 
     fn sql_rows(
@@ -127,7 +127,7 @@ impl Asker for Local {
     ) -> Result<(), Exit> {
         let context = self.until(stop, request.timeout_ms);
         let mut answer = sql::begin(self.answers()?, &self.store.snapshot(), &request.sql, Vec::new(), &context)?;
-        Ok(sql::write_all(&mut answer, format, out, &context)?)
+        Ok(sql::write_all(&mut answer, format, out, &context, |_| {})?)
     }
 
     fn put_catalog(&self, document: &CatalogDocument, parameters: PutParameters) -> Result<PutAnswer, Failure> {

@@ -63,7 +63,7 @@ pub(in crate::rest) async fn post(
 ///
 /// # Errors
 /// [`Kind::NotFound`] with the nearest name.
-fn fact<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Fact, Failure> {
+pub(crate) fn fact<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Fact, Failure> {
     catalog.declared_fact(name).ok_or_else(|| {
         let failure = Failure::new(Kind::NotFound, format!("there is no fact `{name}`"));
         match closest(name, catalog.declared_facts().map(|(known, _)| known)) {

@@ -18,6 +18,7 @@ pub mod number;
 pub mod overlap;
 mod page;
 pub mod profile;
+pub mod queries;
 pub mod sample;
 pub mod sinks;
 pub mod sources;

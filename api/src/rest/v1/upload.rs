@@ -153,7 +153,7 @@ pub(in crate::rest) fn is_arrow(headers: &HeaderMap, what: &str, suggestion: &st
 }
 
 /// What decodes a body.
-pub(in crate::rest) enum Decoder {
+pub(crate) enum Decoder {
     /// One of lines.
     Lines(LineDecoder),
     /// One of columns.
@@ -202,7 +202,7 @@ pub(in crate::rest) async fn answer(
 /// what its format and encoding say, [`Kind::BodyTooLarge`] for a message of columns beyond its limit, [`Kind::InvalidField`] for
 /// columns that do not fit, and those of the store. Batches written before are kept; with an idempotency
 /// key, sending the body again goes on behind them.
-pub(in crate::rest) async fn receive(
+pub(crate) async fn receive(
     state: &AppState,
     body: Body,
     decoder: Decoder,

@@ -19,12 +19,14 @@ use engine::store::Snapshot;
 use std::sync::{Arc, Weak};
 
 /// The only catalog.
-pub(super) const CATALOG: &str = "beluga";
-/// The schema of users and facts.
-pub(super) const PUBLIC: &str = "public";
+pub const CATALOG: &str = "beluga";
+/// The schema of users and facts, in which a table without one is looked for.
+pub const PUBLIC: &str = "public";
 /// The schema of what the process tells of itself.
 const SYSTEM: &str = "system";
 const INFORMATION: &str = "information_schema";
+/// All schemas, by name.
+pub const SCHEMAS: [&str; 3] = [INFORMATION, PUBLIC, SYSTEM];
 /// Tables that are made of a snapshot, in the schema `public`.
 const OWN: [&str; 3] = ["audiences", "tags", "users"];
 /// The same in the schema `system`.

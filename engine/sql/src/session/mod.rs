@@ -7,7 +7,9 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
 //! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
+mod answer;
 mod catalog;
 mod columns;
 mod count;
@@ -16,23 +18,32 @@ mod facts;
 mod filter;
 mod growth;
 mod guard;
+mod listing;
+mod memory;
+mod parameters;
 mod split;
 mod system;
 mod users;
 
+pub use answer::{Answer, Planned};
+pub use catalog::{CATALOG, PUBLIC, SCHEMAS};
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
     STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TEXT_BYTES_MAX,
     STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
 };
+pub use listing::ListedTable;
+pub use memory::Meter;
+pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use split::{Statements, statements};
 pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
 use crate::threads::Threads;
+use answer::{CancelOnDrop, Running, Told, panicked};
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use catalog::{CATALOG, PUBLIC, World};
+use arrow::datatypes::{Schema, SchemaRef};
+use catalog::World;
 use count::CountUsers;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -40,29 +51,25 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::ScalarUDF;
-use datafusion::physical_plan::execute_stream;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use futures::StreamExt;
+use memory::Metered;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::runtime::{Handle, Runtime};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 /// Memory of all statements that run at once, unless it is set otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 /// Bytes on disk of all statements that run at once, unless it is set otherwise.
 pub const SPILL_BYTES_DEFAULT: u64 = 10 << 30;
-/// How soon it is noticed that nobody waits for an answer any more.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Batches that wait to be taken.
 const BATCHES_WAITING: usize = 2;
 /// Functions that make any amount of memory of a few bytes, which no pool counts, by any of their names.
@@ -131,42 +138,94 @@ impl Sql {
         system: Vec<Arc<dyn SystemTable>>,
         context: &QueryContext,
     ) -> Result<Answer, SqlError> {
-        let statement = self.parsed(text)?;
+        let question = Question { text: text.to_owned(), ..Question::default() };
+        self.plan(snapshot, &question, system, context).map(Planned::start)
+    }
+
+    /// Plans a statement, which reads this snapshot whenever it is started. Blocks, as [`Sql::ask`] does.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    pub fn plan(
+        &self,
+        snapshot: Snapshot,
+        question: &Question,
+        system: Vec<Arc<dyn SystemTable>>,
+        context: &QueryContext,
+    ) -> Result<Planned, SqlError> {
+        let (start, may_start) = oneshot::channel();
+        let (described, running) = self.begin(snapshot, question, system, context, Some(may_start))?;
+        Ok(Planned::new(described.columns, start, running))
+    }
+
+    /// Tells what a statement answers and which parameters it has, without running it. Blocks, as [`Sql::ask`] does.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    pub fn describe(
+        &self,
+        snapshot: Snapshot,
+        question: &Question,
+        system: Vec<Arc<dyn SystemTable>>,
+        context: &QueryContext,
+    ) -> Result<Described, SqlError> {
+        self.begin(snapshot, question, system, context, None).map(|(described, _)| described)
+    }
+
+    /// Without `may_start` the statement is only described.
+    fn begin(
+        &self,
+        snapshot: Snapshot,
+        question: &Question,
+        system: Vec<Arc<dyn SystemTable>>,
+        context: &QueryContext,
+        may_start: Option<oneshot::Receiver<()>>,
+    ) -> Result<(Described, Running), SqlError> {
+        let (statement, parameter_count) = self.parsed(&question.text)?;
         let own = QueryContext { cancelled: Arc::default(), scanner: context.scanner.clone() };
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
         let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
-        let state = self.session(world.catalogs());
+        let meter = Arc::new(Meter::default());
+        let state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC), &meter);
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-        let text = text.to_owned();
+        let (text, parameters) = (question.text.clone(), question.parameters.clone());
+        let asked = Asked { state, statement, parameters, parameter_count };
         let running = self.threads.handle().spawn(async move {
+            let told = match may_start {
+                Some(may_start) => run(asked, may_start, &sender).await,
+                None => describe(asked, &sender).await,
+            };
             // Whoever does not listen any more has dropped the answer, which ends this.
-            let told = match run(&state, statement, &sender).await {
+            let told = match told {
                 Ok(()) => Told::End,
                 Err(error) => Told::Failed(SqlError::from_datafusion(&error, &text, &names)),
             };
             let _ = sender.send(told).await;
         });
-        // With a clock of its own: that of the threads stands still while all of them are busy.
-        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let waiting = waiting.map_err(|error| SqlError::new(SqlErrorKind::Internal, error.to_string()))?;
-        let running = Running { receiver, task: running.abort_handle(), waiting, cancel };
-        running.begin(&context.cancelled)
+        Running::new(receiver, running.abort_handle(), cancel, meter).begin(&context.cancelled)
     }
 
     /// On a thread with a stack for what recurses.
-    fn parsed(&self, text: &str) -> Result<Statement, SqlError> {
+    fn parsed(&self, text: &str) -> Result<(Statement, usize), SqlError> {
         let (sender, parsed) = std::sync::mpsc::channel();
         let text = text.to_owned();
+        let parse = move || {
+            let mut statement = guard::check(&text)?;
+            let parameter_count = parameters::number(&mut statement, &text)?;
+            Ok((statement, parameter_count))
+        };
         // Nobody listens any more only if this thread is gone.
-        self.threads.handle().spawn_blocking(move || drop(sender.send(guard::check(&text))));
+        self.threads.handle().spawn_blocking(move || drop(sender.send(parse())));
         parsed.recv().map_err(|_| panicked())?
     }
 
-    fn session(&self, catalogs: Arc<dyn CatalogProviderList>) -> SessionState {
+    fn session(&self, catalogs: Arc<dyn CatalogProviderList>, schema: &str, meter: &Arc<Meter>) -> SessionState {
+        let mut environment = RuntimeEnv::clone(&self.environment);
+        environment.memory_pool = Arc::new(Metered::new(environment.memory_pool, Arc::clone(meter)));
         let mut config = SessionConfig::new()
             .with_target_partitions(self.threads.count())
-            .with_default_catalog_and_schema(CATALOG, PUBLIC)
+            .with_default_catalog_and_schema(CATALOG, schema)
             .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.execution.parquet.pushdown_filters = true;
@@ -175,7 +234,7 @@ impl Sql {
         options.sql_parser.collect_spans = true;
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
-            .with_runtime_env(Arc::clone(&self.environment))
+            .with_runtime_env(Arc::new(environment))
             .with_catalog_list(catalogs)
             .with_physical_optimizer_rule(Arc::new(CountUsers));
         // Nothing is read but the tables of the catalog.
@@ -209,25 +268,47 @@ fn without_files() -> datafusion::error::Result<DefaultObjectStoreRegistry> {
     Ok(stores)
 }
 
-/// Plans a statement, tells its columns and sends its batches.
-async fn run(state: &SessionState, statement: Statement, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
-    // Planning may take long, and other statements do not wait for it.
-    let plan = tokio::task::block_in_place(|| {
-        Handle::current().block_on(async {
-            let plan = state.statement_to_plan(statement).await?;
-            SQLOptions::new()
-                .with_allow_ddl(false)
-                .with_allow_dml(false)
-                .with_allow_statements(false)
-                .verify_plan(&plan)?;
-            growth::check(&plan)?;
-            state.create_physical_plan(&plan).await
-        })
+/// A statement that was parsed.
+struct Asked {
+    state: SessionState,
+    statement: Statement,
+    parameters: Option<RecordBatch>,
+    parameter_count: usize,
+}
+
+/// Plans a statement without its parameters' values, and refuses what is no question.
+async fn logical(state: &SessionState, statement: Statement) -> datafusion::error::Result<LogicalPlan> {
+    let plan = state.statement_to_plan(statement).await?;
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    Ok(plan)
+}
+
+async fn physical(state: &SessionState, plan: LogicalPlan) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    growth::check(&plan)?;
+    state.create_physical_plan(&plan).await
+}
+
+/// Planning may take long, and other statements do not wait for it.
+fn aside<T>(planning: impl Future<Output = datafusion::error::Result<T>>) -> datafusion::error::Result<T> {
+    tokio::task::block_in_place(|| Handle::current().block_on(planning))
+}
+
+/// Plans a statement, tells its columns and, once that may start, sends its batches.
+async fn run(
+    asked: Asked,
+    may_start: oneshot::Receiver<()>,
+    sender: &mpsc::Sender<Told>,
+) -> datafusion::error::Result<()> {
+    let Asked { state, statement, parameters, parameter_count } = asked;
+    let plan = aside(async {
+        let plan = logical(&state, statement).await?;
+        physical(&state, parameters::bind(plan, parameter_count, parameters.as_ref())?).await
     })?;
-    let mut batches: SendableRecordBatchStream = execute_stream(plan, state.task_ctx())?;
-    if sender.send(Told::Columns(batches.schema())).await.is_err() {
+    let described = Described { columns: plan.schema(), parameters: Arc::new(Schema::empty()) };
+    if sender.send(Told::Columns(described)).await.is_err() || may_start.await.is_err() {
         return Ok(());
     }
+    let mut batches: SendableRecordBatchStream = execute_stream(plan, state.task_ctx())?;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         if batch.num_rows() > 0 && sender.send(Told::Rows(batch)).await.is_err() {
@@ -237,99 +318,36 @@ async fn run(state: &SessionState, statement: Statement, sender: &mpsc::Sender<T
     Ok(())
 }
 
-/// What a running statement tells.
-#[derive(Debug)]
-enum Told {
-    Columns(SchemaRef),
-    Rows(RecordBatch),
-    Failed(SqlError),
-    End,
+/// Plans a statement and tells its columns and parameters.
+async fn describe(asked: Asked, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
+    let Asked { state, statement, parameter_count, .. } = asked;
+    let described = aside(async {
+        let plan = logical(&state, statement).await?;
+        let parameters = parameters::described(&plan, parameter_count)?;
+        let plan = physical(&state, parameters::with_nulls(plan, parameter_count)?).await?;
+        Ok(Described { columns: plan.schema(), parameters })
+    })?;
+    // Whoever does not listen any more needs it no more.
+    let _ = sender.send(Told::Columns(described)).await;
+    Ok(())
 }
 
-/// Cancels what works for a statement when nobody waits for it any more.
-#[derive(Debug)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// A statement, and what it is asked with.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The statement.
+    pub text: String,
+    /// Values of its parameters, in order: one row, a column each.
+    pub parameters: Option<RecordBatch>,
+    /// Where a table is looked for that is named without its schema; [`PUBLIC`] if it is not said.
+    pub schema: Option<String>,
 }
 
-#[derive(Debug)]
-struct Running {
-    receiver: mpsc::Receiver<Told>,
-    task: AbortHandle,
-    waiting: Runtime,
-    cancel: CancelOnDrop,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Without this thread's programs the task has nothing to wait for.
-        self.cancel.0.store(true, Ordering::Relaxed);
-        self.task.abort();
-    }
-}
-
-impl Running {
-    fn begin(mut self, cancelled: &AtomicBool) -> Result<Answer, SqlError> {
-        match self.next(cancelled)? {
-            Told::Columns(schema) => Ok(Answer { schema, running: self, is_over: false }),
-            Told::Failed(error) => Err(error),
-            Told::Rows(_) | Told::End => Err(panicked()),
-        }
-    }
-
-    fn next(&mut self, cancelled: &AtomicBool) -> Result<Told, SqlError> {
-        loop {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(SqlError::cancelled());
-            }
-            let receiver = &mut self.receiver;
-            let told = self.waiting.block_on(async { tokio::time::timeout(LOOK_INTERVAL, receiver.recv()).await });
-            match told {
-                Ok(Some(told)) => return Ok(told),
-                Ok(None) => return Err(panicked()),
-                Err(_) => {}
-            }
-        }
-    }
-}
-
-fn panicked() -> SqlError {
-    SqlError::new(SqlErrorKind::Internal, "answering panicked; the message is in the log of the process")
-}
-
-/// The answer of a statement, batch by batch. Dropping it ends the statement.
-#[derive(Debug)]
-pub struct Answer {
-    schema: SchemaRef,
-    running: Running,
-    is_over: bool,
-}
-
-impl Answer {
-    /// Its columns.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// The next rows, at least one; `None` at the end. Blocks, as [`Sql::ask`] does, until `cancelled`.
-    ///
-    /// # Errors
-    /// [`SqlError`]; then there is nothing more.
-    pub fn next(&mut self, cancelled: &AtomicBool) -> Result<Option<RecordBatch>, SqlError> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let told = self.running.next(cancelled);
-        self.is_over = !matches!(told, Ok(Told::Rows(_)));
-        match told? {
-            Told::Rows(batch) => Ok(Some(batch)),
-            Told::End => Ok(None),
-            Told::Failed(error) => Err(error),
-            Told::Columns(_) => Err(panicked()),
-        }
-    }
+/// What a statement answers and takes.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// The columns of its answer.
+    pub columns: SchemaRef,
+    /// Its parameters, in order; their types as far as they are known, text otherwise.
+    pub parameters: SchemaRef,
 }

@@ -2,6 +2,7 @@
 
 mod facts;
 mod guard;
+mod parameters;
 mod support;
 mod tpch;
 mod users;

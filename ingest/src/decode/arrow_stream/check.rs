@@ -68,7 +68,7 @@ pub(super) fn batch<'s>(
     if walk.nodes.next().is_some() || walk.buffers != 0 || walk.variadic.next().is_some() {
         return Err(Fault::Wrong("it has more columns or buffers than its schema".into()));
     }
-    if rows > 0 && body.is_empty() {
+    if rows > limits.bare_rows_max && body.is_empty() {
         return Err(Fault::Wrong(format!("{rows} rows without a byte of content")));
     }
     let compression = batch.compression().map(|compression| (compression.codec(), compression.method()));

@@ -53,6 +53,8 @@ pub struct Limits {
     pub dictionary_bytes_max: usize,
     /// Values of a column, or of what it is made of, in a message.
     pub values_max: usize,
+    /// Rows of a message without a body: those of columns that have nothing but NULL.
+    pub bare_rows_max: usize,
 }
 
 impl Default for Limits {
@@ -63,6 +65,7 @@ impl Default for Limits {
             decompressed_bytes_max: 64 << 20,
             dictionary_bytes_max: 16 << 20,
             values_max: 1 << 23,
+            bare_rows_max: 0,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! all of them the statement's time ends with its answer: a client that goes away, or takes longer, ends it.
 
 mod batches;
-mod system;
+pub(crate) mod system;
 mod values;
 
 pub use batches::BatchWriter;
@@ -13,16 +13,18 @@ pub use values::Column;
 use super::count::elapsed_us;
 use super::export::ListFormat;
 use super::members::{ChunkSender, EPOCH, STREAM_BYTES};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
+use crate::queries::{Door, Progress, Watch};
 use crate::rest::body::JsonBody;
 use crate::rest::limits;
 use crate::rest::negotiate::{self, Format};
 use crate::state::AppState;
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use engine_sql::session::{Answer, Sql, SystemTable};
@@ -96,16 +98,24 @@ pub struct SqlAnswer {
         (Vec<u8> = "application/vnd.apache.arrow.stream"), (Vec<u8> = "application/vnd.apache.parquet")))))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<SqlRequest>,
 ) -> Result<Response, Failure> {
     let format = negotiate::accepted(&headers)?;
+    let watch = || state.statements.begin(Door::Rest, &principal, &request.sql);
     let list = match format {
         Format::Json => {
             let sql = Arc::clone(state.sql()?);
-            let system = system::tables(&state);
-            let answer = limits::query(&state, request.timeout_ms, move |snapshot, context| {
-                answer(&sql, snapshot, &request, system, context)
+            let system = system::tables(&state, &principal);
+            let watch = watch();
+            let timeout_ms = request.timeout_ms;
+            let answer = limits::query(&state, timeout_ms, move |snapshot, context| {
+                watch.sets(Arc::clone(&context.cancelled));
+                let answer = answer(&sql, snapshot, &request, system, context, |begun| watch.measures(begun.meter()));
+                watch.add_rows(answer.as_ref().map_or(0, |answer| answer.rows.len()));
+                watch.end_with(&answer);
+                answer
             });
             return Ok(Json(answer.await?).into_response());
         }
@@ -122,10 +132,11 @@ pub(in crate::rest) async fn post(
         let failure = Failure::field("/limit", "`limit` goes with JSON only; the other formats have all rows");
         return Err(failure.suggest("write LIMIT in the statement"));
     }
-    stream(&state, request, list, format).await
+    let watch = watch();
+    stream(&state, request, list, format, watch, &principal).await
 }
 
-/// Answers with up to so many rows as are asked for.
+/// Answers with up to so many rows as are asked for; `begun` is shown the answer before its rows are.
 ///
 /// # Errors
 /// [`Failure`] for the client.
@@ -135,6 +146,7 @@ pub fn answer(
     request: &SqlRequest,
     system: Vec<Arc<dyn SystemTable>>,
     context: &QueryContext,
+    begun: impl FnOnce(&Answer),
 ) -> Result<SqlAnswer, Failure> {
     let started = Instant::now();
     let limit = request.limit.unwrap_or(ROWS_DEFAULT);
@@ -143,6 +155,7 @@ pub fn answer(
         return Err(failure.suggest("accept application/vnd.apache.arrow.stream to get all rows as a stream"));
     }
     let mut asked = sql.ask(snapshot.clone(), &request.sql, system, context).map_err(failed)?;
+    begun(&asked);
     let columns = asked.schema().fields().iter().map(|field| SqlColumn {
         name: field.name().clone(),
         r#type: field.data_type().to_string(),
@@ -165,7 +178,7 @@ pub fn answer(
     Ok(SqlAnswer { columns, rows, truncated, epoch: snapshot.epoch().0, elapsed_us: elapsed_us(started) })
 }
 
-/// Writes all rows.
+/// Writes all rows; `wrote` is told how many, batch by batch.
 ///
 /// # Errors
 /// Those of `out`; a failed statement as [`io::ErrorKind::Other`] around its [`Failure`].
@@ -174,10 +187,12 @@ pub fn write_all<W: io::Write + Send>(
     format: ListFormat,
     out: W,
     context: &QueryContext,
+    mut wrote: impl FnMut(usize),
 ) -> io::Result<()> {
     let mut writer = BatchWriter::begin(format, answer.schema(), out)?;
     while let Some(batch) = answer.next(&context.cancelled).map_err(|error| io::Error::other(failed(error)))? {
         writer.write(&batch)?;
+        wrote(batch.num_rows());
     }
     writer.finish()?.flush()
 }
@@ -201,23 +216,41 @@ fn failed(error: engine_sql::session::SqlError) -> Failure {
     Failure::from(error).at("/sql")
 }
 
-async fn stream(state: &AppState, request: SqlRequest, list: ListFormat, format: Format) -> Result<Response, Failure> {
+async fn stream(
+    state: &AppState,
+    request: SqlRequest,
+    list: ListFormat,
+    format: Format,
+    watch: Watch,
+    principal: &Principal,
+) -> Result<Response, Failure> {
     let permit = Arc::clone(&state.exports).try_acquire_owned().map_err(|_| {
         Failure::new(Kind::TooManyQueries, "too many answers are being streamed; try again a little later")
             .retry_after(5)
     })?;
     let deadline = Instant::now() + limits::timeout(state, request.timeout_ms)?;
     let sql = Arc::clone(state.sql()?);
-    let system = system::tables(state);
+    let system = system::tables(state, principal);
     // Begun before anything is sent, so that what is wrong with the statement has its status.
-    let (answer, epoch) = limits::query(state, request.timeout_ms, move |snapshot, context| {
-        Ok((begin(&sql, snapshot, &request.sql, system, context)?, snapshot.epoch().0))
+    let (answer, epoch, watched) = limits::query(state, request.timeout_ms, move |snapshot, context| {
+        watch.sets(Arc::clone(&context.cancelled));
+        match begin(&sql, snapshot, &request.sql, system, context) {
+            Ok(answer) => {
+                watch.measures(answer.meter());
+                Ok((answer, snapshot.epoch().0, watch))
+            }
+            Err(failure) => {
+                watch.end(Progress::Failed(failure.detail.clone()));
+                Err(failure)
+            }
+        }
     })
     .await?;
     let (sender, receiver) = mpsc::channel(2);
     let context = state.query_context();
+    watched.sets(Arc::clone(&context.cancelled));
     let (cancelled, gone) = (Arc::clone(&context.cancelled), sender.clone());
-    let watch = tokio::spawn(async move {
+    let timer = tokio::spawn(async move {
         tokio::select! {
             () = tokio::time::sleep_until(deadline.into()) => {}
             () = gone.closed() => {}
@@ -226,8 +259,8 @@ async fn stream(state: &AppState, request: SqlRequest, list: ListFormat, format:
     });
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        send_all(answer, list, sender, (runtime, deadline), &context, permit);
-        watch.abort();
+        send_all(answer, list, sender, (runtime, deadline), &context, watched, permit);
+        timer.abort();
     });
     let chunks = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async {
         receiver.recv().await.map(|chunk| (chunk, receiver))
@@ -247,6 +280,7 @@ fn send_all(
     sender: mpsc::Sender<io::Result<Bytes>>,
     (runtime, deadline): (tokio::runtime::Handle, Instant),
     context: &QueryContext,
+    watch: Watch,
     _permit: OwnedSemaphorePermit,
 ) {
     let out = ChunkSender {
@@ -255,10 +289,11 @@ fn send_all(
         pending: Vec::with_capacity(STREAM_BYTES),
         deadline: Some(deadline),
     };
-    if let Err(error) = write_all(&mut answer, list, out, context) {
-        tracing::info!(%error, "the rows of a statement were not sent to their end");
-        // The statement ends now, not when the client has noticed.
-        drop(answer);
-        let _ = runtime.block_on(tokio::time::timeout(super::members::STALLED_MAX, sender.send(Err(error))));
-    }
+    let written = write_all(&mut answer, list, out, context, |rows| watch.add_rows(rows));
+    let Err(error) = written else { return watch.end(Progress::Done) };
+    tracing::info!(%error, "the rows of a statement were not sent to their end");
+    watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
+    // The statement ends now, not when the client has noticed.
+    drop(answer);
+    let _ = runtime.block_on(tokio::time::timeout(super::members::STALLED_MAX, sender.send(Err(error))));
 }

@@ -1,16 +1,18 @@
-//! What only a running server knows, as tables: `system.sources` and `system.jobs`.
+//! What only a running server knows, as tables: `system.sources`, `system.jobs` and `system.queries`.
 
+use crate::access::Principal;
+use crate::rest::v1::queries::QueryAnswer;
 use crate::rest::v1::{jobs, sources};
 use crate::state::AppState;
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use engine_sql::session::SystemTable;
 use std::sync::Arc;
 
-/// The tables of a server.
-pub(super) fn tables(state: &AppState) -> Vec<Arc<dyn SystemTable>> {
-    [Table::Sources, Table::Jobs]
-        .map(|table| Arc::new(OfServer { table, state: state.clone() }) as Arc<dyn SystemTable>)
+/// The tables of a server, as far as who asks may see them.
+pub(crate) fn tables(state: &AppState, by: &Principal) -> Vec<Arc<dyn SystemTable>> {
+    [Table::Sources, Table::Jobs, Table::Queries]
+        .map(|table| Arc::new(OfServer { table, state: state.clone(), by: by.clone() }) as Arc<dyn SystemTable>)
         .into()
 }
 
@@ -18,11 +20,14 @@ pub(super) fn tables(state: &AppState) -> Vec<Arc<dyn SystemTable>> {
 enum Table {
     Sources,
     Jobs,
+    Queries,
 }
 
 struct OfServer {
     table: Table,
     state: AppState,
+    /// Who asks.
+    by: Principal,
 }
 
 impl std::fmt::Debug for OfServer {
@@ -36,6 +41,7 @@ impl SystemTable for OfServer {
         match self.table {
             Table::Sources => "sources",
             Table::Jobs => "jobs",
+            Table::Queries => "queries",
         }
     }
 
@@ -70,6 +76,18 @@ impl SystemTable for OfServer {
                 ("rows_total", DataType::Int64),
                 ("rejected", DataType::Int64),
             ],
+            Table::Queries => &[
+                ("id", DataType::Utf8),
+                ("door", DataType::Utf8),
+                ("principal", DataType::Utf8),
+                ("sql", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("error", DataType::Utf8),
+                ("started_at", DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))),
+                ("elapsed_us", DataType::Int64),
+                ("rows", DataType::Int64),
+                ("memory_bytes", DataType::Int64),
+            ],
         };
         let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
         Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
@@ -79,6 +97,7 @@ impl SystemTable for OfServer {
         let columns = match self.table {
             Table::Sources => self.sources(),
             Table::Jobs => self.jobs(),
+            Table::Queries => Ok(self.queries()),
         };
         let schema = self.schema();
         let columns = columns.map_err(|failure| failure.to_string())?;
@@ -133,6 +152,25 @@ impl OfServer {
             numbers(rows().map(|job| job.progress.rows_total)),
             numbers(rows().map(|job| Some(job.progress.rejected))),
         ])
+    }
+
+    fn queries(&self) -> Vec<ArrayRef> {
+        let all = self.state.statements.all(&self.by);
+        let starts = all.iter().map(|query| Some(query.started_at)).collect::<TimestampMicrosecondArray>();
+        let all: Vec<QueryAnswer> = all.into_iter().map(QueryAnswer::from).collect();
+        let rows = || all.iter();
+        vec![
+            texts(rows().map(|query| Some(query.id.clone()))),
+            texts(rows().map(|query| Some(query.door.clone()))),
+            texts(rows().map(|query| Some(query.principal.clone()))),
+            texts(rows().map(|query| Some(query.sql.clone()))),
+            texts(rows().map(|query| Some(query.state.clone()))),
+            texts(rows().map(|query| query.error.clone())),
+            Arc::new(starts.with_timezone("UTC")),
+            numbers(rows().map(|query| Some(query.elapsed_us))),
+            numbers(rows().map(|query| Some(query.rows))),
+            numbers(rows().map(|query| Some(query.memory_bytes))),
+        ]
     }
 }
 

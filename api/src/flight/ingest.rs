@@ -1,0 +1,202 @@
+//! Bulk ingest: rows of a client into a fact, or into users' tags, by the way that HTTP bodies go.
+//!
+//! Flight's messages are those of Arrow's streaming format without their frame. With the frame put back they are the body that
+//! `POST /v1/facts/…` takes as an Arrow stream: decoded as it is, written once under an idempotency key, acknowledged once on disk, and
+//! read from the connection no faster than it is written.
+
+use super::door::{Flight, Messages};
+use super::status::{invalid, status};
+use crate::error::{Failure, Kind};
+use crate::rest::v1::facts;
+use crate::rest::v1::upload::{Decoder, IdempotencyKey, UploadAnswer, receive};
+use crate::state::lock;
+use arrow_flight::FlightData;
+use arrow_flight::sql::{
+    CommandStatementIngest, DoPutUpdateResult, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use engine::clock::Clock;
+use engine_sql::session::{CATALOG, PUBLIC};
+use futures::stream::{self, StreamExt};
+use ingest::clock::SystemClock;
+use ingest::decode::column_body::RowTarget;
+use prost::Message;
+use std::sync::{Arc, Mutex};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+/// The option, and the header of a call, that has the idempotency key.
+const KEY: [&str; 2] = ["idempotency_key", "idempotency-key"];
+/// The option, and the header of a call, that says what becomes of one with refused rows.
+const REFUSED: [&str; 2] = ["refused_rows", "refused-rows"];
+/// What begins each message of the format.
+const MARKER: [u8; 4] = [0xff; 4];
+/// What the head of a message is filled up to.
+const ALIGNED: usize = 8;
+/// Refused rows that are told.
+const TOLD_MAX: usize = 5;
+
+impl Flight {
+    /// Takes rows; answers how many are on disk.
+    pub(super) async fn ingest(
+        &self,
+        metadata: &MetadataMap,
+        command: CommandStatementIngest,
+        messages: Messages<FlightData>,
+    ) -> Result<Bytes, Status> {
+        check(&command)?;
+        let (target, scope) = self.target(&command)?;
+        let fails = fails_on_refused(&command, metadata)?;
+        let key =
+            IdempotencyKey::of(&self.state, &key(&command, metadata)?, &scope).map_err(|failure| status(&failure))?;
+        // What the connection says is told rather than what a body that broke off looks like.
+        let broken = Arc::new(Mutex::new(None));
+        let body = body(messages, Arc::clone(&broken));
+        let received = receive(&self.state, body, Decoder::Columns(target), key).await;
+        if let Some(why) = lock(&broken).take() {
+            return Err(self.broken(why));
+        }
+        let answer = received.map_err(|failure| status(&failure))?;
+        if fails && answer.rejected > 0 {
+            return Err(status(&refused(&answer)));
+        }
+        let record_count = i64::try_from(answer.accepted).unwrap_or(i64::MAX);
+        Ok(DoPutUpdateResult { record_count }.encode_to_vec().into())
+    }
+
+    /// What rows become, and the kind of call that an idempotency key is for.
+    fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, String), Status> {
+        let snapshot = self.state.snapshot().map_err(|failure| status(&failure))?;
+        let exists = snapshot.catalog().declared_fact(&command.table).is_some() || command.table == "users";
+        modes(command.table_definition_options.as_ref(), &command.table, exists)?;
+        if command.table == "users" {
+            return Ok((RowTarget::Tags(snapshot.shared_catalog()), "tags".to_owned()));
+        }
+        let fact = facts::fact(snapshot.catalog(), &command.table).map_err(|failure| status(&failure))?;
+        let target = RowTarget::Events { fact: Box::new(fact.clone()), now: SystemClock.now() };
+        Ok((target, format!("facts/{}", command.table)))
+    }
+
+    fn broken(&self, why: Status) -> Status {
+        match why.code() {
+            Code::OutOfRange => invalid(format!(
+                "a record batch is larger than {} bytes; send smaller ones (with pyarrow: table.to_reader(max_chunksize=65536)), or raise the setting `arrow_message_bytes_max`",
+                self.state.config.arrow_message_bytes_max
+            )),
+            _ => why,
+        }
+    }
+}
+
+/// A message in its frame: Arrow's streaming format again.
+pub(super) fn framed(message: FlightData) -> Vec<Bytes> {
+    let head = message.data_header;
+    // Messages without a head tell of other things than rows.
+    if head.is_empty() {
+        return Vec::new();
+    }
+    let filled = head.len().next_multiple_of(ALIGNED);
+    // More than this is no message; the reader says so.
+    let length = i32::try_from(filled).unwrap_or(i32::MAX);
+    let mut frame = Vec::with_capacity(MARKER.len() + size_of::<i32>() + filled);
+    frame.extend_from_slice(&MARKER);
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&head);
+    frame.resize(MARKER.len() + size_of::<i32>() + filled, 0);
+    [Bytes::from(frame), message.data_body].into_iter().filter(|piece| !piece.is_empty()).collect()
+}
+
+/// The messages as a body; `broken` is told why they ended early. Behind that there is nothing.
+fn body(messages: Messages<FlightData>, broken: Arc<Mutex<Option<Status>>>) -> Body {
+    let pieces = messages.flat_map(move |message| {
+        let mut broken = lock(&broken);
+        let pieces = match message {
+            _ if broken.is_some() => Vec::new(),
+            Ok(message) => framed(message).into_iter().map(Ok).collect(),
+            Err(why) => {
+                let error = std::io::Error::other(why.message().to_owned());
+                *broken = Some(why);
+                vec![Err(error)]
+            }
+        };
+        stream::iter(pieces)
+    });
+    Body::from_stream(pieces)
+}
+
+fn check(command: &CommandStatementIngest) -> Result<(), Status> {
+    super::statements::no_transaction(command.transaction_id.as_deref())?;
+    if command.temporary {
+        return Err(invalid("there are no temporary tables; send the rows into a fact or into `users`"));
+    }
+    let catalog = command.catalog.as_deref().filter(|name| !name.is_empty());
+    if let Some(other) = catalog.filter(|name| *name != CATALOG) {
+        return Err(Status::not_found(format!("there is no catalog `{other}`; the only one is `{CATALOG}`")));
+    }
+    let schema = command.schema.as_deref().filter(|name| !name.is_empty());
+    if let Some(other) = schema.filter(|name| *name != PUBLIC) {
+        return Err(invalid(format!("rows can be sent into the tables of `{PUBLIC}`, not of `{other}`")));
+    }
+    let known = |name: &str| KEY.contains(&name) || REFUSED.contains(&name);
+    match command.options.keys().find(|name| !known(name)) {
+        Some(name) => Err(invalid(format!("there is no option `{name}`; there are `{}` and `{}`", KEY[0], REFUSED[0]))),
+        None => Ok(()),
+    }
+}
+
+/// Tables are declared, not made by whoever sends rows.
+fn modes(options: Option<&TableDefinitionOptions>, table: &str, exists: bool) -> Result<(), Status> {
+    let Some(options) = options else { return Ok(()) };
+    let if_missing = TableNotExistOption::try_from(options.if_not_exist).unwrap_or(TableNotExistOption::Unspecified);
+    let if_there = TableExistsOption::try_from(options.if_exists).unwrap_or(TableExistsOption::Unspecified);
+    match (exists, if_there, if_missing) {
+        (true, TableExistsOption::Fail, _) => {
+            Err(Status::already_exists(format!("the table `{table}` is there; append to it (mode `append`)")))
+        }
+        (true, TableExistsOption::Replace, _) => Err(invalid(format!(
+            "the table `{table}` cannot be replaced: what is in it stays; append to it (mode `append`)"
+        ))),
+        (false, _, TableNotExistOption::Create) => Err(invalid(format!(
+            "there is no table `{table}`, and none is made by sending rows; declare a fact `{table}` in the catalog (PUT /v1/catalog), then append"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The key, of the command or of the call, as HTTP has it.
+fn key(command: &CommandStatementIngest, metadata: &MetadataMap) -> Result<HeaderMap, Status> {
+    let of_command = KEY.iter().find_map(|name| command.options.get(*name)).map(String::as_bytes);
+    let key = of_command.or_else(|| metadata.get(KEY[1]).map(|value| value.as_bytes()));
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        let key = HeaderValue::from_bytes(key).map_err(|_| invalid("an idempotency key is a line of text"))?;
+        headers.insert(KEY[1], key);
+    }
+    Ok(headers)
+}
+
+fn fails_on_refused(command: &CommandStatementIngest, metadata: &MetadataMap) -> Result<bool, Status> {
+    let of_command = REFUSED.iter().find_map(|name| command.options.get(*name)).map(String::as_str);
+    match of_command.or_else(|| metadata.get(REFUSED[1]).and_then(|value| value.to_str().ok())) {
+        None | Some("fail") => Ok(true),
+        Some("skip") => Ok(false),
+        Some(other) => Err(invalid(format!("`{}` is `fail` or `skip`, not `{other}`", REFUSED[0]))),
+    }
+}
+
+/// Rows were refused: which, why, and what became of the others.
+fn refused(answer: &UploadAnswer) -> Failure {
+    let rows = answer.errors.iter().take(TOLD_MAX).map(|row| {
+        let suggestion = row.suggestion.as_ref().map_or(String::new(), |text| format!(" ({text})"));
+        format!("row {}: {}{suggestion}", row.line, row.error)
+    });
+    let rows = rows.collect::<Vec<_>>().join("; ");
+    let message =
+        format!("{} rows were taken and are on disk, {} were refused: {rows}", answer.accepted, answer.rejected);
+    Failure::new(Kind::InvalidField, message).suggest(format!(
+        "send the refused rows again once they are right; with the option `{}` = `skip` they are only left out",
+        REFUSED[0]
+    ))
+}

@@ -1,0 +1,203 @@
+//! Statements: planned when they come, answered when their ticket does.
+
+use super::Caller;
+use super::door::{Flight, Messages};
+use super::held::HandleKind;
+use super::rows::{self, Fetching};
+use super::status::{invalid, of_statement, status};
+use crate::error::{Failure, Kind};
+use crate::queries::{Door, Progress, Watch};
+use crate::rest::limits;
+use crate::rest::v1::sql::system;
+use crate::state::lock;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow_flight::FlightData;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use bytes::Bytes;
+use engine::store::Snapshot;
+use engine_sql::session::{Described, Planned, Question};
+use prost::Message;
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// A statement whose rows may be fetched.
+pub(super) struct Statement {
+    pub(super) text: String,
+    schema_name: Option<String>,
+    /// Rows of values for its parameters: the answers to them come one behind the other. None for a statement without parameters.
+    pub(super) values: Vec<RecordBatch>,
+    /// What it reads, however often it is fetched.
+    pub(super) snapshot: Snapshot,
+    pub(super) schema: SchemaRef,
+    /// As it was planned for its first row of values, until it is fetched.
+    ready: Mutex<Option<(Planned, Watch)>>,
+    /// Ends the answering that goes on, or would begin with what is ready.
+    cancellation: Mutex<CancellationToken>,
+}
+
+/// A statement that was just planned.
+pub(super) struct Ready {
+    pub(super) planned: Planned,
+    pub(super) snapshot: Snapshot,
+    pub(super) watch: Watch,
+}
+
+impl Flight {
+    /// Plans a statement; its columns and its ticket.
+    pub(super) async fn plan_statement(
+        &self,
+        caller: &Caller,
+        query: CommandStatementQuery,
+    ) -> Result<(SchemaRef, Bytes), Status> {
+        no_transaction(query.transaction_id.as_deref())?;
+        let schema_name = caller.options().schema;
+        self.keep_planned(caller, query.query, schema_name, Vec::new()).await
+    }
+
+    /// Plans a statement with rows of values, and keeps it to be fetched.
+    pub(super) async fn keep_planned(
+        &self,
+        caller: &Caller,
+        text: String,
+        schema_name: Option<String>,
+        values: Vec<RecordBatch>,
+    ) -> Result<(SchemaRef, Bytes), Status> {
+        let question = Question { text, parameters: values.first().cloned(), schema: schema_name };
+        let id = self.seal.id().map_err(|failure| status(&failure))?;
+        let Ready { planned, snapshot, watch } = self.plan(caller, &question, None).await?;
+        watch.set_waiting(true);
+        let schema = Arc::clone(planned.schema());
+        let statement = Statement {
+            text: question.text,
+            schema_name: question.schema,
+            values,
+            snapshot,
+            schema: Arc::clone(&schema),
+            cancellation: Mutex::new(watch.cancellation()),
+            ready: Mutex::new(Some((planned, watch))),
+        };
+        self.statements.keep(id, Arc::new(statement));
+        let handle = self.seal.handle(HandleKind::Statement, id, &caller.principal);
+        let ticket = TicketStatementQuery { statement_handle: handle.into() };
+        Ok((schema, ticket.as_any().encode_to_vec().into()))
+    }
+
+    /// Plans a statement on a snapshot, or on the newest.
+    async fn plan(&self, caller: &Caller, question: &Question, on: Option<Snapshot>) -> Result<Ready, Status> {
+        let sql = Arc::clone(self.state.sql().map_err(|failure| status(&failure))?);
+        let system = system::tables(&self.state, &caller.principal);
+        let watch = self.state.statements.begin(Door::Flight, &caller.principal, &question.text);
+        let cancellation = watch.cancellation();
+        let asked = question.clone();
+        let planned = limits::query(&self.state, caller.timeout_ms(&self.state), move |newest, context| {
+            watch.sets(Arc::clone(&context.cancelled));
+            let snapshot = on.unwrap_or_else(|| newest.clone());
+            match sql.plan(snapshot.clone(), &asked, system, context) {
+                Ok(planned) => {
+                    watch.measures(planned.meter());
+                    Ok(Ready { planned, snapshot, watch })
+                }
+                Err(error) => {
+                    watch.end(Progress::Failed(error.to_string()));
+                    Err(Failure::from(error))
+                }
+            }
+        });
+        planned.await.map_err(|failure| match cancellation.is_cancelled() {
+            true => cancelled(),
+            false => of_statement(&failure, &question.text),
+        })
+    }
+
+    /// Tells what a statement answers and takes.
+    pub(super) async fn describe_statement(&self, caller: &Caller, text: String) -> Result<Described, Status> {
+        let sql = Arc::clone(self.state.sql().map_err(|failure| status(&failure))?);
+        let system = system::tables(&self.state, &caller.principal);
+        let question = Question { text, schema: caller.options().schema, ..Question::default() };
+        let asked = question.clone();
+        let described = limits::query(&self.state, caller.timeout_ms(&self.state), move |snapshot, context| {
+            sql.describe(snapshot.clone(), &asked, system, context).map_err(Failure::from)
+        });
+        described.await.map_err(|failure| of_statement(&failure, &question.text))
+    }
+
+    /// The rows of a ticket. As long as not all of them were sent they can be fetched again.
+    pub(super) async fn fetch(&self, caller: &Caller, handle: &[u8]) -> Result<Messages<FlightData>, Status> {
+        let Some(id) = self.seal.open(HandleKind::Statement, handle, &caller.principal) else {
+            return Err(invalid(
+                "this is no ticket that this server gave to this user since it was started; ask for the statement again",
+            ));
+        };
+        let statement = self.statements.get(&id).ok_or_else(|| {
+            Status::not_found(
+                "the answer is no longer held: its rows were all sent, it was cancelled, it was not fetched for too long, or too many wait; ask for the statement again",
+            )
+        })?;
+        let permit = Arc::clone(&self.state.exports).try_acquire_owned().map_err(|_| {
+            let why = "too many answers are being streamed; try again a little later";
+            status(&Failure::new(Kind::TooManyQueries, why))
+        })?;
+        let ready = lock(&statement.ready).take();
+        let (planned, watch) = match ready {
+            Some(ready) => ready,
+            None => self.plan_again(caller, &statement).await?,
+        };
+        watch.set_waiting(false);
+        let fetching = Fetching {
+            flight: self.clone(),
+            principal: caller.principal.clone(),
+            id,
+            statement,
+            watch,
+            time: caller.time(&self.state),
+            deadline: caller.deadline(&self.state),
+        };
+        Ok(rows::stream(fetching, planned, permit))
+    }
+
+    async fn plan_again(&self, caller: &Caller, statement: &Statement) -> Result<(Planned, Watch), Status> {
+        let question = statement.question(statement.values.first().cloned());
+        let ready = self.plan(caller, &question, Some(statement.snapshot.clone())).await?;
+        *lock(&statement.cancellation) = ready.watch.cancellation();
+        Ok((ready.planned, ready.watch))
+    }
+
+    /// Cancels the statement of a ticket; false if there is none, or no longer.
+    pub(super) fn cancel(&self, caller: &Caller, ticket: &[u8]) -> Result<bool, Status> {
+        let any = super::door::envelope(ticket)?;
+        let ticket: Option<TicketStatementQuery> =
+            any.unpack().map_err(|error| invalid(format!("the ticket cannot be read: {error}")))?;
+        let ticket = ticket.ok_or_else(|| invalid("only the ticket of a statement can be cancelled"))?;
+        let id = self.seal.open(HandleKind::Statement, &ticket.statement_handle, &caller.principal);
+        let Some(statement) = id.and_then(|id| self.statements.take(&id)) else { return Ok(false) };
+        lock(&statement.cancellation).cancel();
+        // What was not fetched ends with its watch.
+        drop(lock(&statement.ready).take());
+        Ok(true)
+    }
+}
+
+impl Statement {
+    /// The statement with a row of values.
+    pub(super) fn question(&self, values: Option<RecordBatch>) -> Question {
+        Question { text: self.text.clone(), parameters: values, schema: self.schema_name.clone() }
+    }
+}
+
+/// What a client is told whose statement somebody cancelled.
+pub(super) fn cancelled() -> Status {
+    Status::cancelled("the statement was cancelled")
+}
+
+/// # Errors
+/// If there is a transaction.
+pub(super) fn no_transaction(id: Option<&[u8]>) -> Result<(), Status> {
+    match id {
+        Some(id) if !id.is_empty() => Err(Status::unimplemented(
+            "there are no transactions: each statement reads one snapshot, and what is sent is durable when it is answered",
+        )),
+        _ => Ok(()),
+    }
+}

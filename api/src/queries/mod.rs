@@ -1,0 +1,361 @@
+//! Which statements run and which ran: `system.queries`, `GET /v1/queries`, and how one is cancelled by its number.
+//!
+//! A door watches each statement that it answers: [`Queries::begin`] when it comes, [`Watch::end`] when it is over. One whose watch is
+//! dropped before has lost its client. Those that ended are remembered as long as they are among the newest [`ENDED_MAX`].
+
+use crate::access::Principal;
+use crate::error::{Failure, Kind};
+use crate::state::lock;
+use engine_sql::session::Meter;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio_util::sync::CancellationToken;
+
+/// Statements that are remembered after their end.
+pub const ENDED_MAX: usize = 1_000;
+/// Bytes that are remembered of a statement.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Where a statement came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `POST /v1/sql`.
+    Rest,
+    /// Flight SQL.
+    Flight,
+}
+
+impl Door {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Door::Rest => "rest",
+            Door::Flight => "flight",
+        }
+    }
+}
+
+/// How far a statement is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is being planned or answered.
+    Running,
+    /// It was planned; its rows were not asked for yet.
+    Waiting,
+    /// All rows were taken.
+    Done,
+    /// It could not be answered: why.
+    Failed(String),
+    /// Somebody cancelled it, or its client went away.
+    Cancelled,
+}
+
+impl Progress {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Progress::Running => "running",
+            Progress::Waiting => "waiting",
+            Progress::Done => "done",
+            Progress::Failed(_) => "failed",
+            Progress::Cancelled => "cancelled",
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self, Progress::Running | Progress::Waiting)
+    }
+}
+
+/// A statement as it is told.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Its number: never given twice, also not after a restart.
+    pub id: String,
+    /// Where it came in.
+    pub door: Door,
+    /// Who asked.
+    pub principal: String,
+    /// The statement, or its begin.
+    pub text: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// When it came, in microseconds since 1970.
+    pub started_at: i64,
+    /// From then until its end, or until now.
+    pub elapsed: Duration,
+    /// Rows that were answered so far.
+    pub rows: u64,
+    /// The most bytes that it held at a time to sort, join and group with.
+    pub memory_bytes: u64,
+}
+
+/// All statements of a server.
+#[derive(Debug)]
+pub struct Queries {
+    log: Mutex<Log>,
+    /// Of the numbers, apart from those of other runs of the server.
+    run: String,
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// By number, so that they are told in the order in which they came.
+    open: BTreeMap<u64, Arc<Watched>>,
+    ended: VecDeque<Query>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    number: u64,
+    id: String,
+    door: Door,
+    principal: String,
+    text: String,
+    started_at: i64,
+    started: Instant,
+    rows: AtomicU64,
+    is_waiting: AtomicBool,
+    cancelled: CancellationToken,
+    /// What else a cancelled statement sets.
+    flag: Mutex<Option<Arc<AtomicBool>>>,
+    meter: OnceLock<Arc<Meter>>,
+}
+
+impl Watched {
+    fn told(&self, progress: Progress) -> Query {
+        Query {
+            id: self.id.clone(),
+            door: self.door,
+            principal: self.principal.clone(),
+            text: self.text.clone(),
+            progress,
+            started_at: self.started_at,
+            elapsed: self.started.elapsed(),
+            rows: self.rows.load(Ordering::Relaxed),
+            memory_bytes: self.meter.get().map_or(0, |meter| meter.most() as u64),
+        }
+    }
+
+    fn now(&self) -> Query {
+        let is_waiting = self.is_waiting.load(Ordering::Relaxed);
+        self.told(if is_waiting { Progress::Waiting } else { Progress::Running })
+    }
+
+    fn cancel(&self) {
+        self.cancelled.cancel();
+        if let Some(flag) = &*lock(&self.flag) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        let run = format!("{:x}", since_1970().as_millis());
+        Queries { log: Mutex::default(), run, next: AtomicU64::new(1) }
+    }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Queries {
+    /// A statement came.
+    pub fn begin(self: &Arc<Self>, door: Door, principal: &Principal, text: &str) -> Watch {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let watched = Arc::new(Watched {
+            number,
+            id: format!("{}-{number}", self.run),
+            door,
+            principal: principal.name().to_owned(),
+            text: begin_of(text),
+            started_at: i64::try_from(since_1970().as_micros()).unwrap_or(i64::MAX),
+            started: Instant::now(),
+            rows: AtomicU64::new(0),
+            is_waiting: AtomicBool::new(false),
+            cancelled: CancellationToken::new(),
+            flag: Mutex::default(),
+            meter: OnceLock::new(),
+        });
+        lock(&self.log).open.insert(number, Arc::clone(&watched));
+        Watch { queries: Arc::clone(self), watched, is_over: false }
+    }
+
+    /// Those that are open and those that ended, newest first, as far as `by` may see them.
+    pub fn all(&self, by: &Principal) -> Vec<Query> {
+        let log = lock(&self.log);
+        let open = log.open.values().rev().filter(|watched| by.may_see(&watched.principal));
+        let ended = log.ended.iter().rev().filter(|query| by.may_see(&query.principal));
+        open.map(|watched| watched.now()).chain(ended.cloned()).collect()
+    }
+
+    /// Cancels a statement, and tells it as it was. One that `by` may not see is not there.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none of this number that has not ended.
+    pub fn cancel(&self, id: &str, by: &Principal) -> Result<Query, Failure> {
+        let log = lock(&self.log);
+        let mut open = log.open.values();
+        if let Some(watched) = open.find(|watched| watched.id == id && by.may_see(&watched.principal)) {
+            watched.cancel();
+            return Ok(watched.now());
+        }
+        let detail = match log.ended.iter().find(|query| query.id == id && by.may_see(&query.principal)) {
+            Some(query) => format!("the query `{id}` is over: {}", query.progress.name()),
+            None => format!("there is no query `{id}`"),
+        };
+        Err(Failure::new(Kind::NotFound, detail).suggest("GET /v1/queries lists them"))
+    }
+}
+
+/// The begin of a statement, at the border of a character.
+fn begin_of(text: &str) -> String {
+    match text.len() > TEXT_BYTES_MAX {
+        false => text.to_owned(),
+        true => format!("{}…", &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]),
+    }
+}
+
+/// Watches a statement until its end.
+#[derive(Debug)]
+pub struct Watch {
+    queries: Arc<Queries>,
+    watched: Arc<Watched>,
+    is_over: bool,
+}
+
+impl Watch {
+    /// Its number.
+    pub fn id(&self) -> &str {
+        &self.watched.id
+    }
+
+    /// Done when somebody cancels the statement.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.watched.cancelled.clone()
+    }
+
+    /// From now on cancelling it sets this too; at once if it was cancelled before.
+    pub fn sets(&self, flag: Arc<AtomicBool>) {
+        let mut set = lock(&self.watched.flag);
+        if self.watched.cancelled.is_cancelled() {
+            flag.store(true, Ordering::Relaxed);
+        }
+        *set = Some(flag);
+    }
+
+    /// What its memory is read from; the first that is told.
+    pub fn measures(&self, meter: &Arc<Meter>) {
+        let _ = self.watched.meter.set(Arc::clone(meter));
+    }
+
+    /// So many more rows were answered.
+    pub fn add_rows(&self, rows: usize) {
+        self.watched.rows.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    /// It waits to be fetched, or is being answered.
+    pub fn set_waiting(&self, is_waiting: bool) {
+        self.watched.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// It is over. One that was cancelled is told to be, whatever came of it.
+    pub fn end(mut self, how: Progress) {
+        self.close(how);
+    }
+
+    /// It is over, well or with a failure.
+    pub fn end_with<T>(self, result: &Result<T, Failure>) {
+        match result {
+            Ok(_) => self.end(Progress::Done),
+            Err(failure) => self.end(Progress::Failed(failure.detail.clone())),
+        }
+    }
+
+    fn close(&mut self, how: Progress) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        debug_assert!(how.is_over(), "a statement ends with how it ended");
+        let how = if self.watched.cancelled.is_cancelled() { Progress::Cancelled } else { how };
+        let mut log = lock(&self.queries.log);
+        log.open.remove(&self.watched.number);
+        if log.ended.len() >= ENDED_MAX {
+            log.ended.pop_front();
+        }
+        log.ended.push_back(self.watched.told(how));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.close(Progress::Cancelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Scope;
+
+    fn states(queries: &Queries) -> Vec<(String, &'static str)> {
+        queries.all(&Principal::anyone()).into_iter().map(|query| (query.text, query.progress.name())).collect()
+    }
+
+    #[test]
+    fn what_runs_and_what_ran_is_told_newest_first() {
+        let queries = Arc::new(Queries::default());
+        let who = Principal::anyone();
+        let first = queries.begin(Door::Rest, &who, "SELECT 1");
+        let second = queries.begin(Door::Flight, &who, "SELECT 2");
+        let third = queries.begin(Door::Flight, &who, "SELECT 3");
+        first.add_rows(3);
+        first.end(Progress::Done);
+        drop(third);
+        let told = [("SELECT 2", "running"), ("SELECT 3", "cancelled"), ("SELECT 1", "done")];
+        assert_eq!(states(&queries), told.map(|(text, state)| (text.to_owned(), state)));
+        assert_eq!(queries.all(&Principal::anyone())[2].rows, 3);
+        let id = second.id().to_owned();
+        let flag = Arc::new(AtomicBool::new(false));
+        second.sets(Arc::clone(&flag));
+        assert_eq!(queries.cancel(&id, &who).expect("it runs").id, id);
+        assert!(flag.load(Ordering::Relaxed) && second.cancellation().is_cancelled());
+        // What came of it does not matter any more.
+        second.end(Progress::Done);
+        assert_eq!(states(&queries)[0], ("SELECT 2".to_owned(), "cancelled"));
+        assert!(queries.cancel(&id, &who).expect_err("it is over").detail.contains("is over: cancelled"));
+        assert_eq!(queries.cancel("7", &who).expect_err("never was").kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn each_sees_their_own() {
+        let queries = Arc::new(Queries::default());
+        let [ann, bob, admin] = [("ann", Scope::Query), ("bob", Scope::Query), ("root", Scope::Admin)]
+            .map(|(name, scope)| Principal { token: Some(name.to_owned()), scopes: [scope].into() });
+        let of_ann = queries.begin(Door::Rest, &ann, "SELECT 1");
+        queries.begin(Door::Rest, &ann, "SELECT 2").end(Progress::Done);
+        assert_eq!([&ann, &bob, &admin].map(|by| queries.all(by).len()), [2, 0, 2]);
+        assert_eq!(queries.cancel(of_ann.id(), &bob).expect_err("not theirs").kind, Kind::NotFound);
+        assert!(!of_ann.cancellation().is_cancelled());
+        queries.cancel(of_ann.id(), &admin).expect("sees all");
+        assert!(of_ann.cancellation().is_cancelled());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let queries = Arc::new(Queries::default());
+        let who = Principal::anyone();
+        let long = "ä".repeat(TEXT_BYTES_MAX);
+        for _ in 0..ENDED_MAX + 5 {
+            queries.begin(Door::Rest, &who, &long).end(Progress::Done);
+        }
+        let all = queries.all(&Principal::anyone());
+        assert_eq!(all.len(), ENDED_MAX);
+        assert!(all.iter().all(|query| query.text.len() <= TEXT_BYTES_MAX + '…'.len_utf8()));
+    }
+}
