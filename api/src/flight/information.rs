@@ -105,7 +105,7 @@ pub(super) fn all(config: &Config) -> Result<SqlInfoData> {
 
 /// A bit for each value.
 fn bits(of: &[i32]) -> i32 {
-    of.iter().fold(0, |bits, value| bits | 1 << value)
+    of.iter().fold(0, |bits, value| bits | (1 << value))
 }
 
 fn server(all: &mut SqlInfoDataBuilder, config: &Config) {

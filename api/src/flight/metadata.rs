@@ -14,7 +14,7 @@ use arrow_flight::FlightData;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::{FlightError, Result};
 use arrow_flight::sql::{Command, CommandGetPrimaryKeys, CommandGetTables};
-use engine_sql::session::{CATALOG, ListedTable, PUBLIC, SCHEMAS};
+use engine_sql::session::{CATALOG, PUBLIC, SCHEMAS};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::sync::Arc;
 use tonic::Status;
@@ -92,10 +92,10 @@ async fn tables(
     let listed = listed.await.map_err(|failure| status(&failure))?;
     let mut builder = query.into_builder();
     let empty = Arc::new(Schema::empty());
-    for ListedTable { schema, name, columns } in listed {
-        let kind = if schema == PUBLIC { TABLE } else { SYSTEM_TABLE };
-        let columns = columns.unwrap_or_else(|| Arc::clone(&empty));
-        if let Err(error) = builder.append(CATALOG, schema, name, kind, &columns) {
+    for table in listed {
+        let kind = if table.is_of_system() { SYSTEM_TABLE } else { TABLE };
+        let columns = table.columns.as_ref().unwrap_or(&empty);
+        if let Err(error) = builder.append(CATALOG, table.schema, &table.name, kind, columns) {
             return Ok(Err(error));
         }
     }

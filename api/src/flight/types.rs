@@ -40,7 +40,7 @@ pub(super) fn all() -> Result<XdbcTypeInfoData> {
         searchable: Searchable::Full,
         ..quoted("VARCHAR", XdbcDataType::XdbcVarchar, "'")
     });
-    types.append(XdbcTypeInfo { ..quoted("VARBINARY", XdbcDataType::XdbcVarbinary, "X'") });
+    types.append(quoted("VARBINARY", XdbcDataType::XdbcVarbinary, "X'"));
     types.append(XdbcTypeInfo { column_size: Some(10), ..quoted("DATE", XdbcDataType::XdbcDate, "DATE '") });
     types.append(XdbcTypeInfo {
         column_size: Some(32),

@@ -86,16 +86,15 @@ fn what_speaks_no_grpc_is_turned_away() {
     let server = shop();
     let mut random = StdRng::seed_from_u64(11);
     for length in [0, 1, 9, 24, 100, 70_000] {
-        let mut noise: Vec<u8> = (0..length).map(|_| random.random()).collect();
+        let noise: Vec<u8> = (0..length).map(|_| random.random()).collect();
         for preface in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
             let mut stream = TcpStream::connect(server.flight()).expect("a connection");
             stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a time");
             let mut sent = preface.to_vec();
-            sent.append(&mut noise.clone());
+            sent.extend(&noise);
             // It may be closed before all is sent.
             let _ = stream.write_all(&sent).and_then(|()| stream.read(&mut [0; 1024]));
         }
-        noise.clear();
     }
     assert_eq!(Client::of(&server).rows("SELECT 1"), ["1"]);
 }

@@ -1,7 +1,7 @@
 //! What tools ask on connecting. The columns are written out here once more: clients compare them.
 
 use super::{Client, assert_told, rows, shop};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema, UInt32Type};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{

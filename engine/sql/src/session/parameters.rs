@@ -7,12 +7,14 @@ use super::guard::{STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, byte_at};
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Value, ValueWithSpan, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Location;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -101,20 +103,40 @@ impl VisitorMut for Numbered<'_> {
 
 /// The parameters with their types, as far as what they are compared with tells; of others a text is expected.
 pub(super) fn described(plan: &LogicalPlan, count: usize) -> Result<SchemaRef> {
-    let known = plan.get_parameter_types()?;
+    let known = types(plan)?;
     let field = |number: usize| {
         let name = format!("${number}");
-        let data_type = known.get(&name).cloned().flatten().unwrap_or(DataType::Utf8);
+        let data_type = known.get(&name).cloned().unwrap_or(DataType::Utf8);
         Field::new(name, data_type, true)
     };
     Ok(Arc::new(Schema::new((1..=count).map(field).collect::<Vec<_>>())))
 }
 
+/// The types that are known, by the parameters' names.
+fn types(plan: &LogicalPlan) -> Result<HashMap<String, DataType>> {
+    let told = plan.get_parameter_types()?.into_iter();
+    let mut known: HashMap<String, DataType> = told.filter_map(|(name, data_type)| Some((name, data_type?))).collect();
+    // Nothing stands beside a limit that would tell.
+    plan.apply_with_subqueries(|node| {
+        let LogicalPlan::Limit(limit) = node else { return Ok(TreeNodeRecursion::Continue) };
+        for number in [&limit.skip, &limit.fetch].into_iter().flatten() {
+            number.apply(|expr| {
+                if let Expr::Placeholder(parameter) = expr {
+                    known.entry(parameter.id.clone()).or_insert(DataType::Int64);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(known)
+}
+
 /// A plan as it would be with values, to see what its columns are.
 pub(super) fn with_nulls(plan: LogicalPlan, count: usize) -> Result<LogicalPlan> {
-    let known = plan.get_parameter_types()?;
-    let null = |number: usize| match known.get(&format!("${number}")).cloned().flatten() {
-        Some(data_type) => ScalarValue::try_new_null(&data_type),
+    let known = types(&plan)?;
+    let null = |number: usize| match known.get(&format!("${number}")) {
+        Some(data_type) => ScalarValue::try_new_null(data_type),
         None => Ok(ScalarValue::Null),
     };
     with_values(plan, (1..=count).map(null).collect::<Result<_>>()?)
