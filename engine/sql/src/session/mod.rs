@@ -6,17 +6,19 @@
 //! functions and no formats for that, and no store but those of the facts.
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
-//! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`users`], [`columns`], [`filter`], [`aggregate`], [`distinct`], [`top`]: users. * [`facts`]: facts. * [`system`]: the rest.
 
+mod aggregate;
 mod catalog;
 mod columns;
-mod count;
+mod distinct;
 mod error;
 mod facts;
 mod filter;
 mod growth;
 mod guard;
 mod system;
+mod top;
 mod users;
 
 pub use error::{SqlError, SqlErrorKind};
@@ -28,10 +30,10 @@ pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
 use crate::threads::Threads;
+use aggregate::AggregateUsers;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::{CATALOG, PUBLIC, World};
-use count::CountUsers;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -42,6 +44,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
+use distinct::DistinctUsers;
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use futures::StreamExt;
@@ -54,6 +57,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use top::TopUsers;
 
 /// Memory of all statements that run at once, unless it is set otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
@@ -175,7 +179,9 @@ impl Sql {
             .with_config(config)
             .with_runtime_env(Arc::clone(&self.environment))
             .with_catalog_list(catalogs)
-            .with_physical_optimizer_rule(Arc::new(CountUsers));
+            .with_analyzer_rule(Arc::new(DistinctUsers))
+            .with_physical_optimizer_rule(Arc::new(AggregateUsers))
+            .with_physical_optimizer_rule(Arc::new(TopUsers));
         // Nothing is read but the tables of the catalog.
         *builder.table_factories() = Some(HashMap::new());
         *builder.file_formats() = Some(Vec::new());
