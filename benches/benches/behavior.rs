@@ -10,6 +10,7 @@
 //! `BELUGA_PYTHON` only our times are taken.
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, UInt8Array, UInt32Array};
+use benches::peer::Peer;
 use benches::{is_asked, peak_memory_bytes, percentile, setting};
 use engine::audience::ops::{QueryContext, count};
 use engine::audience::{bind, parse};
@@ -23,9 +24,7 @@ use ingest::keeper::workers;
 use parquet::arrow::ArrowWriter;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +98,7 @@ fn main() {
     let store = load(temporary.path(), &parquet, users);
     let python = std::env::var("BELUGA_PYTHON").ok();
     let mut peers: Vec<(&str, Peer)> = match &python {
-        Some(python) => ["duckdb", "chdb"].map(|name| (name, Peer::start(python, name, &parquet))).into(),
+        Some(python) => ["duckdb", "chdb"].map(|name| (name, start(python, name, &parquet))).into(),
         None => Vec::new(),
     };
     let snapshot = store.snapshot();
@@ -118,7 +117,7 @@ fn main() {
             our_times.extend((0..5).map(|_| ours().0));
             for ((name, peer), times) in peers.iter_mut().zip(&mut peer_times) {
                 let (time, answer) = peer.ask(sql);
-                assert_eq!(answer, found, "{name} answers the same: {text}");
+                assert_eq!(answer, found.to_string(), "{name} answers the same: {text}");
                 times.push(time);
             }
         }
@@ -130,6 +129,11 @@ fn main() {
         }
         println!();
     }
+}
+
+fn start(python: &str, name: &str, parquet: &Path) -> Peer {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    Peer::start(python, "sql.py", [name.as_ref(), parquet.as_os_str(), threads.as_ref()])
 }
 
 fn catalog() -> (Catalog, TagId) {
@@ -215,49 +219,4 @@ fn write_parquet(table: &mut Option<ArrowWriter<File>>, path: &Path, events: &[E
     .expect("columns of one length");
     let begin = || ArrowWriter::try_new(File::create(path).expect("a file"), batch.schema(), None).expect("a writer");
     table.get_or_insert_with(begin).write(&batch).expect("written");
-}
-
-/// Another engine in a process of its own.
-struct Peer {
-    process: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(python: &str, name: &str, parquet: &Path) -> Peer {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compare/sql.py");
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut process = Command::new(python)
-            .args([script.as_path(), Path::new(name), parquet, Path::new(&threads.to_string())])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python starts");
-        let questions = process.stdin.take().expect("piped");
-        let mut peer = Peer { questions, answers: BufReader::new(process.stdout.take().expect("piped")), process };
-        assert_eq!(peer.line(), "ready", "{name} has the events");
-        peer
-    }
-
-    fn ask(&mut self, sql: &str) -> (Duration, u64) {
-        writeln!(self.questions, "{sql}").expect("the peer listens");
-        let line = self.line();
-        let (seconds, answer) = line.split_once(' ').expect("seconds and an answer");
-        let seconds = Duration::from_secs_f64(seconds.parse().expect("seconds"));
-        (seconds, answer.parse().expect("a number"))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the peer answers");
-        line.trim().to_owned()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

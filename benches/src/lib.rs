@@ -3,6 +3,7 @@
 //! A figure is a ratio of two ways of doing the same work on the same data, measured in turns in one process, so that it
 //! holds when the machine's speed drifts. Both ways must give the same answer, or there is no figure.
 
+pub mod peer;
 pub mod server;
 
 use std::fmt::Debug;

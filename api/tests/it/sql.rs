@@ -66,6 +66,48 @@ fn users_and_facts_are_tables_before_and_after_a_restart() {
 }
 
 #[test]
+fn figures_groups_and_first_users_are_told_without_rows() {
+    let mut server = shop();
+    let interests =
+        "SELECT v, count(*) FROM (SELECT unnest(interest) AS v FROM users WHERE gender = 'f') GROUP BY v ORDER BY v";
+    for _ in 0..2 {
+        for (sql, shown, expected) in [
+            (
+                "SELECT count(age), sum(age), avg(age), min(spend), max(seen_at), count(DISTINCT gender) FROM users",
+                "UsersExec: aggregates=[",
+                json!([[3, 103, 103.0 / 3.0, 0.5, "2026-11-20T10:00:00Z", 2]]),
+            ),
+            (
+                "SELECT median(age), sum(spend) FILTER (WHERE gender = 'f') FROM users WHERE age > 29",
+                "UsersExec: aggregates=[",
+                json!([[37.5, 129.9]]),
+            ),
+            (
+                "SELECT gender, count(*), avg(spend) FROM users GROUP BY gender ORDER BY gender NULLS FIRST",
+                "UsersExec: groups=[gender]",
+                json!([[null, 1, null], ["f", 2, 129.9], ["m", 1, 0.5]]),
+            ),
+            (
+                "SELECT gender, is_member FROM users GROUP BY gender, is_member HAVING count(*) = 1 ORDER BY 1, 2 LIMIT 2",
+                "UsersExec: groups=[gender, is_member]",
+                json!([["f", false], ["f", true]]),
+            ),
+            (interests, "UsersExec: groups=[", json!([["running", 1], ["yoga", 2]])),
+            (
+                "SELECT user_id FROM users ORDER BY age DESC NULLS LAST LIMIT 2",
+                "first=2 by age DESC NULLS LAST",
+                json!([["u2"], ["u1"]]),
+            ),
+        ] {
+            assert_eq!(rows(&server, sql), expected, "{sql}");
+            let plan = rows(&server, &format!("EXPLAIN {sql}")).to_string();
+            assert!(plan.contains(shown), "{sql}: {plan}");
+        }
+        server.restart();
+    }
+}
+
+#[test]
 fn the_format_follows_accept() {
     let server = shop();
     let get = |accept: &str| {

@@ -113,8 +113,14 @@ impl<'a> NumberReader<'a> {
         chunks
     }
 
-    /// Adds up the numbers of the users in `filter`: per layer one intersection count a slice.
+    /// Adds up the numbers of the users in `filter`: per layer one intersection count a slice; of few users one by one.
     pub fn sum(&self, chunk: u16, filter: ChunkSet<'_>, total: &mut Sum) {
+        if is_short(filter) {
+            return self.for_each(chunk, filter, |_, number| {
+                total.count += 1;
+                total.sum += i128::from(number);
+            });
+        }
         self.for_each_part(chunk, filter, |part, scratch| {
             total.count += u64::from(part.len);
             total.sum += part.sum(scratch);

@@ -43,7 +43,8 @@ pub(super) fn schema_of(columns: &[UserColumn]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(|column| Arc::clone(&column.field)).collect::<Vec<_>>()))
 }
 
-fn data_type(tag_type: TagType) -> DataType {
+/// The type of a tag's column.
+pub(super) fn data_type(tag_type: TagType) -> DataType {
     match tag_type {
         TagType::Set => DataType::List(item()),
         TagType::Enum => DataType::Utf8,

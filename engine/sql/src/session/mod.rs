@@ -6,13 +6,14 @@
 //! functions and no formats for that, and no store but those of the facts.
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
-//! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`users`], [`columns`], [`filter`], [`aggregate`], [`distinct`], [`top`]: users. * [`facts`]: facts. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
+mod aggregate;
 mod answer;
 mod catalog;
 mod columns;
-mod count;
+mod distinct;
 mod error;
 mod facts;
 mod filter;
@@ -23,6 +24,7 @@ mod memory;
 mod parameters;
 mod split;
 mod system;
+mod top;
 mod users;
 
 pub use answer::{Answer, Planned};
@@ -40,11 +42,11 @@ pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
 use crate::threads::Threads;
+use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use catalog::World;
-use count::CountUsers;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -55,6 +57,7 @@ use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
+use distinct::DistinctUsers;
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use futures::StreamExt;
@@ -65,6 +68,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use top::TopUsers;
 
 /// Memory of all statements that run at once, unless it is set otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
@@ -236,7 +240,9 @@ impl Sql {
             .with_config(config)
             .with_runtime_env(Arc::new(environment))
             .with_catalog_list(catalogs)
-            .with_physical_optimizer_rule(Arc::new(CountUsers));
+            .with_analyzer_rule(Arc::new(DistinctUsers))
+            .with_physical_optimizer_rule(Arc::new(AggregateUsers))
+            .with_physical_optimizer_rule(Arc::new(TopUsers));
         // Nothing is read but the tables of the catalog.
         *builder.table_factories() = Some(HashMap::new());
         *builder.file_formats() = Some(Vec::new());

@@ -1,7 +1,9 @@
 //! `users` as a table: filters become audience programs, and only the columns asked for are read, chunk by chunk.
 
+use super::aggregate::Aggregation;
 use super::columns::{UserColumn, batch, schema_of, user_columns};
 use super::filter::translate;
+use super::top::Top;
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -82,7 +84,7 @@ impl TableProvider for UsersTable {
             context: self.context.clone(),
         };
         let schema = schema_of(&columns);
-        let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit };
+        let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit, top: None };
         Ok(Arc::new(UsersExec::new(question, asked, schema)))
     }
 
@@ -97,20 +99,22 @@ impl TableProvider for UsersTable {
 
 /// Who is asked about.
 #[derive(Clone, Debug)]
-struct Question {
-    snapshot: Snapshot,
-    predicate: Predicate,
+pub(super) struct Question {
+    pub(super) snapshot: Snapshot,
+    pub(super) predicate: Predicate,
     partitions: usize,
-    context: QueryContext,
+    pub(super) context: QueryContext,
 }
 
 /// What is asked of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Asked {
-    /// Their columns.
-    Rows { columns: Vec<ColumnOf>, limit: Option<usize> },
+    /// Their columns; of the first ones in an order only, and few others, if that is enough.
+    Rows { columns: Vec<ColumnOf>, limit: Option<usize>, top: Option<Top> },
     /// How many there are, so many times: a row a part, of columns with the same number.
     Count,
+    /// What a part's users come to, group by group.
+    Figures(Arc<Aggregation>),
 }
 
 /// Runs an audience program over the shards, part by part.
@@ -135,15 +139,34 @@ impl UsersExec {
         UsersExec { question, asked, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
-    /// The same users counted instead: a row a part, with their number in each column of `schema`, which are all `Int64`. `None`
-    /// if something else is asked than how many there are.
-    pub(super) fn counted(&self, schema: SchemaRef) -> Option<UsersExec> {
+    /// Who is asked about.
+    pub(super) fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The columns, if all rows are asked for.
+    pub(super) fn all_rows(&self) -> Option<&[ColumnOf]> {
         match &self.asked {
-            Asked::Rows { columns, limit: None } if columns.is_empty() => {
-                Some(UsersExec::new(self.question.clone(), Asked::Count, schema))
-            }
+            Asked::Rows { columns, limit: None, top: None } => Some(columns),
             _ => None,
         }
+    }
+
+    /// The same users counted instead: a row a part, with their number in each column of `schema`, which are all `Int64`. `None`
+    /// if something else is asked than all rows.
+    pub(super) fn counted(&self, schema: SchemaRef) -> Option<UsersExec> {
+        self.all_rows().map(|_| UsersExec::new(self.question.clone(), Asked::Count, schema))
+    }
+
+    /// What the same users come to instead, in rows of `schema`.
+    pub(super) fn aggregated(&self, aggregation: Aggregation, schema: SchemaRef) -> UsersExec {
+        UsersExec::new(self.question.clone(), Asked::Figures(Arc::new(aggregation)), schema)
+    }
+
+    /// The first of the same users instead, and few others; `None` if something else is asked than all rows.
+    pub(super) fn first(&self, top: Top) -> Option<UsersExec> {
+        let asked = Asked::Rows { columns: self.all_rows()?.to_vec(), limit: None, top: Some(top) };
+        Some(UsersExec::new(self.question.clone(), asked, Arc::clone(&self.schema)))
     }
 }
 
@@ -152,14 +175,18 @@ impl DisplayAs for UsersExec {
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         match &self.asked {
             Asked::Count => write!(f, "UsersExec: count")?,
+            Asked::Figures(aggregation) => write!(f, "UsersExec: {aggregation}")?,
             Asked::Rows { columns, .. } if columns.is_empty() => write!(f, "UsersExec: rows without columns")?,
             Asked::Rows { .. } => write!(f, "UsersExec: columns=[{}]", names.join(", "))?,
         }
         write!(f, ", where={}", describe(&self.question.predicate, self.question.snapshot.catalog()))?;
-        if let Asked::Rows { limit: Some(limit), .. } = &self.asked {
-            write!(f, ", limit={limit}")?;
+        match &self.asked {
+            Asked::Rows { limit: Some(limit), .. } => write!(f, ", limit={limit}"),
+            Asked::Rows { top: Some(top), .. } => {
+                write!(f, ", {}", top.describe(self.question.snapshot.catalog()))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -218,8 +245,14 @@ impl ExecutionPlan for UsersExec {
             };
             let timer = metrics.elapsed_compute().timer();
             let done = match asked {
-                Asked::Rows { columns, limit } => question.rows(partition, &columns, limit, &schema, &mut send),
+                Asked::Rows { columns, limit, top: None } => {
+                    question.rows(partition, &question.predicate, &columns, limit, &schema, &mut send).map(drop)
+                }
+                Asked::Rows { columns, top: Some(top), .. } => {
+                    question.first(partition, &columns, &top, &schema, &mut send)
+                }
                 Asked::Count => question.count(partition, &schema, &mut send),
+                Asked::Figures(aggregation) => aggregation.run(&question, partition, &mut send),
             };
             timer.done();
             metrics.done();
@@ -236,25 +269,46 @@ impl ExecutionPlan for UsersExec {
     }
 }
 
-type Send<'s> = &'s mut dyn FnMut(Result<RecordBatch>) -> ControlFlow<()>;
+pub(super) type Send<'s> = &'s mut dyn FnMut(Result<RecordBatch>) -> ControlFlow<()>;
 
 impl Question {
     /// The shards of a part.
-    fn shards(&self, partition: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn shards(&self, partition: usize) -> impl Iterator<Item = usize> {
         (partition..self.snapshot.shards().len()).step_by(self.partitions)
     }
 
+    /// Answers whether there may be enough.
     fn rows(
         &self,
         partition: usize,
+        predicate: &Predicate,
         columns: &[ColumnOf],
         limit: Option<usize>,
         schema: &SchemaRef,
         send: Send<'_>,
+    ) -> std::result::Result<ControlFlow<()>, QueryError> {
+        let mut flow = ControlFlow::Continue(());
+        ops::columns(&self.snapshot, predicate, columns, self.shards(partition), limit, &self.context, |rows| {
+            flow = send(batch(schema, rows).map_err(DataFusionError::from));
+            flow
+        })?;
+        Ok(flow)
+    }
+
+    fn first(
+        &self,
+        partition: usize,
+        columns: &[ColumnOf],
+        top: &Top,
+        schema: &SchemaRef,
+        send: Send<'_>,
     ) -> std::result::Result<(), QueryError> {
-        ops::columns(&self.snapshot, &self.predicate, columns, self.shards(partition), limit, &self.context, |rows| {
-            send(batch(schema, rows).map_err(DataFusionError::from))
-        })
+        for (predicate, limit) in top.found(&self.snapshot, &self.predicate, &self.context)? {
+            if self.rows(partition, predicate, columns, *limit, schema, send)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn count(&self, partition: usize, schema: &SchemaRef, send: Send<'_>) -> std::result::Result<(), QueryError> {

@@ -1,5 +1,6 @@
 //! SQL over users and facts, asked as everybody asks it.
 
+mod aggregates;
 mod facts;
 mod guard;
 mod parameters;

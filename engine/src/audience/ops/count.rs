@@ -3,6 +3,7 @@
 use super::resolve::resolve;
 use super::run::run;
 use super::{QueryContext, QueryError};
+use crate::audience::plan::estimate;
 use crate::audience::predicate::Predicate;
 use crate::store::Snapshot;
 
@@ -20,4 +21,9 @@ pub fn count(snapshot: &Snapshot, predicate: &Predicate, context: &QueryContext)
         })
     })?;
     Ok(counts.into_iter().sum())
+}
+
+/// At most so many users fit; from the key directories alone, so no posting is read and it costs next to nothing.
+pub fn count_at_most(snapshot: &Snapshot, predicate: &Predicate) -> u64 {
+    estimate(snapshot.shards(), predicate)
 }

@@ -6,6 +6,7 @@
 mod columns;
 mod count;
 mod explain;
+mod groups;
 mod members;
 mod number;
 mod overlap;
@@ -14,20 +15,23 @@ mod resolve;
 mod run;
 mod touched;
 mod user;
+mod values;
 
 #[cfg(test)]
 mod proptests;
 
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
-pub use count::count;
+pub use count::{count, count_at_most};
 pub use explain::{NodeStats, PlanNode, explain};
+pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};
-pub use number::top_k;
+pub use number::{Best, best, ranked, top_k};
 pub use overlap::overlap;
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, significance};
 pub use resolve::{SCANS_MAX, resolve};
 pub use touched::{Known, Reads};
 pub use user::{UserValue, user_lists, user_tags};
+pub use values::TagValues;
 
 use super::scan::{FactScanner, ScanError};
 use crate::error::{Class, ReadError};

@@ -126,6 +126,100 @@ fn bounds(snapshot: &Snapshot, tag: TagId) -> Result<(i64, i64), QueryError> {
     Ok(if low > high { (0, 0) } else { (low, high) })
 }
 
+/// The numbers at some ranks (1 is the least) among the members that have one; `ranks` are told how many those are and answer which.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn ranked(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    tag: TagId,
+    ranks: impl FnOnce(u64) -> BTreeSet<u64>,
+    context: &QueryContext,
+) -> Result<BTreeMap<u64, i64>, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
+    let total = known(snapshot, predicate, tag, context)?;
+    let mut ranks = ranks(total);
+    ranks.retain(|rank| (1..=total).contains(rank));
+    at_ranks(snapshot, predicate, tag, &ranks, context)
+}
+
+/// How many members have a number.
+fn known(snapshot: &Snapshot, predicate: &Predicate, tag: TagId, context: &QueryContext) -> Result<u64, QueryError> {
+    Ok(range_counts(snapshot, predicate, tag, &[NumberRange::ALL], context)?[0])
+}
+
+/// The `k`-th best number, where `total` members have one, at least `k`.
+fn cut(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    best: &Best,
+    (k, total): (u64, u64),
+    context: &QueryContext,
+) -> Result<i64, QueryError> {
+    let rank = if best.descending { total - k + 1 } else { k };
+    Ok(at_ranks(snapshot, predicate, best.by, &BTreeSet::from([rank]), context)?[&rank])
+}
+
+/// The first members in an order by a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Best {
+    /// The tag.
+    pub by: TagId,
+    /// The greatest number first.
+    pub descending: bool,
+    /// Who has no number comes before all others, instead of behind.
+    pub unknown_first: bool,
+    /// How many are wanted.
+    pub k: usize,
+    /// Where some of those with the same number are enough, whoever they are.
+    pub any_of_equals: bool,
+}
+
+/// Where the best members are to be found: disjoint audiences, and how many members of each are enough if not all are needed. All
+/// together have the `k` best, and few others.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn best(
+    snapshot: &Snapshot,
+    predicate: &Predicate,
+    best: &Best,
+    context: &QueryContext,
+) -> Result<Vec<(Predicate, Option<usize>)>, QueryError> {
+    let predicate = &*resolve(snapshot, predicate, context)?;
+    let and = |other: Predicate| Predicate::And(vec![predicate.clone(), other]).canonical();
+    let enough = |count: u64| best.any_of_equals.then_some(count as usize);
+    let unknown = || and(Predicate::Known(best.by).negate());
+    let mut parts = Vec::new();
+    let mut left = best.k as u64;
+    if best.unknown_first && left > 0 {
+        let unknown = unknown();
+        let count = super::count(snapshot, &unknown, context)?;
+        parts.push((unknown, enough(left)));
+        left = left.saturating_sub(count);
+    }
+    if left == 0 {
+        return Ok(parts);
+    }
+    let total = known(snapshot, predicate, best.by, context)?;
+    if total <= left {
+        parts.push((and(Predicate::Known(best.by)), None));
+        if !best.unknown_first && total < left {
+            parts.push((unknown(), enough(left - total)));
+        }
+        return Ok(parts);
+    }
+    let cut = cut(snapshot, predicate, best, (left, total), context)?;
+    let better = match best.descending {
+        true => cut.checked_add(1).map(|min| NumberRange { min, max: i64::MAX }),
+        false => cut.checked_sub(1).map(|max| NumberRange { min: i64::MIN, max }),
+    };
+    parts.extend(better.map(|better| (and(Predicate::InRange(best.by, better)), None)));
+    parts.push((and(Predicate::InRange(best.by, NumberRange { min: cut, max: cut })), enough(left)));
+    Ok(parts)
+}
+
 /// The `k` members with the greatest (or least) number of a tag, best first; ties by (shard, slot). Members without a
 /// number are left out.
 ///
@@ -140,13 +234,13 @@ pub fn top_k(
     context: &QueryContext,
 ) -> Result<Vec<(String, i64)>, QueryError> {
     let predicate = &*resolve(snapshot, predicate, context)?;
-    let total = range_counts(snapshot, predicate, by, &[NumberRange::ALL], context)?[0];
+    let total = known(snapshot, predicate, by, context)?;
     let k = (k as u64).min(total);
     if k == 0 {
         return Ok(Vec::new());
     }
-    let rank = if descending { total - k + 1 } else { k };
-    let cut = at_ranks(snapshot, predicate, by, &BTreeSet::from([rank]), context)?[&rank];
+    let wanted = Best { by, descending, unknown_first: false, k: k as usize, any_of_equals: true };
+    let cut = cut(snapshot, predicate, &wanted, (k, total), context)?;
     let range = match descending {
         true => NumberRange { min: cut, max: i64::MAX },
         false => NumberRange { min: i64::MIN, max: cut },

@@ -3,17 +3,14 @@
 use super::number::{at_ranks, range_counts, sum};
 use super::resolve::resolve_each;
 use super::run::run;
+use super::values::TagValues;
 use super::{QueryContext, QueryError};
-use crate::audience::plan::{exclusive, value_layers};
 use crate::audience::predicate::Predicate;
 use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::count_each::{CountEach, GroupCounts};
-use crate::bitmap::program::Layer;
 use crate::catalog::TagType;
-use crate::error::ReadError;
 use crate::ids::TagId;
-use crate::segment::Part;
-use crate::store::{ShardSnapshot, Snapshot};
+use crate::store::Snapshot;
 use std::collections::BTreeSet;
 
 /// What is told of one tag in a profile.
@@ -96,19 +93,19 @@ pub fn profile(
 ) -> Result<Profile, QueryError> {
     let tag_type =
         |tag: &TagId| snapshot.catalog().tags().find(|(_, known)| known.id == *tag).map(|(_, known)| known.tag_type);
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<TagValues> = Vec::new();
     for tag in by {
         match tag_type(tag) {
             None => return Err(QueryError::Invalid(format!("there is no tag {tag}"))),
             Some(TagType::Number(_)) => {}
-            Some(tag_type) => groups.push(Group::new(snapshot, *tag, tag_type)),
+            Some(_) => groups.push(TagValues::new(snapshot, *tag)?),
         }
     }
     let [predicate, against] = &resolve_each(snapshot, [predicate, against], context)?;
     let counted = count_groups(snapshot, predicate, against, &groups, context)?;
     let mut profile = Profile { count: counted.audience.size, baseline_count: counted.baseline.size, tags: Vec::new() };
     for tag in by {
-        let told = match groups.iter().position(|group| group.tag == *tag) {
+        let told = match groups.iter().position(|group| group.tag() == *tag) {
             Some(index) => values_profile(&groups[index], &counted, index),
             None => {
                 TagProfile::Number(Box::new(number_profile(snapshot, predicate, *tag, against, &profile, context)?))
@@ -117,33 +114,6 @@ pub fn profile(
         profile.tags.push((*tag, told));
     }
     Ok(profile)
-}
-
-/// The values of a tag, counted together.
-struct Group<'s> {
-    tag: TagId,
-    tag_type: TagType,
-    /// Rising; of a flag none.
-    values: Vec<&'s [u8]>,
-}
-
-impl<'s> Group<'s> {
-    fn new(snapshot: &'s Snapshot, tag: TagId, tag_type: TagType) -> Self {
-        let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(|segment| segment.parts(tag));
-        let mut values: Vec<&[u8]> =
-            parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None }).collect();
-        values.sort_unstable();
-        values.dedup();
-        Group { tag, tag_type, values }
-    }
-
-    fn targets<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Vec<Layer<'p>>>, ReadError> {
-        if self.tag_type == TagType::Flag {
-            return Ok(vec![exclusive(shard.layers(), self.tag, Part::Exists)?]);
-        }
-        let is_set = self.tag_type == TagType::Set;
-        self.values.iter().map(|value| value_layers(shard.layers(), is_set, self.tag, value)).collect()
-    }
 }
 
 /// Counts of a set of users.
@@ -164,7 +134,7 @@ fn count_groups(
     snapshot: &Snapshot,
     predicate: &Predicate,
     against: &Predicate,
-    groups: &[Group<'_>],
+    groups: &[TagValues],
     context: &QueryContext,
 ) -> Result<BothCounted, QueryError> {
     let parts = run(snapshot, &[predicate, against], context, |task| {
@@ -172,7 +142,7 @@ fn count_groups(
         let shard = &snapshot.shards()[task.shard];
         let mut each = CountEach::new();
         for group in groups {
-            each.group(group.targets(shard)?.iter().map(Vec::as_slice), group.tag_type != TagType::Set);
+            each.group(group.targets(shard)?.iter().map(Vec::as_slice), group.is_exclusive());
         }
         let zeros = || Counted { size: 0, groups: each.zeros() };
         let mut both = BothCounted { audience: zeros(), baseline: zeros() };
@@ -187,7 +157,7 @@ fn count_groups(
         Ok(both)
     })?;
     let zeros = || {
-        let zeros = |group: &Group<'_>| GroupCounts { each: vec![0; group.values.len().max(1)], any: 0 };
+        let zeros = |group: &TagValues| GroupCounts { each: vec![0; group.target_count()], any: 0 };
         Counted { size: 0, groups: groups.iter().map(zeros).collect() }
     };
     let mut total = BothCounted { audience: zeros(), baseline: zeros() };
@@ -200,16 +170,16 @@ fn count_groups(
     Ok(total)
 }
 
-fn values_profile(group: &Group<'_>, counted: &BothCounted, index: usize) -> TagProfile {
+fn values_profile(group: &TagValues, counted: &BothCounted, index: usize) -> TagProfile {
     let (own, baseline) = (&counted.audience.groups[index], &counted.baseline.groups[index]);
     let unknown = counted.audience.size - own.any;
     let baseline_unknown = counted.baseline.size - baseline.any;
     let cell = |value: &str, count, baseline_count| ValueCount { value: value.to_owned(), count, baseline_count };
-    let (mut values, unknown, baseline_unknown) = if group.tag_type == TagType::Flag {
+    let (mut values, unknown, baseline_unknown) = if group.tag_type() == TagType::Flag {
         // Never unknown: who does not have it is known not to.
         (vec![cell("true", own.any, baseline.any), cell("false", unknown, baseline_unknown)], 0, 0)
     } else {
-        let cells = group.values.iter().zip(&own.each).zip(&baseline.each);
+        let cells = group.values().zip(&own.each).zip(&baseline.each);
         let cells = cells.filter(|((_, count), baseline_count)| *count + *baseline_count > 0);
         let cells = cells
             .map(|((value, count), baseline_count)| cell(&String::from_utf8_lossy(value), *count, *baseline_count));

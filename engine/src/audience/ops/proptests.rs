@@ -20,6 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod groups;
+
 /// A store and the users that are in it.
 struct World {
     store: Store,

@@ -21,6 +21,7 @@ mod run;
 pub mod scatter;
 pub(crate) mod scratch;
 mod set;
+pub mod split;
 mod stats;
 mod sum;
 

@@ -1,0 +1,79 @@
+//! The values of a tag, and the leaf of each: what profiles, groups and distinct values are counted by.
+
+use super::QueryError;
+use crate::audience::plan::{exclusive, value_layers};
+use crate::bitmap::program::Layer;
+use crate::catalog::TagType;
+use crate::error::ReadError;
+use crate::ids::TagId;
+use crate::segment::Part;
+use crate::store::{ShardSnapshot, Snapshot};
+
+/// The values of an `enum`, `flag` or `set` tag in a snapshot; a flag has none, only users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagValues {
+    tag: TagId,
+    tag_type: TagType,
+    values: Vec<Box<[u8]>>,
+}
+
+impl TagValues {
+    /// Reads the key directories of all shards.
+    ///
+    /// # Errors
+    /// [`QueryError::Invalid`] if there is no such tag, or it is a number.
+    pub fn new(snapshot: &Snapshot, tag: TagId) -> Result<TagValues, QueryError> {
+        let tag_type = match snapshot.catalog().tags().find(|(_, known)| known.id == tag) {
+            Some((_, known)) => known.tag_type,
+            None => return Err(QueryError::Invalid(format!("there is no tag {tag}"))),
+        };
+        if let TagType::Number(_) = tag_type {
+            return Err(QueryError::Invalid(format!("tag {tag} is a number and has no values that are told apart")));
+        }
+        let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(|segment| segment.parts(tag));
+        let mut values: Vec<&[u8]> =
+            parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None }).collect();
+        values.sort_unstable();
+        values.dedup();
+        Ok(TagValues { tag, tag_type, values: values.into_iter().map(Box::from).collect() })
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> TagId {
+        self.tag
+    }
+
+    /// Its type.
+    pub fn tag_type(&self) -> TagType {
+        self.tag_type
+    }
+
+    /// The values, rising by their bytes; of a flag none.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.values.iter().map(|value| &**value)
+    }
+
+    /// How many leaves there are: one a value, and one of a flag.
+    pub fn target_count(&self) -> usize {
+        if self.tag_type == TagType::Flag { 1 } else { self.values.len() }
+    }
+
+    /// Whether nobody has two of the values.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.tag_type != TagType::Set
+    }
+
+    /// The leaves of a shard: in the order of the values; of a flag those who have it.
+    pub(super) fn targets<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Vec<Layer<'p>>>, ReadError> {
+        if self.tag_type == TagType::Flag {
+            return Ok(vec![self.any(shard)?]);
+        }
+        let is_set = !self.is_exclusive();
+        self.values.iter().map(|value| value_layers(shard.layers(), is_set, self.tag, value)).collect()
+    }
+
+    /// Those who have any value, of a tag whose values exclude each other.
+    pub(super) fn any<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Layer<'p>>, ReadError> {
+        exclusive(shard.layers(), self.tag, Part::Exists)
+    }
+}
