@@ -6,19 +6,27 @@
 //! functions and no formats for that, and no store but those of the facts.
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
-//! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`calls`]: functions of the audience language.
+//! * [`users`], [`columns`], [`filter`], [`values`], [`count`], [`members`]: users. * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`system`]: the rest.
 
+mod calls;
 mod catalog;
 mod columns;
 mod count;
 mod error;
+mod fact_exec;
 mod facts;
 mod filter;
 mod growth;
 mod guard;
+mod joins;
+mod late;
+mod members;
 mod system;
 mod users;
+mod values;
 
+pub use calls::STATEMENT_CALLS_MAX;
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
     STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TEXT_BYTES_MAX,
@@ -30,6 +38,7 @@ use crate::facts::DeltaTables;
 use crate::threads::Threads;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use calls::Calls;
 use catalog::{CATALOG, PUBLIC, World};
 use count::CountUsers;
 use datafusion::catalog::CatalogProviderList;
@@ -39,12 +48,15 @@ use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStor
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
 use engine::audience::ops::QueryContext;
+use engine::clock::Clock;
 use engine::store::Snapshot;
 use futures::StreamExt;
+use joins::JoinsAsBitmaps;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,6 +107,18 @@ pub struct Sql {
     tables: Arc<DeltaTables>,
     environment: Arc<RuntimeEnv>,
     threads: Threads,
+    clock: Arc<dyn Clock>,
+}
+
+/// The clock of the machine.
+#[derive(Debug)]
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> i64 {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
 }
 
 impl Sql {
@@ -113,7 +137,12 @@ impl Sql {
             .with_object_store_registry(Arc::new(without_files().map_err(io::Error::other)?))
             .build_arc()
             .map_err(io::Error::other)?;
-        Ok(Sql { tables, environment, threads: Threads::new("sql")? })
+        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock: Arc::new(WallClock) })
+    }
+
+    /// The same with another clock than the machine's: what it shows is the present of `within => '30 days'`.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Sql {
+        Sql { clock, ..self }
     }
 
     /// Begins to answer a statement; returns when its columns are known. Blocks; not on a thread of an asynchronous runtime.
@@ -132,9 +161,15 @@ impl Sql {
         let statement = self.parsed(text)?;
         let own = QueryContext { cancelled: Arc::default(), scanner: context.scanner.clone() };
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
-        let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
+        let calls = Arc::new(Calls::of(text, &snapshot, &own, self.clock.now())?);
+        let world =
+            World { calls: Arc::clone(&calls), snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
-        let state = self.session(world.catalogs());
+        let mut state = self.session(world.catalogs());
+        for function in calls.functions() {
+            // None of this name is there yet.
+            drop(state.register_udf(function).map_err(|error| SqlError::from_datafusion(&error, text, &names))?);
+        }
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let text = text.to_owned();
         let running = self.threads.handle().spawn(async move {
@@ -175,6 +210,7 @@ impl Sql {
             .with_config(config)
             .with_runtime_env(Arc::clone(&self.environment))
             .with_catalog_list(catalogs)
+            .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
             .with_physical_optimizer_rule(Arc::new(CountUsers));
         // Nothing is read but the tables of the catalog.
         *builder.table_factories() = Some(HashMap::new());

@@ -6,6 +6,7 @@
 mod columns;
 mod count;
 mod explain;
+mod lookup;
 mod members;
 mod number;
 mod overlap;
@@ -21,6 +22,7 @@ mod proptests;
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::count;
 pub use explain::{NodeStats, PlanNode, explain};
+pub use lookup::{positions, values};
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};
 pub use number::top_k;
 pub use overlap::overlap;
