@@ -138,9 +138,9 @@ fn call_at(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
                     && behind.next().is_some_and(|token| token.token == Token::LParen);
                 return (!is_table).then_some(place);
             }
-            Token::RParen => depth -= 1,
             Token::Whitespace(_) => {}
             _ if depth == 0 => return None,
+            Token::RParen => depth -= 1,
             _ => {}
         }
     }

@@ -78,7 +78,6 @@ impl Translator<'_> {
             Expr::Between(between) => self.between(between)?,
             Expr::InList(list) => self.in_list(list)?,
             Expr::ScalarFunction(function) => self.function(function)?,
-            Expr::HigherOrderFunction(function) => values::any_holds(function, self.calls)?,
             _ => return None,
         })
     }
@@ -123,6 +122,11 @@ impl Translator<'_> {
         self.catalog.tag(&column.name).map(|tag| tag.tag_type)
     }
 
+    /// Whether the audience language orders the tag's values.
+    fn has_order(&self, column: &Column) -> Option<bool> {
+        Some(matches!(self.tag_type(column)?, TagType::Number(_)))
+    }
+
     fn flag(&self, column: &Column) -> Option<Audience> {
         (self.tag_type(column)? == TagType::Flag).then(|| ExprKind::Flag(column.name.clone()).into())
     }
@@ -146,6 +150,11 @@ impl Translator<'_> {
             };
             return Some(ExprKind::UserIn { ids: vec![text(value)?], negated }.into());
         }
+        let is_order =
+            matches!(op, CompareOp::Less | CompareOp::LessOrEqual | CompareOp::Greater | CompareOp::GreaterOrEqual);
+        if is_order && !self.has_order(column)? {
+            return None;
+        }
         let value = self.literal(of, column, value)?;
         Some(ExprKind::Compare { tag: column.name.clone(), op, value }.into())
     }
@@ -153,6 +162,9 @@ impl Translator<'_> {
     fn between(&self, Between { expr, negated, low, high }: &Between) -> Option<Audience> {
         let (Expr::Literal(low, _), Expr::Literal(high, _)) = (&**low, &**high) else { return None };
         let column = self.column(expr)?;
+        if !self.has_order(column)? {
+            return None;
+        }
         let (low, high) = (self.literal(expr, column, low)?, self.literal(expr, column, high)?);
         Some(ExprKind::Between { tag: column.name.clone(), low, high, negated: *negated }.into())
     }

@@ -11,7 +11,6 @@ use datafusion::common::{Column, DFSchema, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::expr::HigherOrderFunction;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::create_physical_expr;
 use engine::audience::expr::{Expr as Audience, ExprKind, Literal};
@@ -45,27 +44,6 @@ pub(super) fn holds(condition: &Expr, calls: &Calls) -> Option<Audience> {
         Some(true) => ExprKind::Or(vec![ExprKind::IsNull { tag: name, negated: false }.into(), is_one]).into(),
         Some(false) => ExprKind::And(vec![ExprKind::IsNull { tag: name, negated: true }.into(), is_one]).into(),
     })
-}
-
-/// `array_any_match(interest, x -> x LIKE 'y%')`: the values of a `set` that the condition is true of, any of them.
-pub(super) fn any_holds(function: &HigherOrderFunction, calls: &Calls) -> Option<Audience> {
-    let [Expr::Column(column), Expr::Lambda(lambda)] = function.args.as_slice() else { return None };
-    let [variable] = lambda.params.as_slice() else { return None };
-    let snapshot = calls.snapshot();
-    let tag = snapshot.catalog().tag(&column.name).filter(|tag| tag.tag_type == TagType::Set)?;
-    let is_of_value = lambda.body.column_refs().is_empty() && is_plain(&lambda.body);
-    if function.func.name() != "array_any_match" || !is_of_value {
-        return None;
-    }
-    let values = ops::values(snapshot, tag.id, VALUES_MAX, calls.context()).ok()??;
-    let answers = evaluate(&lambda.body, variable, &values).ok()?;
-    // Of a value it is NULL of, the answer may be NULL.
-    if (0..values.len()).any(|at| answers.is_null(at)) {
-        return None;
-    }
-    let literals = values.into_iter().enumerate().filter(|(at, _)| answers.value(*at));
-    let values = literals.map(|(_, value)| Literal::Text(value)).collect();
-    Some(ExprKind::In { tag: column.name.clone(), values, negated: false }.into())
 }
 
 /// Which of the values of a column a condition is true of, if it is one on that column alone.
@@ -114,7 +92,6 @@ fn evaluate(condition: &Expr, name: &str, values: &[String]) -> Result<BooleanAr
     let unqualified = |part: Expr| {
         Ok(match part {
             Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
-            Expr::LambdaVariable(variable) => Transformed::yes(Expr::Column(Column::new_unqualified(variable.name))),
             other => Transformed::no(other),
         })
     };

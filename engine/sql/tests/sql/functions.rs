@@ -123,11 +123,11 @@ fn some() -> World {
 fn calls_become_parts_of_the_program() {
     let world = some();
     for (filter, program) in [
-        ("did('purchase', count >= 2)", "did('purchase', count >= 2)"),
+        ("did('purchase', count >= 2)", "where=did('purchase', count >= 2"),
         ("NOT DID('purchase')", "NOT did('purchase'"),
         ("in_audience('vip') AND gender = 'f'", "gender = 'f' AND"),
         ("at_least(2, member, gender = 'f', age < 30) OR age > 50", "at_least(2,"),
-        ("users.did('purchase', category = 'shoes' , within => '30 days')", "did('purchase', category = 'shoes'"),
+        ("users.did('purchase', category = 'shoes' , within => '30 days')", "did('purchase', category IN ('shoes')"),
     ] {
         let plan = world.plan(&format!("SELECT count(*) FROM users WHERE {filter}"));
         assert!(plan.contains("UsersExec: count") && plan.contains(program), "{filter}: {plan}");
