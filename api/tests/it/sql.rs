@@ -108,6 +108,55 @@ fn figures_groups_and_first_users_are_told_without_rows() {
 }
 
 #[test]
+fn audiences_and_joins_are_asked_in_sql() {
+    let server = shop();
+    let saved = server.put("/v1/audiences/women").json(&json!({"where": "gender = 'f'"})).send().expect("saved");
+    assert!(saved.status().is_success(), "{}", saved.status());
+    server.settle();
+    for (text, calls) in [
+        ("did('purchase', category = 'shoes')", 1),
+        ("NOT did('purchase')", 2),
+        ("did('purchase', amount > 2.5 AND category LIKE 'h%')", 0),
+        ("at_least(2, gender = 'f', is_member, age < 30)", 2),
+        ("in_audience('women') AND age > 30", 1),
+    ] {
+        let body = json!({"sql": format!("SELECT count(*) FROM users WHERE {text}")});
+        let answer = server.post("/v1/sql").json(&body).send().expect("ask");
+        if text.contains("LIKE") {
+            let problem: Value = answer.json().expect("a problem");
+            assert_eq!(problem["suggestion"], "list the values with IN (…)", "{problem}");
+            continue;
+        }
+        let counted = server.ask("/v1/count", &json!({"where": text}))["count"].clone();
+        assert_eq!(success(answer)["rows"], json!([[counted]]), "{text}");
+        assert_eq!(counted, calls, "{text}");
+    }
+    for (sql, expected) in [
+        ("SELECT count(*) FROM users WHERE user_id IN (SELECT user_id FROM purchase WHERE amount > 10)", json!([[1]])),
+        ("SELECT count(*) FROM users WHERE user_id NOT IN (SELECT user_id FROM purchase)", json!([[2]])),
+        (
+            "SELECT sum(amount) FROM purchase WHERE user_id IN (SELECT user_id FROM users WHERE gender = 'f')",
+            json!([[20.5]]),
+        ),
+        ("SELECT p.category FROM purchase p JOIN users u USING (user_id) WHERE u.age > 40", json!([["hats"]])),
+        ("SELECT category FROM purchase WHERE NOT in_audience('women')", json!([["hats"]])),
+        (
+            "SELECT m.audience, count(*), sum(p.amount) FROM purchase p JOIN members m USING (user_id) GROUP BY 1",
+            json!([["women", 1, 20.5]]),
+        ),
+        (
+            "SELECT user_id, did('purchase', count >= 1) FROM users ORDER BY 1 LIMIT 3",
+            json!([["u1", true], ["u2", true], ["u3", false]]),
+        ),
+    ] {
+        assert_eq!(rows(&server, sql), expected, "{sql}");
+    }
+    let (status, problem) = refused(&server, &json!({"sql": "SELECT count(*) FROM users WHERE did('purchse')"}));
+    assert_eq!((status, &problem["type"]), (400, &json!("urn:beluga:problem:unknown-table")), "{problem}");
+    assert_eq!(problem["span"], json!({"start": 33, "end": 47}), "{problem}");
+}
+
+#[test]
 fn the_format_follows_accept() {
     let server = shop();
     let get = |accept: &str| {

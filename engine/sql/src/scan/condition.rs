@@ -249,7 +249,7 @@ fn window(zone: &Zone, hours: Window) -> Vec<Expr> {
 }
 
 /// Where these users are, roughly: files are sorted by shard and slot.
-fn places(within: &[RoaringBitmap]) -> Expr {
+pub(crate) fn places(within: &[RoaringBitmap]) -> Expr {
     let shard = |at: usize| lit(ScalarValue::Int32(Some(at as i32)));
     let slot = |slot: u32| lit(ScalarValue::Int64(Some(slot.into())));
     let some: Vec<(usize, &RoaringBitmap)> = within.iter().enumerate().filter(|(_, users)| !users.is_empty()).collect();
@@ -270,7 +270,7 @@ fn places(within: &[RoaringBitmap]) -> Expr {
 }
 
 /// Whether a row is of one of these users, exactly; so that other columns are read of those rows alone.
-fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
+pub(crate) fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
     let within = Arc::clone(within);
     let function = move |arguments: &[ColumnarValue]| {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;

@@ -16,6 +16,8 @@ mod json;
 mod recent;
 mod tally;
 
+pub(crate) use condition::{membership, places};
+
 use crate::facts::{DeltaTables, RowError, chosen_schema};
 use crate::threads::Threads;
 use arrow::array::{Array, AsArray, RecordBatch};

@@ -1,8 +1,10 @@
 //! Which tables there are: what names mean in a statement, on one snapshot.
 
+use super::calls::Calls;
 use super::columns::USER_ID;
 use super::error::Names;
 use super::facts::FactTable;
+use super::members::{MEMBERS, MembersTable};
 use super::system::{self, SystemTable};
 use super::users::UsersTable;
 use crate::facts::DeltaTables;
@@ -39,6 +41,7 @@ const TABLE_NAME: &str = "table_name";
 /// What a statement is asked of.
 #[derive(Debug)]
 pub(super) struct World {
+    pub(super) calls: Arc<Calls>,
     pub(super) snapshot: Snapshot,
     pub(super) context: QueryContext,
     pub(super) tables: Arc<DeltaTables>,
@@ -69,7 +72,8 @@ impl World {
 
     fn public_names(&self) -> Vec<String> {
         let facts = self.snapshot.catalog().facts().map(|(name, _)| name.to_owned());
-        OWN.map(str::to_owned).into_iter().chain(facts).collect()
+        let members = self.snapshot.catalog().fact(MEMBERS).is_none().then(|| MEMBERS.to_owned());
+        OWN.map(str::to_owned).into_iter().chain(members).chain(facts).collect()
     }
 
     fn system_names(&self) -> Vec<String> {
@@ -79,11 +83,12 @@ impl World {
 
     fn public(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(Some(match name {
-            "users" => Arc::new(UsersTable::new(self.snapshot.clone(), self.context.clone())),
+            "users" => Arc::new(UsersTable::new(self.snapshot.clone(), self.context.clone(), Arc::clone(&self.calls))),
             "tags" => system::table(system::tags(&self.snapshot)?)?,
             "audiences" => system::table(system::audiences(&self.snapshot)?)?,
             name => match self.snapshot.catalog().fact(name) {
-                Some(fact) => Arc::new(FactTable::new(name, fact, self.snapshot.clone(), Arc::clone(&self.tables))),
+                Some(fact) => Arc::new(FactTable::new(name, fact, Arc::clone(&self.calls), Arc::clone(&self.tables))),
+                None if name == MEMBERS => Arc::new(MembersTable::new(Arc::clone(&self.calls))),
                 None => return Ok(None),
             },
         }))

@@ -1,5 +1,7 @@
 //! Why a statement has no answer: what is wrong, where, and what to write instead.
 
+use super::calls;
+use super::columns::USER_ID;
 use super::guard::byte_at;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -85,13 +87,31 @@ impl SqlError {
     pub(super) fn from_datafusion(error: &DataFusionError, text: &str, names: &Names) -> SqlError {
         let told = told(error, names, text);
         let place = error.diagnostic().and_then(|diagnostic| diagnostic.span);
-        match place {
+        let told = match place {
             Some(span) if told.span.is_none() => {
                 let (line, column) = (span.start.line, span.start.column);
                 told.at(text, Location { line, column })
             }
             _ => told,
+        };
+        told.of_call(text)
+    }
+
+    /// Whom a call of the audience language asks about is the `user_id` that stands in its place.
+    fn of_call(self, text: &str) -> SqlError {
+        let name = self.span.clone().and_then(|span| text.get(span)).unwrap_or_default();
+        if !calls::NAMES.iter().any(|own| name.eq_ignore_ascii_case(own)) || !self.message.contains(USER_ID) {
+            return self;
         }
+        let name = name.to_ascii_lowercase();
+        let told = if self.message.to_ascii_lowercase().contains("ambiguous") {
+            let message = format!("`{name}` may be about the `{USER_ID}` of several tables");
+            SqlError::new(self.kind, message).suggest(format!("say which one: users.{name}(…), or by its alias"))
+        } else {
+            let message = format!("`{name}` is about users, and no table here has a `{USER_ID}`");
+            SqlError::new(self.kind, message).suggest("ask it of `users` or of a fact")
+        };
+        SqlError { span: self.span, ..told }
     }
 }
 
@@ -178,18 +198,12 @@ fn of_schema(error: &SchemaError, names: &Names) -> SqlError {
     }
 }
 
-/// Functions of the audience language that SQL does not have.
-const OF_AUDIENCES: [&str; 3] = ["did", "at_least", "in_audience"];
-
 fn of_plan(message: &str, names: &Names) -> SqlError {
     if let Some((name, near)) = message.strip_prefix("Invalid function '").and_then(|rest| rest.split_once('\'')) {
         let told = SqlError::new(SqlErrorKind::Invalid, format!("there is no function `{name}`"));
         // DataFusion names the nearest one, however far that is.
         let near = near.split('\'').nth(1).and_then(|near| closest(name, [near]));
         return match near {
-            _ if OF_AUDIENCES.contains(&name) => {
-                told.suggest("it is one of the audience language: ask `beluga count`, or `POST /v1/count`")
-            }
             Some(near) => told.suggest(format!("did you mean `{near}`?")),
             None => told.suggest("information_schema.routines lists them"),
         };

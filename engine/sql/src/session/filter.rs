@@ -1,20 +1,21 @@
 //! A filter on `users` as an expression of the audience language.
 //!
 //! Only what means exactly the same is translated; what it means (of NULLs above all) is settled by [`engine::audience::bind`], as for
-//! everybody else. The rest is left to DataFusion, which evaluates it over the rows.
+//! everybody else. A condition on a single `enum` is asked of its values ([`super::values`]). The rest is left to DataFusion, which
+//! evaluates it over the rows.
 
+use super::calls::Calls;
 use super::columns::{DIGITS, USER_ID};
+use super::values;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator};
-use engine::audience::bind;
 use engine::audience::expr::{CompareOp, Expr as Audience, ExprKind, Literal};
 use engine::audience::predicate::Predicate;
 use engine::behavior::calendar::Date;
 use engine::catalog::{Catalog, TagType, Unit};
-use std::collections::BTreeMap;
 
 /// Deeper ones are left to DataFusion: what is bound recurses.
 const DEPTH_MAX: usize = 100;
@@ -25,18 +26,39 @@ const YEARS: std::ops::RangeInclusive<i64> = 0..=9_999;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The users for whom the filter is true, if that can be told exactly.
-pub(super) fn translate(filter: &Expr, catalog: &Catalog) -> Option<Predicate> {
-    let expr = Translator { catalog }.expr(filter, DEPTH_MAX)?;
-    bind(&expr, catalog, &BTreeMap::new(), 0).ok()
+pub(super) fn translate(filter: &Expr, calls: &Calls) -> Option<Predicate> {
+    let expr = Translator { catalog: calls.snapshot().catalog(), calls }.expr(filter, DEPTH_MAX)?;
+    calls.bind(&expr)
+}
+
+/// The users for whom a filter is true that asks nothing else of a row than who its user is; all of whom are known.
+pub(super) fn asked_users(filter: &Expr, calls: &Calls) -> Option<Predicate> {
+    match filter {
+        Expr::ScalarFunction(function) => {
+            let (called, user) = calls.called(function)?;
+            matches!(user, Expr::Column(user) if user.name == USER_ID).then(|| calls.bind(called))?
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let both = vec![asked_users(left, calls)?, asked_users(right, calls)?];
+            Some(if *op == Operator::And { Predicate::And(both) } else { Predicate::Or(both) })
+        }
+        _ => None,
+    }
 }
 
 struct Translator<'c> {
     catalog: &'c Catalog,
+    calls: &'c Calls,
 }
 
 impl Translator<'_> {
     fn expr(&self, expr: &Expr, depth: usize) -> Option<Audience> {
         let depth = depth.checked_sub(1)?;
+        self.own(expr, depth).or_else(|| values::holds(expr, self.calls))
+    }
+
+    /// What the audience language says in its own words.
+    fn own(&self, expr: &Expr, depth: usize) -> Option<Audience> {
         Some(match expr {
             Expr::Literal(ScalarValue::Boolean(Some(value)), _) => ExprKind::Literal(*value).into(),
             Expr::Column(column) => self.flag(column)?,
@@ -100,6 +122,11 @@ impl Translator<'_> {
         self.catalog.tag(&column.name).map(|tag| tag.tag_type)
     }
 
+    /// Whether the audience language orders the tag's values.
+    fn has_order(&self, column: &Column) -> Option<bool> {
+        Some(matches!(self.tag_type(column)?, TagType::Number(_)))
+    }
+
     fn flag(&self, column: &Column) -> Option<Audience> {
         (self.tag_type(column)? == TagType::Flag).then(|| ExprKind::Flag(column.name.clone()).into())
     }
@@ -123,6 +150,11 @@ impl Translator<'_> {
             };
             return Some(ExprKind::UserIn { ids: vec![text(value)?], negated }.into());
         }
+        let is_order =
+            matches!(op, CompareOp::Less | CompareOp::LessOrEqual | CompareOp::Greater | CompareOp::GreaterOrEqual);
+        if is_order && !self.has_order(column)? {
+            return None;
+        }
         let value = self.literal(of, column, value)?;
         Some(ExprKind::Compare { tag: column.name.clone(), op, value }.into())
     }
@@ -130,6 +162,9 @@ impl Translator<'_> {
     fn between(&self, Between { expr, negated, low, high }: &Between) -> Option<Audience> {
         let (Expr::Literal(low, _), Expr::Literal(high, _)) = (&**low, &**high) else { return None };
         let column = self.column(expr)?;
+        if !self.has_order(column)? {
+            return None;
+        }
         let (low, high) = (self.literal(expr, column, low)?, self.literal(expr, column, high)?);
         Some(ExprKind::Between { tag: column.name.clone(), low, high, negated: *negated }.into())
     }
@@ -148,8 +183,12 @@ impl Translator<'_> {
         Some(ExprKind::In { tag: column.name.clone(), values, negated: *negated }.into())
     }
 
-    /// `array_has(interest, 'yoga')` and its relatives.
-    fn function(&self, ScalarFunction { func, args }: &ScalarFunction) -> Option<Audience> {
+    /// `array_has(interest, 'yoga')` and its relatives, and calls of the audience language.
+    fn function(&self, function: &ScalarFunction) -> Option<Audience> {
+        if let Some((called, user)) = self.calls.called(function) {
+            return matches!(user, Expr::Column(user) if user.name == USER_ID).then(|| called.clone());
+        }
+        let ScalarFunction { func, args } = function;
         let [Expr::Column(column), Expr::Literal(value, _)] = args.as_slice() else { return None };
         if self.tag_type(column)? != TagType::Set {
             return None;

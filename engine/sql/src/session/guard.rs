@@ -2,6 +2,7 @@
 //!
 //! Everything else is refused here, before anything is planned: what would write, and what would reach files, the network or settings.
 
+use super::calls;
 use super::error::{Names, SqlError, SqlErrorKind};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -9,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -43,9 +44,12 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
         let message = format!("the statement has {} bytes; at most {STATEMENT_BYTES_MAX} are taken", text.len());
         return Err(SqlError::new(SqlErrorKind::TooLarge, message));
     }
-    check_tokens(text)?;
     let dialect = GenericDialect {};
-    let parser = DFParserBuilder::new(text)
+    let tokens = Tokenizer::new(&dialect, text)
+        .tokenize_with_location()
+        .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
+    check_tokens(text, &tokens)?;
+    let parser = DFParserBuilder::new(calls::rewrite(text, tokens)?)
         .with_dialect(&dialect)
         .with_recursion_limit(STATEMENT_DEPTH_MAX * PARSER_LEVELS)
         .build();
@@ -63,11 +67,7 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
 }
 
 /// Looks at the size before anything recursive runs.
-fn check_tokens(text: &str) -> Result<(), SqlError> {
-    let dialect = GenericDialect {};
-    let tokens = Tokenizer::new(&dialect, text)
-        .tokenize_with_location()
-        .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
+fn check_tokens(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     let (mut depth, mut operators, mut count) = (0usize, 0usize, 0usize);
     // Operators that stand one behind the other: each is within the one before.
     let mut prefixes = 0usize;

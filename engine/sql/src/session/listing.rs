@@ -1,5 +1,6 @@
 //! Which tables there are and what columns they have, for clients that ask without a statement.
 
+use super::calls::Calls;
 use super::catalog::{CATALOG, PUBLIC, SCHEMAS, World};
 use super::error::{SqlError, SqlErrorKind};
 use super::{Sql, SystemTable};
@@ -39,7 +40,9 @@ impl Sql {
         with_columns: bool,
         is_wanted: &dyn Fn(&str, &str) -> bool,
     ) -> std::result::Result<Vec<ListedTable>, SqlError> {
-        let world = World { snapshot, context: QueryContext::default(), tables: Arc::clone(&self.tables), system };
+        let context = QueryContext::default();
+        let calls = Arc::new(Calls::of("", &snapshot, &context, 0)?);
+        let world = World { calls, snapshot, context, tables: Arc::clone(&self.tables), system };
         let catalogs = world.catalogs();
         let listed: Result<Vec<ListedTable>> = self.threads.handle().block_on(async {
             let mut listed = Vec::new();

@@ -5,29 +5,38 @@
 //! together. It ends when nobody takes its batches any more. No file, network or setting can be reached by it: there are no
 //! functions and no formats for that, and no store but those of the facts.
 //!
-//! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
-//! * [`users`], [`columns`], [`filter`], [`aggregate`], [`distinct`], [`top`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
+//! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
+//! * [`users`], [`columns`], [`filter`], [`values`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
 mod answer;
+mod calls;
 mod catalog;
 mod columns;
 mod distinct;
 mod error;
+mod fact_exec;
 mod facts;
 mod filter;
 mod growth;
 mod guard;
+mod joins;
+mod late;
 mod listing;
+mod members;
 mod memory;
 mod parameters;
 mod split;
 mod system;
 mod top;
 mod users;
+mod values;
 
 pub use answer::{Answer, Planned};
+pub use calls::STATEMENT_CALLS_MAX;
 pub use catalog::{CATALOG, PUBLIC, SCHEMAS};
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
@@ -46,6 +55,7 @@ use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use calls::Calls;
 use catalog::World;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -53,14 +63,17 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
 use distinct::DistinctUsers;
 use engine::audience::ops::QueryContext;
+use engine::clock::Clock;
 use engine::store::Snapshot;
 use futures::StreamExt;
+use joins::JoinsAsBitmaps;
 use memory::Metered;
 use std::collections::HashMap;
 use std::io;
@@ -108,6 +121,18 @@ pub struct Sql {
     tables: Arc<DeltaTables>,
     environment: Arc<RuntimeEnv>,
     threads: Threads,
+    clock: Arc<dyn Clock>,
+}
+
+/// The clock of the machine.
+#[derive(Debug)]
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> i64 {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
 }
 
 impl Sql {
@@ -126,7 +151,12 @@ impl Sql {
             .with_object_store_registry(Arc::new(without_files().map_err(io::Error::other)?))
             .build_arc()
             .map_err(io::Error::other)?;
-        Ok(Sql { tables, environment, threads: Threads::new("sql")? })
+        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock: Arc::new(WallClock) })
+    }
+
+    /// The same with another clock than the machine's: what it shows is the present of `within => '30 days'`.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Sql {
+        Sql { clock, ..self }
     }
 
     /// Begins to answer a statement; returns when its columns are known. Blocks; not on a thread of an asynchronous runtime.
@@ -188,10 +218,17 @@ impl Sql {
         let (statement, parameter_count) = self.parsed(&question.text)?;
         let own = QueryContext { cancelled: Arc::default(), scanner: context.scanner.clone() };
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
-        let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
+        let calls = Arc::new(Calls::of(&question.text, &snapshot, &own, self.clock.now())?);
+        let world =
+            World { calls: Arc::clone(&calls), snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
         let meter = Arc::new(Meter::default());
-        let state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC), &meter);
+        let mut state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC), &meter);
+        for function in calls.functions() {
+            // None of this name is there yet.
+            let registered = state.register_udf(function);
+            drop(registered.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?);
+        }
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let (text, parameters) = (question.text.clone(), question.parameters.clone());
         let asked = Asked { state, statement, parameters, parameter_count };
@@ -241,6 +278,7 @@ impl Sql {
             .with_runtime_env(Arc::new(environment))
             .with_catalog_list(catalogs)
             .with_analyzer_rule(Arc::new(DistinctUsers))
+            .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
             .with_physical_optimizer_rule(Arc::new(AggregateUsers))
             .with_physical_optimizer_rule(Arc::new(TopUsers));
         // Nothing is read but the tables of the catalog.

@@ -1,14 +1,17 @@
 //! `users` as a table: filters become audience programs, and only the columns asked for are read, chunk by chunk.
 
 use super::aggregate::Aggregation;
+use super::calls::Calls;
 use super::columns::{UserColumn, batch, schema_of, user_columns};
 use super::filter::translate;
+use super::late::{Late, Restriction, Users};
 use super::top::Top;
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::internal_err;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -24,9 +27,12 @@ use datafusion::physical_plan::{
 use engine::audience::ops::{self, ColumnOf, QueryContext, QueryError};
 use engine::audience::plan::describe;
 use engine::audience::predicate::Predicate;
+use engine::audience::scan::Given;
 use engine::store::Snapshot;
+use roaring::RoaringBitmap;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Batches of a part that wait to be taken; so what is held is bounded.
 const BATCHES_WAITING: usize = 1;
@@ -36,16 +42,56 @@ const BATCHES_WAITING: usize = 1;
 pub(super) struct UsersTable {
     snapshot: Snapshot,
     context: QueryContext,
+    calls: Arc<Calls>,
     columns: Vec<UserColumn>,
     schema: SchemaRef,
+    /// Filters that were translated before: a plan is asked about them several times.
+    translated: Mutex<HashMap<Expr, Option<Predicate>>>,
+    restrictions: Vec<Restriction>,
 }
 
 impl UsersTable {
     /// The users of a snapshot; `context` ends the statement that asks.
-    pub(super) fn new(snapshot: Snapshot, context: QueryContext) -> UsersTable {
+    pub(super) fn new(snapshot: Snapshot, context: QueryContext, calls: Arc<Calls>) -> UsersTable {
         let columns = user_columns(snapshot.catalog());
         let schema = schema_of(&columns);
-        UsersTable { snapshot, context, columns, schema }
+        UsersTable { snapshot, context, calls, columns, schema, translated: Mutex::default(), restrictions: Vec::new() }
+    }
+
+    /// The same table, with those users only; `None` if it is that already.
+    pub(super) fn restricted(&self, restriction: Restriction) -> Option<UsersTable> {
+        if self.restrictions.iter().any(|known| known.is_like(&restriction)) {
+            return None;
+        }
+        let mut table = UsersTable::new(self.snapshot.clone(), self.context.clone(), Arc::clone(&self.calls));
+        table.restrictions = self.restrictions.iter().cloned().chain([restriction]).collect();
+        Some(table)
+    }
+
+    /// Whether it has only some of the users, whatever filters say.
+    pub(super) fn is_restricted(&self) -> bool {
+        !self.restrictions.is_empty()
+    }
+
+    /// The users of a predicate, with these columns.
+    pub(super) fn of(&self, predicate: Predicate, columns: &[usize], partitions: usize) -> UsersExec {
+        let columns: Vec<UserColumn> = columns.iter().map(|at| self.columns[*at].clone()).collect();
+        let (snapshot, context) = (self.snapshot.clone(), self.context.clone());
+        let partitions = partitions.clamp(1, snapshot.shards().len().max(1));
+        let question =
+            Question { snapshot, predicate, partitions, context, calls: Arc::clone(&self.calls), late: None };
+        let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit: None, top: None };
+        UsersExec::new(question, asked, schema_of(&columns))
+    }
+
+    fn translate(&self, filter: &Expr) -> Option<Predicate> {
+        let mut translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = translated.get(filter) {
+            return known.clone();
+        }
+        let predicate = translate(filter, &self.calls);
+        translated.insert(filter.clone(), predicate.clone());
+        predicate
     }
 }
 
@@ -66,9 +112,7 @@ impl TableProvider for UsersTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let catalog = self.snapshot.catalog();
-        let Some(predicates) = filters.iter().map(|filter| translate(filter, catalog)).collect::<Option<Vec<_>>>()
-        else {
+        let Some(predicates) = filters.iter().map(|filter| self.translate(filter)).collect::<Option<Vec<_>>>() else {
             return internal_err!("a filter of users came back that was not taken");
         };
         let columns = match projection {
@@ -82,6 +126,8 @@ impl TableProvider for UsersTable {
             predicate: Predicate::And(predicates).canonical(),
             partitions,
             context: self.context.clone(),
+            calls: Arc::clone(&self.calls),
+            late: Late::plan(&self.restrictions, &self.snapshot, state).await?,
         };
         let schema = schema_of(&columns);
         let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit, top: None };
@@ -89,7 +135,7 @@ impl TableProvider for UsersTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of = |filter: &&Expr| match translate(filter, self.snapshot.catalog()) {
+        let of = |filter: &&Expr| match self.translate(filter) {
             Some(_) => TableProviderFilterPushDown::Exact,
             None => TableProviderFilterPushDown::Unsupported,
         };
@@ -104,6 +150,10 @@ pub(super) struct Question {
     pub(super) predicate: Predicate,
     partitions: usize,
     pub(super) context: QueryContext,
+    /// The functions of the audience language in the statement.
+    pub(super) calls: Arc<Calls>,
+    /// Who else is asked about, if that is known only when other plans have run.
+    late: Option<Arc<Late>>,
 }
 
 /// What is asked of them.
@@ -168,6 +218,20 @@ impl UsersExec {
         let asked = Asked::Rows { columns: self.all_rows()?.to_vec(), limit: None, top: Some(top) };
         Some(UsersExec::new(self.question.clone(), asked, Arc::clone(&self.schema)))
     }
+
+    /// Who is asked about, if that is all of them and not the first ones.
+    pub(super) fn whole(&self) -> Option<Question> {
+        self.all_rows().map(|_| self.question.clone())
+    }
+
+    /// The same, with these plans to run before.
+    fn with_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(late) = &self.question.late else {
+            return if children.is_empty() { Ok(self) } else { internal_err!("these users have no inputs") };
+        };
+        let question = Question { late: Some(late.with_children(children)?), ..self.question.clone() };
+        Ok(Arc::new(UsersExec::new(question, self.asked.clone(), Arc::clone(&self.schema))))
+    }
 }
 
 impl DisplayAs for UsersExec {
@@ -180,6 +244,9 @@ impl DisplayAs for UsersExec {
             Asked::Rows { .. } => write!(f, "UsersExec: columns=[{}]", names.join(", "))?,
         }
         write!(f, ", where={}", describe(&self.question.predicate, self.question.snapshot.catalog()))?;
+        if let Some(late) = &self.question.late {
+            write!(f, ", users {}", late.describe())?;
+        }
         match &self.asked {
             Asked::Rows { limit: Some(limit), .. } => write!(f, ", limit={limit}"),
             Asked::Rows { top: Some(top), .. } => {
@@ -200,7 +267,12 @@ impl ExecutionPlan for UsersExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
+        self.question.late.iter().flat_map(|late| late.children()).collect()
+    }
+
+    /// What runs before makes bitmaps, of which each part needs all.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.children().len()]
     }
 
     fn apply_expressions(
@@ -215,19 +287,19 @@ impl ExecutionPlan for UsersExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("users have no inputs") }
+        self.with_children(children)
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("users have no inputs") }
+        self.with_children(children)
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), BATCHES_WAITING);
         let sender = builder.tx();
         let (question, asked, schema) = (self.question.clone(), self.asked.clone(), Arc::clone(&self.schema));
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        builder.spawn_blocking(move || {
+        let answer = move |question: Question| {
             let mut failure = None;
             // Whoever does not listen any more has enough.
             let mut send = |made: Result<RecordBatch>| match made {
@@ -260,7 +332,16 @@ impl ExecutionPlan for UsersExec {
                 Some(error) => Err(error),
                 None => done.map_err(|error| DataFusionError::External(Box::new(error))),
             }
-        });
+        };
+        if question.late.is_none() {
+            builder.spawn_blocking(move || answer(question));
+        } else {
+            builder.spawn(async move {
+                let question = question.settled(&context).await?;
+                let answered = SpawnedTask::spawn_blocking(move || answer(question)).join().await;
+                answered.map_err(|error| DataFusionError::External(Box::new(error)))?
+            });
+        }
         Ok(make_cooperative(builder.build()))
     }
 
@@ -272,6 +353,24 @@ impl ExecutionPlan for UsersExec {
 pub(super) type Send<'s> = &'s mut dyn FnMut(Result<RecordBatch>) -> ControlFlow<()>;
 
 impl Question {
+    /// The same with nothing left to run before.
+    pub(super) async fn settled(mut self, context: &Arc<TaskContext>) -> Result<Question> {
+        let Some(late) = self.late.take() else { return Ok(self) };
+        let found = late.found(context).await?;
+        let count = self.snapshot.shards().len();
+        let given = |users: &Users| Predicate::Given(Arc::new(Given::new(None, count, users)));
+        let within = found.within.iter().map(given);
+        let without = found.without.iter().map(|users| given(users).negate());
+        let all = within.chain(without).chain([self.predicate]).collect();
+        self.predicate = Predicate::And(all).canonical();
+        Ok(self)
+    }
+
+    /// Who they are, of all shards; it is settled.
+    pub(super) fn slots(&self) -> std::result::Result<Vec<RoaringBitmap>, QueryError> {
+        ops::slots(&self.snapshot, &self.predicate, &self.context)
+    }
+
     /// The shards of a part.
     pub(super) fn shards(&self, partition: usize) -> impl Iterator<Item = usize> {
         (partition..self.snapshot.shards().len()).step_by(self.partitions)

@@ -127,7 +127,7 @@ fn what_is_wrong_is_told_with_its_place() {
     for (text, suggestion) in [
         ("SELECT count(*) FROM users WHERE interest = 'yoga'", "array_has(interest, 'yoga')"),
         ("SELECT count(*) FROM users WHERE interest IN ('yoga', 'golf')", "array_has_any"),
-        ("SELECT count(*) FROM users WHERE did('purchase')", "audience language"),
+        ("SELECT count(*) FROM users WHERE did(purchase)", "write did('purchase'"),
         ("SELECT coun(*) FROM users", "did you mean `count`?"),
         ("SELECT frobnicate(age) FROM users", "information_schema.routines"),
     ] {

@@ -2,7 +2,9 @@
 
 mod aggregates;
 mod facts;
+mod functions;
 mod guard;
+mod joins;
 mod parameters;
 mod support;
 mod tpch;

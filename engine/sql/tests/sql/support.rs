@@ -10,6 +10,7 @@ use engine::store::{FactTables, Options, Store};
 use engine::update::{Change, UpdateBatch};
 use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
+use engine_sql::scan::TableScanner;
 use engine_sql::session::{Sql, SqlError, SqlOptions};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
     pub(crate) sql: Sql,
+    pub(crate) scanner: Arc<TableScanner>,
     _folder: TempDir,
 }
 
@@ -43,8 +45,13 @@ impl World {
         store.publish().expect("publish");
         let options =
             SqlOptions { memory_bytes_max, spill_bytes_max: 64 << 20, spill_folder: folder.path().join("spill") };
-        let sql = Sql::new(tables, &options).expect("threads");
-        World { store, catalog, sql, _folder: folder }
+        let scanner = Arc::new(TableScanner::new(Arc::clone(&tables), 64 << 20).expect("threads"));
+        let sql = Sql::new(tables, &options).expect("threads").with_clock(Arc::new(ManualClock::at(NOW)));
+        World { store, catalog, sql, scanner, _folder: folder }
+    }
+
+    pub(crate) fn context(&self) -> QueryContext {
+        QueryContext { scanner: Some(Arc::clone(&self.scanner) as _), ..QueryContext::default() }
     }
 
     /// Sets every tag of the user to what it is now.
@@ -66,7 +73,7 @@ impl World {
 
     pub(crate) fn try_ask(&self, text: &str) -> Result<Vec<RecordBatch>, SqlError> {
         let never = AtomicBool::new(false);
-        let mut answer = self.sql.ask(self.store.snapshot(), text, Vec::new(), &QueryContext::default())?;
+        let mut answer = self.sql.ask(self.store.snapshot(), text, Vec::new(), &self.context())?;
         let mut batches = Vec::new();
         while let Some(batch) = answer.next(&never)? {
             assert_eq!(batch.schema().fields().len(), answer.schema().fields().len());

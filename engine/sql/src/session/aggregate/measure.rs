@@ -76,7 +76,7 @@ impl Measure {
     ) -> Option<Measure> {
         let mut within = match filter {
             None => None,
-            Some(filter) => Some(translate(&source.condition(filter)?, source.catalog())?),
+            Some(filter) => Some(translate(&source.condition(filter)?, &source.users.question().calls)?),
         };
         let arguments = function.expressions();
         let parts = arguments.iter().map(|argument| source.part(argument)).collect::<Option<Vec<_>>>()?;

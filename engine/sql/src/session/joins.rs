@@ -1,0 +1,307 @@
+//! Joins by user as bitmaps.
+//!
+//! A rule of the optimizer looks at joins on `user_id` of which one side is read from `users` or from a fact, with nothing in
+//! between that a choice of users would change. What the join does to that side is then told to its table as a [`Restriction`]:
+//!
+//! * `user_id [NOT] IN (SELECT …)` and `[NOT] EXISTS (…)` are that and nothing else, so the join is gone.
+//! * A join with `users` for which nothing of them is shown is the same, since each is there once.
+//! * Any other join with some of the users stays, but of the fact only their rows are read.
+
+use super::columns::USER_ID;
+use super::facts::{FactTable, PLACES};
+use super::late::{By, Restriction, check_columns};
+use super::members::MembersTable;
+use super::users::UsersTable;
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::logical_expr::{
+    Distinct, Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan,
+    TableScanBuilder,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct JoinsAsBitmaps;
+
+impl OptimizerRule for JoinsAsBitmaps {
+    fn name(&self) -> &str {
+        "joins_as_bitmaps"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
+        let rewritten = match join.join_type {
+            JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti => filtered(join)?,
+            JoinType::Inner => match without_users(join)? {
+                Some(plan) => Some(plan),
+                None => narrowed(join)?,
+            },
+            JoinType::Left | JoinType::Right => narrowed(join)?,
+            _ => None,
+        };
+        Ok(rewritten.map_or_else(|| Transformed::no(plan), Transformed::yes))
+    }
+}
+
+/// A side of a join, and what it is joined by.
+struct Side<'j> {
+    plan: &'j Arc<LogicalPlan>,
+    key: &'j Expr,
+}
+
+/// Left and right, if one pair of texts is all that they are joined by, or part of it.
+fn sides(join: &Join, only: bool) -> Option<(Side<'_>, Side<'_>)> {
+    if only && (join.on.len() != 1 || join.filter.is_some()) || join.null_equality != NullEquality::NullEqualsNothing {
+        return None;
+    }
+    let is_text = |key: &Expr, plan: &LogicalPlan| key.get_type(plan.schema()).ok() == Some(DataType::Utf8);
+    let is_id = |key: &Expr| matches!(key, Expr::Column(column) if column.name == USER_ID);
+    let pair = if only { join.on.first() } else { join.on.iter().find(|(left, right)| is_id(left) && is_id(right)) };
+    let (left, right) = pair?;
+    (is_text(left, &join.left) && is_text(right, &join.right))
+        .then_some((Side { plan: &join.left, key: left }, Side { plan: &join.right, key: right }))
+}
+
+/// What is left of a semi or anti join: the side that it shows, restricted.
+fn filtered(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some((left, right)) = sides(join, true) else { return Ok(None) };
+    let is_left = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti);
+    let negated = matches!(join.join_type, JoinType::LeftAnti | JoinType::RightAnti);
+    let (shown, other) = if is_left { (left, right) } else { (right, left) };
+    let Expr::Column(column) = shown.key else { return Ok(None) };
+    if !can_run_first(other.plan)? {
+        return Ok(None);
+    }
+    let restriction = restriction(other.plan, other.key, negated, join.null_aware)?;
+    restrict(shown.plan, column, &restriction)
+}
+
+/// An inner join with users of whom nothing but the id is shown.
+fn without_users(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some((left, right)) = sides(join, true) else { return Ok(None) };
+    for (shown, users) in [(&left, &right), (&right, &left)] {
+        let (Expr::Column(column), Expr::Column(id)) = (shown.key, users.key) else { continue };
+        if users.plan.schema().fields().len() != 1 || users_of(users.plan, id)?.is_none_or(|rows| rows.may_repeat) {
+            continue;
+        }
+        let restriction = restriction(users.plan, users.key, false, false)?;
+        let Some(restricted) = restrict(shown.plan, column, &restriction)? else { continue };
+        // The id of the user stands in both sides.
+        let columns = join.schema.iter().map(|(table, field)| {
+            let own = Column::new(table.cloned(), field.name());
+            if own == *id {
+                Expr::Column(column.clone()).alias_qualified(table.cloned(), field.name())
+            } else {
+                own.into()
+            }
+        });
+        let plan = Projection::try_new(columns.collect(), Arc::new(restricted))?;
+        return Ok(Some(LogicalPlan::Projection(plan)));
+    }
+    Ok(None)
+}
+
+/// A join with some of the users, of whose other side only their rows are read.
+fn narrowed(join: &Join) -> Result<Option<LogicalPlan>> {
+    let Some((left, right)) = sides(join, false) else { return Ok(None) };
+    for (narrow, users, is_left) in [(&left, &right, true), (&right, &left, false)] {
+        // Rows of the side that an outer join keeps are shown in any case.
+        let is_kept = matches!((join.join_type, is_left), (JoinType::Left, true) | (JoinType::Right, false));
+        let (Expr::Column(column), Expr::Column(id)) = (narrow.key, users.key) else { continue };
+        if is_kept || !users_of(users.plan, id)?.is_some_and(|rows| rows.are_chosen) || !reads_fact(narrow.plan)? {
+            continue;
+        }
+        let restriction = restriction(users.plan, users.key, false, false)?;
+        let Some(restricted) = restrict(narrow.plan, column, &restriction)? else { continue };
+        let restricted = Arc::new(restricted);
+        let mut join = join.clone();
+        *(if is_left { &mut join.left } else { &mut join.right }) = restricted;
+        return Ok(Some(LogicalPlan::Join(join)));
+    }
+    Ok(None)
+}
+
+/// Rows that are users, or members of audiences.
+struct UserRows {
+    /// Only some of the users.
+    are_chosen: bool,
+    /// A user may be there several times.
+    may_repeat: bool,
+}
+
+/// Whether the rows of a plan are users, told by this column.
+fn users_of(plan: &LogicalPlan, id: &Column) -> Result<Option<UserRows>> {
+    Ok(match plan {
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() && id.name == USER_ID => {
+            let table = source_as_provider(&scan.source)?;
+            let is_chosen = |users: &UsersTable| users.is_restricted() || !scan.filters.is_empty();
+            let users = table.downcast_ref::<UsersTable>();
+            let members = || table.downcast_ref::<MembersTable>();
+            match users.map(|users| UserRows { are_chosen: is_chosen(users), may_repeat: false }) {
+                None => members().map(|_| UserRows { are_chosen: true, may_repeat: true }),
+                users => users,
+            }
+        }
+        LogicalPlan::Filter(filter) => users_of(&filter.input, id)?.map(|rows| UserRows { are_chosen: true, ..rows }),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) | LogicalPlan::Projection(Projection { input, .. }) => {
+            match below(plan, id) {
+                Some(id) => users_of(input, &id)?,
+                None => None,
+            }
+        }
+        _ => None,
+    })
+}
+
+/// The column of the only input that a column of the plan is.
+fn below(plan: &LogicalPlan, column: &Column) -> Option<Column> {
+    let at = plan.schema().maybe_index_of_column(column)?;
+    match plan {
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => Some(input.schema().qualified_field(at).into()),
+        LogicalPlan::Projection(Projection { expr, .. }) => match expr.get(at)?.clone().unalias_nested().data {
+            Expr::Column(column) => Some(column),
+            _ => None,
+        },
+        _ => Some(column.clone()),
+    }
+}
+
+/// Whether a plan can be run by itself, and is the same each time.
+fn can_run_first(plan: &LogicalPlan) -> Result<bool> {
+    let depends = plan.exists(|node| {
+        Ok(match node {
+            LogicalPlan::RecursiveQuery(_) => true,
+            LogicalPlan::TableScan(scan) => source_as_provider(&scan.source)?.downcast_ref::<CteWorkTable>().is_some(),
+            node => node.contains_outer_reference(),
+        })
+    })?;
+    Ok(!depends)
+}
+
+fn reads_fact(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
+        Ok(source_as_provider(&scan.source)?.downcast_ref::<FactTable>().is_some())
+    })
+}
+
+/// Users whose id a row of the plan has; or all others.
+fn restriction(plan: &Arc<LogicalPlan>, key: &Expr, negated: bool, null_aware: bool) -> Result<Restriction> {
+    let of_places = match key {
+        Expr::Column(column) => with_places(plan, column)?,
+        _ => None,
+    };
+    let (plan, by) = match of_places {
+        Some(plan) => {
+            let places = places(plan.schema()).into_iter().map(Expr::Column);
+            (LogicalPlanBuilder::from(plan.clone()).project(places)?.build()?, By::Place)
+        }
+        None => (LogicalPlanBuilder::from(Arc::clone(plan)).project([key.clone()])?.build()?, By::Id),
+    };
+    check_columns(&plan, by)?;
+    Ok(Restriction { plan: Arc::new(plan), by, negated, null_aware })
+}
+
+/// The columns that say where a user is, as they are called in a plan that has them.
+fn places(schema: &DFSchema) -> Vec<Column> {
+    let named = |name: &str| schema.iter().find(|(_, field)| field.name() == name).map(Column::from);
+    PLACES.iter().filter_map(|name| named(name)).collect()
+}
+
+/// The plan, whose rows are events of a fact, with where their user is; as often as it may be there, if it only matters who is.
+fn with_places(plan: &LogicalPlan, id: &Column) -> Result<Option<LogicalPlan>> {
+    let with_input = |input: &LogicalPlan| -> Result<Option<LogicalPlan>> {
+        let Some(input) = with_places(input, id)? else { return Ok(None) };
+        plan.with_new_exprs(plan.expressions(), vec![input]).map(Some)
+    };
+    match plan {
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() && id.name == USER_ID => {
+            let table = source_as_provider(&scan.source)?;
+            let Some(fact) = table.downcast_ref::<FactTable>() else { return Ok(None) };
+            let Some(shown) = fact.with_places() else { return Ok(None) };
+            let count = shown.schema_len();
+            let own = scan.projection.clone().unwrap_or_else(|| (0..count - PLACES.len()).collect());
+            let projection = own.into_iter().chain(count - PLACES.len()..count).collect();
+            let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::new(shown)))
+                .with_projection(Some(projection))
+                .with_filters(scan.filters.clone())
+                .build()?;
+            Ok(Some(LogicalPlan::TableScan(scan)))
+        }
+        LogicalPlan::Filter(filter) => with_input(&filter.input),
+        LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
+            let Some(id) = below(plan, id) else { return Ok(None) };
+            let Some(input) = with_places(input, &id)? else { return Ok(None) };
+            Ok(Some(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.clone())?)))
+        }
+        LogicalPlan::Projection(Projection { input, expr, .. }) => {
+            let Some(id) = below(plan, id) else { return Ok(None) };
+            let Some(input) = with_places(input, &id)? else { return Ok(None) };
+            let places = places(input.schema()).into_iter().map(Expr::Column);
+            let expr = expr.iter().cloned().chain(places).collect();
+            Ok(Some(LogicalPlan::Projection(Projection::try_new(expr, Arc::new(input))?)))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => with_places(input, id),
+        LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() => match groups.group_expr.as_slice() {
+            [Expr::Column(group)] if group.name == id.name => with_places(&groups.input, group),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// The plan with those rows only whose column has a user of the restriction; `None` if that cannot be told to a table.
+fn restrict(plan: &LogicalPlan, column: &Column, restriction: &Restriction) -> Result<Option<LogicalPlan>> {
+    let input = |input: &LogicalPlan| -> Result<Option<LogicalPlan>> {
+        let Some(column) = below(plan, column) else { return Ok(None) };
+        let Some(input) = restrict(input, &column, restriction)? else { return Ok(None) };
+        plan.with_new_exprs(plan.expressions(), vec![input]).map(Some)
+    };
+    match plan {
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() && column.name == USER_ID => {
+            let table = source_as_provider(&scan.source)?;
+            let source = if let Some(users) = table.downcast_ref::<UsersTable>() {
+                let Some(users) = users.restricted(restriction.clone()) else { return Ok(None) };
+                provider_as_source(Arc::new(users))
+            } else if let Some(fact) = table.downcast_ref::<FactTable>() {
+                let Some(fact) = fact.restricted(restriction.clone()) else { return Ok(None) };
+                provider_as_source(Arc::new(fact))
+            } else {
+                return Ok(None);
+            };
+            Ok(Some(LogicalPlan::TableScan(TableScan { source, ..scan.clone() })))
+        }
+        LogicalPlan::Filter(filter) => input(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => input(&alias.input),
+        LogicalPlan::Projection(projection) => input(&projection.input),
+        LogicalPlan::Distinct(Distinct::All(inner)) => input(inner),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => input(&sort.input),
+        LogicalPlan::Join(join) => {
+            let Some(at) = join.schema.maybe_index_of_column(column) else { return Ok(None) };
+            let left_count = join.left.schema().fields().len();
+            let (is_left, at) = match join.join_type {
+                JoinType::Inner => (at < left_count, if at < left_count { at } else { at - left_count }),
+                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti if at < left_count => (true, at),
+                JoinType::Right if at >= left_count => (false, at - left_count),
+                JoinType::RightSemi | JoinType::RightAnti => (false, at),
+                _ => return Ok(None),
+            };
+            let side = if is_left { &join.left } else { &join.right };
+            let column: Column = side.schema().qualified_field(at).into();
+            let Some(restricted) = restrict(side, &column, restriction)? else { return Ok(None) };
+            let mut join = join.clone();
+            *(if is_left { &mut join.left } else { &mut join.right }) = Arc::new(restricted);
+            Ok(Some(LogicalPlan::Join(join)))
+        }
+        _ => Ok(None),
+    }
+}
