@@ -14,6 +14,7 @@ mod resolve;
 mod run;
 mod touched;
 mod user;
+mod values;
 
 #[cfg(test)]
 mod proptests;
@@ -28,6 +29,7 @@ pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, signi
 pub use resolve::{SCANS_MAX, resolve};
 pub use touched::{Known, Reads};
 pub use user::{UserValue, user_lists, user_tags};
+pub use values::values;
 
 use super::scan::{FactScanner, ScanError};
 use crate::error::{Class, ReadError};
