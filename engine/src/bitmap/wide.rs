@@ -231,6 +231,28 @@ mod tests {
         }
 
         #[test]
+        fn another_maker_reads_and_writes_the_same(numbers in numbers()) {
+            let bytes = encode(&numbers.iter().copied().collect());
+            let is_narrow = numbers.last().is_none_or(|last| *last <= u64::from(u32::MAX));
+            let mut theirs: croaring::Treemap = numbers.iter().copied().collect();
+            theirs.run_optimize();
+            let wide = theirs.serialize::<croaring::Portable>();
+            let read = WideView::new(&wide).expect("64 bits");
+            prop_assert!(read.iter().eq(numbers.iter().copied()));
+            if is_narrow {
+                let mut narrow: croaring::Bitmap = numbers.iter().map(|number| *number as u32).collect();
+                let read = croaring::Bitmap::try_deserialize::<croaring::Portable>(&bytes).expect("32 bits");
+                prop_assert!(read == narrow);
+                narrow.run_optimize();
+                let theirs = narrow.serialize::<croaring::Portable>();
+                prop_assert!(WideView::new(&theirs).expect("32 bits").iter().eq(numbers.iter().copied()));
+            } else {
+                let read = croaring::Treemap::try_deserialize::<croaring::Portable>(&bytes).expect("64 bits");
+                prop_assert!(read == theirs);
+            }
+        }
+
+        #[test]
         fn a_set_has_one_encoding(numbers in numbers(), others in numbers()) {
             let plain: RoaringTreemap = numbers.iter().copied().collect();
             let bytes = encode(&plain);

@@ -4,6 +4,7 @@ use super::columns::USER_ID;
 use super::error::Names;
 use super::facts::FactTable;
 use super::system::{self, SystemTable};
+use super::tag_values::TagValuesTable;
 use super::users::UsersTable;
 use crate::facts::DeltaTables;
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ pub(super) const PUBLIC: &str = "public";
 const SYSTEM: &str = "system";
 const INFORMATION: &str = "information_schema";
 /// Tables that are made of a snapshot, in the schema `public`.
-const OWN: [&str; 3] = ["audiences", "tags", "users"];
+const OWN: [&str; 4] = ["audiences", "tag_values", "tags", "users"];
 /// The same in the schema `system`.
 const OWN_SYSTEM: [&str; 2] = ["segments", "shards"];
 /// A table of the information schema that is not shown: it tells how the process was set up.
@@ -79,6 +80,7 @@ impl World {
         Ok(Some(match name {
             "users" => Arc::new(UsersTable::new(self.snapshot.clone(), self.context.clone())),
             "tags" => system::table(system::tags(&self.snapshot)?)?,
+            "tag_values" => Arc::new(TagValuesTable::new(self.snapshot.clone(), self.context.clone())),
             "audiences" => system::table(system::audiences(&self.snapshot)?)?,
             name => match self.snapshot.catalog().fact(name) {
                 Some(fact) => Arc::new(FactTable::new(name, fact, self.snapshot.clone(), Arc::clone(&self.tables))),

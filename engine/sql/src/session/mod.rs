@@ -6,7 +6,7 @@
 //! functions and no formats for that, and no store but those of the facts.
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`error`]: why there is no answer. * [`catalog`]: which tables there are.
-//! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`system`]: the rest.
+//! * [`users`], [`columns`], [`filter`], [`count`]: users. * [`facts`]: facts. * [`tag_values`]: values of tags. * [`system`]: the rest.
 
 mod catalog;
 mod columns;
@@ -17,6 +17,7 @@ mod filter;
 mod growth;
 mod guard;
 mod system;
+mod tag_values;
 mod users;
 
 pub use error::{SqlError, SqlErrorKind};
@@ -27,12 +28,12 @@ pub use guard::{
 pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
+use crate::functions::bitmap;
 use crate::threads::Threads;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use catalog::{CATALOG, PUBLIC, World};
 use count::CountUsers;
-use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
@@ -134,7 +135,7 @@ impl Sql {
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
         let world = World { snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
-        let state = self.session(world.catalogs());
+        let state = self.session(world);
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let text = text.to_owned();
         let running = self.threads.handle().spawn(async move {
@@ -161,7 +162,7 @@ impl Sql {
         parsed.recv().map_err(|_| panicked())?
     }
 
-    fn session(&self, catalogs: Arc<dyn CatalogProviderList>) -> SessionState {
+    fn session(&self, world: World) -> SessionState {
         let mut config = SessionConfig::new()
             .with_target_partitions(self.threads.count())
             .with_default_catalog_and_schema(CATALOG, PUBLIC)
@@ -174,7 +175,6 @@ impl Sql {
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(Arc::clone(&self.environment))
-            .with_catalog_list(catalogs)
             .with_physical_optimizer_rule(Arc::new(CountUsers));
         // Nothing is read but the tables of the catalog.
         *builder.table_factories() = Some(HashMap::new());
@@ -186,7 +186,8 @@ impl Sql {
             };
             functions.retain(|function| !is_unbounded(function));
         }
-        builder.build()
+        bitmap::register(&mut builder, &world.snapshot, &world.context);
+        builder.with_catalog_list(world.catalogs()).build()
     }
 }
 
