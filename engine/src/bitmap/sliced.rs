@@ -311,10 +311,8 @@ impl Sliced {
                 return refuse(at, "a slice is cut short");
             };
             rest = behind;
-            let view = WideView::new(set).map_err(|error| SlicedError::Format {
-                offset_bytes: at + 4 + error.offset_bytes,
-                what: error.what,
-            })?;
+            let view = WideView::new(set)
+                .map_err(|error| SlicedError::Format { offset_bytes: at + 4 + error.offset_bytes, what: error.what })?;
             let set = view.to_set();
             if index == 0 {
                 sliced.exists = set;

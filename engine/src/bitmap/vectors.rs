@@ -81,7 +81,8 @@ fn hostile_bytes_are_refused_or_a_set() {
 fn published_64_bit_bitmaps_are_read_and_damaged_ones_refused() {
     let Some(folder) = vectors() else { return };
     let refused = ["64mapinvalidsize.bin", "64mapkeytoosmall.bin", "64mapsizetoosmall.bin"];
-    let taken = ["64map32bitvals.bin", "64mapempty.bin", "64maphighvals.bin", "64mapspreadvals.bin", "portable_bitmap64.bin"];
+    let taken =
+        ["64map32bitvals.bin", "64mapempty.bin", "64maphighvals.bin", "64mapspreadvals.bin", "portable_bitmap64.bin"];
     for name in refused {
         let bytes = std::fs::read(folder.join(name)).expect(name);
         assert!(WideView::new(&bytes).is_err(), "{name} must be refused");

@@ -66,14 +66,17 @@ impl DB for Session {
 #[test]
 fn files_of_statements_have_their_answers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
-    let mut count = 0;
+    let (mut count, mut failures) = (0, Vec::new());
     for entry in std::fs::read_dir(&folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "slt") {
             let mut runner = Runner::new(|| async { Ok(Session::new()) });
-            runner.run_file(&path).unwrap_or_else(|error| panic!("{}", error.display(false)));
+            let records = sqllogictest::parse_file::<DefaultColumnType>(&path).expect("a file of statements");
+            let failed = records.into_iter().filter_map(|record| runner.run(record).err());
+            failures.extend(failed.map(|error| error.display(false).to_string()));
             count += 1;
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(count > 0, "{} has no files", folder.display());
 }

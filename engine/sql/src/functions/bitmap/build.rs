@@ -26,15 +26,12 @@ pub(super) fn functions() -> Vec<Function> {
             if call.kind(0) == &DataType::Utf8 { of_text(call, row) } else { of_list(call, row) }
         }),
         Function::new(&["bitmap_from_string", "rb_from_text"], &[Takes::Text], Gives::Bitmap, of_text),
-        Function::new(
-            &["bitmap_from_base64", "base64_to_bitmap"],
-            &[Takes::Text],
-            Gives::Bitmap,
-            |call, row| match BASE64_STANDARD.decode(call.text(0, row).trim()) {
+        Function::new(&["bitmap_from_base64", "base64_to_bitmap"], &[Takes::Text], Gives::Bitmap, |call, row| {
+            match BASE64_STANDARD.decode(call.text(0, row).trim()) {
                 Ok(bytes) => Ok(Answer::Bitmap(decoded(&bytes, 1)?.to_set())),
                 Err(error) => exec_err!("argument 1 is not base64: {error}"),
-            },
-        ),
+            }
+        }),
         Function::new(&["bitmap_from_binary", "rb_from_bytea"], &[Takes::Bytes], Gives::Bitmap, |call, row| {
             Ok(Answer::Bitmap(decoded(call.bytes(0, row), 1)?.to_set()))
         }),

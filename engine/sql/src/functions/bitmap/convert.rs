@@ -13,10 +13,15 @@ use engine::bitmap::wide::encode;
 pub(super) fn functions() -> Vec<Function> {
     let bitmap = &[Takes::Bitmap];
     vec![
-        Function::new(&["bitmap_to_array", "bitmaptoarray", "rb_to_array", "rb_iterate"], bitmap, Gives::Members, |call, row| {
-            check_listed(call.seen(0, row)?.len())?;
-            Ok(Answer::Members(call.set(0, row)?.iter().collect()))
-        }),
+        Function::new(
+            &["bitmap_to_array", "bitmaptoarray", "rb_to_array", "rb_iterate"],
+            bitmap,
+            Gives::Members,
+            |call, row| {
+                check_listed(call.seen(0, row)?.len())?;
+                Ok(Answer::Members(call.set(0, row)?.iter().collect()))
+            },
+        ),
         Function::new(&["bitmap_to_users"], bitmap, Gives::Texts, to_users),
         Function::new(&["bitmap_to_string", "rb_to_array_string", "rb_to_text"], bitmap, Gives::Text, to_text),
         Function::new(&["bitmap_to_base64"], bitmap, Gives::Text, |call, row| {
@@ -25,9 +30,12 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new(&["bitmap_to_binary"], bitmap, Gives::Bytes, |call, row| {
             Ok(Answer::Bytes(encode(&*call.set(0, row)?)))
         }),
-        Function::new(&["bitmap_count", "bitmap_cardinality", "bitmapcardinality", "rb_cardinality"], bitmap, Gives::Count, |call, row| {
-            count(call.seen(0, row)?.len())
-        }),
+        Function::new(
+            &["bitmap_count", "bitmap_cardinality", "bitmapcardinality", "rb_cardinality"],
+            bitmap,
+            Gives::Count,
+            |call, row| count(call.seen(0, row)?.len()),
+        ),
         Function::new(&["bitmap_optimize", "rb_runoptimize"], bitmap, Gives::Bitmap, |call, row| {
             Ok(Answer::Bitmap(decoded(call.bytes(0, row), 1)?.to_set()))
         }),

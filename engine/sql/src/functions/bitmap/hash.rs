@@ -25,9 +25,7 @@ pub(super) fn murmur3_32(bytes: &[u8]) -> u32 {
 
 /// 64 bits.
 pub(super) fn murmur3_64(bytes: &[u8]) -> u64 {
-    let mix = |word: u64| {
-        word.wrapping_mul(0x87c3_7b91_1142_53d5).rotate_left(31).wrapping_mul(0x4cf5_ad43_2745_937f)
-    };
+    let mix = |word: u64| word.wrapping_mul(0x87c3_7b91_1142_53d5).rotate_left(31).wrapping_mul(0x4cf5_ad43_2745_937f);
     let (words, tail) = bytes.as_chunks::<8>();
     let mut hash = 0u64;
     for word in words {

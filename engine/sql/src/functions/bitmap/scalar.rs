@@ -1,10 +1,10 @@
 //! How a function of rows is called: its table entry as a function of DataFusion.
 
+use super::aliases;
 use super::answer::{Answer, Answers, Gives};
 use super::call::{Argument, Call};
 use super::people::People;
 use super::types::{Takes, other_extension};
-use super::aliases;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::{DataFusionError, Result};

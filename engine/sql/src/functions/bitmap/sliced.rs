@@ -75,13 +75,8 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         Function::new(&["bsi_sum"], crowd, Gives::Counts, sum).optional(1),
         Function::new(&["bsi_stat"], &[Takes::Integers, Takes::Sliced, Takes::Bitmap], Gives::Counts, stat).optional(1),
-        Function::new(
-            &["bsi_topk"],
-            &[Takes::Sliced, Takes::IntegerOrBitmap, Takes::Integer],
-            Gives::Bitmap,
-            top_k,
-        )
-        .optional(1),
+        Function::new(&["bsi_topk"], &[Takes::Sliced, Takes::IntegerOrBitmap, Takes::Integer], Gives::Bitmap, top_k)
+            .optional(1),
         Function::new(&["bsi_transpose"], crowd, Gives::Bitmap, |call, row| {
             Ok(Answer::Bitmap(numbers(call, row)?.into_iter().map(|(number, _)| number).collect()))
         })

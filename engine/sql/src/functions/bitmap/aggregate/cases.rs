@@ -29,7 +29,9 @@ impl Cases {
         match &self.expression {
             Some((known, _)) if known == text => return Ok(()),
             Some((known, _)) => {
-                return exec_err!("the expression must be the same for all rows of a group, and is '{known}' and '{text}'");
+                return exec_err!(
+                    "the expression must be the same for all rows of a group, and is '{known}' and '{text}'"
+                );
             }
             None => {}
         }
@@ -104,7 +106,8 @@ impl Group for Cases {
             return exec_err!("the bitmaps of all values take more than 2 GiB; ask for fewer values");
         }
         let sets: ArrayRef = Arc::new(BinaryArray::from_iter_values(sets));
-        let list = datafusion::common::utils::SingleRowListArrayBuilder::new(sets).with_nullable(true).build_list_scalar();
+        let list =
+            datafusion::common::utils::SingleRowListArrayBuilder::new(sets).with_nullable(true).build_list_scalar();
         Ok(vec![ScalarValue::Utf8(text), list])
     }
 

@@ -50,8 +50,10 @@ impl Expression {
     /// If it is not such an expression; tells where.
     pub(super) fn parse(text: &str) -> Result<Expression> {
         let tokens = tokens(text)?;
-        let mut keys: Vec<String> =
-            tokens.iter().filter_map(|(token, _)| if let Token::Key(key) = token { Some(key.clone()) } else { None }).collect();
+        let mut keys: Vec<String> = tokens
+            .iter()
+            .filter_map(|(token, _)| if let Token::Key(key) = token { Some(key.clone()) } else { None })
+            .collect();
         keys.sort_unstable();
         keys.dedup();
         let mut steps = Vec::with_capacity(tokens.len());

@@ -21,9 +21,7 @@ use datafusion::common::{ScalarValue, not_impl_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use engine::bitmap::sliced::Sliced;
 use engine::bitmap::wide::encode;
 use groups::Groups;
@@ -88,7 +86,12 @@ static AGGREGATES: LazyLock<Vec<Aggregate>> = LazyLock::new(|| {
             Members,
             Gives::Bitmap,
         ),
-        of(&["bitmap_agg_count", "groupbitmap", "bitmap_union_int", "rb_build_cardinality_agg"], member, Members, Gives::Count),
+        of(
+            &["bitmap_agg_count", "groupbitmap", "bitmap_union_int", "rb_build_cardinality_agg"],
+            member,
+            Members,
+            Gives::Count,
+        ),
         of(
             &["bitmap_union", "bitmap_or_agg", "groupbitmaporstate", "groupbitmapmergestate", "rb_or_agg"],
             bitmap,
@@ -107,12 +110,7 @@ static AGGREGATES: LazyLock<Vec<Aggregate>> = LazyLock::new(|| {
             Intersection,
             Gives::Bitmap,
         ),
-        of(
-            &["bitmap_intersect_count", "groupbitmapand", "rb_and_cardinality_agg"],
-            bitmap,
-            Intersection,
-            Gives::Count,
-        ),
+        of(&["bitmap_intersect_count", "groupbitmapand", "rb_and_cardinality_agg"], bitmap, Intersection, Gives::Count),
         of(&["bitmap_xor_agg", "group_bitmap_xor", "groupbitmapxorstate", "rb_xor_agg"], bitmap, Odd, Gives::Bitmap),
         of(&["bitmap_xor_agg_count", "groupbitmapxor", "rb_xor_cardinality_agg"], bitmap, Odd, Gives::Count),
         of(&["intersect_count", "orthogonal_bitmap_intersect_count"], cases, AllOf, Gives::Count),
@@ -164,7 +162,8 @@ impl Hash for Udf {
 
 impl Udf {
     fn check(&self, args: &AccumulatorArgs<'_>) -> Result<()> {
-        let counts_twice = matches!(self.0.function.gathers, Gathers::Odd | Gathers::Pairs | Gathers::Sums | Gathers::Merged);
+        let counts_twice =
+            matches!(self.0.function.gathers, Gathers::Odd | Gathers::Pairs | Gathers::Sums | Gathers::Merged);
         if args.is_distinct && counts_twice {
             let name = self.0.function.name;
             return not_impl_err!("`{name}` does not take DISTINCT; write SELECT DISTINCT in a query below it");
@@ -221,7 +220,9 @@ impl AggregateUDFImpl for Udf {
             Gathers::AllOf | Gathers::AnyOf | Gathers::Expression => {
                 Box::new(Groups::<cases::Cases>::one(self.0.clone()))
             }
-            Gathers::Pairs | Gathers::Sums | Gathers::Merged => Box::new(Groups::<numbers::Numbers>::one(self.0.clone())),
+            Gathers::Pairs | Gathers::Sums | Gathers::Merged => {
+                Box::new(Groups::<numbers::Numbers>::one(self.0.clone()))
+            }
             _ => Box::new(Groups::<set::Set>::one(self.0.clone())),
         })
     }
