@@ -10,6 +10,7 @@
 //! * [`counter`]: bit-sliced counters that add up, `sums`: those of few users; `rising`: bytes straight from rising slots.
 //! * [`bsi`]: bit-sliced numbers: encoding and ranges; [`numbers`]: sums, extremes and counts below thresholds of a number
 //!   tag under a filter.
+//! * [`wide`]: bitmaps of 64-bit numbers as values: the bytes that go in and out. [`sliced`]: numbers by such numbers.
 
 pub mod bsi;
 mod chunk_set;
@@ -19,8 +20,10 @@ mod kernels;
 pub mod numbers;
 pub mod program;
 pub(crate) mod rising;
+pub mod sliced;
 pub(crate) mod sums;
 pub mod view;
+pub mod wide;
 
 #[cfg(test)]
 mod proptests;

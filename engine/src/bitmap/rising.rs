@@ -9,11 +9,11 @@ use super::view::{ARRAY_LEN_MAX, COOKIE_WITH_RUNS, COOKIE_WITHOUT_RUNS, OFFSETS_
 
 /// What a container becomes.
 #[derive(Clone, Copy)]
-struct Shape {
-    chunk: u16,
-    len: usize,
+pub(super) struct Shape {
+    pub(super) chunk: u16,
+    pub(super) len: usize,
     /// How many runs it is; `None` if it is not kept as runs.
-    runs: Option<usize>,
+    pub(super) runs: Option<usize>,
 }
 
 impl Shape {
@@ -60,7 +60,8 @@ pub(crate) fn serialize(slots: &[u32], out: &mut Vec<u8>) {
     }
 }
 
-fn push_head(shapes: &[Shape], begin: usize, out: &mut Vec<u8>) {
+/// Appends what stands before the containers of a bitmap whose bytes begin at `begin`.
+pub(super) fn push_head(shapes: &[Shape], begin: usize, out: &mut Vec<u8>) {
     let has_runs = shapes.iter().any(|shape| shape.runs.is_some());
     if has_runs {
         out.extend_from_slice(&COOKIE_WITH_RUNS.to_le_bytes());

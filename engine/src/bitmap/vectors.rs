@@ -2,6 +2,8 @@
 
 use super::shapes;
 use super::view::BitmapView;
+use super::wide::{WideView, encode};
+use roaring::RoaringTreemap;
 use std::path::PathBuf;
 
 /// The folder of the format's published vectors; `None`, and said so, where it is not.
@@ -71,6 +73,32 @@ fn hostile_bytes_are_refused_or_a_set() {
         if let Ok(view) = BitmapView::new(&bytes) {
             assert!(view.iter().is_sorted_by(|a, b| a < b), "{}", path.display());
             assert_eq!(view.iter().count() as u64, view.len(), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn published_64_bit_bitmaps_are_read_and_damaged_ones_refused() {
+    let Some(folder) = vectors() else { return };
+    let refused = ["64mapinvalidsize.bin", "64mapkeytoosmall.bin", "64mapsizetoosmall.bin"];
+    let taken =
+        ["64map32bitvals.bin", "64mapempty.bin", "64maphighvals.bin", "64mapspreadvals.bin", "portable_bitmap64.bin"];
+    for name in refused {
+        let bytes = std::fs::read(folder.join(name)).expect(name);
+        assert!(WideView::new(&bytes).is_err(), "{name} must be refused");
+    }
+    for name in taken {
+        let bytes = std::fs::read(folder.join(name)).expect(name);
+        let view = WideView::new(&bytes).expect(name);
+        let oracle = RoaringTreemap::deserialize_from(&bytes[..]).expect(name);
+        assert!(view.iter().eq(oracle.iter()), "{name}");
+        assert!(WideView::new(&encode(&view.to_set())).expect(name).iter().eq(oracle.iter()), "{name}");
+    }
+    for entry in std::fs::read_dir(&folder).expect("list the vectors") {
+        let path = entry.expect("list the vectors").path();
+        let bytes = std::fs::read(&path).expect("read a vector");
+        if let Ok(view) = WideView::new(&bytes) {
+            assert!(view.to_set().iter().eq(view.iter()), "{}", path.display());
         }
     }
 }

@@ -87,11 +87,24 @@ impl<'a> BitmapView<'a> {
     };
 
     /// A copy that can be changed.
-    ///
-    /// # Panics
-    /// If the bytes have changed since they were validated.
     pub fn to_bitmap(&self) -> roaring::RoaringBitmap {
-        roaring::RoaringBitmap::deserialize_unchecked_from(self.bytes).expect("bytes were validated before")
+        let copied = roaring::RoaringBitmap::deserialize_unchecked_from(self.bytes);
+        // The library refuses runs that touch, which are a set all the same.
+        copied.unwrap_or_else(|_| self.rebuilt())
+    }
+
+    fn rebuilt(&self) -> roaring::RoaringBitmap {
+        let mut bitmap = roaring::RoaringBitmap::new();
+        for index in 0..self.container_count() {
+            let high = u32::from(self.key(index)) << 16;
+            match self.container(index) {
+                Container::Runs(runs) => runs.iter().for_each(|run| {
+                    bitmap.insert_range(high | run_start(*run)..=high | run_last(*run));
+                }),
+                container => bitmap.extend(container.iter().map(|position| high | u32::from(position))),
+            }
+        }
+        bitmap
     }
 
     /// Checks every container (order, cardinality, bounds) and takes the bytes, which must be exactly one bitmap.
@@ -99,7 +112,16 @@ impl<'a> BitmapView<'a> {
     /// # Errors
     /// [`FormatError`] with the offset of the first thing that is wrong.
     pub fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let (view, mut at) = Self::header(bytes)?;
+        let view = Self::first(bytes)?;
+        if view.bytes.len() != bytes.len() {
+            return refuse(view.bytes.len(), "bytes follow the last container");
+        }
+        Ok(view)
+    }
+
+    /// The same of the bitmap that the bytes begin with; [`BitmapView::as_bytes`] tells where it ends.
+    pub(super) fn first(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let (mut view, mut at) = Self::header(bytes)?;
         let mut previous = None;
         for index in 0..view.container_count() {
             let key = view.key(index);
@@ -112,9 +134,7 @@ impl<'a> BitmapView<'a> {
             }
             at = view.check_container(index, at)?;
         }
-        if at != bytes.len() {
-            return refuse(at, "bytes follow the last container");
-        }
+        view.bytes = &bytes[..at];
         Ok(view)
     }
 
@@ -279,7 +299,7 @@ impl<'a> BitmapView<'a> {
     }
 
     #[inline]
-    fn is_run(&self, index: usize) -> bool {
+    pub(super) fn is_run(&self, index: usize) -> bool {
         self.run_flags.get(index / 8).is_some_and(|flags| flags >> (index % 8) & 1 == 1)
     }
 
@@ -447,6 +467,16 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_touch_are_copied_too() {
+        // One container with the runs 5..=6 and 7..=9.
+        let bytes = [0x3b, 0x30, 0, 0, 1, 2, 0, 4, 0, 2, 0, 5, 0, 1, 0, 7, 0, 2, 0];
+        let view = BitmapView::new(&bytes).expect("valid");
+        let expected: RoaringBitmap = ((2 << 16) + 5..(2 << 16) + 10).collect();
+        assert_eq!(view.to_bitmap(), expected);
+        assert!(view.iter().eq(expected.iter()));
+    }
+
+    #[test]
     fn refuses_or_understands_any_damage() {
         for bitmap in shapes() {
             let good = serialized(&bitmap);
@@ -461,6 +491,7 @@ mod tests {
                 bad[at] ^= 1 << (at % 8);
                 if let Ok(view) = BitmapView::new(&bad) {
                     assert_eq!(view.iter().count() as u64, view.len());
+                    assert!(view.to_bitmap().iter().eq(view.iter()));
                 }
             }
         }

@@ -74,8 +74,17 @@ pub struct Activity {
 pub const DAYS_MAX: u32 = 100_000;
 
 /// Tables of Beluga's own, beside which facts stand in SQL.
-pub(super) const TABLES: [&str; 8] =
-    [AUDIENCE_CHANGES, DEAD_LETTERS, "audiences", "facts", "information_schema", "system", "tags", "users"];
+pub(super) const TABLES: [&str; 9] = [
+    AUDIENCE_CHANGES,
+    DEAD_LETTERS,
+    "audiences",
+    "facts",
+    "information_schema",
+    "system",
+    "tag_values",
+    "tags",
+    "users",
+];
 
 /// The fact that keeps the records which sources brought and which could not be taken.
 pub const DEAD_LETTERS: &str = "dead_letter";

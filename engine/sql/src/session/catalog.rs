@@ -6,6 +6,7 @@ use super::error::Names;
 use super::facts::FactTable;
 use super::members::{MEMBERS, MembersTable};
 use super::system::{self, SystemTable};
+use super::tag_values::TagValuesTable;
 use super::users::UsersTable;
 use crate::facts::DeltaTables;
 use async_trait::async_trait;
@@ -30,7 +31,7 @@ const INFORMATION: &str = "information_schema";
 /// All schemas, by name.
 pub const SCHEMAS: [&str; 3] = [INFORMATION, PUBLIC, SYSTEM];
 /// Tables that are made of a snapshot, in the schema `public`.
-const OWN: [&str; 3] = ["audiences", "tags", "users"];
+const OWN: [&str; 4] = ["audiences", "tag_values", "tags", "users"];
 /// The same in the schema `system`.
 const OWN_SYSTEM: [&str; 2] = ["segments", "shards"];
 /// A table of the information schema that is not shown: it tells how the process was set up.
@@ -85,6 +86,7 @@ impl World {
         Ok(Some(match name {
             "users" => Arc::new(UsersTable::new(self.snapshot.clone(), self.context.clone(), Arc::clone(&self.calls))),
             "tags" => system::table(system::tags(&self.snapshot)?)?,
+            "tag_values" => Arc::new(TagValuesTable::new(self.snapshot.clone(), self.context.clone())),
             "audiences" => system::table(system::audiences(&self.snapshot)?)?,
             name => match self.snapshot.catalog().fact(name) {
                 Some(fact) => Arc::new(FactTable::new(name, fact, Arc::clone(&self.calls), Arc::clone(&self.tables))),

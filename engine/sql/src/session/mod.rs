@@ -8,7 +8,7 @@
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`system`]: the rest.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
@@ -31,6 +31,7 @@ mod memory;
 mod parameters;
 mod split;
 mod system;
+mod tag_values;
 mod top;
 mod users;
 mod values;
@@ -50,6 +51,7 @@ pub use split::{Statements, statements};
 pub use system::SystemTable;
 
 use crate::facts::DeltaTables;
+use crate::functions::bitmap;
 use crate::threads::Threads;
 use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
@@ -57,7 +59,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use calls::Calls;
 use catalog::World;
-use datafusion::catalog::CatalogProviderList;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
@@ -223,7 +224,7 @@ impl Sql {
             World { calls: Arc::clone(&calls), snapshot, context: own, tables: Arc::clone(&self.tables), system };
         let names = world.names();
         let meter = Arc::new(Meter::default());
-        let mut state = self.session(world.catalogs(), question.schema.as_deref().unwrap_or(PUBLIC), &meter);
+        let mut state = self.session(world, question.schema.as_deref().unwrap_or(PUBLIC), &meter);
         for function in calls.functions() {
             // None of this name is there yet.
             let registered = state.register_udf(function);
@@ -261,7 +262,7 @@ impl Sql {
         parsed.recv().map_err(|_| panicked())?
     }
 
-    fn session(&self, catalogs: Arc<dyn CatalogProviderList>, schema: &str, meter: &Arc<Meter>) -> SessionState {
+    fn session(&self, world: World, schema: &str, meter: &Arc<Meter>) -> SessionState {
         let mut environment = RuntimeEnv::clone(&self.environment);
         environment.memory_pool = Arc::new(Metered::new(environment.memory_pool, Arc::clone(meter)));
         let mut config = SessionConfig::new()
@@ -276,7 +277,6 @@ impl Sql {
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_runtime_env(Arc::new(environment))
-            .with_catalog_list(catalogs)
             .with_analyzer_rule(Arc::new(DistinctUsers))
             .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
             .with_physical_optimizer_rule(Arc::new(AggregateUsers))
@@ -291,7 +291,8 @@ impl Sql {
             };
             functions.retain(|function| !is_unbounded(function));
         }
-        builder.build()
+        bitmap::register(&mut builder, &world.snapshot, &world.context);
+        builder.with_catalog_list(world.catalogs()).build()
     }
 }
 

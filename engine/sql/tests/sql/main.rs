@@ -1,11 +1,13 @@
 //! SQL over users and facts, asked as everybody asks it.
 
 mod aggregates;
+mod bitmaps;
 mod facts;
 mod functions;
 mod guard;
 mod joins;
 mod parameters;
+mod slt;
 mod support;
 mod tpch;
 mod users;

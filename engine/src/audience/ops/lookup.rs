@@ -1,12 +1,10 @@
-//! What a snapshot has by name: users by their ids, a tag's values.
+//! Where users are, by their ids.
 
+use super::QueryError;
 use super::members::Position;
-use super::{QueryContext, QueryError};
 use crate::dictionary::{HashedId, hash_of};
-use crate::ids::{TagId, shard_of_hash};
-use crate::segment::Part;
+use crate::ids::shard_of_hash;
 use crate::store::Snapshot;
-use std::collections::BTreeSet;
 
 /// Where each of these users is, in their order; `None`: never seen. An id may come several times.
 ///
@@ -29,30 +27,4 @@ pub fn positions(snapshot: &Snapshot, ids: &[&[u8]]) -> Result<Vec<Option<Positi
         }
     }
     Ok(found)
-}
-
-/// The values that some user has, or had, of an `enum` or `set`, rising; `None` if there are more than `max`.
-///
-/// # Errors
-/// [`QueryError::Cancelled`].
-pub fn values(
-    snapshot: &Snapshot,
-    tag: TagId,
-    max: usize,
-    context: &QueryContext,
-) -> Result<Option<Vec<String>>, QueryError> {
-    let mut values: BTreeSet<&[u8]> = BTreeSet::new();
-    for segment in snapshot.shards().iter().flat_map(|shard| shard.layers()) {
-        context.check()?;
-        for (part, _) in segment.parts(tag) {
-            if let Part::Value(value) = part {
-                values.insert(value);
-            }
-            if values.len() > max {
-                return Ok(None);
-            }
-        }
-    }
-    // A value came in as text; bytes that are not would be damage the checksums have missed.
-    Ok(Some(values.into_iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()))
 }

@@ -25,7 +25,7 @@ pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
 pub use explain::{NodeStats, PlanNode, explain};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
-pub use lookup::{positions, values};
+pub use lookup::positions;
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};
 pub use number::{Best, best, ranked, top_k};
 pub use overlap::overlap;
@@ -33,7 +33,7 @@ pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, signi
 pub use resolve::{SCANS_MAX, resolve};
 pub use touched::{Known, Reads};
 pub use user::{UserValue, user_lists, user_tags};
-pub use values::TagValues;
+pub use values::{TagValues, values};
 
 use super::scan::{FactScanner, ScanError};
 use crate::error::{Class, ReadError};

@@ -1,6 +1,6 @@
 //! The values of a tag, and the leaf of each: what profiles, groups and distinct values are counted by.
 
-use super::QueryError;
+use super::{QueryContext, QueryError};
 use crate::audience::plan::{exclusive, value_layers};
 use crate::bitmap::program::Layer;
 use crate::catalog::TagType;
@@ -8,6 +8,7 @@ use crate::error::ReadError;
 use crate::ids::TagId;
 use crate::segment::Part;
 use crate::store::{ShardSnapshot, Snapshot};
+use std::collections::BTreeSet;
 
 /// The values of an `enum`, `flag` or `set` tag in a snapshot; a flag has none, only users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +31,7 @@ impl TagValues {
         if let TagType::Number(_) = tag_type {
             return Err(QueryError::Invalid(format!("tag {tag} is a number and has no values that are told apart")));
         }
-        let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(|segment| segment.parts(tag));
-        let mut values: Vec<&[u8]> =
-            parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None }).collect();
+        let mut values: Vec<&[u8]> = in_layers(snapshot, tag).collect();
         values.sort_unstable();
         values.dedup();
         Ok(TagValues { tag, tag_type, values: values.into_iter().map(Box::from).collect() })
@@ -76,4 +75,32 @@ impl TagValues {
     pub(super) fn any<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Layer<'p>>, ReadError> {
         exclusive(shard.layers(), self.tag, Part::Exists)
     }
+}
+
+/// The values that some user has, or had, of an `enum` or `set`, rising; `None` if there are more than `max`.
+///
+/// # Errors
+/// [`QueryError::Cancelled`].
+pub fn values(
+    snapshot: &Snapshot,
+    tag: TagId,
+    max: usize,
+    context: &QueryContext,
+) -> Result<Option<Vec<String>>, QueryError> {
+    let mut values: BTreeSet<&[u8]> = BTreeSet::new();
+    for value in in_layers(snapshot, tag) {
+        context.check()?;
+        values.insert(value);
+        if values.len() > max {
+            return Ok(None);
+        }
+    }
+    // A value came in as text; bytes that are not would be damage the checksums have missed.
+    Ok(Some(values.into_iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()))
+}
+
+/// The values of a tag in every layer, one layer behind the other.
+fn in_layers(snapshot: &Snapshot, tag: TagId) -> impl Iterator<Item = &[u8]> {
+    let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(move |segment| segment.parts(tag));
+    parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None })
 }

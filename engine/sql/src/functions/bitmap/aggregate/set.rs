@@ -1,0 +1,99 @@
+//! A set: of members one by one, or of bitmaps joined.
+
+use super::super::answer::{Answer, Gives, count};
+use super::super::call::{decoded, integer, natural};
+use super::groups::Group;
+use super::{Gathers, Plan};
+use arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use engine::bitmap::wide::{encode, heap_bytes};
+use roaring::RoaringTreemap;
+
+/// Members are put into the set so many at a time, at least.
+const PENDING_MIN: usize = 512;
+/// Members wait until they take this part of the memory of the set, so that its size is seldom asked for.
+const PENDING_SHARE: usize = 256;
+
+/// What a group gathers.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    /// `None` until there is a row.
+    set: Option<RoaringTreemap>,
+    /// Members that are not in the set yet.
+    pending: Vec<u64>,
+    set_bytes: usize,
+}
+
+/// What a function gives of a set.
+pub(super) fn answer(set: &RoaringTreemap, gives: Gives) -> Result<ScalarValue> {
+    Ok(match gives {
+        Gives::Count => match count(set.len())? {
+            Answer::Count(count) => ScalarValue::Int64(Some(count)),
+            _ => ScalarValue::Int64(None),
+        },
+        _ => ScalarValue::Binary(Some(encode(set))),
+    })
+}
+
+impl Set {
+    fn settle(&mut self) {
+        if !self.pending.is_empty() {
+            self.pending.sort_unstable();
+            self.set.get_or_insert_default().extend(self.pending.drain(..));
+            self.pending.shrink_to(PENDING_MIN);
+        }
+        self.set_bytes = self.set.as_ref().map_or(0, heap_bytes);
+    }
+
+    fn join(&mut self, other: RoaringTreemap, gathers: Gathers) {
+        match (&mut self.set, gathers) {
+            (None, _) => self.set = Some(other),
+            (Some(set), Gathers::Intersection) => *set &= other,
+            (Some(set), Gathers::Odd) => *set ^= other,
+            (Some(set), _) => *set |= other,
+        }
+        self.settle();
+    }
+}
+
+impl Group for Set {
+    fn update(&mut self, plan: &Plan, values: &[ArrayRef], row: usize) -> Result<()> {
+        let of = &values[0];
+        if of.is_null(row) {
+            return Ok(());
+        }
+        if plan.function.gathers != Gathers::Members {
+            self.join(decoded(of.as_binary::<i32>().value(row), 1)?.to_set(), plan.function.gathers);
+            return Ok(());
+        }
+        self.pending.push(natural(integer(of, row))?);
+        if self.pending.len() >= PENDING_MIN.max(self.set_bytes / PENDING_SHARE) {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, plan: &Plan, states: &[ArrayRef], row: usize) -> Result<()> {
+        let states = states[0].as_binary::<i32>();
+        if states.is_valid(row) {
+            self.settle();
+            self.join(decoded(states.value(row), 1)?.to_set(), plan.function.gathers);
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, _: &Plan) -> Result<Vec<ScalarValue>> {
+        self.settle();
+        Ok(vec![ScalarValue::Binary(self.set.as_ref().map(encode))])
+    }
+
+    fn evaluate(&mut self, plan: &Plan) -> Result<ScalarValue> {
+        self.settle();
+        answer(self.set.as_ref().unwrap_or(&RoaringTreemap::new()), plan.function.gives)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.set_bytes + self.pending.capacity() * size_of::<u64>()
+    }
+}
