@@ -240,7 +240,7 @@ fn statement(random: &mut Random) -> String {
         18 => {
             let u = on_user(random, "");
             format!(
-                "SELECT count(*) FROM purchase WHERE user_id {not}IN (SELECT upper(user_id) FROM users WHERE {u}) AND user_id IN (VALUES ('u1'), ('u2'), ('nobody'), (NULL))"
+                "SELECT count(*) FROM purchase WHERE user_id {not}IN (SELECT upper(user_id) FROM users WHERE {u}) AND user_id IN (SELECT id FROM (VALUES ('u1'), ('u2'), ('nobody'), (NULL)) AS v(id))"
             )
         }
         _ => {
