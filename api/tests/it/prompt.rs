@@ -22,9 +22,9 @@ impl Terminal {
     fn run(mut program: Command) -> Terminal {
         let (mut ours, mut theirs) = (0, 0);
         let mut size = libc::winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
-        let (name, settings) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::from_mut(&mut size));
         // SAFETY: what is pointed to outlives the call, or may be null.
-        let opened = unsafe { libc::openpty(&mut ours, &mut theirs, name, settings, &mut size) };
+        let opened = unsafe { libc::openpty(&mut ours, &mut theirs, name, settings, size) };
         assert_eq!(opened, 0, "a terminal");
         // SAFETY: the call gave us both, and nobody else has them.
         let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };

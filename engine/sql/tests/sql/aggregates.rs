@@ -264,8 +264,8 @@ fn figures_and_groups_make_no_rows() {
     }
     for text in [
         "SELECT sum(age + 1) FROM users",
-        "SELECT count(age) FROM users WHERE upper(city) = 'X'",
-        "SELECT count(*) FILTER (WHERE upper(city) = 'X') FROM users",
+        "SELECT count(age) FROM users WHERE age % 2 = 1",
+        "SELECT count(*) FILTER (WHERE age % 2 = 1) FROM users",
         "SELECT sum(age) FROM (SELECT age FROM users LIMIT 3)",
         "SELECT age, count(*) FROM users GROUP BY age",
         "SELECT interest, count(*) FROM users GROUP BY interest",
@@ -299,7 +299,7 @@ fn only_the_first_users_in_an_order_are_read() {
         "SELECT user_id, age FROM users ORDER BY age",
         "SELECT user_id FROM users ORDER BY user_id LIMIT 3",
         "SELECT user_id FROM users ORDER BY age + 1 LIMIT 3",
-        "SELECT user_id FROM users WHERE upper(city) = 'X' ORDER BY age LIMIT 3",
+        "SELECT user_id FROM users WHERE age % 2 = 1 ORDER BY age LIMIT 3",
         "SELECT user_id FROM users ORDER BY age LIMIT 1000001",
     ] {
         let plan = world.plan(text);

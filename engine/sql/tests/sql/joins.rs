@@ -113,7 +113,7 @@ pub(crate) fn on_event(random: &mut Random, name: &str) -> String {
     condition.replace('@', name)
 }
 
-fn statement(random: &mut Random) -> String {
+pub(crate) fn statement(random: &mut Random) -> String {
     let not = pick(random, &["", "", "NOT "]);
     let and = pick(random, &["AND", "AND", "OR"]);
     match random.below(20) {

@@ -6,6 +6,7 @@ mod facts;
 mod functions;
 mod guard;
 mod joins;
+mod others;
 mod parameters;
 mod slt;
 mod support;

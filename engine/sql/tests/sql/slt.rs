@@ -11,8 +11,10 @@ use std::path::Path;
 
 struct Session(World);
 
-/// Five users: what they are called, gender, interests, age, and whether they are members.
-const USERS: [(&str, Option<&str>, &[&str], Option<i64>, bool); 5] = [
+/// What a user is called, gender, interests, age, and whether they are a member.
+type Told = (&'static str, Option<&'static str>, &'static [&'static str], Option<i64>, bool);
+
+const USERS: [Told; 5] = [
     ("ann", Some("f"), &["golf", "yoga"], Some(31), true),
     ("bob", Some("m"), &["yoga"], Some(25), false),
     ("cat", Some("f"), &[], None, false),

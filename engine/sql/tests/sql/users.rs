@@ -183,7 +183,7 @@ pub(crate) fn condition(random: &mut Random, depth: u32) -> String {
     }
 }
 
-fn statement(random: &mut Random) -> String {
+pub(crate) fn statement(random: &mut Random) -> String {
     let c = condition(random, 3);
     match random.below(9) {
         0 | 1 => {

@@ -8,65 +8,77 @@ use datafusion::error::Result;
 use roaring::RoaringTreemap;
 use std::borrow::Cow;
 
-type Answers = fn(&Call<'_>, usize) -> Result<Answer>;
+/// What a row's answer is.
+pub(super) type Answers = fn(&Call<'_>, usize) -> Result<Answer>;
+
+/// The names of an operation's set and of its count, which are answered with the same whether NULLs come as far or not.
+struct Operation {
+    sets: [&'static [&'static str]; 2],
+    set: Answers,
+    counts: [&'static [&'static str]; 2],
+    count: Answers,
+}
 
 pub(super) fn functions() -> Vec<Function> {
-    // Names of the set, of its count, and of both where NULL is empty.
-    let operations: [(&[&str], Answers, &[&str], Answers, &[&str], Answers, &[&str], Answers); 4] = [
-        (
-            &["bitmap_and", "bitmapand", "rb_and"],
-            |call, row| set(call, row, and),
-            &["bitmap_and_count", "bitmap_and_cardinality", "bitmapandcardinality", "rb_and_cardinality"],
-            |call, row| len(call, row, and, RoaringTreemap::intersection_len),
-            &["bitmap_and_null2empty", "rb_and_null2empty"],
-            |call, row| set(call, row, and),
-            &["bitmap_and_count_null2empty", "rb_and_null2empty_cardinality", "rb_and_cardinality_null2empty"],
-            |call, row| len(call, row, and, RoaringTreemap::intersection_len),
-        ),
-        (
-            &["bitmap_or", "bitmapor", "rb_or"],
-            |call, row| set(call, row, or),
-            &["bitmap_or_count", "bitmap_or_cardinality", "bitmaporcardinality", "rb_or_cardinality"],
-            |call, row| len(call, row, or, RoaringTreemap::union_len),
-            &["bitmap_or_null2empty", "rb_or_null2empty"],
-            |call, row| set(call, row, or),
-            &["bitmap_or_count_null2empty", "rb_or_null2empty_cardinality", "rb_or_cardinality_null2empty"],
-            |call, row| len(call, row, or, RoaringTreemap::union_len),
-        ),
-        (
-            &["bitmap_xor", "bitmapxor", "rb_xor"],
-            |call, row| set(call, row, xor),
-            &["bitmap_xor_count", "bitmap_xor_cardinality", "bitmapxorcardinality", "rb_xor_cardinality"],
-            |call, row| len(call, row, xor, RoaringTreemap::symmetric_difference_len),
-            &["bitmap_xor_null2empty", "rb_xor_null2empty"],
-            |call, row| set(call, row, xor),
-            &["bitmap_xor_count_null2empty", "rb_xor_null2empty_cardinality", "rb_xor_cardinality_null2empty"],
-            |call, row| len(call, row, xor, RoaringTreemap::symmetric_difference_len),
-        ),
-        (
-            &["bitmap_andnot", "bitmap_and_not", "bitmapandnot", "rb_andnot"],
-            |call, row| set(call, row, andnot),
-            &[
-                "bitmap_andnot_count",
-                "bitmap_and_not_count",
-                "bitmap_andnot_cardinality",
-                "bitmapandnotcardinality",
-                "rb_andnot_cardinality",
+    // The second names take NULL for an empty set.
+    let operations = [
+        Operation {
+            sets: [&["bitmap_and", "bitmapand", "rb_and"], &["bitmap_and_null2empty", "rb_and_null2empty"]],
+            set: |call, row| set(call, row, and),
+            counts: [
+                &["bitmap_and_count", "bitmap_and_cardinality", "bitmapandcardinality", "rb_and_cardinality"],
+                &["bitmap_and_count_null2empty", "rb_and_null2empty_cardinality", "rb_and_cardinality_null2empty"],
             ],
-            |call, row| len(call, row, andnot, RoaringTreemap::difference_len),
-            &["bitmap_andnot_null2empty", "rb_andnot_null2empty"],
-            |call, row| set(call, row, andnot),
-            &["bitmap_andnot_count_null2empty", "rb_andnot_null2empty_cardinality", "rb_andnot_cardinality_null2empty"],
-            |call, row| len(call, row, andnot, RoaringTreemap::difference_len),
-        ),
+            count: |call, row| len(call, row, and, RoaringTreemap::intersection_len),
+        },
+        Operation {
+            sets: [&["bitmap_or", "bitmapor", "rb_or"], &["bitmap_or_null2empty", "rb_or_null2empty"]],
+            set: |call, row| set(call, row, or),
+            counts: [
+                &["bitmap_or_count", "bitmap_or_cardinality", "bitmaporcardinality", "rb_or_cardinality"],
+                &["bitmap_or_count_null2empty", "rb_or_null2empty_cardinality", "rb_or_cardinality_null2empty"],
+            ],
+            count: |call, row| len(call, row, or, RoaringTreemap::union_len),
+        },
+        Operation {
+            sets: [&["bitmap_xor", "bitmapxor", "rb_xor"], &["bitmap_xor_null2empty", "rb_xor_null2empty"]],
+            set: |call, row| set(call, row, xor),
+            counts: [
+                &["bitmap_xor_count", "bitmap_xor_cardinality", "bitmapxorcardinality", "rb_xor_cardinality"],
+                &["bitmap_xor_count_null2empty", "rb_xor_null2empty_cardinality", "rb_xor_cardinality_null2empty"],
+            ],
+            count: |call, row| len(call, row, xor, RoaringTreemap::symmetric_difference_len),
+        },
+        Operation {
+            sets: [
+                &["bitmap_andnot", "bitmap_and_not", "bitmapandnot", "rb_andnot"],
+                &["bitmap_andnot_null2empty", "rb_andnot_null2empty"],
+            ],
+            set: |call, row| set(call, row, andnot),
+            counts: [
+                &[
+                    "bitmap_andnot_count",
+                    "bitmap_and_not_count",
+                    "bitmap_andnot_cardinality",
+                    "bitmapandnotcardinality",
+                    "rb_andnot_cardinality",
+                ],
+                &[
+                    "bitmap_andnot_count_null2empty",
+                    "rb_andnot_null2empty_cardinality",
+                    "rb_andnot_cardinality_null2empty",
+                ],
+            ],
+            count: |call, row| len(call, row, andnot, RoaringTreemap::difference_len),
+        },
     ];
     let two = &[Takes::Bitmap, Takes::Bitmap];
     let mut functions = Vec::new();
-    for (sets, set, counts, count, lenient_sets, lenient_set, lenient_counts, lenient_count) in operations {
+    for Operation { sets: [sets, lenient_sets], set, counts: [counts, lenient_counts], count } in operations {
         functions.push(Function::new(sets, two, Gives::Bitmap, set).repeats());
         functions.push(Function::new(counts, two, Gives::Count, count).repeats());
-        functions.push(Function::new(lenient_sets, two, Gives::Bitmap, lenient_set).repeats().with_nulls());
-        functions.push(Function::new(lenient_counts, two, Gives::Count, lenient_count).repeats().with_nulls());
+        functions.push(Function::new(lenient_sets, two, Gives::Bitmap, set).repeats().with_nulls());
+        functions.push(Function::new(lenient_counts, two, Gives::Count, count).repeats().with_nulls());
     }
     functions.push(Function::new(&["bitmap_not"], two, Gives::Bitmap, not).optional(1));
     functions.push(Function::new(&["bitmap_jaccard", "rb_jaccard_dist"], two, Gives::Share, jaccard));

@@ -2,6 +2,7 @@
 //!
 //! The last argument of most is a crowd, which may be left out: a bitmap of the keys that are asked about.
 
+use super::algebra::Answers;
 use super::answer::{Answer, Gives, check_listed};
 use super::call::Call;
 use super::scalar::Function;
@@ -15,7 +16,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 pub(super) fn functions() -> Vec<Function> {
-    let compares: [(&'static str, fn(&Call<'_>, usize) -> Result<Answer>); 6] = [
+    let compares: [(&'static str, Answers); 6] = [
         ("bsi_eq", |call, row| compared(call, row, Order::Equal)),
         ("bsi_neq", |call, row| compared(call, row, Order::NotEqual)),
         ("bsi_gt", |call, row| compared(call, row, Order::More)),
