@@ -194,7 +194,7 @@ proptest! {
     fn functions_of_groups_say_what_plain_sets_say(seed in any::<u64>()) {
         let mut random = Random::new(seed);
         let world = World::new(1);
-        let rows: Vec<Row> = (0..1 + random.below(60))
+        let rows: Vec<Tagged> = (0..1 + random.below(60))
             .map(|_| {
                 let set = (!random.one_in(6)).then(|| set(&mut random));
                 let member = (!random.one_in(6)).then(|| number(&mut random));
@@ -213,7 +213,7 @@ proptest! {
             "SELECT k, d, bitmap_from_string(b) AS b, CAST(x AS BIGINT UNSIGNED) AS x FROM (VALUES {}) t(k, b, x, d)",
             values.join(", ")
         );
-        let mut groups: BTreeMap<u64, Vec<&Row>> = BTreeMap::new();
+        let mut groups: BTreeMap<u64, Vec<&Tagged>> = BTreeMap::new();
         for row in &rows {
             groups.entry(row.0).or_default().push(row);
         }
@@ -257,12 +257,12 @@ proptest! {
 }
 
 /// A group, a set, a number and a letter.
-type Row = (u64, Option<Set>, Option<u64>, char);
+type Tagged = (u64, Option<Set>, Option<u64>, char);
 /// What an aggregate makes of rows, by hand.
-type Naive = fn(&[&Row]) -> Set;
+type Naive = fn(&[&Tagged]) -> Set;
 
 /// What the rows with this letter have together.
-fn of(rows: &[&Row], letter: char) -> Set {
+fn of(rows: &[&Tagged], letter: char) -> Set {
     rows.iter().filter(|row| row.3 == letter).filter_map(|row| row.1.clone()).flatten().collect()
 }
 
