@@ -10,6 +10,7 @@
 
 use super::columns::USER_ID;
 use super::error::{SqlError, SqlErrorKind};
+use super::places::Places;
 use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{ScalarValue, exec_err, plan_err};
@@ -91,21 +92,24 @@ fn qualifier(words: &mut Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 /// The calls in a statement, none within another.
 fn find(text: &str, tokens: &[TokenWithSpan]) -> Result<Vec<Found>, SqlError> {
     let mut found: Vec<Found> = Vec::new();
-    let mut places = Places { text, byte: 0, line: 1, column: 1 };
+    let mut places = Places::new(text);
     let mut at = 0;
     while at < tokens.len() {
         let (first, Some(last)) = (at, call_at(tokens, at)) else {
             at += 1;
             continue;
         };
-        let start = places.byte_of(&tokens[first]);
-        let end = places.byte_of(&tokens[last]) + 1;
+        let start = places.byte_of(tokens[first].span.start);
+        let end = places.byte_of(tokens[last].span.start) + 1;
         if found.len() >= STATEMENT_CALLS_MAX {
             let what = format!("the statement has more than {STATEMENT_CALLS_MAX} calls of the audience language");
             let error = SqlError { span: Some(start..end), ..SqlError::new(SqlErrorKind::TooLarge, what) };
             return Err(error.suggest("save what they ask as audiences, and ask for their members"));
         }
-        let expr = parse(&text[start..end]).map_err(|error| of_expression(error, start, end))?;
+        let Some(call) = text.get(start..end) else {
+            return Err(SqlError::new(SqlErrorKind::Internal, "a call has no place in the statement"));
+        };
+        let expr = parse(call).map_err(|error| of_expression(error, start, end))?;
         found.push(Found { first, last, start, end, expr });
         at = last + 1;
     }
@@ -147,28 +151,6 @@ fn call_at(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     None
 }
 
-/// Finds the bytes of rising places in one pass.
-struct Places<'t> {
-    text: &'t str,
-    byte: usize,
-    line: u64,
-    column: u64,
-}
-
-impl Places<'_> {
-    fn byte_of(&mut self, token: &TokenWithSpan) -> usize {
-        let wanted = (token.span.start.line, token.span.start.column);
-        let mut rest = self.text[self.byte..].chars();
-        while (self.line, self.column) < wanted {
-            let Some(character) = rest.next() else { break };
-            self.byte += character.len_utf8();
-            (self.line, self.column) =
-                if character == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
-        }
-        self.byte
-    }
-}
-
 /// What the audience language says of a call that stands here.
 fn of_expression(error: ExprError, start: usize, end: usize) -> SqlError {
     let kind = match error.kind {
@@ -179,7 +161,11 @@ fn of_expression(error: ExprError, start: usize, end: usize) -> SqlError {
         _ => SqlErrorKind::Invalid,
     };
     let span = error.span.map_or(start..end, |span| start + span.start..start + span.end);
-    SqlError { kind, message: error.message, span: Some(span), suggestion: error.suggestion }
+    let told = SqlError { span: Some(span), ..SqlError::new(kind, error.message) };
+    match error.suggestion {
+        Some(suggestion) => told.suggest(suggestion),
+        None => told,
+    }
 }
 
 /// What the calls of a statement mean in its snapshot.

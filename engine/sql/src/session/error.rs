@@ -2,7 +2,7 @@
 
 use super::calls;
 use super::columns::USER_ID;
-use super::guard::byte_at;
+use super::places::byte_at;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -11,6 +11,9 @@ use engine::audience::ops::QueryError;
 use engine::audience::suggest::closest;
 use std::io::ErrorKind;
 use std::ops::Range;
+
+/// The longest message, and the longest suggestion, in bytes: they may repeat what stands in the statement.
+const MESSAGE_BYTES_MAX: usize = 2 << 10;
 
 /// Why a statement has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,11 +63,11 @@ pub(super) struct Names {
 
 impl SqlError {
     pub(super) fn new(kind: SqlErrorKind, message: impl Into<String>) -> SqlError {
-        SqlError { kind, message: message.into(), span: None, suggestion: None }
+        SqlError { kind, message: cut(message.into()), span: None, suggestion: None }
     }
 
     pub(super) fn suggest(mut self, suggestion: impl Into<String>) -> SqlError {
-        self.suggestion = Some(suggestion.into());
+        self.suggestion = Some(cut(suggestion.into()));
         self
     }
 
@@ -73,7 +76,8 @@ impl SqlError {
         if location.line > 0 {
             let start = byte_at(text, location);
             let is_of_word = |character: &char| character.is_alphanumeric() || *character == '_';
-            let len: usize = text[start..].chars().take_while(is_of_word).map(char::len_utf8).sum();
+            let len: usize =
+                text.get(start..).unwrap_or_default().chars().take_while(is_of_word).map(char::len_utf8).sum();
             self.span = Some(start..start + len);
         }
         self
@@ -226,6 +230,15 @@ fn of_plan(message: &str, names: &Names) -> SqlError {
         Some(near) => told.suggest(format!("did you mean `{near}`?")),
         None => told.suggest("SHOW TABLES lists them"),
     }
+}
+
+/// Of what is very long, the beginning.
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }
 
 fn first_line(message: &str) -> String {

@@ -4,13 +4,14 @@
 
 use super::calls;
 use super::error::{Names, SqlError, SqlErrorKind};
+use super::places::{HINT, hint_at};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     self, ObjectName, ObjectNamePart, Query, SetExpr, Visit, Visitor, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -20,6 +21,8 @@ pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
 pub const STATEMENT_TOKENS_MAX: usize = 50_000;
 /// The longest text in quotes, in bytes: functions join texts as often as a statement says.
 pub const STATEMENT_TEXT_BYTES_MAX: usize = 16 << 10;
+/// The longest name, in bytes.
+pub const STATEMENT_NAME_BYTES_MAX: usize = 1 << 10;
 /// The most operators of a statement: what joins operands one by one makes a tree as deep as it is long.
 pub const STATEMENT_OPERATORS_MAX: usize = 2_000;
 /// The deepest nesting of parentheses and queries.
@@ -43,6 +46,11 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
     if text.len() > STATEMENT_BYTES_MAX {
         let message = format!("the statement has {} bytes; at most {STATEMENT_BYTES_MAX} are taken", text.len());
         return Err(SqlError::new(SqlErrorKind::TooLarge, message));
+    }
+    if let Some(start) = hint_at(text) {
+        let message = format!("a comment that begins with `{HINT}` is not taken");
+        let error = SqlError::new(SqlErrorKind::Refused, message).suggest("write it as /* … */");
+        return Err(SqlError { span: Some(start..start + HINT.len()), ..error });
     }
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, text)
@@ -96,6 +104,9 @@ fn check_tokens(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
         }
         if text_bytes(&token.token) > STATEMENT_TEXT_BYTES_MAX {
             return too_large(format!("a text has more than {STATEMENT_TEXT_BYTES_MAX} bytes"));
+        }
+        if matches!(&token.token, Token::Word(name) if name.value.len() > STATEMENT_NAME_BYTES_MAX) {
+            return too_large(format!("a name has more than {STATEMENT_NAME_BYTES_MAX} bytes"));
         }
         if twice.depth() > STATEMENT_TWICE_READ_MAX {
             return too_large(format!(
@@ -382,17 +393,4 @@ impl Named {
         }
         total
     }
-}
-
-/// The byte of a line and column, both from 1.
-pub(super) fn byte_at(text: &str, location: Location) -> usize {
-    let mut line_start = 0;
-    for _ in 1..location.line {
-        match text[line_start..].find('\n') {
-            Some(at) => line_start += at + 1,
-            None => return text.len(),
-        }
-    }
-    let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(usize::MAX);
-    text[line_start..].char_indices().nth(column).map_or(text.len(), |(at, _)| line_start + at)
 }

@@ -29,6 +29,8 @@ mod listing;
 mod members;
 mod memory;
 mod parameters;
+mod places;
+mod sizes;
 mod split;
 mod system;
 mod tag_values;
@@ -41,8 +43,8 @@ pub use calls::STATEMENT_CALLS_MAX;
 pub use catalog::{CATALOG, PUBLIC, SCHEMAS};
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
-    STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX, STATEMENT_TEXT_BYTES_MAX,
-    STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
+    STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_NAME_BYTES_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX,
+    STATEMENT_TEXT_BYTES_MAX, STATEMENT_TOKENS_MAX, STATEMENT_TWICE_READ_MAX,
 };
 pub use listing::ListedTable;
 pub use memory::Meter;

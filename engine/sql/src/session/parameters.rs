@@ -3,7 +3,10 @@
 //! A parameter becomes a literal before anything is optimized, so that a filter with it is answered as one with the value in it.
 
 use super::error::{SqlError, SqlErrorKind};
-use super::guard::{STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, byte_at};
+use super::guard::{STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
+use super::places::byte_at;
+use super::sizes;
+use crate::functions::bitmap;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::metadata::ScalarAndMetadata;
@@ -14,7 +17,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Value, ValueWithSpan, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::Location;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -154,19 +157,21 @@ pub(super) fn bind(plan: LogicalPlan, count: usize, row: Option<&RecordBatch>) -
         let message = format!("{} rows of values came; one answer is of one row", row.num_rows());
         return Err(invalid(message, "bind one row"));
     }
-    let values = row.columns().iter().enumerate().map(|(index, column)| value(index, column.as_ref()));
+    let of_bitmaps = of_bitmaps(&plan)?;
+    let values = row.columns().iter().enumerate().map(|(index, column)| value(index, column.as_ref(), &of_bitmaps));
     with_values(plan, values.collect::<Result<_>>()?)
 }
 
-/// A value is bounded as a literal is: functions join texts as often as a statement says.
-fn value(index: usize, column: &dyn Array) -> Result<ScalarValue> {
-    let bytes = column.slice(0, 1).to_data().get_slice_memory_size()?;
-    let bytes_max = match column.data_type() {
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => STATEMENT_BYTES_MAX,
-        _ => STATEMENT_TEXT_BYTES_MAX,
-    };
-    if bytes > bytes_max {
-        let message = format!("parameter ${} has {bytes} bytes; at most {bytes_max} are taken", index + 1);
+/// A value is bounded as a literal is: functions join texts and bytes as often as a statement says. Bitmaps may be larger.
+fn value(index: usize, column: &dyn Array, of_bitmaps: &HashSet<String>) -> Result<ScalarValue> {
+    let is_bytes = matches!(
+        column.data_type(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
+    );
+    let is_bitmap = is_bytes && of_bitmaps.contains(&format!("${}", index + 1));
+    let bytes_max = if is_bitmap { STATEMENT_BYTES_MAX } else { STATEMENT_TEXT_BYTES_MAX };
+    if !sizes::fits(column, bytes_max)? {
+        let message = format!("parameter ${} has more than {bytes_max} bytes", index + 1);
         let error = SqlError::new(SqlErrorKind::TooLarge, message);
         return Err(DataFusionError::External(Box::new(error)));
     }
@@ -174,6 +179,47 @@ fn value(index: usize, column: &dyn Array) -> Result<ScalarValue> {
         ScalarValue::Dictionary(_, value) => *value,
         value => value,
     })
+}
+
+/// The parameters that stand nowhere but in functions that make a number, or a yes or no, of bitmaps: nothing can join those.
+fn of_bitmaps(plan: &LogicalPlan) -> Result<HashSet<String>> {
+    // How often each stands there, and how often so.
+    let mut counts: HashMap<String, (usize, usize)> = HashMap::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                match expr {
+                    Expr::Placeholder(parameter) => counts.entry(parameter.id.clone()).or_default().0 += 1,
+                    Expr::ScalarFunction(function)
+                        if bitmap::gives(function.name()).is_some_and(|it| !is_long(&it)) =>
+                    {
+                        let mut open: Vec<&Expr> = function.args.iter().collect();
+                        while let Some(argument) = open.pop() {
+                            match argument {
+                                Expr::Placeholder(parameter) => {
+                                    counts.entry(parameter.id.clone()).or_default().1 += 1;
+                                }
+                                Expr::ScalarFunction(inner)
+                                    if bitmap::gives(inner.name()) == Some(DataType::Binary) =>
+                                {
+                                    open.extend(&inner.args);
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(counts.into_iter().filter(|(_, (all, so))| all == so).map(|(name, _)| name).collect())
+}
+
+/// Whether values of a type may be of any length.
+fn is_long(data_type: &DataType) -> bool {
+    !data_type.is_primitive() && *data_type != DataType::Boolean
 }
 
 fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>) -> Result<LogicalPlan> {

@@ -1,6 +1,6 @@
 //! Where statements end: for prompts and files that hold several.
 
-use super::guard::byte_at;
+use super::places::{Places, without_hints};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -16,17 +16,18 @@ pub struct Statements<'t> {
 /// Cuts a text into its statements.
 pub fn statements(text: &str) -> Statements<'_> {
     let dialect = GenericDialect {};
+    let plain = without_hints(text);
     let mut tokens = Vec::new();
     // A quote that is still open ends it: what was cut before that is right all the same.
-    let is_whole = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
+    let is_whole = Tokenizer::new(&dialect, &plain).tokenize_with_location_into_buf(&mut tokens).is_ok();
     let mut ended = Vec::new();
-    let (mut start, mut is_empty) = (0, true);
+    let (mut start, mut is_empty, mut places) = (0, true, Places::new(text));
     for token in tokens {
         match token.token {
             Token::SemiColon => {
-                let end = byte_at(text, token.span.start);
+                let end = places.byte_of(token.span.start);
                 if !is_empty {
-                    ended.push(text[start..end].trim());
+                    ended.push(text.get(start..end).unwrap_or_default().trim());
                 }
                 (start, is_empty) = (end + 1, true);
             }
@@ -34,7 +35,7 @@ pub fn statements(text: &str) -> Statements<'_> {
             _ => is_empty = false,
         }
     }
-    let rest = if is_empty && is_whole { "" } else { text[start..].trim() };
+    let rest = if is_empty && is_whole { "" } else { text.get(start..).unwrap_or_default().trim() };
     Statements { ended, rest }
 }
 
@@ -53,6 +54,17 @@ mod tests {
         check("SELECT ';' ; SELECT \"a;b\", 'ä;'\n;SELECT", &["SELECT ';'", "SELECT \"a;b\", 'ä;'"], "SELECT");
         check("SELECT 1 /* ; */ + 2; SELECT 'op;en", &["SELECT 1 /* ; */ + 2"], "SELECT 'op;en");
         check("SELECT $$;$$; x", &["SELECT $$;$$"], "x");
+        check("/*!äää;*/ SELECT 1", &[], "/*!äää;*/ SELECT 1");
+        check("SELECT 1 /*! ; */ + 2; /*!;*/", &["SELECT 1 /*! ; */ + 2"], "");
+        check("SELECT '/*!;' /*! '; */; SELECT 2", &["SELECT '/*!;' /*! '; */"], "SELECT 2");
         check("-- only; a comment\nSELECT 'é';\r\n", &["-- only; a comment\nSELECT 'é'"], "");
+    }
+    #[test]
+    fn many_statements_in_a_line_are_read_in_one_pass() {
+        let text = "SELECT 'é';".repeat(100_000);
+        let begun = std::time::Instant::now();
+        let Statements { ended, rest } = statements(&text);
+        assert!(ended.len() == 100_000 && ended.iter().all(|sql| *sql == "SELECT 'é'") && rest.is_empty());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
     }
 }

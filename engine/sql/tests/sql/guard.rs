@@ -4,7 +4,7 @@ use crate::support::World;
 use engine::audience::naive::Random;
 use engine::audience::ops::QueryContext;
 use engine::update::UpdateBatch;
-use engine_sql::session::{STATEMENT_OPERATORS_MAX, SqlErrorKind};
+use engine_sql::session::{STATEMENT_NAME_BYTES_MAX, STATEMENT_OPERATORS_MAX, SqlErrorKind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -216,4 +216,40 @@ fn memory_is_bounded_and_what_can_goes_to_disk() {
     assert!(error.to_string().contains("sql_memory_bytes"), "{error}");
     let distinct = "SELECT count(*) FROM (SELECT DISTINCT user_id FROM users)";
     assert_eq!(world.ask(distinct), ["20000"]);
+}
+
+#[test]
+fn comments_that_are_read_as_words_are_refused() {
+    let world = World::new(1);
+    for text in [
+        "/*!äää;*/ SELECT 1",
+        "SELECT 1 /*! ; */ + 2",
+        "SELECT /*!did(äää)*/ 1",
+        "SELECT /*!50110 1*/",
+        "SELECT 1 /* a */ /*!*/",
+        "SELECT 1 /*! 'open */",
+    ] {
+        let error = world.refused(text);
+        assert_eq!(error.kind, SqlErrorKind::Refused, "{text}: {error}");
+        let start = text.find("/*!").expect("it stands there");
+        assert_eq!(error.span, Some(start..start + 3), "{text}");
+    }
+    assert_eq!(world.ask("SELECT '/*!', 1 /* /*! */ */ + 1 -- /*!"), ["/*! | 2"]);
+}
+
+#[test]
+fn long_names_are_refused_and_messages_stay_short() {
+    let world = World::new(1);
+    let long = "n".repeat(STATEMENT_NAME_BYTES_MAX + 1);
+    for text in [format!("SELECT \"{long}\" FROM users"), format!("SELECT {long}"), format!("SELECT 1 AS `{long}`")] {
+        let error = world.refused(&text);
+        assert_eq!(error.kind, SqlErrorKind::TooLarge, "{error}");
+        assert!(error.message.contains("name"), "{error}");
+    }
+    let just = &long[1..];
+    assert_eq!(world.refused(&format!("SELECT \"{just}\" FROM users")).kind, SqlErrorKind::UnknownColumn);
+    for text in [format!("SELECT ${}", "9".repeat(100_000)), format!("SELECT abs('{}')", "ä".repeat(8_000))] {
+        let error = world.refused(&text);
+        assert!(error.to_string().len() < 5_000, "{} bytes: {error}", error.to_string().len());
+    }
 }

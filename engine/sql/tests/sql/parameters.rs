@@ -2,13 +2,17 @@
 
 use crate::support::{World, rows};
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch,
-    StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray,
+    Float64Array, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray, ListArray, ListBuilder, NullArray,
+    RecordBatch, StringArray, StringBuilder, StringViewArray, StructArray, TimestampMicrosecondArray,
 };
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::Field;
 use engine::audience::naive::{NOW, Random, User};
 use engine::audience::ops::QueryContext;
 use engine::update::UpdateBatch;
-use engine_sql::session::{Question, STATEMENT_TEXT_BYTES_MAX, SqlError, SqlErrorKind};
+use engine_sql::session::{Question, STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX, SqlError, SqlErrorKind};
+use roaring::RoaringBitmap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -215,4 +219,87 @@ fn a_planned_statement_reads_its_snapshot_whenever_it_is_started() {
         .sql
         .describe(world.store.snapshot(), &elsewhere, Vec::new(), &QueryContext::default())
         .expect("system.shards");
+}
+
+/// As one, in a list, in a struct, and as a dictionary's.
+fn wrapped(value: &ArrayRef) -> Vec<ArrayRef> {
+    let field = Arc::new(Field::new("item", value.data_type().clone(), true));
+    let list = ListArray::new(Arc::clone(&field), OffsetBuffer::from_lengths([1]), Arc::clone(value), None);
+    let record = StructArray::new(vec![Arc::clone(&field)].into(), vec![Arc::clone(value)], None);
+    let in_both = ListArray::new(
+        Arc::new(Field::new("item", record.data_type().clone(), true)),
+        OffsetBuffer::from_lengths([1]),
+        Arc::new(record.clone()),
+        None,
+    );
+    let named = DictionaryArray::new(Int32Array::from(vec![0]), Arc::clone(value));
+    vec![Arc::clone(value), Arc::new(list), Arc::new(record), Arc::new(in_both), Arc::new(named)]
+}
+
+#[test]
+fn long_values_are_refused_however_they_lie_in_memory() {
+    let world = people();
+    let long = "x".repeat(STATEMENT_TEXT_BYTES_MAX + 1);
+    let values: [ArrayRef; 6] = [
+        Arc::new(StringArray::from(vec![long.as_str()])),
+        Arc::new(LargeStringArray::from(vec![long.as_str()])),
+        Arc::new(StringViewArray::from(vec![long.as_str()])),
+        Arc::new(BinaryArray::from(vec![long.as_bytes()])),
+        Arc::new(LargeBinaryArray::from(vec![long.as_bytes()])),
+        Arc::new(BinaryViewArray::from(vec![long.as_bytes()])),
+    ];
+    for value in values.iter().flat_map(wrapped) {
+        let kind = ask(&world, "SELECT $1", &[Arc::clone(&value)]).err().map(|error| error.kind);
+        assert_eq!(kind, Some(SqlErrorKind::TooLarge), "{}", value.data_type());
+    }
+    let most = "y".repeat(STATEMENT_TEXT_BYTES_MAX);
+    let short: ArrayRef = Arc::new(StringViewArray::from(vec![most.as_str()]));
+    assert_eq!(ask(&world, "SELECT $1", &[short]).expect("a text"), [most]);
+}
+
+#[test]
+fn a_value_counts_without_those_beside_it() {
+    let world = people();
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..1_000 {
+        lists.append_value((0..20).map(|number| Some(format!("value {number} of row {row}"))));
+    }
+    let lists = lists.finish();
+    let names = StringArray::from_iter_values((0..5_000).map(|number| format!("name {number}")));
+    let names = DictionaryArray::new(Int32Array::from_iter_values(0..1_000), Arc::new(names));
+    for row in [0, 1, 999] {
+        let list: ArrayRef = Arc::new(lists.slice(row, 1));
+        let told = ask(&world, "SELECT array_to_string($1, ',')", &[list]).expect("a list");
+        assert!(told[0].contains(&format!("value 19 of row {row}")), "{told:?}");
+        let name: ArrayRef = Arc::new(names.slice(row, 1));
+        assert_eq!(ask(&world, "SELECT $1", &[name]).expect("a name"), [format!("name {row}")]);
+    }
+}
+
+#[test]
+fn bitmaps_may_be_larger_than_what_can_be_joined() {
+    let world = people();
+    let numbers: RoaringBitmap = (0..60_000u32).map(|number| number * 7).collect();
+    let mut bytes = Vec::new();
+    numbers.serialize_into(&mut bytes).expect("bytes");
+    assert!(bytes.len() > 2 * STATEMENT_TEXT_BYTES_MAX);
+    let bitmap: ArrayRef = Arc::new(BinaryArray::from(vec![bytes.as_slice()]));
+    let of = |text: &str| ask(&world, text, &[Arc::clone(&bitmap)]);
+    assert_eq!(of("SELECT bitmap_count($1)").expect("a count"), ["60000"]);
+    assert_eq!(of("SELECT bitmap_count(bitmap_and($1, bitmap_from_binary($1)))").expect("a count"), ["60000"]);
+    assert_eq!(of("SELECT count(*) FROM users WHERE bitmap_contains($1, 14)").expect("a count"), ["400"]);
+    for text in [
+        "SELECT $1",
+        "SELECT bitmap_to_binary($1)",
+        "SELECT bitmap_to_base64($1)",
+        "SELECT bitmap_count($1), $1",
+        "SELECT bitmap_count(b) FROM (SELECT $1 AS b)",
+        "SELECT bitmap_count($1) WHERE EXISTS (SELECT $1)",
+    ] {
+        let kind = of(text).err().map(|error| error.kind);
+        assert_eq!(kind, Some(SqlErrorKind::TooLarge), "{text}");
+    }
+    let large: ArrayRef = Arc::new(BinaryArray::from(vec![vec![0u8; STATEMENT_BYTES_MAX + 1].as_slice()]));
+    let kind = ask(&world, "SELECT bitmap_count($1)", &[large]).err().map(|error| error.kind);
+    assert_eq!(kind, Some(SqlErrorKind::TooLarge));
 }

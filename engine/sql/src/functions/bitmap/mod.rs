@@ -25,6 +25,7 @@ mod scalar;
 mod sliced;
 pub(crate) mod types;
 
+use arrow::datatypes::DataType;
 use datafusion::execution::SessionStateBuilder;
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
@@ -46,6 +47,11 @@ pub(crate) fn register(builder: &mut SessionStateBuilder, snapshot: &Snapshot, c
     functions.extend(FUNCTIONS.iter().map(|function| Arc::new(scalar::udf(function, &people))));
     let aggregates = builder.aggregate_functions().get_or_insert_default();
     aggregates.extend(aggregate::all().iter().map(|function| Arc::new(aggregate::udf(function, &people))));
+}
+
+/// What a function of rows gives, by its own name, if it is one of them.
+pub(crate) fn gives(name: &str) -> Option<DataType> {
+    FUNCTIONS.iter().find(|function| function.name() == name).map(Function::gives)
 }
 
 /// Names as the trait of functions wants them: the first is the function's own, the others its aliases.

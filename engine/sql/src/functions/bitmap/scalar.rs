@@ -53,6 +53,14 @@ impl Function {
         }
     }
 
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn gives(&self) -> DataType {
+        self.gives.data_type()
+    }
+
     pub(super) fn optional(self, optional: usize) -> Function {
         Function { optional, ..self }
     }
