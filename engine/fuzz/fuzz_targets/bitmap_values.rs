@@ -21,7 +21,8 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(heap_bytes(&set) <= BYTES_PER_BYTE * (bytes.len() + 64));
         assert!(set.min() == view.first() && set.max() == view.last());
         let written = encode(&set);
-        assert!(written.len() <= bytes.len() + 8);
+        // Without runs, or with 64 bits, small ones are written in more bytes than they came in.
+        assert!(written.len() <= 2 * bytes.len() + 16);
         assert!(WideView::new(&written).expect("what was written is read").to_set() == set);
         // Others read what they can.
         if let Ok(oracle) = RoaringBitmap::deserialize_from(bytes) {

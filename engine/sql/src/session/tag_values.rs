@@ -1,10 +1,12 @@
 //! `tag_values`: each value of each tag, how many users have it, and who.
 //!
-//! Filters on the tag and the value decide which are looked at at all. A bitmap is made only where it is asked for, one at a time; where
-//! only counts are asked for, many values of a tag are counted in one pass.
+//! Filters are taken one after another on what those before have left: those on the tag alone before its values are read, those on
+//! the value before anybody is counted, those on the count before a bitmap is made. A bitmap is made only where it is asked for, one at
+//! a time; where counts are asked for, many values of a tag are counted in one pass.
 
 use crate::functions::bitmap::types::{BITMAP, extension_field};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const COLUMNS: [&str; 4] = ["tag", "value", "users", "bitmap"];
+const USERS_AT: usize = 2;
 const BITMAP_AT: usize = 3;
 /// A batch is sent when it has so many rows, or so many bytes of bitmaps.
 const BATCH_ROWS: usize = 1024;
@@ -51,8 +54,8 @@ fn schema() -> SchemaRef {
 }
 
 /// The columns that filters are taken on.
-fn key_schema() -> Schema {
-    Schema::new(COLUMNS[..2].iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect::<Vec<_>>())
+fn filtered_schema() -> SchemaRef {
+    Arc::new(Schema::new(schema().fields()[..BITMAP_AT].to_vec()))
 }
 
 /// The table.
@@ -67,6 +70,11 @@ impl TagValuesTable {
     pub(super) fn new(snapshot: Snapshot, context: QueryContext) -> TagValuesTable {
         TagValuesTable { snapshot, context }
     }
+}
+
+/// Which column has a name.
+fn place(name: &str) -> Option<usize> {
+    COLUMNS.iter().position(|known| *known == name)
 }
 
 #[async_trait]
@@ -86,13 +94,17 @@ impl TableProvider for TagValuesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let keys = DFSchema::try_from(key_schema())?;
-        let filters = filters.iter().map(|filter| state.create_physical_expr(filter.clone(), &keys));
+        let keys = DFSchema::try_from(filtered_schema())?;
+        let mut by_column: [Vec<Arc<dyn PhysicalExpr>>; BITMAP_AT] = Default::default();
+        for filter in filters {
+            let last = filter.column_refs().iter().filter_map(|column| place(&column.name)).max().unwrap_or(0);
+            by_column[last.min(BITMAP_AT - 1)].push(state.create_physical_expr(filter.clone(), &keys)?);
+        }
         let projection = projection.cloned().unwrap_or_else(|| (0..COLUMNS.len()).collect());
         let question = Question {
             snapshot: self.snapshot.clone(),
             context: self.context.clone(),
-            filters: filters.collect::<Result<_>>()?,
+            filters: by_column,
             schema: Arc::new(schema().project(&projection)?),
             projection,
             limit,
@@ -102,8 +114,8 @@ impl TableProvider for TagValuesTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let of = |filter: &&Expr| {
-            let is_of_keys = filter.column_refs().iter().all(|column| COLUMNS[..2].contains(&column.name.as_str()));
-            if is_of_keys && !filter.is_volatile() {
+            let is_taken = |name: &str| place(name).is_some_and(|at| at < BITMAP_AT);
+            if filter.column_refs().iter().all(|column| is_taken(&column.name)) && !filter.is_volatile() {
                 TableProviderFilterPushDown::Exact
             } else {
                 TableProviderFilterPushDown::Unsupported
@@ -118,8 +130,8 @@ impl TableProvider for TagValuesTable {
 struct Question {
     snapshot: Snapshot,
     context: QueryContext,
-    /// Over the tag and the value.
-    filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// By the last of the columns they need.
+    filters: [Vec<Arc<dyn PhysicalExpr>>; BITMAP_AT],
     projection: Vec<usize>,
     /// Of the answer.
     schema: SchemaRef,
@@ -149,7 +161,7 @@ impl TagValuesExec {
 impl DisplayAs for TagValuesExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&str> = self.question.projection.iter().map(|at| COLUMNS[*at]).collect();
-        let filters: Vec<String> = self.question.filters.iter().map(ToString::to_string).collect();
+        let filters: Vec<String> = self.question.filters.iter().flatten().map(ToString::to_string).collect();
         write!(f, "TagValuesExec: columns=[{}], where=[{}]", names.join(", "), filters.join(", "))?;
         if let Some(limit) = self.question.limit {
             write!(f, ", limit={limit}")?;
@@ -223,34 +235,40 @@ impl Question {
         let mut bytes = 0;
         let mut left = self.limit.unwrap_or(usize::MAX);
         for (name, tag) in self.snapshot.catalog().tags() {
-            if matches!(tag.tag_type, TagType::Number(_)) {
+            self.check()?;
+            if left == 0 {
+                break;
+            }
+            if matches!(tag.tag_type, TagType::Number(_)) || self.left(0, name, &[""], &[0])?.is_empty() {
                 continue;
             }
-            let values = match tag.tag_type {
+            let mut values = match tag.tag_type {
                 TagType::Flag => vec!["false".to_owned(), "true".to_owned()],
                 _ => {
                     ops::values(&self.snapshot, tag.id, usize::MAX, &self.context).map_err(failed)?.unwrap_or_default()
                 }
             };
             let name: Arc<str> = name.into();
-            let values = self.filtered(&name, values)?;
-            let counted = self.counted(tag.id, &values)?;
-            for value in values {
+            if !self.filters[1].is_empty() {
+                let unknown = vec![0; values.len()];
+                let is_left = self.left(1, &name, &values, &unknown)?;
+                values = is_left.into_iter().map(|at| std::mem::take(&mut values[at])).collect();
+            }
+            let mut counts = self.counted(tag.id, &values)?;
+            if let (Some(known), false) = (&mut counts, self.filters[USERS_AT].is_empty()) {
+                let is_left = self.left(USERS_AT, &name, &values, known)?;
+                *known = is_left.iter().map(|at| known[*at]).collect();
+                values = is_left.into_iter().map(|at| std::mem::take(&mut values[at])).collect();
+            }
+            for (at, value) in values.into_iter().enumerate() {
                 self.check()?;
                 if left == 0 {
                     break;
                 }
-                let row = match &counted {
-                    Some(counts) => {
-                        let users = counts.get(&value).copied().unwrap_or(0);
-                        Row { tag: Arc::clone(&name), value, users, bitmap: None }
-                    }
-                    None => self.row(&name, tag.id, tag.tag_type, value)?,
-                };
+                let count = counts.as_ref().map(|counts| counts[at]);
                 // Whose last user is gone is no value any more.
-                if row.users == 0 {
-                    continue;
-                }
+                let row = self.row(&name, tag.id, tag.tag_type, value, count)?;
+                let Some(row) = row.filter(|row| row.users > 0) else { continue };
                 left -= 1;
                 bytes += row.bitmap.as_ref().map_or(0, Vec::len);
                 rows.push(row);
@@ -272,56 +290,81 @@ impl Question {
         if self.context.cancelled.load(Ordering::Relaxed) { Err(failed(QueryError::Cancelled)) } else { Ok(()) }
     }
 
-    /// The values of a tag that the filters leave.
-    fn filtered(&self, tag: &str, values: Vec<String>) -> Result<Vec<String>> {
-        if self.filters.is_empty() || values.is_empty() {
-            return Ok(values);
-        }
+    /// The places of the values of a tag that the filters on this column leave.
+    fn left(&self, column: usize, tag: &str, values: &[impl AsRef<str>], users: &[u64]) -> Result<Vec<usize>> {
         let mut left = Vec::new();
-        for values in values.chunks(BATCH_ROWS) {
+        for (chunk, (values, users)) in values.chunks(BATCH_ROWS).zip(users.chunks(BATCH_ROWS)).enumerate() {
             self.check()?;
             let tags: ArrayRef = Arc::new(StringArray::from(vec![tag; values.len()]));
             let keys: ArrayRef = Arc::new(StringArray::from_iter_values(values));
-            let batch = RecordBatch::try_new(Arc::new(key_schema()), vec![tags, keys])?;
-            let mut is_left = vec![true; values.len()];
-            for filter in &self.filters {
-                let mask = filter.evaluate(&batch)?.into_array(values.len())?;
+            let users: ArrayRef = Arc::new(Int64Array::from_iter_values(users.iter().map(|users| users.cast_signed())));
+            let mut batch = RecordBatch::try_new(filtered_schema(), vec![tags, keys, users])?;
+            let mut places: Vec<usize> = (0..values.len()).map(|at| chunk * BATCH_ROWS + at).collect();
+            for filter in &self.filters[column] {
+                if places.is_empty() {
+                    break;
+                }
+                let mask = filter.evaluate(&batch)?.into_array(places.len())?;
                 let mask = mask.as_boolean();
-                is_left.iter_mut().enumerate().for_each(|(row, left)| *left &= mask.is_valid(row) && mask.value(row));
+                batch = filter_record_batch(&batch, mask)?;
+                let is_left = |row: &usize| mask.is_valid(*row) && mask.value(*row);
+                places = (0..places.len()).filter(is_left).map(|row| places[row]).collect();
             }
-            left.extend(values.iter().zip(is_left).filter(|(_, is_left)| *is_left).map(|(value, _)| value.clone()));
+            left.extend(places);
         }
         Ok(left)
     }
 
     /// How many users each value of a tag has, where it is worth to count all of them at once.
-    fn counted(&self, tag: TagId, values: &[String]) -> Result<Option<BTreeMap<String, u64>>> {
-        if self.projection.contains(&BITMAP_AT) || values.len() <= COUNTED_ONE_BY_ONE {
+    fn counted(&self, tag: TagId, values: &[String]) -> Result<Option<Vec<u64>>> {
+        let is_asked = !self.projection.contains(&BITMAP_AT) || !self.filters[USERS_AT].is_empty();
+        if !is_asked || values.len() <= COUNTED_ONE_BY_ONE {
             return Ok(None);
         }
         let profile = ops::profile(&self.snapshot, &Predicate::All, &[tag], &Predicate::Nobody, &self.context);
         let told = profile.map_err(failed)?.tags.pop();
-        let Some((_, TagProfile::Values { values, .. })) = told else {
+        let Some((_, TagProfile::Values { values: cells, .. })) = told else {
             return internal_err!("the profile of a tag with values has none");
         };
-        Ok(Some(values.into_iter().map(|cell| (cell.value, cell.count)).collect()))
+        let cells: BTreeMap<String, u64> = cells.into_iter().map(|cell| (cell.value, cell.count)).collect();
+        Ok(Some(values.iter().map(|value| cells.get(value).copied().unwrap_or(0)).collect()))
     }
 
-    /// Who has a value.
-    fn row(&self, name: &Arc<str>, tag: TagId, tag_type: TagType, value: String) -> Result<Row> {
+    /// Who has a value; `None` if the filters leave it out. What is counted already has passed them.
+    fn row(
+        &self,
+        name: &Arc<str>,
+        tag: TagId,
+        tag_type: TagType,
+        value: String,
+        counted: Option<u64>,
+    ) -> Result<Option<Row>> {
         let predicate = match tag_type {
             TagType::Flag if value == "true" => Predicate::Flag(tag),
             TagType::Flag => Predicate::Flag(tag).negate(),
             _ => Predicate::HasAny(tag, vec![value.clone()]),
         };
+        let has_bitmap = self.projection.contains(&BITMAP_AT);
+        let counted = match counted {
+            None if !has_bitmap || !self.filters[USERS_AT].is_empty() => {
+                let users = ops::count(&self.snapshot, &predicate, &self.context).map_err(failed)?;
+                if users == 0 || self.left(USERS_AT, name, &[&value], &[users])?.is_empty() {
+                    return Ok(None);
+                }
+                Some(users)
+            }
+            known => known,
+        };
         let tag = Arc::clone(name);
-        if !self.projection.contains(&BITMAP_AT) {
-            let users = ops::count(&self.snapshot, &predicate, &self.context).map_err(failed)?;
-            return Ok(Row { tag, value, users, bitmap: None });
+        match counted {
+            Some(0) => Ok(None),
+            Some(users) if !has_bitmap => Ok(Some(Row { tag, value, users, bitmap: None })),
+            _ => {
+                let slots = ops::slots(&self.snapshot, &predicate, &self.context).map_err(failed)?;
+                let users = RoaringTreemap::from_bitmaps((0..).zip(slots));
+                Ok(Some(Row { tag, value, users: users.len(), bitmap: Some(encode(&users)) }))
+            }
         }
-        let slots = ops::slots(&self.snapshot, &predicate, &self.context).map_err(failed)?;
-        let users = RoaringTreemap::from_bitmaps((0..).zip(slots));
-        Ok(Row { tag, value, users: users.len(), bitmap: Some(encode(&users)) })
     }
 
     fn batch(&self, rows: Vec<Row>) -> Result<RecordBatch> {

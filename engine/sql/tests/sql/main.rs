@@ -1,6 +1,7 @@
 //! SQL over users and facts, asked as everybody asks it.
 
 mod aggregates;
+mod bitmap_limits;
 mod bitmaps;
 mod facts;
 mod functions;

@@ -2,8 +2,8 @@
 
 use super::types::{BITMAP, SLICED, extension_field, list_of, pair_fields};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, StructBuilder,
-    UInt64Builder,
+    Array, ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringArray,
+    StringBuilder, StructBuilder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::exec_err;
@@ -14,9 +14,9 @@ use roaring::RoaringTreemap;
 use std::sync::Arc;
 
 /// The most bytes that a function gives for the rows of one batch.
-pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The most members that a function lists for the rows of one batch.
-pub(super) const LISTED_MAX: usize = 16 << 20;
+pub(super) const LISTED_MAX: usize = 2 << 20;
 
 /// The type of what a function gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) enum Answer {
     Text(String),
     Members(Vec<u64>),
     Counts(Vec<i64>),
-    Texts(Vec<String>),
+    Texts(StringArray),
     Pairs(Vec<(u64, i64)>),
 }
 
@@ -157,7 +157,7 @@ impl Answers {
             Answer::Members(members) => self.list(members.len())?,
             Answer::Texts(texts) => {
                 self.list(texts.len())?;
-                self.grow(texts.iter().map(String::len).sum())?;
+                self.grow(texts.value_data().len())?;
             }
             Answer::Pairs(pairs) => self.list(pairs.len())?,
             _ => {}
@@ -178,11 +178,16 @@ impl Answers {
                 column.values().append_slice(&counts);
                 column.append(true);
             }
-            (Column::Texts(column), Answer::Texts(texts)) => column.append_value(texts.into_iter().map(Some)),
+            (Column::Texts(column), Answer::Texts(texts)) => column.append_value(&texts),
             (Column::Pairs(column), Answer::Pairs(pairs)) => push_pairs(column, pairs),
             _ => unreachable!("a function gives what its table says"),
         }
         Ok(())
+    }
+
+    /// Bytes and listed members so far.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.bytes, self.listed)
     }
 
     pub(super) fn finish(self) -> ArrayRef {

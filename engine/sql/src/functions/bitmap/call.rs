@@ -9,7 +9,8 @@ use engine::bitmap::sliced::Sliced;
 use engine::bitmap::wide::WideView;
 use roaring::RoaringTreemap;
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 /// One argument: a value a row, or one for all.
 pub(super) struct Argument {
@@ -18,6 +19,8 @@ pub(super) struct Argument {
     /// What a constant means, so that it is read once.
     set: OnceCell<RoaringTreemap>,
     sliced: OnceCell<Sliced>,
+    /// What a row means whose bytes are those of the row before.
+    repeated: RefCell<Option<(usize, Rc<RoaringTreemap>)>>,
 }
 
 /// What a function is called with.
@@ -29,12 +32,13 @@ pub(super) struct Call<'c> {
 /// A bitmap that is only looked at.
 pub(super) enum Seen<'a> {
     Set(&'a RoaringTreemap),
+    Shared(Rc<RoaringTreemap>),
     Bytes(WideView<'a>),
 }
 
 impl Argument {
     pub(super) fn new(array: ArrayRef, is_constant: bool) -> Argument {
-        Argument { array, is_constant, set: OnceCell::new(), sliced: OnceCell::new() }
+        Argument { array, is_constant, set: OnceCell::new(), sliced: OnceCell::new(), repeated: RefCell::default() }
     }
 
     fn row(&self, row: usize) -> usize {
@@ -50,6 +54,7 @@ impl Seen<'_> {
     pub(super) fn len(&self) -> u128 {
         match self {
             Seen::Set(set) => u128::from(set.len()),
+            Seen::Shared(set) => u128::from(set.len()),
             Seen::Bytes(view) => view.len(),
         }
     }
@@ -57,6 +62,7 @@ impl Seen<'_> {
     pub(super) fn contains(&self, number: u64) -> bool {
         match self {
             Seen::Set(set) => set.contains(number),
+            Seen::Shared(set) => set.contains(number),
             Seen::Bytes(view) => view.contains(number),
         }
     }
@@ -64,6 +70,7 @@ impl Seen<'_> {
     pub(super) fn first(&self) -> Option<u64> {
         match self {
             Seen::Set(set) => set.min(),
+            Seen::Shared(set) => set.min(),
             Seen::Bytes(view) => view.first(),
         }
     }
@@ -71,6 +78,7 @@ impl Seen<'_> {
     pub(super) fn last(&self) -> Option<u64> {
         match self {
             Seen::Set(set) => set.max(),
+            Seen::Shared(set) => set.max(),
             Seen::Bytes(view) => view.last(),
         }
     }
@@ -143,7 +151,19 @@ impl<'c> Call<'c> {
         if self.arguments[at].is_constant {
             return self.constant(at).map(Seen::Set);
         }
-        decoded(self.bytes(at, row), at + 1).map(Seen::Bytes)
+        let bytes = self.bytes(at, row);
+        // Whoever joins a bitmap to rows has it in each of them.
+        if row == 0 || self.bytes(at, row - 1) != bytes {
+            return decoded(bytes, at + 1).map(Seen::Bytes);
+        }
+        let mut repeated = self.arguments[at].repeated.borrow_mut();
+        let known = repeated.as_ref().filter(|(known, _)| *known + 1 == row || self.bytes(at, *known) == bytes);
+        let set = match known {
+            Some((_, set)) => Rc::clone(set),
+            None => Rc::new(decoded(bytes, at + 1)?.to_set()),
+        };
+        *repeated = Some((row, Rc::clone(&set)));
+        Ok(Seen::Shared(set))
     }
 
     /// Numbers in bit slices.

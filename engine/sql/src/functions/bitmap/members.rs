@@ -4,6 +4,7 @@ use super::answer::{Answer, Gives, count};
 use super::call::Call;
 use super::scalar::Function;
 use super::types::Takes;
+use arrow::array::Array;
 use arrow::datatypes::DataType;
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -94,6 +95,9 @@ fn index(call: &Call<'_>, row: usize) -> Result<Answer> {
 /// Each member of the first list becomes the one at its place in the second; one after another, so that what came of one may be
 /// replaced by the next.
 fn transform(call: &Call<'_>, row: usize) -> Result<Answer> {
+    if call.items(1, row).null_count() + call.items(2, row).null_count() > 0 {
+        return exec_err!("a member to be replaced or to replace one is NULL; leave it out, and the one at its place");
+    }
     let (from, to) = (call.members(1, row)?, call.members(2, row)?);
     if from.len() != to.len() {
         return exec_err!(

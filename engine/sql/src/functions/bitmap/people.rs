@@ -10,7 +10,13 @@ use engine::ids::shard_of;
 use engine::store::{ShardSnapshot, Snapshot};
 use roaring::RoaringTreemap;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The most that calls with constants give in a statement, in bytes and in members that are listed.
+const CONSTANT_BYTES_MAX: usize = 64 << 20;
+const CONSTANT_LISTED_MAX: usize = 1 << 20;
+/// Members of a list between two looks at whether anybody still waits.
+const LOOK_EACH: usize = 4096;
 
 /// The users of a snapshot, and whether anybody still waits for the answer.
 #[derive(Debug)]
@@ -18,6 +24,9 @@ pub(super) struct People {
     snapshot: Snapshot,
     context: QueryContext,
     everybody: OnceLock<RoaringTreemap>,
+    /// Of what calls with constants gave while the statement was planned: it is kept in the plan.
+    constant_bytes: AtomicUsize,
+    constant_listed: AtomicUsize,
 }
 
 /// An error of the engine.
@@ -32,7 +41,13 @@ pub(super) fn nobody<T>(id: &str) -> Result<T> {
 
 impl People {
     pub(super) fn new(snapshot: Snapshot, context: QueryContext) -> People {
-        People { snapshot, context, everybody: OnceLock::new() }
+        People {
+            snapshot,
+            context,
+            everybody: OnceLock::new(),
+            constant_bytes: AtomicUsize::new(0),
+            constant_listed: AtomicUsize::new(0),
+        }
     }
 
     /// Whether to go on.
@@ -78,20 +93,43 @@ impl People {
         Ok(numbers)
     }
 
-    /// The id of a user; `None` if the user was erased.
+    /// The same, of a place in a long list; not at each.
+    ///
+    /// # Errors
+    /// If the statement was cancelled.
+    pub(super) fn check_at(&self, at: usize) -> Result<()> {
+        if at.is_multiple_of(LOOK_EACH) { self.check() } else { Ok(()) }
+    }
+
+    /// Counts what a constant call gave, with all those of the statement; `bytes` and `listed` are 0 if that is no new one.
+    ///
+    /// # Errors
+    /// If they are too large together, then and from then on.
+    pub(super) fn take_constant(&self, bytes: usize, listed: usize) -> Result<()> {
+        let bytes = self.constant_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let listed = self.constant_listed.fetch_add(listed, Ordering::Relaxed) + listed;
+        if bytes > CONSTANT_BYTES_MAX || listed > CONSTANT_LISTED_MAX {
+            return exec_err!(
+                "what functions make of constants takes more than {} MiB in this statement, or lists more than \
+                 {CONSTANT_LISTED_MAX} members; take them in pages by sub_bitmap(b, offset, count)",
+                CONSTANT_BYTES_MAX >> 20
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes the id of a user in place of what is there; false if the user was erased.
     ///
     /// # Errors
     /// If no user ever had the number, or the dictionary is damaged.
-    pub(super) fn id_of(&self, number: u64) -> Result<Option<String>> {
+    pub(super) fn id_of(&self, number: u64, id: &mut Vec<u8>) -> Result<bool> {
         let slot = number as u32;
         let shard = usize::try_from(number >> 32).ok().and_then(|shard| self.snapshot.shards().get(shard));
         let Some(shard) = shard.filter(|shard: &&ShardSnapshot| slot < shard.slot_count()) else {
             return exec_err!("{number} is the number of no user; bitmap_to_array tells numbers that are not users");
         };
-        let mut id = Vec::new();
-        let is_known = shard.user_id(slot, &mut id).map_err(failed)?;
-        // Ids come in as text; bytes that are not would be damage the checksums have missed.
-        Ok(is_known.then(|| String::from_utf8_lossy(&id).into_owned()))
+        id.clear();
+        shard.user_id(slot, id).map_err(failed)
     }
 
     /// All known users.

@@ -171,6 +171,11 @@ impl ScalarUDFImpl for Udf {
             let answer = if is_null { Ok(Answer::Null) } else { (function.answer)(&call, row) };
             answer.and_then(|answer| answers.push(answer)).map_err(|error| named(function.name, error))?;
         }
+        if is_constant {
+            // For one row, as planning asks: the answer is kept. Others are gone with their batch.
+            let (bytes, listed) = if args.number_rows == 1 { answers.size() } else { (0, 0) };
+            self.people.take_constant(bytes, listed).map_err(|error| named(function.name, error))?;
+        }
         let array = answers.finish();
         if is_constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));

@@ -54,7 +54,8 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new(&["bsi_iterate"], &[Takes::Sliced], Gives::Pairs, |call, row| {
             let sliced = call.sliced(0, row)?;
             check_listed(sliced.exists().len().into())?;
-            Ok(Answer::Pairs(sliced.iter().collect()))
+            let pairs = sliced.iter().enumerate().map(|(at, pair)| call.people.check_at(at).map(|()| pair));
+            Ok(Answer::Pairs(pairs.collect::<Result<_>>()?))
         }),
         Function::new(&["bsi_show"], &[Takes::Sliced, Takes::Integer], Gives::Text, show),
         Function::new(
@@ -197,7 +198,13 @@ fn show(call: &Call<'_>, row: usize) -> Result<Answer> {
     let sliced = call.sliced(0, row)?;
     check_listed(u128::from(many.min(sliced.exists().len())))?;
     let pairs = sliced.iter().take(usize::try_from(many).unwrap_or(usize::MAX));
-    Ok(Answer::Text(pairs.map(|(key, number)| format!("{key}={number}")).collect::<Vec<_>>().join(",")))
+    let mut text = String::new();
+    for (at, (key, number)) in pairs.enumerate() {
+        call.people.check_at(at)?;
+        let comma = if at == 0 { "" } else { "," };
+        text.push_str(&format!("{comma}{key}={number}"));
+    }
+    Ok(Answer::Text(text))
 }
 
 /// The sum, and of how many.

@@ -2,9 +2,9 @@
 
 use super::super::call::decoded;
 use super::super::types::list_of;
-use super::expression::Expression;
+use super::expression::{Expression, Parsed};
 use super::groups::Group;
-use super::set::answer;
+use super::set::{answer, is_unknown};
 use super::{Gathers, Plan};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::datatypes::DataType;
@@ -12,32 +12,46 @@ use datafusion::common::{ScalarValue, exec_err};
 use datafusion::error::Result;
 use engine::bitmap::wide::{encode, heap_bytes};
 use roaring::RoaringTreemap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// What a group gathers.
 #[derive(Debug, Default)]
 pub(super) struct Cases {
     /// Of `orthogonal_bitmap_expr_calculate`, once there is a row.
-    expression: Option<(String, Expression)>,
+    expression: Option<Arc<Parsed>>,
     /// By value, in the order of the arguments or of the expression.
     sets: Vec<RoaringTreemap>,
     heap_bytes: usize,
+    /// Of bitmaps that were joined since the sets were measured.
+    joined_bytes: usize,
+    /// Of the expression, if this group was the first to have it.
+    expression_bytes: usize,
 }
 
 impl Cases {
-    fn turn_to(&mut self, text: &str) -> Result<()> {
+    fn turn_to(&mut self, plan: &Plan, text: &str) -> Result<()> {
         match &self.expression {
-            Some((known, _)) if known == text => return Ok(()),
-            Some((known, _)) => {
+            Some(known) if known.text == text => return Ok(()),
+            Some(known) => {
+                let known = &known.text;
                 return exec_err!(
                     "the expression must be the same for all rows of a group, and is '{known}' and '{text}'"
                 );
             }
             None => {}
         }
-        let expression = Expression::parse(text)?;
-        self.sets.resize_with(expression.keys().len(), RoaringTreemap::new);
-        self.expression = Some((text.to_owned(), expression));
+        let mut shared = plan.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        let parsed = match &*shared {
+            Some(known) if known.text == text => Arc::clone(known),
+            _ => {
+                let parsed = Arc::new(Parsed { text: text.to_owned(), expression: Expression::parse(text)? });
+                self.expression_bytes = parsed.heap_bytes();
+                *shared = Some(Arc::clone(&parsed));
+                parsed
+            }
+        };
+        self.sets.resize_with(parsed.expression.keys().len(), RoaringTreemap::new);
+        self.expression = Some(parsed);
         Ok(())
     }
 
@@ -45,9 +59,12 @@ impl Cases {
         if self.sets.len() <= at {
             self.sets.resize_with(at + 1, RoaringTreemap::new);
         }
-        let before = heap_bytes(&self.sets[at]);
         self.sets[at] |= other;
-        self.heap_bytes = (self.heap_bytes + heap_bytes(&self.sets[at])).saturating_sub(before);
+        self.joined_bytes += heap_bytes(other);
+        if is_unknown(self.heap_bytes + self.sets.capacity() * size_of::<RoaringTreemap>(), self.joined_bytes) {
+            self.heap_bytes = self.sets.iter().map(heap_bytes).sum();
+            self.joined_bytes = 0;
+        }
     }
 }
 
@@ -60,9 +77,9 @@ impl Group for Cases {
             if text.is_null(row) {
                 return exec_err!("the expression is NULL; write it as '(A|B)&C'");
             }
-            self.turn_to(text.value(row))?;
-            if let (Some((_, expression)), true) = (&self.expression, of.is_valid(row)) {
-                matching.extend(expression.find(of.value(row)));
+            self.turn_to(plan, text.value(row))?;
+            if let (Some(parsed), true) = (&self.expression, of.is_valid(row)) {
+                matching.extend(parsed.expression.find(of.value(row)));
             }
         } else {
             // Every value has its place, with or without a row.
@@ -81,10 +98,10 @@ impl Group for Cases {
         Ok(())
     }
 
-    fn merge(&mut self, _: &Plan, states: &[ArrayRef], row: usize) -> Result<()> {
+    fn merge(&mut self, plan: &Plan, states: &[ArrayRef], row: usize) -> Result<()> {
         let (texts, sets) = (states[0].as_string::<i32>(), states[1].as_list::<i32>());
         if texts.is_valid(row) {
-            self.turn_to(texts.value(row))?;
+            self.turn_to(plan, texts.value(row))?;
         }
         if sets.is_valid(row) {
             let sets = sets.value(row);
@@ -97,7 +114,7 @@ impl Group for Cases {
     }
 
     fn state(&mut self, _: &Plan) -> Result<Vec<ScalarValue>> {
-        let text = self.expression.as_ref().map(|(text, _)| text.clone());
+        let text = self.expression.as_ref().map(|parsed| parsed.text.clone());
         if self.sets.is_empty() {
             return Ok(vec![ScalarValue::Utf8(text), ScalarValue::try_new_null(&list_of(DataType::Binary))?]);
         }
@@ -119,7 +136,7 @@ impl Group for Cases {
                 let first = sets.next().unwrap_or(&none).clone();
                 sets.fold(first, |all, set| all & set)
             }
-            (Gathers::Expression, Some((_, expression))) => expression.evaluate(&self.sets, &plan.people)?,
+            (Gathers::Expression, Some(parsed)) => parsed.expression.evaluate(&self.sets, &plan.people)?,
             (Gathers::Expression, None) => none,
             _ => self.sets.iter().fold(none, |any, set| any | set),
         };
@@ -127,6 +144,6 @@ impl Group for Cases {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.heap_bytes + self.sets.capacity() * size_of::<RoaringTreemap>()
+        self.heap_bytes + self.joined_bytes + self.expression_bytes + self.sets.capacity() * size_of::<RoaringTreemap>()
     }
 }

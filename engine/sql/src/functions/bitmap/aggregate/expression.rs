@@ -1,12 +1,32 @@
 //! Set algebra over the values of a column, as text: `(A|B)&(C-D)^E`.
 //!
 //! `&` is and, `|` or, `-` and not, `^` one of both. All bind alike, from left to right, as in Doris; parentheses group. Anything else is
-//! a value; `\` takes the next character as it is. Nothing here recurses, so depth is no matter.
+//! a value; `\` takes the next character as it is. Nothing here recurses; depth is limited since what is open may hold a set each.
 
 use super::super::people::People;
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use roaring::RoaringTreemap;
+use std::borrow::Cow;
+
+/// The most parentheses that are open at a time.
+const DEPTH_MAX: usize = 100;
+
+/// An expression and its text.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) text: String,
+    pub(super) expression: Expression,
+}
+
+impl Parsed {
+    /// Bytes of memory, nearly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let Expression { keys, steps } = &self.expression;
+        let of_keys = keys.iter().map(String::capacity).sum::<usize>() + keys.capacity() * size_of::<String>();
+        self.text.capacity() + of_keys + steps.capacity() * size_of::<Step>()
+    }
+}
 
 /// A parsed expression.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,13 +79,20 @@ impl Expression {
         let mut steps = Vec::with_capacity(tokens.len());
         let mut waiting = Vec::new();
         let mut needs_operand = true;
+        let mut depth = 0;
         for (token, at) in tokens {
             match token {
                 Token::Key(key) if needs_operand => {
                     steps.push(Step::Key(keys.binary_search(&key).unwrap_or_default()));
                     needs_operand = false;
                 }
-                Token::Open if needs_operand => waiting.push(Waiting::Open(at)),
+                Token::Open if needs_operand && depth == DEPTH_MAX => {
+                    return exec_err!("in the expression at byte {at}: more than {DEPTH_MAX} parentheses are open");
+                }
+                Token::Open if needs_operand => {
+                    depth += 1;
+                    waiting.push(Waiting::Open(at));
+                }
                 Token::Key(_) | Token::Open => return wrong(text, at, "an operator (& | - ^) is missing"),
                 Token::Join(_) | Token::Close if needs_operand => return wrong(text, at, "a value is missing"),
                 Token::Join(join) => {
@@ -78,6 +105,7 @@ impl Expression {
                     if waiting.pop().is_none() {
                         return wrong(text, at, "no parenthesis is open");
                     }
+                    depth -= 1;
                 }
             }
         }
@@ -106,24 +134,26 @@ impl Expression {
     /// # Errors
     /// If the statement was cancelled.
     pub(super) fn evaluate(&self, sets: &[RoaringTreemap], people: &People) -> Result<RoaringTreemap> {
-        let mut stack: Vec<RoaringTreemap> = Vec::new();
+        // Sets of values are only looked at until something is made of them.
+        let mut stack: Vec<Cow<'_, RoaringTreemap>> = Vec::new();
         for step in &self.steps {
             people.check()?;
             match step {
-                Step::Key(at) => stack.push(sets.get(*at).cloned().unwrap_or_default()),
+                Step::Key(at) => stack.push(sets.get(*at).map_or_else(Cow::default, Cow::Borrowed)),
                 Step::Join(join) => {
                     let right = stack.pop().unwrap_or_default();
-                    let left = stack.pop().unwrap_or_default();
-                    stack.push(match join {
-                        Join::And => left & right,
-                        Join::Or => left | right,
-                        Join::AndNot => left - right,
-                        Join::Xor => left ^ right,
-                    });
+                    let mut left = stack.pop().unwrap_or_default().into_owned();
+                    match join {
+                        Join::And => left &= &*right,
+                        Join::Or => left |= &*right,
+                        Join::AndNot => left -= &*right,
+                        Join::Xor => left ^= &*right,
+                    }
+                    stack.push(Cow::Owned(left));
                 }
             }
         }
-        Ok(stack.pop().unwrap_or_default())
+        Ok(stack.pop().unwrap_or_default().into_owned())
     }
 }
 

@@ -1,18 +1,16 @@
 //! Groups that gather rows, as DataFusion asks for them: one, or many at once.
 
+use super::super::answer::ANSWER_BYTES_MAX;
 use super::super::scalar::named;
 use super::{Gathers, Plan};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array, new_empty_array};
-use arrow::compute::nullif;
+use arrow::compute::{cast, nullif};
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, exec_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use std::fmt::Debug;
 use std::sync::Arc;
-
-/// Rows between two looks at whether anybody still waits.
-const LOOK_ROWS: usize = 256;
 
 /// What one group gathers.
 pub(super) trait Group: Debug + Default + Send + Sync + 'static {
@@ -34,15 +32,18 @@ pub(super) struct Groups<G> {
     plan: Plan,
     groups: Vec<G>,
     heap_bytes: usize,
+    /// Of the answers of a window that grows row by row; `None` before the first one.
+    answer_bytes: Option<usize>,
 }
 
 impl<G: Group> Groups<G> {
     pub(super) fn none(plan: Plan) -> Groups<G> {
-        Groups { plan, groups: Vec::new(), heap_bytes: 0 }
+        let plan = Plan { parsed: Arc::default(), ..plan };
+        Groups { plan, groups: Vec::new(), heap_bytes: 0, answer_bytes: None }
     }
 
     pub(super) fn one(plan: Plan) -> Groups<G> {
-        Groups { plan, groups: vec![G::default()], heap_bytes: 0 }
+        Groups { groups: vec![G::default()], ..Groups::none(plan) }
     }
 
     fn each(
@@ -50,10 +51,8 @@ impl<G: Group> Groups<G> {
         rows: impl Iterator<Item = (usize, usize)>,
         mut take: impl FnMut(&mut G, &Plan, usize) -> Result<()>,
     ) -> Result<()> {
-        for (count, (row, group)) in rows.enumerate() {
-            if count % LOOK_ROWS == 0 {
-                self.plan.people.check()?;
-            }
+        for (row, group) in rows {
+            self.plan.people.check()?;
             let group = &mut self.groups[group];
             let before = group.heap_bytes();
             let taken = take(group, &self.plan, row);
@@ -74,9 +73,14 @@ impl<G: Group> Groups<G> {
         self.each(rows.filter(|(row, _)| is_taken(*row)), |group, plan, row| group.update(plan, &values, row))
     }
 
-    /// Ids of users are looked up together.
+    /// Ids of users are looked up together, and times that are of one type by now become text.
     fn prepared(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let mut values = values.to_vec();
+        if matches!(self.plan.function.gathers, Gathers::AllOf | Gathers::AnyOf) {
+            for value in values.iter_mut().skip(1).filter(|value| value.data_type() != &DataType::Utf8) {
+                *value = cast(value, &DataType::Utf8)?;
+            }
+        }
         let of_members = matches!(self.plan.function.gathers, Gathers::Members | Gathers::Pairs);
         if of_members && values[0].data_type() == &DataType::Utf8 {
             let mut ids = Arc::clone(&values[0]);
@@ -184,7 +188,18 @@ impl<G: Group> Accumulator for Groups<G> {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.groups[0].evaluate(&self.plan).map_err(|error| named(self.plan.function.name, error))
+        let answer = self.groups[0].evaluate(&self.plan).map_err(|error| named(self.plan.function.name, error))?;
+        // Each answer after the first is one more that is kept.
+        let before = self.answer_bytes.map_or(0, |before| before + answer.size());
+        self.answer_bytes = Some(before);
+        if before > ANSWER_BYTES_MAX {
+            return exec_err!(
+                "{}: the bitmaps of a window take more than {} MiB; count them instead, by …_count(…) OVER (…)",
+                self.plan.function.name,
+                ANSWER_BYTES_MAX >> 20
+            );
+        }
+        Ok(answer)
     }
 
     fn size(&self) -> usize {

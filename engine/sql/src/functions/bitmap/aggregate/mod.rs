@@ -24,9 +24,10 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use engine::bitmap::sliced::Sliced;
 use engine::bitmap::wide::encode;
+use expression::Parsed;
 use groups::Groups;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 /// How rows become an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,11 +137,13 @@ pub(super) fn all() -> &'static [Aggregate] {
 struct Plan {
     function: &'static Aggregate,
     people: Arc<People>,
+    /// The expression of the groups, so that they share it.
+    parsed: Arc<Mutex<Option<Arc<Parsed>>>>,
 }
 
 /// The function of a session.
 pub(super) fn udf(function: &'static Aggregate, people: &Arc<People>) -> AggregateUDF {
-    AggregateUDF::new_from_impl(Udf(Plan { function, people: Arc::clone(people) }))
+    AggregateUDF::new_from_impl(Udf(Plan { function, people: Arc::clone(people), parsed: Arc::default() }))
 }
 
 #[derive(Debug)]
@@ -201,7 +204,19 @@ impl AggregateUDFImpl for Udf {
             return plan_err!("`{name}` takes {least}{} arguments, not {}", takes.len(), given.len());
         }
         let of = |at: usize| takes[at.min(takes.len() - 1)];
-        given.iter().enumerate().map(|(at, given)| of(at).coerced(given, name, at + 1)).collect()
+        let mut types: Vec<DataType> =
+            given.iter().enumerate().map(|(at, given)| of(at).coerced(given, name, at + 1)).collect::<Result<_>>()?;
+        if *repeats && given[1].is_temporal() {
+            // The same time is written in more ways than one: what is wanted is brought to the type of the column.
+            if let Some(at) = (2..given.len()).find(|at| given[*at].is_integer() || given[*at] == DataType::Boolean) {
+                return plan_err!("`{name}` takes a time as argument {}, as argument 2 is, not {}", at + 1, given[at]);
+            }
+            // A date is the first moment of its day, and not the other way round.
+            let is_date = matches!(given[1], DataType::Date32 | DataType::Date64);
+            let finer = given[2..].iter().find(|given| is_date && matches!(given, DataType::Timestamp(..)));
+            types[1..].fill(finer.unwrap_or(&given[1]).clone());
+        }
+        Ok(types)
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {

@@ -15,6 +15,11 @@ const PENDING_MIN: usize = 512;
 /// Members wait until they take this part of the memory of the set, so that its size is seldom asked for.
 const PENDING_SHARE: usize = 256;
 
+/// Bitmaps that were joined are counted as they came until they take so many bytes, or this part of those of the set; then the set is
+/// measured, which takes a look at each of its containers.
+const JOINED_BYTES_MIN: usize = 4 << 10;
+const JOINED_SHARE: usize = 8;
+
 /// What a group gathers.
 #[derive(Debug, Default)]
 pub(super) struct Set {
@@ -23,6 +28,23 @@ pub(super) struct Set {
     /// Members that are not in the set yet.
     pending: Vec<u64>,
     set_bytes: usize,
+    /// Of bitmaps that were joined since the set was measured.
+    joined_bytes: usize,
+}
+
+/// Whether a set that took `bytes` is to be measured again, after so many were joined to it.
+pub(super) fn is_unknown(bytes: usize, joined_bytes: usize) -> bool {
+    joined_bytes > JOINED_BYTES_MIN.max(bytes / JOINED_SHARE)
+}
+
+/// Both together; takes as long as the one with fewer parts is large.
+fn unite(set: &mut RoaringTreemap, mut other: RoaringTreemap) {
+    let parts = other.bitmaps().count();
+    if set.bitmaps().take(parts).count() < parts {
+        std::mem::swap(set, &mut other);
+    }
+    // Of two that are owned, all members would be counted.
+    *set |= &other;
 }
 
 /// What a function gives of a set.
@@ -42,18 +64,31 @@ impl Set {
             self.pending.sort_unstable();
             self.set.get_or_insert_default().extend(self.pending.drain(..));
             self.pending.shrink_to(PENDING_MIN);
+            self.measure();
         }
+    }
+
+    fn measure(&mut self) {
         self.set_bytes = self.set.as_ref().map_or(0, heap_bytes);
+        self.joined_bytes = 0;
     }
 
     fn join(&mut self, other: RoaringTreemap, gathers: Gathers) {
-        match (&mut self.set, gathers) {
-            (None, _) => self.set = Some(other),
-            (Some(set), Gathers::Intersection) => *set &= other,
-            (Some(set), Gathers::Odd) => *set ^= other,
-            (Some(set), _) => *set |= other,
+        let Some(set) = &mut self.set else {
+            self.set = Some(other);
+            self.measure();
+            return;
+        };
+        self.joined_bytes += heap_bytes(&other);
+        match gathers {
+            Gathers::Intersection => *set &= &other,
+            Gathers::Odd => *set ^= &other,
+            _ => unite(set, other),
         }
-        self.settle();
+        // What is left of an intersection is no larger than what came.
+        if gathers == Gathers::Intersection || is_unknown(self.set_bytes, self.joined_bytes) {
+            self.measure();
+        }
     }
 }
 
@@ -94,6 +129,6 @@ impl Group for Set {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.set_bytes + self.pending.capacity() * size_of::<u64>()
+        self.set_bytes + self.joined_bytes + self.pending.capacity() * size_of::<u64>()
     }
 }
