@@ -1,6 +1,6 @@
 //! What is kept of tokens: the file `tokens.json` of the data directory, replaced as a whole. It holds no token, only hashes.
 
-use super::{Scope, token};
+use super::{ANONYMOUS, Scope, token};
 use crate::error::{Failure, Kind};
 use engine::vfs::real::RealVfs;
 use engine::vfs::{Vfs, write_atomically};
@@ -56,7 +56,7 @@ struct Content {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Book {
     path: PathBuf,
     /// `None` before the first token.
@@ -118,12 +118,18 @@ impl Book {
     pub fn create(&mut self, asked: NewToken, now: i64) -> Result<(String, Entry), Failure> {
         let NewToken { name, scopes, expires_at } = asked;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
+        let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if !begins || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
             let detail = format!(
-                "a token's name has up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`; `{}` has not",
+                "a token's name is a letter or digit and up to {} more, or `-`, `_` and `.`; `{}` is not",
+                NAME_BYTES_MAX - 1,
                 name.chars().take(NAME_BYTES_MAX).collect::<String>()
             );
             return Err(Failure::field("/name", detail));
+        }
+        if name == ANONYMOUS {
+            return Err(Failure::field("/name", format!("`{ANONYMOUS}` is who asked without a token"))
+                .suggest("choose another name"));
         }
         if scopes.is_empty() {
             let all = Scope::ALL.map(Scope::name).join(", ");
@@ -192,7 +198,7 @@ mod tests {
             expires_at,
         };
         let long = "x".repeat(NAME_BYTES_MAX + 1);
-        for name in ["", "a b", "é", "a/b", &long] {
+        for name in ["", "a b", "é", "a/b", "..", ".a", "anonymous", &long] {
             let refused = book.create(asked(name, &[Scope::Query], None), 5).expect_err(name);
             assert_eq!(refused.pointer.as_deref(), Some("/name"));
         }

@@ -9,6 +9,7 @@ pub mod book;
 mod token;
 
 use crate::error::{Failure, Kind};
+use crate::state::lock;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -16,13 +17,16 @@ use book::{Book, Entry};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Base64 with or without its padding: clients in Go leave it out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// What who needs no token is called.
+const ANONYMOUS: &str = "anonymous";
 
 /// What a token may be used for.
 #[derive(
@@ -72,7 +76,7 @@ impl Principal {
 
     /// What they are called in lists.
     pub fn name(&self) -> &str {
-        self.token.as_deref().unwrap_or("anonymous")
+        self.token.as_deref().unwrap_or(ANONYMOUS)
     }
 
     /// Whether this is theirs to see: what they asked themselves, and everything for who may do everything.
@@ -91,7 +95,11 @@ impl Principal {
 
 /// The tokens of a server.
 #[derive(Debug, Default)]
-pub struct Access(RwLock<Option<Book>>);
+pub struct Access {
+    shown: RwLock<Option<Arc<Book>>>,
+    /// Held while tokens are changed, which waits for the disk; calls are checked meanwhile.
+    changing: Mutex<()>,
+}
 
 impl Access {
     /// Reads the tokens of a data directory, which nobody else changes from now on.
@@ -99,8 +107,7 @@ impl Access {
     /// # Errors
     /// [`Kind::LocalFile`], [`Kind::Corrupt`].
     pub fn open(&self, data: &Path) -> Result<(), Failure> {
-        let book = Book::open(data)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(book);
+        self.show(Book::open(data)?);
         Ok(())
     }
 
@@ -109,8 +116,7 @@ impl Access {
     /// # Errors
     /// [`Kind::Unauthorized`]; [`Kind::NotReady`] before [`Access::open`].
     pub fn check(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
-        let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let book = book.as_ref().ok_or_else(not_ready)?;
+        let book = self.book()?;
         if !book.is_closed() {
             return Ok(Principal::anyone());
         }
@@ -136,7 +142,7 @@ impl Access {
     /// # Errors
     /// [`Failure`] if a field is wrong, the name is taken, or the disk fails.
     pub fn create(&self, asked: book::NewToken) -> Result<(String, Entry), Failure> {
-        self.with(|book| book.create(asked, now()))
+        self.change(|book| book.create(asked, now()))
     }
 
     /// Ends a token, at once.
@@ -144,7 +150,7 @@ impl Access {
     /// # Errors
     /// [`Kind::NotFound`]; the disk's.
     pub fn revoke(&self, name: &str) -> Result<(), Failure> {
-        self.with(|book| book.revoke(name))
+        self.change(|book| book.revoke(name))
     }
 
     /// All tokens, by name.
@@ -152,20 +158,28 @@ impl Access {
     /// # Errors
     /// [`Kind::NotReady`] before [`Access::open`].
     pub fn list(&self) -> Result<Vec<Entry>, Failure> {
-        self.with(|book| Ok(book.entries().to_vec()))
+        Ok(self.book()?.entries().to_vec())
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Book) -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut book = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match book.as_mut() {
-            Some(book) => f(book),
-            None => Err(not_ready()),
-        }
+    fn book(&self) -> Result<Arc<Book>, Failure> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        shown.clone().ok_or_else(|| {
+            Failure::new(Kind::NotReady, "the server is still opening its data directory").retry_after(1)
+        })
     }
-}
 
-fn not_ready() -> Failure {
-    Failure::new(Kind::NotReady, "the server is still opening its data directory").retry_after(1)
+    fn show(&self, book: Book) {
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(book));
+    }
+
+    /// What was changed counts once it is on disk.
+    fn change<T>(&self, f: impl FnOnce(&mut Book) -> Result<T, Failure>) -> Result<T, Failure> {
+        let _changing = lock(&self.changing);
+        let mut book = Book::clone(&*self.book()?);
+        let done = f(&mut book)?;
+        self.show(book);
+        Ok(done)
+    }
 }
 
 /// The token in an `Authorization`.

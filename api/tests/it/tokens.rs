@@ -104,6 +104,20 @@ fn a_token_is_made_listed_and_revoked_and_the_server_stays_closed() {
 }
 
 #[test]
+fn a_list_of_users_is_sent_with_the_scope_of_sending() {
+    let server = TestServer::with_people();
+    let admin = made(&server, None, "admin", &Scope::ALL);
+    let query = made(&server, Some(&admin), "query", &[Scope::Query]);
+    let put = |token: &str, media_type: &str, body: &'static str| {
+        let request = server.put("/v1/audiences/some").bearer_auth(token).header("content-type", media_type);
+        request.body(body).send().expect("put").status().as_u16()
+    };
+    assert_eq!(put(&query, "application/json", "{\"where\": \"is_member\"}"), 201);
+    assert_eq!(put(&query, "text/plain", "u1\nu2\n"), 403);
+    assert_eq!(put(&admin, "text/plain", "u1\nu2\n"), 200);
+}
+
+#[test]
 fn commands_send_the_token_of_the_environment() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let data = folder.path().join("data");

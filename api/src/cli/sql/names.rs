@@ -4,6 +4,7 @@ use crate::cli::target::Asker;
 use crate::rest::v1::sql::SqlRequest;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Words that statements are made of.
 const WORDS: [&str; 36] = [
@@ -18,6 +19,8 @@ const NAMES: [&str; 3] = [
     "SELECT DISTINCT column_name FROM information_schema.columns WHERE table_schema <> 'information_schema'",
     "SELECT DISTINCT routine_name FROM information_schema.routines",
 ];
+/// How long the prompt waits for names of a kind.
+const TIME_MS: u64 = 3_000;
 /// The most names of a kind.
 const NAMES_MAX: usize = 10_000;
 
@@ -25,12 +28,12 @@ const NAMES_MAX: usize = 10_000;
 pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
-    /// Those that `asker` has now. If it cannot be asked there are only words.
-    pub(super) fn of(asker: &dyn Asker) -> Names {
+    /// Those that `asker` has now, unless `stop` is set meanwhile. If it cannot be asked there are only words.
+    pub(super) fn of(asker: &dyn Asker, stop: &Arc<AtomicBool>) -> Names {
         let mut names: BTreeSet<String> = WORDS.map(str::to_owned).into();
         for sql in NAMES {
-            let request = SqlRequest { sql: sql.to_owned(), limit: Some(NAMES_MAX), timeout_ms: None };
-            let Ok(answer) = asker.sql(&request, &Arc::default()) else { continue };
+            let request = SqlRequest { sql: sql.to_owned(), limit: Some(NAMES_MAX), timeout_ms: Some(TIME_MS) };
+            let Ok(answer) = asker.sql(&request, stop) else { break };
             let first = |row: &serde_json::value::RawValue| {
                 serde_json::from_str::<Vec<Option<String>>>(row.get()).ok()?.into_iter().next()?
             };

@@ -44,7 +44,7 @@ pub(super) fn run(asker: Box<dyn Asker>, mut shown: Shown) -> Result<(), Exit> {
         // None is there the first time.
         let _ = editor.load_history(file);
     }
-    editor.set_helper(Some(Line { names: Names::of(&*asker) }));
+    editor.set_helper(Some(Line { names: Names::of(&*asker, &stop) }));
     eprintln!("\\h for help, \\q to end");
     loop {
         let line = match editor.readline(PROMPT) {

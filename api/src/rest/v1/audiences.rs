@@ -9,16 +9,17 @@ use super::live::{self, LiveAnswer};
 use super::members::{self, MembersRequest};
 use super::page;
 use super::upload::{self, LineFailure, UploadAnswer};
+use crate::access::{Principal, Scope};
 use crate::error::{Failure, Kind};
 use crate::rest::body::{self, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::audience::suggest::closest;
@@ -290,6 +291,7 @@ pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path
         (status = 201, description = "New", body = AudienceAnswer)))]
 pub(in crate::rest) async fn put(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Parameters(parameters): Parameters<PutParameters>,
     headers: HeaderMap,
@@ -298,6 +300,7 @@ pub(in crate::rest) async fn put(
     check_name(&name)?;
     match list_format(&headers)? {
         Some(format) => {
+            principal.need(&[Scope::Ingest])?;
             let description = parameters.description.unwrap_or_default();
             check_description(&description)?;
             upload_list(state, name, description, headers, request, format).await

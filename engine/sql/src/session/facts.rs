@@ -77,6 +77,11 @@ impl FactTable {
         Some(FactTable { restrictions, ..self.clone() })
     }
 
+    /// Whose rows it has, whatever filters say.
+    pub(super) fn restrictions(&self) -> &[Restriction] {
+        &self.restrictions
+    }
+
     /// How many columns are shown.
     pub(super) fn schema_len(&self) -> usize {
         self.shown.len()
@@ -196,7 +201,7 @@ impl TableProvider for FactTable {
         if !of_users.is_empty() || !self.restrictions.is_empty() {
             let filters = others.into_iter().map(|(filter, _)| filter.clone()).collect();
             let users = of_users.into_iter().filter_map(|(_, users)| users).collect();
-            let late = Late::plan(&self.restrictions, &self.snapshot, state).await?;
+            let late = Late::plan(&self.restrictions, &self.snapshot, self.calls.context(), state).await?;
             let asked = FactQuestion { columns: projection, filters, users, late };
             return FactExec::try_new(self.clone(), asked, &self.calls, state);
         }

@@ -13,7 +13,7 @@ use super::late::{By, Restriction, check_columns};
 use super::members::MembersTable;
 use super::users::UsersTable;
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -120,6 +120,10 @@ fn narrowed(join: &Join) -> Result<Option<LogicalPlan>> {
         if is_kept || !users_of(users.plan, id)?.is_some_and(|rows| rows.are_chosen) || !reads_fact(narrow.plan)? {
             continue;
         }
+        // They are asked for twice.
+        if !is_same_each_time(users.plan, true)? {
+            continue;
+        }
         let restriction = restriction(users.plan, users.key, false, false)?;
         let Some(restricted) = restrict(narrow.plan, column, &restriction)? else { continue };
         let restricted = Arc::new(restricted);
@@ -175,7 +179,50 @@ fn below(plan: &LogicalPlan, column: &Column) -> Option<Column> {
     }
 }
 
-/// Whether a plan can be run by itself, and is the same each time.
+/// Whether a plan has the same rows whenever it is run, and is planned in no time worth telling. `may_be_restricted`: its tables may
+/// have only users of other plans, that have no such tables themselves: what stands within each other would be planned twice
+/// as often with each level.
+fn is_same_each_time(plan: &LogicalPlan, may_be_restricted: bool) -> Result<bool> {
+    let mut is_same = true;
+    plan.apply_with_subqueries(|node| {
+        is_same &= match node {
+            LogicalPlan::TableScan(scan) => {
+                let table = source_as_provider(&scan.source)?;
+                let restrictions = match (table.downcast_ref::<UsersTable>(), table.downcast_ref::<FactTable>()) {
+                    (Some(users), _) => users.restrictions(),
+                    (_, Some(fact)) => fact.restrictions(),
+                    _ => &[],
+                };
+                let mut each = restrictions.iter().map(|of| is_same_each_time(&of.plan, false));
+                scan.fetch.is_none()
+                    && (may_be_restricted || restrictions.is_empty())
+                    && each.try_fold(true, |all, one| one.map(|one| all && one))?
+            }
+            LogicalPlan::Aggregate(groups) => groups.aggr_expr.iter().all(counts),
+            LogicalPlan::Filter(_)
+            | LogicalPlan::Projection(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Distinct(Distinct::All(_))
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Join(_) => true,
+            // The first rows, of those that are equal, are others each time.
+            _ => false,
+        } && !node.expressions().iter().any(Expr::is_volatile);
+        Ok(if is_same { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(is_same)
+}
+
+/// Whether an aggregate is the same in whatever order rows come.
+fn counts(aggregate: &Expr) -> bool {
+    match aggregate {
+        Expr::Alias(alias) => counts(&alias.expr),
+        Expr::AggregateFunction(of) => matches!(of.func.name(), "count" | "min" | "max"),
+        _ => false,
+    }
+}
+
+/// Whether a plan can be run by itself.
 fn can_run_first(plan: &LogicalPlan) -> Result<bool> {
     let depends = plan.exists(|node| {
         Ok(match node {

@@ -17,11 +17,12 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
-use engine::audience::ops::{self, QueryError};
+use engine::audience::ops::{self, QueryContext, QueryError};
 use engine::store::Snapshot;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::stream::{FuturesUnordered, StreamExt};
 use roaring::RoaringBitmap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Slots per shard.
@@ -88,10 +89,15 @@ impl Late {
     pub(super) async fn plan(
         restrictions: &[Restriction],
         snapshot: &Snapshot,
+        context: &QueryContext,
         state: &dyn Session,
     ) -> Result<Option<Arc<Late>>> {
         let mut parts = Vec::with_capacity(restrictions.len());
         for Restriction { plan, by, negated, null_aware } in restrictions {
+            // Planning is not ended by dropping what waits for it.
+            if context.cancelled.load(Ordering::Relaxed) {
+                return Err(DataFusionError::External(Box::new(QueryError::Cancelled)));
+            }
             let plan = state.create_physical_plan(plan).await?;
             parts.push(Part { plan, by: *by, negated: *negated, null_aware: *null_aware });
         }

@@ -4,7 +4,7 @@ use super::aggregate::Aggregation;
 use super::calls::Calls;
 use super::columns::{UserColumn, batch, schema_of, user_columns};
 use super::filter::translate;
-use super::late::{Late, Restriction, Users};
+use super::late::{Found, Late, Once, Restriction, Users};
 use super::top::Top;
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -29,6 +29,7 @@ use engine::audience::plan::describe;
 use engine::audience::predicate::Predicate;
 use engine::audience::scan::Given;
 use engine::store::Snapshot;
+use futures::future::FutureExt;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -68,6 +69,11 @@ impl UsersTable {
         Some(table)
     }
 
+    /// Which of the users it has, whatever filters say.
+    pub(super) fn restrictions(&self) -> &[Restriction] {
+        &self.restrictions
+    }
+
     /// Whether it has only some of the users, whatever filters say.
     pub(super) fn is_restricted(&self) -> bool {
         !self.restrictions.is_empty()
@@ -78,8 +84,15 @@ impl UsersTable {
         let columns: Vec<UserColumn> = columns.iter().map(|at| self.columns[*at].clone()).collect();
         let (snapshot, context) = (self.snapshot.clone(), self.context.clone());
         let partitions = partitions.clamp(1, snapshot.shards().len().max(1));
-        let question =
-            Question { snapshot, predicate, partitions, context, calls: Arc::clone(&self.calls), late: None };
+        let question = Question {
+            snapshot,
+            predicate,
+            partitions,
+            context,
+            calls: Arc::clone(&self.calls),
+            late: None,
+            searched: Arc::default(),
+        };
         let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit: None, top: None };
         UsersExec::new(question, asked, schema_of(&columns))
     }
@@ -127,7 +140,8 @@ impl TableProvider for UsersTable {
             partitions,
             context: self.context.clone(),
             calls: Arc::clone(&self.calls),
-            late: Late::plan(&self.restrictions, &self.snapshot, state).await?,
+            late: Late::plan(&self.restrictions, &self.snapshot, &self.context, state).await?,
+            searched: Arc::default(),
         };
         let schema = schema_of(&columns);
         let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit, top: None };
@@ -154,6 +168,8 @@ pub(super) struct Question {
     pub(super) calls: Arc<Calls>,
     /// Who else is asked about, if that is known only when other plans have run.
     late: Option<Arc<Late>>,
+    /// The predicate once its events were searched and other plans have run: for all parts.
+    searched: Arc<Once<Arc<Predicate>>>,
 }
 
 /// What is asked of them.
@@ -219,9 +235,9 @@ impl UsersExec {
         Some(UsersExec::new(self.question.clone(), asked, Arc::clone(&self.schema)))
     }
 
-    /// Who is asked about, if that is all of them and not the first ones.
+    /// Who is asked about, if the ids of all of them are told and nothing else.
     pub(super) fn whole(&self) -> Option<Question> {
-        self.all_rows().map(|_| self.question.clone())
+        (self.all_rows()? == [ColumnOf::UserId]).then(|| self.question.clone())
     }
 
     /// The same, with these plans to run before.
@@ -229,7 +245,8 @@ impl UsersExec {
         let Some(late) = &self.question.late else {
             return if children.is_empty() { Ok(self) } else { internal_err!("these users have no inputs") };
         };
-        let question = Question { late: Some(late.with_children(children)?), ..self.question.clone() };
+        let late = Some(late.with_children(children)?);
+        let question = Question { late, searched: Arc::default(), ..self.question.clone() };
         Ok(Arc::new(UsersExec::new(question, self.asked.clone(), Arc::clone(&self.schema))))
     }
 }
@@ -333,7 +350,7 @@ impl ExecutionPlan for UsersExec {
                 None => done.map_err(|error| DataFusionError::External(Box::new(error))),
             }
         };
-        if question.late.is_none() {
+        if question.is_settled() {
             builder.spawn_blocking(move || answer(question));
         } else {
             builder.spawn(async move {
@@ -353,17 +370,44 @@ impl ExecutionPlan for UsersExec {
 pub(super) type Send<'s> = &'s mut dyn FnMut(Result<RecordBatch>) -> ControlFlow<()>;
 
 impl Question {
-    /// The same with nothing left to run before.
+    /// Whether nothing is left to run before.
+    fn is_settled(&self) -> bool {
+        self.late.is_none() && !self.predicate.needs_scan()
+    }
+
+    /// The same with nothing left to run before: other plans have run, and events were searched, once for all parts.
     pub(super) async fn settled(mut self, context: &Arc<TaskContext>) -> Result<Question> {
-        let Some(late) = self.late.take() else { return Ok(self) };
-        let found = late.found(context).await?;
-        let count = self.snapshot.shards().len();
-        let given = |users: &Users| Predicate::Given(Arc::new(Given::new(None, count, users)));
-        let within = found.within.iter().map(given);
-        let without = found.without.iter().map(|users| given(users).negate());
-        let all = within.chain(without).chain([self.predicate]).collect();
-        self.predicate = Predicate::And(all).canonical();
+        if self.is_settled() {
+            return Ok(self);
+        }
+        let found = match self.late.take() {
+            Some(late) => Some(late.found(context).await?),
+            None => None,
+        };
+        let searched = Arc::clone(&self.searched);
+        let asked = self.clone();
+        let search = || SpawnedTask::spawn_blocking(move || asked.search(found.as_deref())).join();
+        let predicate = searched.get(|| {
+            let search = search();
+            async move { search.await.map_err(|error| DataFusionError::External(Box::new(error)))? }.boxed()
+        });
+        self.predicate = Predicate::clone(&*predicate.await?);
         Ok(self)
+    }
+
+    /// Who is asked about among those that were found.
+    fn search(&self, found: Option<&Found>) -> Result<Arc<Predicate>> {
+        let mut all = vec![self.predicate.clone()];
+        if let Some(found) = found {
+            let count = self.snapshot.shards().len();
+            let given = |users: &Users| Predicate::Given(Arc::new(Given::new(None, count, users)));
+            all.extend(found.within.iter().map(given));
+            all.extend(found.without.iter().map(|users| given(users).negate()));
+        }
+        let predicate = Predicate::And(all).canonical();
+        let resolved = ops::resolve(&self.snapshot, &predicate, &self.context);
+        let resolved = resolved.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(Arc::new(resolved.into_owned()))
     }
 
     /// Who they are, of all shards; it is settled.

@@ -113,10 +113,22 @@ pub(crate) fn on_event(random: &mut Random, name: &str) -> String {
     condition.replace('@', name)
 }
 
+/// What is asked of another column than the id, or told again, is easily taken for the id itself.
+const MISLEADING: [&str; 6] = [
+    "SELECT count(*) FROM users WHERE user_id {not}IN (SELECT city FROM users WHERE member)",
+    "SELECT count(*) FROM purchase WHERE user_id {not}IN (SELECT gender FROM users)",
+    "SELECT user_id FROM users WHERE user_id {not}IN (SELECT category FROM purchase)",
+    "SELECT count(*) FROM users WHERE user_id IN (SELECT city FROM users UNION ALL SELECT user_id FROM users WHERE member)",
+    "SELECT v, count(*) FROM (SELECT unnest_outer(interest) AS v FROM users WHERE user_id {not}IN (SELECT user_id FROM purchase)) GROUP BY v",
+    "SELECT u.user_id, count(p.event_id) FROM users u LEFT JOIN purchase p USING (user_id) WHERE u.user_id {not}IN \
+     (SELECT user_id FROM users WHERE age > 20 AND user_id IN (SELECT user_id FROM purchase WHERE amount > 1)) GROUP BY 1",
+];
+
 pub(crate) fn statement(random: &mut Random) -> String {
     let not = pick(random, &["", "", "NOT "]);
     let and = pick(random, &["AND", "AND", "OR"]);
-    match random.below(20) {
+    match random.below(22) {
+        20 | 21 => pick(random, &MISLEADING).replace("{not}", not),
         0 => {
             let (u, p) = (on_user(random, ""), on_event(random, ""));
             format!(
@@ -379,4 +391,24 @@ fn a_cancelled_join_ends() {
     let error = answer.next(&context.cancelled).expect_err("it takes for ever");
     assert_eq!(error.kind, engine_sql::session::SqlErrorKind::Cancelled);
     assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// Users who are others each time are asked for once: a fact's rows are not chosen by others than are shown.
+#[test]
+fn what_is_drawn_by_chance_is_drawn_once() {
+    let world = shop();
+    let plan = world.plan(
+        "SELECT u.user_id, p.amount FROM (SELECT user_id FROM users WHERE random() < 0.5) u JOIN purchase p USING (user_id)",
+    );
+    assert!(!plan.contains("users in"), "{plan}");
+    let plan = world.plan(
+        "SELECT u.user_id, p.amount FROM users u LEFT JOIN purchase p USING (user_id) WHERE u.user_id IN \
+         (SELECT user_id FROM purchase ORDER BY amount LIMIT 3)",
+    );
+    assert_eq!(plan.matches("users in").count(), 1, "{plan}");
+    let plan = world.plan(
+        "SELECT u.user_id, p.amount FROM users u LEFT JOIN purchase p USING (user_id) WHERE u.user_id IN \
+         (SELECT user_id FROM purchase WHERE amount > 1)",
+    );
+    assert_eq!(plan.matches("users in").count(), 2, "{plan}");
 }

@@ -24,6 +24,20 @@ impl TagValues {
     /// # Errors
     /// [`QueryError::Invalid`] if there is no such tag, or it is a number.
     pub fn new(snapshot: &Snapshot, tag: TagId) -> Result<TagValues, QueryError> {
+        let all = TagValues::at_most(snapshot, tag, usize::MAX, &QueryContext::default())?;
+        all.ok_or(QueryError::Cancelled)
+    }
+
+    /// The same, or `None` if there are more values than `max` in a layer of a shard, or altogether.
+    ///
+    /// # Errors
+    /// As [`TagValues::new`], and [`QueryError::Cancelled`].
+    pub fn at_most(
+        snapshot: &Snapshot,
+        tag: TagId,
+        max: usize,
+        context: &QueryContext,
+    ) -> Result<Option<TagValues>, QueryError> {
         let tag_type = match snapshot.catalog().tags().find(|(_, known)| known.id == tag) {
             Some((_, known)) => known.tag_type,
             None => return Err(QueryError::Invalid(format!("there is no tag {tag}"))),
@@ -31,10 +45,22 @@ impl TagValues {
         if let TagType::Number(_) = tag_type {
             return Err(QueryError::Invalid(format!("tag {tag} is a number and has no values that are told apart")));
         }
-        let mut values: Vec<&[u8]> = in_layers(snapshot, tag).collect();
-        values.sort_unstable();
-        values.dedup();
-        Ok(TagValues { tag, tag_type, values: values.into_iter().map(Box::from).collect() })
+        let mut values: Vec<&[u8]> = Vec::new();
+        for segment in snapshot.shards().iter().flat_map(|shard| shard.layers()) {
+            context.check()?;
+            let before = values.len();
+            // Of one layer each value comes once.
+            values.extend(segment.parts(tag).filter_map(value_of).take(max.saturating_add(1)));
+            if values.len() - before > max {
+                return Ok(None);
+            }
+            values.sort_unstable();
+            values.dedup();
+            if values.len() > max {
+                return Ok(None);
+            }
+        }
+        Ok(Some(TagValues { tag, tag_type, values: values.into_iter().map(Box::from).collect() }))
     }
 
     /// The tag.
@@ -102,5 +128,9 @@ pub fn values(
 /// The values of a tag in every layer, one layer behind the other.
 fn in_layers(snapshot: &Snapshot, tag: TagId) -> impl Iterator<Item = &[u8]> {
     let parts = snapshot.shards().iter().flat_map(|shard| shard.layers()).flat_map(move |segment| segment.parts(tag));
-    parts.filter_map(|(part, _)| if let Part::Value(value) = part { Some(value) } else { None })
+    parts.filter_map(value_of)
+}
+
+fn value_of<'s, P>((part, _): (Part<'s>, P)) -> Option<&'s [u8]> {
+    if let Part::Value(value) = part { Some(value) } else { None }
 }

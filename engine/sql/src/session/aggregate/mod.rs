@@ -111,7 +111,7 @@ struct Keys {
 
 impl Keys {
     fn of(source: &Source<'_>, parts: impl Iterator<Item = Option<Part>>) -> Option<Keys> {
-        let snapshot = &source.users.question().snapshot;
+        let question = source.users.question();
         let mut asked = Vec::new();
         for part in parts {
             let (tag, is_unnested) = match part? {
@@ -133,7 +133,8 @@ impl Keys {
             // A user counts as often as it has values.
             return None;
         }
-        let mut tags = asked.iter().map(|tag| TagValues::new(snapshot, *tag)).collect::<Result<Vec<_>, _>>().ok()?;
+        let mut tags =
+            asked.iter().map(|tag| values_of(question, *tag, GROUPS_MAX as usize)).collect::<Option<Vec<_>>>()?;
         tags.sort_by_key(TagValues::target_count);
         let place = |tag: &TagId| tags.iter().position(|values| values.tag() == *tag);
         let columns = asked.iter().map(place).collect::<Option<_>>()?;
@@ -176,8 +177,8 @@ impl Aggregation {
             let within = measure.within.as_ref().map(|within| place_of(&mut conditions, within));
             figure_of.push(Some(place_of(&mut figures, &Figure { of, within })));
         }
-        let values = distinct.iter().map(|tag| TagValues::new(&question.snapshot, *tag));
-        let values = values.collect::<Result<_, _>>().ok()?;
+        let values =
+            distinct.iter().map(|tag| values_of(question, *tag, VALUES_MAX as usize)).collect::<Option<_>>()?;
         Some(Aggregation { by, measures, figure_of, figures, conditions, values, makes_results, names, schema })
     }
 
@@ -190,7 +191,8 @@ impl Aggregation {
             splits = splits.saturating_add(groups);
         }
         let values: u64 = self.values.iter().map(|tag| tag.target_count() as u64).sum();
-        if groups > GROUPS_MAX || groups.saturating_mul(values) > VALUES_MAX {
+        let told = values.saturating_add(self.figures.len() as u64);
+        if groups > GROUPS_MAX || groups > 1 && groups.saturating_mul(told) > VALUES_MAX || values > VALUES_MAX {
             return false;
         }
         let chunks = question.snapshot.shards().iter().map(|shard| u64::from(shard.slot_count()).div_ceil(CHUNK_USERS));
@@ -286,6 +288,11 @@ fn at_rank(question: &Question, measure: &Measure) -> std::result::Result<Result
 
 fn array(values: Vec<ScalarValue>, data_type: &DataType) -> Result<ArrayRef> {
     if values.is_empty() { Ok(arrow::array::new_empty_array(data_type)) } else { ScalarValue::iter_to_array(values) }
+}
+
+/// The values of a tag; `None` if there are more, or the statement was cancelled.
+fn values_of(question: &Question, tag: TagId, max: usize) -> Option<TagValues> {
+    TagValues::at_most(&question.snapshot, tag, max, &question.context).ok()?
 }
 
 /// The place of something in a list, where it is put if it is not there yet.

@@ -3,7 +3,7 @@
 use crate::session::columns::USER_ID;
 use crate::session::users::UsersExec;
 use arrow::datatypes::DataType;
-use datafusion::common::{Column as LogicalColumn, ScalarValue};
+use datafusion::common::{Column as LogicalColumn, NullHandling, ScalarValue};
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr as LogicalBinary, Cast, Expr};
 use datafusion::physical_expr::expressions::{
@@ -60,6 +60,10 @@ impl<'p> Source<'p> {
         }
         let unnest = plan.downcast_ref::<UnnestExec>()?;
         let mut source = Source::of(unnest.input())?;
+        if unnest.options().null_handling == NullHandling::PreserveAndExpandEmpty {
+            // Who has no value has a row all the same.
+            return None;
+        }
         let ([list], []) = (unnest.list_column_indices(), unnest.struct_column_indices()) else { return None };
         let place = source.columns.get_mut(list.index_in_input_schema)?;
         let Some(Part::Column(ColumnOf::Tag(tag))) = *place else { return None };
