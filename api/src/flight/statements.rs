@@ -146,7 +146,8 @@ impl Flight {
                 "this is no ticket that this server gave to this user since it was started; ask for the statement again",
             ));
         };
-        let statement = self.statements.get(&id).ok_or_else(|| {
+        let held = self.statements.get(&id).filter(|statement| !statement.cancellation.is_cancelled());
+        let statement = held.ok_or_else(|| {
             Status::not_found(
                 "the answer is no longer held: its rows were all sent, it was cancelled, it was not fetched for too long, or too many wait; ask for the statement again",
             )
@@ -176,8 +177,15 @@ impl Flight {
     async fn plan_again(&self, caller: &Caller, id: Id, statement: &Statement) -> Result<(Planned, Watch), Status> {
         let question = statement.question(statement.values.first().cloned());
         let (on, cancellation) = (statement.snapshot.clone(), statement.cancellation.clone());
-        let ready = self.plan(caller, &question, Some(on), cancellation).await?;
-        self.forget_when_cancelled(&ready.watch, id);
+        let ready = self.plan(caller, &question, Some(on), cancellation).await;
+        if let Ok(ready) = &ready {
+            self.forget_when_cancelled(&ready.watch, id);
+        }
+        // Somebody was faster than this could be told of.
+        if statement.cancellation.is_cancelled() {
+            self.forget(&id);
+        }
+        let ready = ready?;
         Ok((ready.planned, ready.watch))
     }
 

@@ -65,7 +65,8 @@ fn catalogs_schemas_and_tables_are_listed() {
     let (schema, batches) = get!(client, get_tables(tables(Some("public"), None, &[], false)));
     let expected = ["catalog_name Utf8", "db_schema_name Utf8", "table_name Utf8 not null", "table_type Utf8 not null"];
     assert_eq!(columns(&schema), expected);
-    let public = ["audience_change", "audiences", "dead_letter", "purchase", "tags", "users", "visit"];
+    let public =
+        ["audience_change", "audiences", "dead_letter", "members", "purchase", "tag_values", "tags", "users", "visit"];
     assert_eq!(rows(&batches), public.map(|name| format!("beluga | public | {name} | TABLE")));
     let names = |client: &mut Client, wanted: CommandGetTables| {
         let (_, batches) = get!(client, get_tables(wanted));
