@@ -2,7 +2,7 @@
 
 use super::door::{Flight, Messages, envelope};
 use super::sessions::{Cookie, malformed};
-use super::status::invalid;
+use super::status::{cut, invalid};
 use super::{Caller, EXPORT};
 use crate::access;
 use arrow_flight::sql::{
@@ -106,6 +106,7 @@ impl Flight {
             }
             other => {
                 let names = ACTIONS.map(|(name, _)| name).join(", ");
+                let other = cut(other.to_owned());
                 return Err(Status::unimplemented(format!("there is no action `{other}`; there are {names}")));
             }
         };

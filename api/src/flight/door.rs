@@ -1,15 +1,16 @@
 //! The calls of Flight, and which of them each command goes to.
 //!
-//! Every call is checked first: who asks, in which session. A command is a Protobuf message in an envelope that tells its type; one that
+//! Every call is looked at first: who asks, in which session. A command is a Protobuf message in an envelope that tells its type; one that
 //! cannot be read is the client's mistake, never a fault of the server.
 
+use super::gate::{QUESTION_TIME, late};
 use super::held::{Held, Seal};
 use super::information;
 use super::prepared::{PREPARED_IDLE, PREPARED_MAX, Prepared};
 use super::sessions::{SESSION_IDLE, SESSIONS_MAX, Session, malformed};
 use super::statements::Statement;
 use super::status::{invalid, status};
-use super::{Caller, metadata, scopes, types, waits};
+use super::{Caller, metadata, prepared, scopes, types, waits};
 use crate::error::Failure;
 use crate::state::AppState;
 use arrow::datatypes::Schema;
@@ -80,14 +81,14 @@ impl Flight {
         })))
     }
 
-    /// Who calls; nobody else gets any further.
+    /// Who calls: the gate let them in.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let metadata = request.metadata();
         let authorization = metadata.get("authorization").and_then(|value| value.to_str().ok());
         let principal = self.state.access.check(authorization).map_err(|failure| status(&failure))?;
         // Before the data directory is open there is nothing to be asked.
         self.state.store().map_err(|failure| status(&failure))?;
-        let session = self.session(metadata, &principal);
+        let session = self.session(metadata, &principal)?;
         Ok(Caller { principal, session, waits: waits(metadata) })
     }
 
@@ -122,7 +123,7 @@ fn allowed(caller: &Caller, any: &Any) -> Result<Command, Status> {
     let command = Command::try_from(any.clone());
     let command = command.map_err(|error| invalid(format!("the command cannot be read: {error}")))?;
     caller.need(scopes(&command))?;
-    Ok(command)
+    metadata::bounded(command)
 }
 
 fn unknown(command: &Command) -> Status {
@@ -211,7 +212,8 @@ impl FlightService for Flight {
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let caller = self.caller(&request)?;
         let (metadata, _, mut messages) = request.into_parts();
-        let first = messages.message().await?.ok_or_else(|| invalid("there is no message; send a command first"))?;
+        let first = tokio::time::timeout(QUESTION_TIME, messages.message()).await.map_err(|_| late())??;
+        let first = first.ok_or_else(|| invalid("there is no message; send a command first"))?;
         let descriptor = first
             .flight_descriptor
             .as_ref()
@@ -222,7 +224,8 @@ impl FlightService for Flight {
         let answer = match command {
             Command::CommandStatementIngest(ingest) => self.ingest(&metadata, ingest, messages).await?,
             Command::CommandPreparedStatementQuery(query) => {
-                self.bind(&caller, &query.prepared_statement_handle, messages).await?
+                let bound = self.bind(&caller, &query.prepared_statement_handle, messages);
+                tokio::time::timeout(caller.time(&self.state), bound).await.map_err(|_| prepared::late())??
             }
             Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
                 return Err(invalid(

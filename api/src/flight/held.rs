@@ -90,16 +90,29 @@ impl<T> Held<T> {
 
     /// Keeps a thing.
     pub(super) fn keep(&self, id: Id, thing: Arc<T>) {
+        self.keep_among(id, thing, |_| true);
+    }
+
+    /// Keeps a thing among those which `is_of_them` says belong with it, so many of which are kept.
+    pub(super) fn keep_among(&self, id: Id, thing: Arc<T>, is_of_them: impl Fn(&T) -> bool) {
         // What goes is dropped behind the lock: that may take a moment.
         let mut gone = self.expired();
         let mut kept = lock(&self.kept);
-        if kept.len() >= self.kept_max {
-            let idle = kept.iter().filter(|(_, (thing, _))| Arc::strong_count(thing) == 1);
+        let them = || kept.iter().filter(|(_, (thing, _))| is_of_them(thing));
+        if them().count() >= self.kept_max {
+            let idle = them().filter(|(_, (thing, _))| Arc::strong_count(thing) == 1);
             let oldest = idle.min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
             gone.extend(oldest.and_then(|id| kept.remove(&id)).map(|(thing, _)| thing));
         }
         kept.insert(id, (thing, Instant::now()));
         drop(kept);
+    }
+
+    /// The thing of a number, if it is there still, was used until now.
+    pub(super) fn touch(&self, id: &Id) {
+        if let Some((_, used)) = lock(&self.kept).get_mut(id) {
+            *used = Instant::now();
+        }
     }
 
     /// The thing of a number, which is used from now on.
@@ -160,11 +173,27 @@ mod tests {
         held.keep([3; 16], Arc::new("c"));
         assert!(held.get(&[2; 16]).is_none() && held.get(&[1; 16]).is_some() && held.get(&[3; 16]).is_some());
         drop(used);
+        // So many of each kind.
+        for id in 4..8 {
+            held.keep_among([id; 16], Arc::new("d"), |thing| *thing == "d");
+        }
+        assert!(held.get(&[1; 16]).is_some() && held.get(&[5; 16]).is_none() && held.get(&[6; 16]).is_some());
         let held = Held::new(2, Duration::ZERO);
         let used = Arc::new("a");
         held.keep([1; 16], Arc::clone(&used));
         assert!(held.get(&[1; 16]).is_some());
         drop(used);
         assert!(held.get(&[1; 16]).is_none());
+    }
+
+    #[test]
+    fn what_was_used_for_long_is_kept_as_long_as_what_just_came() {
+        let held = Held::new(2, Duration::from_millis(200));
+        held.keep([1; 16], Arc::new("a"));
+        let used = held.get(&[1; 16]).expect("kept");
+        std::thread::sleep(Duration::from_millis(250));
+        held.touch(&[1; 16]);
+        drop(used);
+        assert!(held.get(&[1; 16]).is_some());
     }
 }

@@ -5,7 +5,7 @@
 //! read from the connection no faster than it is written.
 
 use super::door::{Flight, Messages};
-use super::status::{invalid, status};
+use super::status::{cut, invalid, status};
 use crate::error::{Failure, Kind};
 use crate::rest::v1::facts;
 use crate::rest::v1::upload::{Decoder, IdempotencyKey, UploadAnswer, receive};
@@ -133,7 +133,7 @@ fn check(command: &CommandStatementIngest) -> Result<(), Status> {
     }
     let catalog = command.catalog.as_deref().filter(|name| !name.is_empty());
     if let Some(other) = catalog.filter(|name| *name != CATALOG) {
-        return Err(Status::not_found(format!("there is no catalog `{other}`; the only one is `{CATALOG}`")));
+        return Err(Status::not_found(cut(format!("there is no catalog `{other}`; the only one is `{CATALOG}`"))));
     }
     let schema = command.schema.as_deref().filter(|name| !name.is_empty());
     if let Some(other) = schema.filter(|name| *name != PUBLIC) {
@@ -153,7 +153,7 @@ fn modes(options: Option<&TableDefinitionOptions>, table: &str, exists: bool) ->
     let if_there = TableExistsOption::try_from(options.if_exists).unwrap_or(TableExistsOption::Unspecified);
     match (exists, if_there, if_missing) {
         (true, TableExistsOption::Fail, _) => {
-            Err(Status::already_exists(format!("the table `{table}` is there; append to it (mode `append`)")))
+            Err(Status::already_exists(cut(format!("the table `{table}` is there; append to it (mode `append`)"))))
         }
         (true, TableExistsOption::Replace, _) => Err(invalid(format!(
             "the table `{table}` cannot be replaced: what is in it stays; append to it (mode `append`)"

@@ -4,7 +4,7 @@
 
 use super::Caller;
 use super::door::{Flight, Messages};
-use super::status::status;
+use super::status::{invalid, status};
 use crate::error::Failure;
 use crate::rest::limits;
 use crate::rest::v1::sql::system;
@@ -22,6 +22,33 @@ use tonic::Status;
 /// Types of tables: those of users and facts, and those that tell of the data's upkeep.
 const TABLE: &str = "TABLE";
 const SYSTEM_TABLE: &str = "SYSTEM TABLE";
+
+/// Items of information, and types of tables, that may be asked for by name.
+const ITEMS_MAX: usize = 1_000;
+const TABLE_TYPES_MAX: usize = 100;
+
+/// The command with everything named once: work is done for each name.
+///
+/// # Errors
+/// If there are too many.
+pub(super) fn bounded(mut command: Command) -> std::result::Result<Command, Status> {
+    match &mut command {
+        Command::CommandGetSqlInfo(query) => once(&mut query.info, ITEMS_MAX, "items of information")?,
+        Command::CommandGetTables(query) => once(&mut query.table_types, TABLE_TYPES_MAX, "types of tables")?,
+        _ => {}
+    }
+    Ok(command)
+}
+
+fn once<T: Ord>(names: &mut Vec<T>, names_max: usize, what: &str) -> std::result::Result<(), Status> {
+    if names.len() > names_max {
+        let came = names.len();
+        return Err(invalid(format!("at most {names_max} {what} can be asked for at a time, and {came} were")));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(())
+}
 
 /// The columns of an answer; `None` of a command that asks for nothing of this kind.
 pub(super) fn schema(flight: &Flight, command: &Command) -> Option<SchemaRef> {

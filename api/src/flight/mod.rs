@@ -3,12 +3,13 @@
 //! A client asks for a statement (`GetFlightInfo`), gets a ticket, and fetches the rows with it (`DoGet`). The statement is planned when
 //! it comes, on the newest snapshot; the rows are of that snapshot whenever they are fetched. Nothing of a statement is in a ticket.
 //!
-//! * [`door`]: the calls, each of them checked first. * [`statements`], [`prepared`], [`rows`]: questions and their answers.
+//! * [`gate`]: the token, before anything is read. [`door`]: the calls. * [`statements`], [`prepared`], [`rows`]: questions and their answers.
 //! * [`metadata`], [`information`], [`types`]: what tools ask on connecting. * [`ingest`]: rows in, by the way that HTTP has.
 //! * [`actions`], [`sessions`]: the rest. * [`held`]: what is kept between calls. * [`status`]: errors.
 
 mod actions;
 mod door;
+mod gate;
 mod held;
 mod information;
 mod ingest;
@@ -22,9 +23,9 @@ mod types;
 
 use crate::access::{Principal, Scope};
 use crate::state::AppState;
-use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::sql::Command;
 use door::Flight;
+use gate::Gate;
 use held::Id;
 use sessions::{Options, Session};
 use std::future::Future;
@@ -71,10 +72,7 @@ pub async fn serve(
             }
         }
     });
-    let service = FlightServiceServer::new(flight)
-        .max_decoding_message_size(message_bytes_max)
-        // What goes out is cut into smaller messages; a single row may still be long.
-        .max_encoding_message_size(usize::MAX);
+    let service = Gate::new(flight, message_bytes_max);
     let served = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE))

@@ -7,7 +7,8 @@ use super::ingest::framed;
 use super::statements::no_transaction;
 use super::status::{invalid, status};
 use crate::state::lock;
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayData, RecordBatch};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use arrow_flight::sql::{
@@ -19,6 +20,7 @@ use engine_sql::session::Described;
 use futures::StreamExt;
 use ingest::decode::arrow_stream::{ArrowStream, Limits};
 use prost::Message;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tonic::Status;
@@ -29,7 +31,7 @@ pub(super) const PREPARED_MAX: usize = 1_024;
 pub(super) const PREPARED_IDLE: Duration = Duration::from_secs(3_600);
 /// Rows of values that may be bound at a time.
 const ROWS_MAX: usize = 1_000;
-/// Bytes of a message of values.
+/// Bytes of values that may be bound at a time, as they come and as they are kept.
 const VALUES_BYTES_MAX: usize = 4 << 20;
 
 /// A prepared statement.
@@ -110,28 +112,86 @@ impl Flight {
         };
         let mut stream = ArrowStream::new(limits);
         let mut rows = Vec::new();
+        let (mut came_bytes, mut held) = (0, HeldBytes::default());
         while let Some(message) = messages.next().await {
             for piece in framed(message?) {
+                came_bytes += piece.len();
+                fits(came_bytes)?;
                 let mut rest = &piece[..];
                 while !rest.is_empty() {
                     let batch = stream.feed(&mut rest).map_err(|error| invalid(error.to_string()))?;
+                    let came = stream.schema().map_or(expected, |schema| schema.fields().len());
+                    if came != expected {
+                        return Err(invalid(format!(
+                            "the statement has {expected} parameters, and {came} values came with it"
+                        )));
+                    }
                     for batch in batch.iter().filter(|batch| batch.num_rows() > 0) {
                         if rows.len() + batch.num_rows() > ROWS_MAX {
                             return Err(invalid(format!("at most {ROWS_MAX} rows of values can be bound at a time")));
                         }
+                        batch.columns().iter().for_each(|column| held.add(&column.to_data()));
+                        fits(held.bytes)?;
                         rows.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
                     }
                 }
             }
         }
         stream.finish().map_err(|error| invalid(error.to_string()))?;
-        if let Some(row) = rows.first()
-            && row.num_columns() != expected
-        {
-            let came = row.num_columns();
-            return Err(invalid(format!("the statement has {expected} parameters, and {came} values came with it")));
-        }
         *lock(&prepared.bound) = rows;
         Ok(DoPutPreparedStatementResult::default().encode_to_vec().into())
+    }
+}
+
+/// # Errors
+/// If these are more bytes than values may have.
+fn fits(bytes: usize) -> Result<(), Status> {
+    match bytes > VALUES_BYTES_MAX {
+        true => Err(invalid(format!("at most {VALUES_BYTES_MAX} bytes of values can be bound at a time"))),
+        false => Ok(()),
+    }
+}
+
+/// What a client is told whose values took too long to come.
+pub(super) fn late() -> Status {
+    Status::deadline_exceeded("the values did not all come within the time that a statement has; send them again")
+}
+
+/// Memory that values hold; what several of them share counts once.
+#[derive(Default)]
+struct HeldBytes {
+    seen: HashSet<usize>,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    fn add(&mut self, data: &ArrayData) {
+        let buffers = data.buffers().iter().chain(data.nulls().map(NullBuffer::buffer));
+        for buffer in buffers {
+            if self.seen.insert(buffer.data_ptr().as_ptr().addr()) {
+                self.bytes += buffer.capacity();
+            }
+        }
+        data.child_data().iter().for_each(|child| self.add(child));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+
+    #[test]
+    fn what_is_shared_counts_once() {
+        let values = Int64Array::from(vec![Some(1); 1_000]);
+        let mut held = HeldBytes::default();
+        held.add(&values.to_data());
+        let once = held.bytes;
+        assert!(once >= 8_000, "{once}");
+        held.add(&values.slice(5, 10).to_data());
+        assert_eq!(held.bytes, once);
+        held.add(&Int64Array::from(vec![1; 1_000]).to_data());
+        assert!(held.bytes >= once + 8_000);
+        assert!(fits(VALUES_BYTES_MAX).is_ok() && fits(VALUES_BYTES_MAX + 1).is_err());
     }
 }

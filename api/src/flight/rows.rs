@@ -8,6 +8,7 @@ use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::queries::{Progress, Watch};
 use crate::rest::limits;
+use crate::rest::v1::members::STALLED_MAX;
 use crate::rest::v1::sql::system;
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
@@ -54,11 +55,11 @@ pub(super) fn stream(fetching: Fetching, planned: Planned, permit: OwnedSemaphor
 impl Fetching {
     /// Also while the client takes nothing the statement's time passes.
     async fn run(self, answer: Answer, sender: Batches, permit: OwnedSemaphorePermit) {
-        let cancellation = self.watch.cancellation();
+        let cancellation = self.statement.cancellation.clone();
         let sent = tokio::select! {
             biased;
             () = cancellation.cancelled() => Err(cancelled()),
-            () = sender.closed() => return,
+            () = sender.closed() => return self.flight.statements.touch(&self.id),
             () = tokio::time::sleep_until(self.deadline.into()) => Err(self.late()),
             sent = self.send_all(answer, &sender) => sent,
         };
@@ -70,11 +71,14 @@ impl Fetching {
             }
             Err(status) => {
                 watch.end(Progress::Failed(status.message().to_owned()));
-                // The client may take its time to hear of it; nothing is held for that.
-                drop((flight, statement, permit));
-                let _ = sender.send(Err(FlightError::from(status))).await;
+                // It can be fetched again for as long as one that just came.
+                flight.statements.touch(&id);
+                drop((flight, statement));
+                // The client may take some time to hear of it; what waits for it still has its place.
+                let _ = tokio::time::timeout(STALLED_MAX, sender.send(Err(FlightError::from(status)))).await;
             }
         }
+        drop(permit);
     }
 
     async fn send_all(&self, mut answer: Answer, sender: &Batches) -> Result<(), Status> {

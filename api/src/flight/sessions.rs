@@ -16,7 +16,7 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-/// Sessions that are kept.
+/// Sessions that are kept for each principal.
 pub(super) const SESSIONS_MAX: usize = 1_024;
 /// How long an unused one is kept.
 pub(super) const SESSION_IDLE: Duration = Duration::from_secs(3_600);
@@ -24,8 +24,12 @@ pub(super) const SESSION_IDLE: Duration = Duration::from_secs(3_600);
 const COOKIE: &str = "arrow_flight_session_id";
 
 /// What a client set.
-#[derive(Debug, Default)]
-pub(super) struct Session(Mutex<Options>);
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Whose it is.
+    owner: String,
+    options: Mutex<Options>,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -39,19 +43,31 @@ pub(super) struct Options {
 impl Session {
     /// What is set now.
     pub(super) fn options(&self) -> Options {
-        lock(&self.0).clone()
+        lock(&self.options).clone()
     }
 }
 
 impl Flight {
-    /// The session whose cookie came with a call; one that has ended counts as none.
-    pub(super) fn session(&self, metadata: &MetadataMap, principal: &Principal) -> Option<(Id, Arc<Session>)> {
+    /// The session whose cookie came with a call.
+    ///
+    /// # Errors
+    /// If it has ended: what the client set no longer holds.
+    pub(super) fn session(
+        &self,
+        metadata: &MetadataMap,
+        principal: &Principal,
+    ) -> Result<Option<(Id, Arc<Session>)>, Status> {
         let cookies = metadata.get_all("cookie").into_iter().filter_map(|value| value.to_str().ok());
         let mut named = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let (_, value) = named.find(|(name, _)| *name == COOKIE)?;
-        let handle = from_hex(value.trim().trim_matches('"'))?;
-        let id = self.seal.open(HandleKind::Session, &handle, principal)?;
-        Some((id, self.sessions.get(&id)?))
+        let Some((_, value)) = named.find(|(name, _)| *name == COOKIE) else { return Ok(None) };
+        let handle = from_hex(value.trim().trim_matches('"'));
+        let id = handle.and_then(|handle| self.seal.open(HandleKind::Session, &handle, principal));
+        let session = id.and_then(|id| Some((id, self.sessions.get(&id)?)));
+        session.map(Some).ok_or_else(|| {
+            Status::not_found(
+                "there is no such session: it was closed or unused for too long, too many were begun, or the server was restarted; leave its cookie out, and set the options again",
+            )
+        })
     }
 
     /// Sets options. Tells what it could not, and the cookie of a session that was begun for them.
@@ -60,14 +76,16 @@ impl Flight {
         let (session, cookie) = match &caller.session {
             Some((_, session)) => (Arc::clone(session), None),
             None => {
-                let (id, session) = (self.seal.id().map_err(|failure| status(&failure))?, Arc::new(Session::default()));
-                self.sessions.keep(id, Arc::clone(&session));
+                let id = self.seal.id().map_err(|failure| status(&failure))?;
+                let owner = caller.principal.name().to_owned();
+                let session = Arc::new(Session { owner, options: Mutex::default() });
+                self.sessions.keep_among(id, Arc::clone(&session), |other| other.owner == session.owner);
                 let handle = to_hex(&self.seal.handle(HandleKind::Session, id, &caller.principal));
                 (session, Some(cookie(&format!("{COOKIE}={handle}; HttpOnly"))?))
             }
         };
         let timeout_max = self.state.config.query_timeout_max;
-        let mut options = lock(&session.0);
+        let mut options = lock(&session.options);
         let set = asked.session_options.into_iter().filter_map(|(name, value)| {
             let why = set(&mut options, &name, value.option_value, timeout_max).err()?;
             Some((name, OptionError { value: why as i32 }))

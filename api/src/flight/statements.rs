@@ -1,8 +1,8 @@
 //! Statements: planned when they come, answered when their ticket does.
 
 use super::Caller;
-use super::door::{Flight, Messages};
-use super::held::HandleKind;
+use super::door::{Flight, Messages, Shared};
+use super::held::{HandleKind, Id};
 use super::rows::{self, Fetching};
 use super::status::{invalid, of_statement, status};
 use crate::error::{Failure, Kind};
@@ -33,8 +33,8 @@ pub(super) struct Statement {
     pub(super) schema: SchemaRef,
     /// As it was planned for its first row of values, until it is fetched.
     ready: Mutex<Option<(Planned, Watch)>>,
-    /// Ends the answering that goes on, or would begin with what is ready.
-    cancellation: Mutex<CancellationToken>,
+    /// Ends all answering of it, which goes on or would begin.
+    pub(super) cancellation: CancellationToken,
 }
 
 /// A statement that was just planned.
@@ -66,8 +66,10 @@ impl Flight {
     ) -> Result<(SchemaRef, Bytes), Status> {
         let question = Question { text, parameters: values.first().cloned(), schema: schema_name };
         let id = self.seal.id().map_err(|failure| status(&failure))?;
-        let Ready { planned, snapshot, watch } = self.plan(caller, &question, None).await?;
+        let cancellation = CancellationToken::new();
+        let Ready { planned, snapshot, watch } = self.plan(caller, &question, None, cancellation.clone()).await?;
         watch.set_waiting(true);
+        self.forget_when_cancelled(&watch, id);
         let schema = Arc::clone(planned.schema());
         let statement = Statement {
             text: question.text,
@@ -75,40 +77,54 @@ impl Flight {
             values,
             snapshot,
             schema: Arc::clone(&schema),
-            cancellation: Mutex::new(watch.cancellation()),
+            cancellation: cancellation.clone(),
             ready: Mutex::new(Some((planned, watch))),
         };
         self.statements.keep(id, Arc::new(statement));
+        // Somebody was faster than this could be told of.
+        if cancellation.is_cancelled() {
+            self.forget(&id);
+            return Err(cancelled());
+        }
         let handle = self.seal.handle(HandleKind::Statement, id, &caller.principal);
         let ticket = TicketStatementQuery { statement_handle: handle.into() };
         Ok((schema, ticket.as_any().encode_to_vec().into()))
     }
 
     /// Plans a statement on a snapshot, or on the newest.
-    async fn plan(&self, caller: &Caller, question: &Question, on: Option<Snapshot>) -> Result<Ready, Status> {
+    async fn plan(
+        &self,
+        caller: &Caller,
+        question: &Question,
+        on: Option<Snapshot>,
+        cancellation: CancellationToken,
+    ) -> Result<Ready, Status> {
         let sql = Arc::clone(self.state.sql().map_err(|failure| status(&failure))?);
         let system = system::tables(&self.state, &caller.principal);
-        let watch = self.state.statements.begin(Door::Flight, &caller.principal, &question.text);
-        let cancellation = watch.cancellation();
-        let asked = question.clone();
+        let (statements, who) = (&self.state.statements, &caller.principal);
+        let watch = statements.begin_with(Door::Flight, who, &question.text, cancellation.clone());
+        let (asked, running) = (question.clone(), watch.running());
         let planned = limits::query(&self.state, caller.timeout_ms(&self.state), move |newest, context| {
-            watch.sets(Arc::clone(&context.cancelled));
+            running.sets(Arc::clone(&context.cancelled));
             let snapshot = on.unwrap_or_else(|| newest.clone());
-            match sql.plan(snapshot.clone(), &asked, system, context) {
-                Ok(planned) => {
-                    watch.measures(planned.meter());
-                    Ok(Ready { planned, snapshot, watch })
-                }
-                Err(error) => {
-                    watch.end(Progress::Failed(error.to_string()));
-                    Err(Failure::from(error))
-                }
-            }
+            let planned = sql.plan(snapshot.clone(), &asked, system, context)?;
+            running.measures(planned.meter());
+            Ok((planned, snapshot))
         });
-        planned.await.map_err(|failure| match cancellation.is_cancelled() {
-            true => cancelled(),
-            false => of_statement(&failure, &question.text),
-        })
+        let planned = tokio::select! {
+            biased;
+            // The watch ends with this.
+            () = cancellation.cancelled() => return Err(cancelled()),
+            planned = planned => planned,
+        };
+        match planned {
+            Ok((planned, snapshot)) => Ok(Ready { planned, snapshot, watch }),
+            Err(failure) => {
+                let told = of_statement(&failure, &question.text);
+                watch.end(Progress::Failed(failure.detail));
+                Err(told)
+            }
+        }
     }
 
     /// Tells what a statement answers and takes.
@@ -130,7 +146,8 @@ impl Flight {
                 "this is no ticket that this server gave to this user since it was started; ask for the statement again",
             ));
         };
-        let statement = self.statements.get(&id).ok_or_else(|| {
+        let held = self.statements.get(&id).filter(|statement| !statement.cancellation.is_cancelled());
+        let statement = held.ok_or_else(|| {
             Status::not_found(
                 "the answer is no longer held: its rows were all sent, it was cancelled, it was not fetched for too long, or too many wait; ask for the statement again",
             )
@@ -142,7 +159,7 @@ impl Flight {
         let ready = lock(&statement.ready).take();
         let (planned, watch) = match ready {
             Some(ready) => ready,
-            None => self.plan_again(caller, &statement).await?,
+            None => self.plan_again(caller, id, &statement).await?,
         };
         watch.set_waiting(false);
         let fetching = Fetching {
@@ -157,11 +174,29 @@ impl Flight {
         Ok(rows::stream(fetching, planned, permit))
     }
 
-    async fn plan_again(&self, caller: &Caller, statement: &Statement) -> Result<(Planned, Watch), Status> {
+    async fn plan_again(&self, caller: &Caller, id: Id, statement: &Statement) -> Result<(Planned, Watch), Status> {
         let question = statement.question(statement.values.first().cloned());
-        let ready = self.plan(caller, &question, Some(statement.snapshot.clone())).await?;
-        *lock(&statement.cancellation) = ready.watch.cancellation();
+        let (on, cancellation) = (statement.snapshot.clone(), statement.cancellation.clone());
+        let ready = self.plan(caller, &question, Some(on), cancellation).await;
+        if let Ok(ready) = &ready {
+            self.forget_when_cancelled(&ready.watch, id);
+        }
+        // Somebody was faster than this could be told of.
+        if statement.cancellation.is_cancelled() {
+            self.forget(&id);
+        }
+        let ready = ready?;
         Ok((ready.planned, ready.watch))
+    }
+
+    /// Somebody may cancel the statement by its number.
+    fn forget_when_cancelled(&self, watch: &Watch, id: Id) {
+        let shared = Arc::downgrade(&self.0);
+        watch.on_cancel(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.forget(&id);
+            }
+        });
     }
 
     /// Cancels the statement of a ticket; false if there is none, or no longer.
@@ -171,11 +206,19 @@ impl Flight {
             any.unpack().map_err(|error| invalid(format!("the ticket cannot be read: {error}")))?;
         let ticket = ticket.ok_or_else(|| invalid("only the ticket of a statement can be cancelled"))?;
         let id = self.seal.open(HandleKind::Statement, &ticket.statement_handle, &caller.principal);
-        let Some(statement) = id.and_then(|id| self.statements.take(&id)) else { return Ok(false) };
-        lock(&statement.cancellation).cancel();
+        Ok(id.is_some_and(|id| self.forget(&id)))
+    }
+}
+
+impl Shared {
+    /// Cancels a statement and lets go of it: its ticket is none any more. False if it is not there.
+    fn forget(&self, id: &Id) -> bool {
+        let Some(statement) = self.statements.take(id) else { return false };
+        statement.cancellation.cancel();
         // What was not fetched ends with its watch.
-        drop(lock(&statement.ready).take());
-        Ok(true)
+        let ready = lock(&statement.ready).take();
+        drop(ready);
+        true
     }
 }
 

@@ -28,13 +28,26 @@ fn code(kind: Kind) -> Code {
     }
 }
 
+/// Bytes of a sentence: it goes out in headers, twice.
+const TOLD_BYTES_MAX: usize = 1 << 10;
+
+/// The begin of a sentence that is too long.
+pub(super) fn cut(text: String) -> String {
+    match text.len() > TOLD_BYTES_MAX {
+        true => format!("{}…", &text[..text.floor_char_boundary(TOLD_BYTES_MAX)]),
+        false => text,
+    }
+}
+
 /// A failure as a status.
 pub(super) fn status(failure: &Failure) -> Status {
-    told(failure, failure.to_string())
+    told(failure, cut(failure.to_string()))
 }
 
 /// The failure of a statement, with its place in the text.
 pub(super) fn of_statement(failure: &Failure, text: &str) -> Status {
+    // The place is told however long the sentence is.
+    let message = cut(failure.to_string());
     let place = failure.span.and_then(|(start, end)| {
         let before = text.get(..start)?;
         let (line, column) =
@@ -42,9 +55,9 @@ pub(super) fn of_statement(failure: &Failure, text: &str) -> Status {
         let column = if before.ends_with('\n') { 1 } else { column + 1 };
         let word = text.get(start..end).filter(|word| !word.is_empty() && word.len() <= 64);
         let word = word.map_or(String::new(), |word| format!(" (`{word}`)"));
-        Some(format!("{failure}, at line {line}, column {column}{word}"))
+        Some(format!("{message}, at line {line}, column {column}{word}"))
     });
-    told(failure, place.unwrap_or_else(|| failure.to_string()))
+    told(failure, place.unwrap_or(message))
 }
 
 fn told(failure: &Failure, message: String) -> Status {
@@ -54,7 +67,7 @@ fn told(failure: &Failure, message: String) -> Status {
         metadata.insert("span".to_owned(), format!("{start}..{end}"));
     }
     if let Some(suggestion) = &failure.suggestion {
-        metadata.insert("suggestion".to_owned(), suggestion.clone());
+        metadata.insert("suggestion".to_owned(), cut(suggestion.clone()));
     }
     let reason = failure.kind.slug().to_owned();
     let info = ErrorInfo { reason, domain: DOMAIN.to_owned(), metadata };
@@ -65,7 +78,7 @@ fn told(failure: &Failure, message: String) -> Status {
 
 /// An argument that cannot be.
 pub(super) fn invalid(message: impl Into<String>) -> Status {
-    Status::invalid_argument(message)
+    Status::invalid_argument(cut(message.into()))
 }
 
 const DOMAIN: &str = "beluga";
@@ -120,6 +133,17 @@ mod tests {
         // A place that is no place of the text is not told.
         failure.span = Some((8, 9));
         assert_eq!(of_statement(&failure, text).message(), "there is no column `agee` (did you mean `age`?)");
+    }
+
+    #[test]
+    fn sentences_are_cut_and_places_are_told_all_the_same() {
+        let mut failure = Failure::new(Kind::SqlInvalid, "ä".repeat(5_000)).suggest("ö".repeat(5_000));
+        failure.span = Some((0, 6));
+        for told in [of_statement(&failure, "SELECT agee"), status(&failure), invalid(failure.to_string())] {
+            assert!((1_000..1_200).contains(&told.message().len()), "{} bytes", told.message().len());
+            assert!(told.details().len() < 4_000, "{} bytes", told.details().len());
+        }
+        assert!(of_statement(&failure, "SELECT agee").message().ends_with("…, at line 1, column 1 (`SELECT`)"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 use crate::state::lock;
 use engine_sql::session::Meter;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -122,7 +123,18 @@ struct Watched {
     cancelled: CancellationToken,
     /// What else a cancelled statement sets.
     flag: Mutex<Option<Arc<AtomicBool>>>,
+    on_cancel: Mutex<OnCancel>,
     meter: OnceLock<Arc<Meter>>,
+}
+
+/// What is done when a statement is cancelled.
+#[derive(Default)]
+struct OnCancel(Option<Box<dyn FnOnce() + Send>>);
+
+impl std::fmt::Debug for OnCancel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnCancel").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Watched {
@@ -150,6 +162,10 @@ impl Watched {
         if let Some(flag) = &*lock(&self.flag) {
             flag.store(true, Ordering::Relaxed);
         }
+        let on_cancel = lock(&self.on_cancel).0.take();
+        if let Some(on_cancel) = on_cancel {
+            on_cancel();
+        }
     }
 }
 
@@ -167,6 +183,17 @@ fn since_1970() -> Duration {
 impl Queries {
     /// A statement came.
     pub fn begin(self: &Arc<Self>, door: Door, principal: &Principal, text: &str) -> Watch {
+        self.begin_with(door, principal, text, CancellationToken::new())
+    }
+
+    /// A statement came, once more perhaps: all with the same token are cancelled together.
+    pub fn begin_with(
+        self: &Arc<Self>,
+        door: Door,
+        principal: &Principal,
+        text: &str,
+        cancelled: CancellationToken,
+    ) -> Watch {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let watched = Arc::new(Watched {
             number,
@@ -178,12 +205,13 @@ impl Queries {
             started: Instant::now(),
             rows: AtomicU64::new(0),
             is_waiting: AtomicBool::new(false),
-            cancelled: CancellationToken::new(),
+            cancelled,
             flag: Mutex::default(),
+            on_cancel: Mutex::default(),
             meter: OnceLock::new(),
         });
         lock(&self.log).open.insert(number, Arc::clone(&watched));
-        Watch { queries: Arc::clone(self), watched, is_over: false }
+        Watch { queries: Arc::clone(self), running: Running(watched), is_over: false }
     }
 
     /// Those that are open and those that ended, newest first, as far as `by` may see them.
@@ -201,9 +229,13 @@ impl Queries {
     pub fn cancel(&self, id: &str, by: &Principal) -> Result<Query, Failure> {
         let log = lock(&self.log);
         let mut open = log.open.values();
-        if let Some(watched) = open.find(|watched| watched.id == id && by.may_see(&watched.principal)) {
+        let found = open.find(|watched| watched.id == id && by.may_see(&watched.principal)).map(Arc::clone);
+        if let Some(watched) = found {
+            // It may end with that, which takes the lock.
+            drop(log);
+            let was = watched.now();
             watched.cancel();
-            return Ok(watched.now());
+            return Ok(was);
         }
         let detail = match log.ended.iter().find(|query| query.id == id && by.may_see(&query.principal)) {
             Some(query) => format!("the query `{id}` is over: {}", query.progress.name()),
@@ -213,7 +245,7 @@ impl Queries {
     }
 }
 
-/// The begin of a statement, at the border of a character.
+/// The begin of a long text, at the border of a character.
 fn begin_of(text: &str) -> String {
     match text.len() > TEXT_BYTES_MAX {
         false => text.to_owned(),
@@ -221,29 +253,41 @@ fn begin_of(text: &str) -> String {
     }
 }
 
+/// A statement that is watched, for whoever works on it. It does not end with that.
+#[derive(Clone, Debug)]
+pub struct Running(Arc<Watched>);
+
 /// Watches a statement until its end.
 #[derive(Debug)]
 pub struct Watch {
     queries: Arc<Queries>,
-    watched: Arc<Watched>,
+    running: Running,
     is_over: bool,
 }
 
-impl Watch {
+impl Deref for Watch {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl Running {
     /// Its number.
     pub fn id(&self) -> &str {
-        &self.watched.id
+        &self.0.id
     }
 
     /// Done when somebody cancels the statement.
     pub fn cancellation(&self) -> CancellationToken {
-        self.watched.cancelled.clone()
+        self.0.cancelled.clone()
     }
 
     /// From now on cancelling it sets this too; at once if it was cancelled before.
     pub fn sets(&self, flag: Arc<AtomicBool>) {
-        let mut set = lock(&self.watched.flag);
-        if self.watched.cancelled.is_cancelled() {
+        let mut set = lock(&self.0.flag);
+        if self.0.cancelled.is_cancelled() {
             flag.store(true, Ordering::Relaxed);
         }
         *set = Some(flag);
@@ -251,17 +295,29 @@ impl Watch {
 
     /// What its memory is read from; the first that is told.
     pub fn measures(&self, meter: &Arc<Meter>) {
-        let _ = self.watched.meter.set(Arc::clone(meter));
+        let _ = self.0.meter.set(Arc::clone(meter));
     }
 
     /// So many more rows were answered.
     pub fn add_rows(&self, rows: usize) {
-        self.watched.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.0.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// It waits to be fetched, or is being answered.
     pub fn set_waiting(&self, is_waiting: bool) {
-        self.watched.is_waiting.store(is_waiting, Ordering::Relaxed);
+        self.0.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// When it is cancelled this is done too; not if it was cancelled before. Holds it alive until then, or until its end.
+    pub fn on_cancel(&self, act: impl FnOnce() + Send + 'static) {
+        *lock(&self.0.on_cancel) = OnCancel(Some(Box::new(act)));
+    }
+}
+
+impl Watch {
+    /// For whoever works on it.
+    pub fn running(&self) -> Running {
+        self.running.clone()
     }
 
     /// It is over. One that was cancelled is told to be, whatever came of it.
@@ -282,13 +338,20 @@ impl Watch {
             return;
         }
         debug_assert!(how.is_over(), "a statement ends with how it ended");
-        let how = if self.watched.cancelled.is_cancelled() { Progress::Cancelled } else { how };
+        let watched = &self.running.0;
+        let how = match how {
+            _ if watched.cancelled.is_cancelled() => Progress::Cancelled,
+            Progress::Failed(why) => Progress::Failed(begin_of(&why)),
+            how => how,
+        };
+        // Dropped behind the locks.
+        let _gone = std::mem::take(&mut *lock(&watched.on_cancel));
         let mut log = lock(&self.queries.log);
-        log.open.remove(&self.watched.number);
+        log.open.remove(&watched.number);
         if log.ended.len() >= ENDED_MAX {
             log.ended.pop_front();
         }
-        log.ended.push_back(self.watched.told(how));
+        log.ended.push_back(watched.told(how));
     }
 }
 
@@ -333,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn those_of_one_token_are_cancelled_together() {
+        let queries = Arc::new(Queries::default());
+        let who = Principal::anyone();
+        let token = CancellationToken::new();
+        let waiting = queries.begin_with(Door::Flight, &who, "SELECT 1", token.clone());
+        let second = queries.begin_with(Door::Flight, &who, "SELECT 2", token);
+        let id = waiting.id().to_owned();
+        waiting.set_waiting(true);
+        let running = waiting.running();
+        // What waits goes with that: its end takes the lock of the list.
+        running.on_cancel(move || drop(waiting));
+        assert_eq!(queries.cancel(&id, &who).expect("it waits").progress, Progress::Waiting);
+        assert!(second.cancellation().is_cancelled());
+        let told = [("SELECT 2", "running"), ("SELECT 1", "cancelled")];
+        assert_eq!(states(&queries), told.map(|(text, state)| (text.to_owned(), state)));
+    }
+
+    #[test]
     fn each_sees_their_own() {
         let queries = Arc::new(Queries::default());
         let [ann, bob, admin] = [("ann", Scope::Query), ("bob", Scope::Query), ("root", Scope::Admin)]
@@ -352,10 +433,12 @@ mod tests {
         let who = Principal::anyone();
         let long = "ä".repeat(TEXT_BYTES_MAX);
         for _ in 0..ENDED_MAX + 5 {
-            queries.begin(Door::Rest, &who, &long).end(Progress::Done);
+            queries.begin(Door::Rest, &who, &long).end(Progress::Failed(long.clone()));
         }
         let all = queries.all(&Principal::anyone());
         assert_eq!(all.len(), ENDED_MAX);
-        assert!(all.iter().all(|query| query.text.len() <= TEXT_BYTES_MAX + '…'.len_utf8()));
+        let is_short = |text: &str| text.len() <= TEXT_BYTES_MAX + '…'.len_utf8();
+        assert!(all.iter().all(|query| is_short(&query.text)));
+        assert!(all.iter().all(|query| matches!(&query.progress, Progress::Failed(why) if is_short(why))));
     }
 }

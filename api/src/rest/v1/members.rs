@@ -40,7 +40,7 @@ const STREAM_BATCH: usize = 16_384;
 /// Bytes of a stream that are sent at a time.
 pub(super) const STREAM_BYTES: usize = 64 << 10;
 /// How long a client may leave a stream unread.
-pub(super) const STALLED_MAX: Duration = Duration::from_secs(60);
+pub(crate) const STALLED_MAX: Duration = Duration::from_secs(60);
 /// Where a page in a format other than JSON says how to go on.
 pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 /// The view that an answer in a format other than JSON is of.

@@ -3,11 +3,14 @@
 use super::{Client, assert_told, rows, shop, shop_with, ticket, told};
 use crate::support::{TestServer, success};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Schema;
+use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, Any, CommandStatementQuery, ProstMessageExt,
+    ActionCancelQueryRequest, ActionCancelQueryResult, ActionCreatePreparedStatementRequest,
+    ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt,
 };
 use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -40,6 +43,13 @@ fn state_of(server: &TestServer, sql: &str) -> Option<String> {
     query["state"].as_str().map(str::to_owned)
 }
 
+fn cancel_by_number(server: &TestServer, sql: &str) {
+    let all = queries(server);
+    let query = all.iter().find(|query| query["sql"] == sql).expect("it is listed");
+    let url = server.url(&format!("/v1/queries/{}", query["id"].as_str().expect("text")));
+    success(server.client.delete(url).send().expect("delete"));
+}
+
 /// Waits until a statement is so far.
 fn wait_for(server: &TestServer, sql: &str, state: &str) -> Duration {
     let begin = Instant::now();
@@ -66,7 +76,7 @@ fn statements_are_answered_as_over_http() {
     let command = CommandStatementQuery { query: "SELECT age FROM users".into(), transaction_id: None };
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
     let schema = client.wait(client.raw().get_schema(descriptor.clone())).expect("a schema").into_inner();
-    let schema = arrow::datatypes::Schema::try_from(&schema).expect("a schema");
+    let schema = Schema::try_from(&schema).expect("a schema");
     assert_eq!(schema.field(0).name(), "age");
     let polled = client.wait(client.raw().poll_flight_info(descriptor)).expect("a plan").into_inner();
     assert!(polled.flight_descriptor.is_none(), "there is nothing to poll again");
@@ -194,6 +204,16 @@ fn cancelled_statements_end_at_once() {
     assert_eq!(client.fetch(ticket(&info)).expect_err("gone").code(), Code::NotFound);
     let again = client.act("CancelFlightInfo", body).expect("an answer");
     assert_eq!(CancelFlightInfoResult::decode(&*again[0]).expect("a result").status(), CancelStatus::NotCancellable);
+    // Not fetched yet, by its number: it is over when that is answered.
+    let info = client.info("SELECT 2").expect("planned");
+    cancel_by_number(&server, "SELECT 2");
+    assert_eq!(state_of(&server, "SELECT 2").as_deref(), Some("cancelled"));
+    assert_eq!(client.fetch(ticket(&info)).expect_err("gone").code(), Code::NotFound);
+    assert_eq!(
+        queries(&server).iter().filter(|query| query["sql"] == "SELECT 2").count(),
+        1,
+        "it is not planned again"
+    );
     // While it runs: by each of the actions, and by its number.
     for way in ["CancelFlightInfo", "CancelQuery", "REST"] {
         let sql = format!("{ENDLESS} -- {way}");
@@ -213,12 +233,7 @@ fn cancelled_statements_end_at_once() {
                     Any::decode(&*answer[0]).expect("an envelope").unpack().expect("a result").expect("of this type");
                 assert_eq!(answer.result, 1);
             }
-            _ => {
-                let all = queries(&server);
-                let query = all.iter().find(|query| query["sql"] == sql.as_str()).expect("it is listed");
-                let url = server.url(&format!("/v1/queries/{}", query["id"].as_str().expect("text")));
-                success(server.client.delete(url).send().expect("delete"));
-            }
+            _ => cancel_by_number(&server, &sql),
         }
         let status = fetching.join().expect("no panic").expect_err("cancelled");
         assert!(begin.elapsed() < SOON, "{way}: {:?}", begin.elapsed());
@@ -226,6 +241,81 @@ fn cancelled_statements_end_at_once() {
         assert_eq!(state_of(&server, &sql).as_deref(), Some("cancelled"));
     }
     assert_eq!(server.client.delete(server.url("/v1/queries/7")).send().expect("delete").status(), 404);
+}
+
+#[test]
+fn all_that_fetch_with_a_ticket_are_cancelled() {
+    let server = crowd(|_| {});
+    let mut client = Client::of(&server);
+    let sql = format!("{ENDLESS} -- twice");
+    let ticket = ticket(&client.info(&sql).expect("planned"));
+    let fetching = [1, 2].map(|count| {
+        let (mut other, ticket) = (Client::of(&server), ticket.clone());
+        let fetching = std::thread::spawn(move || other.fetch(ticket));
+        let begin = Instant::now();
+        let is_running = |query: &&Value| query["sql"] == sql.as_str() && query["state"] == "running";
+        while queries(&server).iter().filter(is_running).count() < count {
+            assert!(begin.elapsed() < Duration::from_secs(10), "it does not run");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        fetching
+    });
+    cancel_by_number(&server, &sql);
+    for fetching in fetching {
+        assert_told(&fetching.join().expect("no panic").expect_err("cancelled"), Code::Cancelled, "was cancelled");
+    }
+    assert_eq!(client.fetch(ticket).expect_err("gone").code(), Code::NotFound);
+}
+
+#[test]
+fn a_statement_over_http_is_told_as_it_ended() {
+    let server = crowd(|config| (config.concurrent_queries, config.queued_queries) = (1, 0));
+    let left = format!("{ENDLESS} -- left");
+    let leaving = server.post("/v1/sql").json(&json!({"sql": left})).timeout(Duration::from_secs(2));
+    let leaving = std::thread::spawn(move || leaving.send());
+    wait_for(&server, &left, "running");
+    for accept in ["application/json", "text/csv"] {
+        let sql = format!("SELECT 1 -- {accept}");
+        let refused = server.post("/v1/sql").header("accept", accept).json(&json!({"sql": sql})).send().expect("post");
+        assert_eq!(refused.status(), 429);
+        assert_eq!(state_of(&server, &sql).as_deref(), Some("failed"));
+    }
+    leaving.join().expect("no panic").expect_err("it went away");
+    wait_for(&server, &left, "cancelled");
+}
+
+#[test]
+fn values_are_bounded_as_they_come() {
+    let server = shop();
+    let client = Client::of(&server);
+    let query = "SELECT user_id FROM users WHERE gender = ?".to_owned();
+    let request = ActionCreatePreparedStatementRequest { query, transaction_id: None };
+    let made = client.act("CreatePreparedStatement", request.as_any().encode_to_vec()).expect("prepared");
+    let made: ActionCreatePreparedStatementResult =
+        Any::decode(&*made[0]).expect("an envelope").unpack().expect("a result").expect("of this type");
+    let command = CommandPreparedStatementQuery { prepared_statement_handle: made.prepared_statement_handle };
+    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+    let bind = |batches: Vec<RecordBatch>, schema: &Schema| {
+        let encoder = FlightDataEncoderBuilder::new()
+            .with_flight_descriptor(Some(descriptor.clone()))
+            .with_schema(Arc::new(schema.clone()));
+        let messages = encoder.build(futures::stream::iter(batches.into_iter().map(Ok)));
+        let messages = messages.map(|message| message.expect("a message"));
+        client.wait(client.raw().do_put(messages)).map(drop)
+    };
+    let text = |bytes: usize| {
+        let texts = Arc::new(StringArray::from(vec!["x".repeat(bytes)])) as _;
+        RecordBatch::try_from_iter([("gender", texts)]).expect("values")
+    };
+    let one = text(1).schema();
+    bind(vec![text(1 << 20), text(1 << 20)], &one).expect("they fit");
+    // Each of them would.
+    let many = bind(vec![text(3 << 20), text(3 << 20)], &one).expect_err("too large");
+    assert_told(&many, Code::InvalidArgument, "bytes of values can be bound");
+    // Columns are counted before there are rows.
+    let two = Schema::new(vec![one.field(0).clone(), one.field(0).clone().with_name("more")]);
+    let columns = bind(Vec::new(), &two).expect_err("too many");
+    assert_told(&columns, Code::InvalidArgument, "1 parameters, and 2 values");
 }
 
 #[test]

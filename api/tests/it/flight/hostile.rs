@@ -100,6 +100,19 @@ fn what_speaks_no_grpc_is_turned_away() {
 }
 
 #[test]
+fn questions_are_small() {
+    let server = shop();
+    let mut client = Client::of(&server);
+    let long = |bytes: usize| format!("SELECT 1 -- {}", "x".repeat(bytes));
+    let large = client.info(&long(3 << 20)).expect_err("too large");
+    assert_told(&large, Code::OutOfRange, "too large");
+    // Nor is much told of it.
+    let wrong = client.info(&format!("SELECT {} FROM users", "x".repeat(100_000))).expect_err("no such column");
+    assert!(wrong.message().len() < 2_000, "{} bytes", wrong.message().len());
+    assert_eq!(client.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
 fn handles_are_of_one_kind_and_end() {
     let server = shop();
     let client = Client::of(&server);
@@ -177,7 +190,8 @@ fn a_session_keeps_its_options_under_a_cookie() {
     };
     ask(&sql).expect("system.queries");
     act("CloseSession", Vec::new(), Some(cookie));
-    assert_told(&ask(&sql).expect_err("the session is closed"), Code::NotFound, "there is no table `queries`");
+    // What it set holds no longer, which the client has to know.
+    assert_told(&ask(&sql).expect_err("the session is closed"), Code::NotFound, "no such session: it was closed");
 }
 
 #[test]

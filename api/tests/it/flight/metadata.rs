@@ -6,9 +6,10 @@ use arrow::datatypes::{DataType, Schema, UInt32Type};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
-    CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, SqlInfo,
+    CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, ProstMessageExt, SqlInfo,
 };
-use arrow_flight::{FlightInfo, IpcMessage};
+use arrow_flight::{FlightDescriptor, FlightInfo, IpcMessage, Ticket};
+use prost::Message;
 use std::collections::BTreeSet;
 use tonic::Code;
 
@@ -75,6 +76,30 @@ fn catalogs_schemas_and_tables_are_listed() {
     let system = names(&mut client, tables(Some("system"), Some("%"), &["SYSTEM TABLE"], false));
     assert_eq!(system, ["jobs", "queries", "segments", "shards", "sources"]);
     assert!(names(&mut client, tables(None, None, &["VIEW"], false)).is_empty());
+}
+
+#[test]
+fn what_is_asked_for_by_name_is_asked_for_once() {
+    let server = shop();
+    let mut client = Client::of(&server);
+    let info = |items: Vec<u32>| arrow_flight::sql::CommandGetSqlInfo { info: items }.as_any().encode_to_vec();
+    let ask = |client: &mut Client, command: Vec<u8>| {
+        let planned = client.wait(client.raw().get_flight_info(FlightDescriptor::new_cmd(command)))?.into_inner();
+        client.fetch_all(planned).map(|batches| rows(&batches).len())
+    };
+    let name = SqlInfo::FlightSqlServerName as u32;
+    assert_eq!(ask(&mut client, info(vec![name; 900])).expect("told"), 1);
+    let many = ask(&mut client, info(vec![name; 1_001])).expect_err("too many");
+    assert_told(&many, Code::InvalidArgument, "at most 1000 items of information");
+    // A ticket need not have come from a plan.
+    let many = client.fetch(Ticket::new(info(vec![0; 400_000]))).expect_err("too many");
+    assert_told(&many, Code::InvalidArgument, "and 400000 were");
+    assert_eq!(
+        ask(&mut client, tables(None, Some("users"), &["TABLE"; 99], false).as_any().encode_to_vec()).ok(),
+        Some(1)
+    );
+    let many = ask(&mut client, tables(None, None, &["TABLE"; 101], false).as_any().encode_to_vec());
+    assert_told(&many.expect_err("too many"), Code::InvalidArgument, "at most 100 types of tables");
 }
 
 #[test]

@@ -3,8 +3,12 @@
 use super::Client;
 use crate::support::{TestServer, success};
 use arrow_flight::sql::CommandGetTables;
+use bytes::Bytes;
+use futures::StreamExt;
 use serde_json::json;
+use std::time::Duration;
 use tonic::Code;
+use tower::Service;
 
 fn token(server: &TestServer, by: Option<&str>, name: &str, scopes: &[&str]) -> String {
     let request = server.post("/v1/tokens").json(&json!({"name": name, "scopes": scopes}));
@@ -67,4 +71,29 @@ fn each_call_needs_the_scopes_of_what_it_does() {
     let mut sql = other.sql.clone();
     let refused = other.wait(sql.handshake("anybody", "nonsense"));
     assert!(refused.is_err(), "nobody is known by that");
+}
+
+#[test]
+fn nothing_is_read_of_whoever_has_no_token() {
+    let server = TestServer::with_people();
+    token(&server, None, "admin", &["admin"]);
+    let client = Client::of(&server);
+    for call in ["Handshake", "GetFlightInfo", "GetSchema", "DoGet", "DoPut", "DoAction", "DoExchange", "ListFlights"] {
+        let mut channel = client.channel.clone();
+        // The begin of a large message, the rest of which never comes.
+        let begin = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(&[0, 0, 0xf0, 0, 0, 7, 7]))]);
+        let body = tonic::body::Body::new(axum::body::Body::from_stream(begin.chain(futures::stream::pending())));
+        let request = axum::http::Request::post(format!("/arrow.flight.protocol.FlightService/{call}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(body)
+            .expect("a request");
+        let answer = client.wait(async {
+            futures::future::poll_fn(|context| channel.poll_ready(context)).await.expect("connected");
+            tokio::time::timeout(Duration::from_secs(10), channel.call(request)).await
+        });
+        let answer = answer.unwrap_or_else(|_| panic!("{call} waits for the message")).expect("an answer");
+        let code = answer.headers().get("grpc-status").map(|value| value.as_bytes().to_vec());
+        assert_eq!(code.as_deref(), Some(&b"16"[..]), "{call}");
+    }
 }

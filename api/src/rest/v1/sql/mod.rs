@@ -108,16 +108,17 @@ pub(in crate::rest) async fn post(
         Format::Json => {
             let sql = Arc::clone(state.sql()?);
             let system = system::tables(&state, &principal);
+            // It stays here: when the client goes away it is dropped, whatever still runs.
             let watch = watch();
-            let timeout_ms = request.timeout_ms;
+            let (timeout_ms, running) = (request.timeout_ms, watch.running());
             let answer = limits::query(&state, timeout_ms, move |snapshot, context| {
-                watch.sets(Arc::clone(&context.cancelled));
-                let answer = answer(&sql, snapshot, &request, system, context, |begun| watch.measures(begun.meter()));
-                watch.add_rows(answer.as_ref().map_or(0, |answer| answer.rows.len()));
-                watch.end_with(&answer);
-                answer
+                running.sets(Arc::clone(&context.cancelled));
+                answer(&sql, snapshot, &request, system, context, |begun| running.measures(begun.meter()))
             });
-            return Ok(Json(answer.await?).into_response());
+            let answer = answer.await;
+            watch.add_rows(answer.as_ref().map_or(0, |answer| answer.rows.len()));
+            watch.end_with(&answer);
+            return Ok(Json(answer?).into_response());
         }
         Format::Ndjson => ListFormat::Ndjson,
         Format::Csv => ListFormat::Csv,
@@ -224,31 +225,40 @@ async fn stream(
     watch: Watch,
     principal: &Principal,
 ) -> Result<Response, Failure> {
-    let permit = Arc::clone(&state.exports).try_acquire_owned().map_err(|_| {
-        Failure::new(Kind::TooManyQueries, "too many answers are being streamed; try again a little later")
-            .retry_after(5)
-    })?;
-    let deadline = Instant::now() + limits::timeout(state, request.timeout_ms)?;
-    let sql = Arc::clone(state.sql()?);
+    let entered = || -> Result<_, Failure> {
+        let permit = Arc::clone(&state.exports).try_acquire_owned().map_err(|_| {
+            Failure::new(Kind::TooManyQueries, "too many answers are being streamed; try again a little later")
+                .retry_after(5)
+        })?;
+        let deadline = Instant::now() + limits::timeout(state, request.timeout_ms)?;
+        Ok((permit, deadline, Arc::clone(state.sql()?)))
+    };
+    let (permit, deadline, sql) = match entered() {
+        Ok(entered) => entered,
+        Err(failure) => {
+            watch.end(Progress::Failed(failure.detail.clone()));
+            return Err(failure);
+        }
+    };
     let system = system::tables(state, principal);
     // Begun before anything is sent, so that what is wrong with the statement has its status.
-    let (answer, epoch, watched) = limits::query(state, request.timeout_ms, move |snapshot, context| {
-        watch.sets(Arc::clone(&context.cancelled));
-        match begin(&sql, snapshot, &request.sql, system, context) {
-            Ok(answer) => {
-                watch.measures(answer.meter());
-                Ok((answer, snapshot.epoch().0, watch))
-            }
-            Err(failure) => {
-                watch.end(Progress::Failed(failure.detail.clone()));
-                Err(failure)
-            }
+    let running = watch.running();
+    let begun = limits::query(state, request.timeout_ms, move |snapshot, context| {
+        running.sets(Arc::clone(&context.cancelled));
+        let answer = begin(&sql, snapshot, &request.sql, system, context)?;
+        running.measures(answer.meter());
+        Ok((answer, snapshot.epoch().0))
+    });
+    let (answer, epoch) = match begun.await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            watch.end(Progress::Failed(failure.detail.clone()));
+            return Err(failure);
         }
-    })
-    .await?;
+    };
     let (sender, receiver) = mpsc::channel(2);
     let context = state.query_context();
-    watched.sets(Arc::clone(&context.cancelled));
+    watch.sets(Arc::clone(&context.cancelled));
     let (cancelled, gone) = (Arc::clone(&context.cancelled), sender.clone());
     let timer = tokio::spawn(async move {
         tokio::select! {
@@ -259,7 +269,7 @@ async fn stream(
     });
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
-        send_all(answer, list, sender, (runtime, deadline), &context, watched, permit);
+        send_all(answer, list, sender, (runtime, deadline), &context, watch, permit);
         timer.abort();
     });
     let chunks = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async {
