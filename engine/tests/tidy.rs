@@ -12,7 +12,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("datasets", &["engine"]),
     ("ingest", &["engine"]),
     ("api", &["engine", "engine-sql", "ingest", "datasets"]),
-    ("benches", &["engine", "datasets", "ingest"]),
+    ("benches", &["engine", "engine-sql", "datasets", "ingest"]),
 ];
 
 /// What the engine must not know, by the crate that would bring it.

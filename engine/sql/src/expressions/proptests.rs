@@ -96,6 +96,12 @@ fn without_reasons(answers: Vec<String>) -> Vec<String> {
     answers.into_iter().map(|answer| if answer.starts_with("error: ") { "error".to_owned() } else { answer }).collect()
 }
 
+/// Whether the expression is refused as a whole, rightly: it has a value of no record.
+fn is_refused(answers: &[String], expected: &[String]) -> bool {
+    let is_whole = matches!(answers, [only] if only.starts_with("refused: "));
+    is_whole && expected.iter().all(|value| value == "error" || value == "NULL")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -104,6 +110,7 @@ proptest! {
         let expected: Vec<String> =
             records.iter().map(|record| shown(number.value(record).map(|value| value.map(digits)))).collect();
         let answers = compute(&format!("0 + {}", number.sql()), Wanted::Number, &records);
+        prop_assume!(!is_refused(&answers, &expected));
         prop_assert_eq!(without_reasons(answers), expected, "{}", number.sql());
     }
 
@@ -112,6 +119,7 @@ proptest! {
         let expected: Vec<String> =
             records.iter().map(|record| shown(truth.value(record).map(|value| value.map(|value| value.to_string())))).collect();
         let answers = without_reasons(compute(&truth.sql(), Wanted::Boolean, &records));
+        prop_assume!(!is_refused(&answers, &expected));
         prop_assert_eq!(answers.len(), expected.len(), "{}: {:?}", truth.sql(), answers);
         for (answer, expected) in answers.iter().zip(&expected) {
             // What is not needed need not be computed: the other side of AND may tell, or the type of what is asked for NULL.

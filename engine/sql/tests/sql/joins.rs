@@ -398,7 +398,7 @@ fn a_cancelled_join_ends() {
 fn what_is_drawn_by_chance_is_drawn_once() {
     let world = shop();
     let plan = world.plan(
-        "SELECT u.user_id, p.amount FROM (SELECT user_id FROM users WHERE random() < 0.5) u JOIN purchase p USING (user_id)",
+        "SELECT u.user_id, p.amount FROM (SELECT user_id FROM users WHERE random() < 0.5) u LEFT JOIN purchase p USING (user_id)",
     );
     assert!(!plan.contains("users in"), "{plan}");
     let plan = world.plan(
@@ -410,5 +410,5 @@ fn what_is_drawn_by_chance_is_drawn_once() {
         "SELECT u.user_id, p.amount FROM users u LEFT JOIN purchase p USING (user_id) WHERE u.user_id IN \
          (SELECT user_id FROM purchase WHERE amount > 1)",
     );
-    assert_eq!(plan.matches("users in").count(), 2, "{plan}");
+    assert!(plan.contains("FactExec: purchase") && plan.matches("users in").count() > 1, "{plan}");
 }

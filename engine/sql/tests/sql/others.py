@@ -32,8 +32,9 @@ def plain(value):
     except decimal.InvalidOperation:
         number = None
     if number is not None and number.is_finite():
-        # Averages have other digits behind the point.
-        return str(int(number)) if number == number.to_integral_value() else f"{float(number):.4g}"
+        # Averages have other digits behind the point, and large ones before it.
+        is_exact = number == number.to_integral_value() and abs(number) < 10**12
+        return str(int(number)) if is_exact else f"{float(number):.4g}"
     if text.endswith("Z") and "T" in text:
         try:
             return plain(datetime.datetime.fromisoformat(text[:-1] + "+00:00"))
