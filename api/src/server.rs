@@ -246,7 +246,7 @@ pub fn sql(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<Sql>, Failur
         spill_bytes_max: config.sql_spill_bytes,
         spill_folder: config.data.join("spill"),
     };
-    Sql::new(tables, &options).map(Arc::new).map_err(no_threads)
+    Sql::new(tables, Arc::new(SystemClock), &options).map(Arc::new).map_err(no_threads)
 }
 
 /// A store, and what it writes to besides its own files.

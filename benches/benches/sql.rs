@@ -19,6 +19,7 @@ use engine::update::UpdateBatch;
 use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
 use engine_sql::session::{Sql, SqlOptions};
+use ingest::clock::SystemClock;
 use ingest::keeper::workers;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,7 +77,7 @@ fn main() {
     let tables = Arc::new(DeltaTables::open(&folder.path().join("facts")).expect("tables"));
     let options =
         SqlOptions { memory_bytes_max: 1 << 30, spill_bytes_max: 10 << 30, spill_folder: folder.path().join("spill") };
-    let sql = Sql::new(tables, &options).expect("threads");
+    let sql = Sql::new(tables, Arc::new(SystemClock), &options).expect("threads");
     let snapshot = store.snapshot();
     println!("{users} users, index {} MiB", store.statistics().segment_bytes >> 20);
     against_the_engine(&sql, &snapshot);

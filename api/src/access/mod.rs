@@ -64,6 +64,8 @@ impl Scope {
 pub struct Principal {
     /// The name of the token; `None` where nobody needs one.
     pub token: Option<String>,
+    /// Tells them apart from everybody else, also from who had a token of this name before.
+    id: String,
     /// What they may do.
     pub scopes: BTreeSet<Scope>,
 }
@@ -71,7 +73,7 @@ pub struct Principal {
 impl Principal {
     /// Somebody at a server without tokens.
     pub(crate) fn anyone() -> Principal {
-        Principal { token: None, scopes: Scope::ALL.into() }
+        Principal { token: None, id: String::new(), scopes: Scope::ALL.into() }
     }
 
     /// What they are called in lists.
@@ -79,9 +81,19 @@ impl Principal {
         self.token.as_deref().unwrap_or(ANONYMOUS)
     }
 
-    /// Whether this is theirs to see: what they asked themselves, and everything for who may do everything.
-    pub fn may_see(&self, of: &str) -> bool {
-        self.name() == of || self.scopes.contains(&Scope::Admin)
+    /// See the field.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether what another asked is theirs to see: if they are the same, and everything for who may do everything.
+    pub fn may_see(&self, of: &Principal) -> bool {
+        self.id == of.id || self.scopes.contains(&Scope::Admin)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_token(name: &str, id: &str, scopes: &[Scope]) -> Principal {
+        Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes: scopes.iter().copied().collect() }
     }
 
     /// # Errors
@@ -134,7 +146,7 @@ impl Access {
             let told = unauthorized(&format!("the token `{}` has expired", entry.name));
             return Err(told.suggest("ask whoever made it for a new one"));
         }
-        Ok(Principal { token: Some(entry.name.clone()), scopes: entry.scopes.clone() })
+        Ok(Principal { token: Some(entry.name.clone()), id: digest, scopes: entry.scopes.clone() })
     }
 
     /// Makes a token; its text is told once, here.

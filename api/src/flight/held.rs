@@ -72,7 +72,7 @@ impl Seal {
 }
 
 fn sealed(kind: HandleKind, id: &Id, principal: &Principal) -> Vec<u8> {
-    [&[kind as u8], id.as_slice(), principal.name().as_bytes()].concat()
+    [&[kind as u8], id.as_slice(), principal.id().as_bytes()].concat()
 }
 
 /// Things by their numbers.

@@ -77,7 +77,7 @@ impl Flight {
             Some((_, session)) => (Arc::clone(session), None),
             None => {
                 let id = self.seal.id().map_err(|failure| status(&failure))?;
-                let owner = caller.principal.name().to_owned();
+                let owner = caller.principal.id().to_owned();
                 let session = Arc::new(Session { owner, options: Mutex::default() });
                 self.sessions.keep_among(id, Arc::clone(&session), |other| other.owner == session.owner);
                 let handle = to_hex(&self.seal.handle(HandleKind::Session, id, &caller.principal));

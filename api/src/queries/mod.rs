@@ -78,7 +78,7 @@ pub struct Query {
     /// Where it came in.
     pub door: Door,
     /// Who asked.
-    pub principal: String,
+    pub principal: Principal,
     /// The statement, or its begin.
     pub text: String,
     /// How far it is.
@@ -114,7 +114,7 @@ struct Watched {
     number: u64,
     id: String,
     door: Door,
-    principal: String,
+    principal: Principal,
     text: String,
     started_at: i64,
     started: Instant,
@@ -199,7 +199,7 @@ impl Queries {
             number,
             id: format!("{}-{number}", self.run),
             door,
-            principal: principal.name().to_owned(),
+            principal: principal.clone(),
             text: begin_of(text),
             started_at: i64::try_from(since_1970().as_micros()).unwrap_or(i64::MAX),
             started: Instant::now(),
@@ -416,8 +416,10 @@ mod tests {
     #[test]
     fn each_sees_their_own() {
         let queries = Arc::new(Queries::default());
-        let [ann, bob, admin] = [("ann", Scope::Query), ("bob", Scope::Query), ("root", Scope::Admin)]
-            .map(|(name, scope)| Principal { token: Some(name.to_owned()), scopes: [scope].into() });
+        let ann = Principal::with_token("ann", "1", &[Scope::Query]);
+        // Somebody else, who was given a token of the same name.
+        let bob = Principal::with_token("ann", "2", &[Scope::Query]);
+        let admin = Principal::with_token("root", "3", &[Scope::Admin]);
         let of_ann = queries.begin(Door::Rest, &ann, "SELECT 1");
         queries.begin(Door::Rest, &ann, "SELECT 2").end(Progress::Done);
         assert_eq!([&ann, &bob, &admin].map(|by| queries.all(by).len()), [2, 0, 2]);

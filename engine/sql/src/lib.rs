@@ -8,6 +8,7 @@
 
 #![deny(missing_docs)]
 
+mod distinct_from;
 pub mod expressions;
 pub mod facts;
 mod functions;

@@ -1,6 +1,7 @@
 //! `/v1/jobs`: loading files beside live updates.
 
-use super::{number, page};
+use super::number;
+use super::page::{self, PageParameters};
 use crate::error::Failure;
 use crate::jobs::{Ended, JobDefinition, JobProgress, JobState, Record, RefusedRow};
 use crate::rest::body::{JsonBody, Parameters};
@@ -52,17 +53,6 @@ pub struct JobsAnswer {
     pub next: Option<String>,
 }
 
-/// Which page.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::rest) struct ListParameters {
-    /// Jobs of a page, at most 1,000; 100 if left out.
-    limit: Option<usize>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 impl From<Record> for JobAnswer {
     fn from(record: Record) -> Self {
         let time = |micros: i64| number::time(micros.into());
@@ -101,11 +91,11 @@ pub(in crate::rest) async fn post(
 }
 
 /// Lists the jobs, newest first. Of those that have ended the newest thousand are remembered.
-#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "data", params(ListParameters),
+#[utoipa::path(get, path = "/v1/jobs", operation_id = "list_jobs", tag = "data", params(PageParameters),
     responses((status = 200, body = JobsAnswer)))]
 pub(in crate::rest) async fn list(
     State(state): State<AppState>,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<JobsAnswer> {
     let limit = page::limit(parameters.limit)?;
     limits::blocking(move || {

@@ -48,7 +48,7 @@ impl From<Query> for QueryAnswer {
         QueryAnswer {
             id: query.id,
             door: query.door.name().to_owned(),
-            principal: query.principal,
+            principal: query.principal.name().to_owned(),
             sql: query.text,
             state: query.progress.name().to_owned(),
             error: match query.progress {

@@ -2,7 +2,7 @@
 //!
 //! Sinks are declared in the catalog. What they are told to do here (pause, stop) is kept over restarts.
 
-use super::page;
+use super::page::{self, PageParameters};
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::limits;
@@ -76,17 +76,6 @@ pub struct SinksAnswer {
     pub next: Option<String>,
 }
 
-/// Which page.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::rest) struct ListParameters {
-    /// Sinks of a page, at most 1,000; 100 if left out.
-    limit: Option<usize>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 /// How long the oldest record of a queue has waited at `now`, in seconds.
 pub(in crate::rest) fn lag_seconds(report: &SinkReport, now: i64) -> f64 {
     report.oldest_queued_at.map_or(0.0, |then| (now - then).max(0) as f64 / 1e6)
@@ -127,11 +116,11 @@ impl From<SinkState> for SinkStateName {
 }
 
 /// Lists the sinks, by name.
-#[utoipa::path(get, path = "/v1/sinks", operation_id = "list_sinks", tag = "data", params(ListParameters),
+#[utoipa::path(get, path = "/v1/sinks", operation_id = "list_sinks", tag = "data", params(PageParameters),
     responses((status = 200, body = SinksAnswer)))]
 pub(in crate::rest) async fn list(
     State(state): State<AppState>,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<SinksAnswer> {
     let limit = page::limit(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();

@@ -2,7 +2,7 @@
 //!
 //! Sources are declared in the catalog. What they are told to do here (pause, stop) is kept over restarts.
 
-use super::page;
+use super::page::{self, PageParameters};
 use crate::error::{Failure, Kind};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
@@ -154,17 +154,6 @@ pub struct SourcesAnswer {
     pub next: Option<String>,
 }
 
-/// Which page.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::rest) struct ListParameters {
-    /// Sources of a page, at most 1,000; 100 if left out.
-    limit: Option<usize>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 /// Where a source goes on.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -310,11 +299,11 @@ pub(super) fn all(state: &AppState) -> Result<Vec<SourceAnswer>, Failure> {
 }
 
 /// Lists the streaming sources, by name.
-#[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "data", params(ListParameters),
+#[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "data", params(PageParameters),
     responses((status = 200, body = SourcesAnswer)))]
 pub(in crate::rest) async fn list(
     State(state): State<AppState>,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<SourcesAnswer> {
     let limit = page::limit(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();

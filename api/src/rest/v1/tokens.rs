@@ -1,6 +1,7 @@
 //! `/v1/tokens`: who may call this server, and for what.
 
-use super::{number, page};
+use super::number;
+use super::page::{self, PageParameters};
 use crate::access::Scope;
 use crate::access::book::{Entry, NewToken};
 use crate::error::Failure;
@@ -74,17 +75,6 @@ pub struct TokensAnswer {
     pub next: Option<String>,
 }
 
-/// Which page.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::rest) struct ListParameters {
-    /// Tokens of a page, at most 1,000; 100 if left out.
-    limit: Option<usize>,
-    /// `next` of the page before.
-    after: Option<String>,
-}
-
 impl From<&Entry> for TokenAnswer {
     fn from(entry: &Entry) -> TokenAnswer {
         TokenAnswer {
@@ -126,11 +116,11 @@ pub(in crate::rest) async fn post(
 }
 
 /// Lists the tokens, by name.
-#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "operations", params(ListParameters),
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "operations", params(PageParameters),
     responses((status = 200, body = TokensAnswer)))]
 pub(in crate::rest) async fn list(
     State(state): State<AppState>,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<TokensAnswer> {
     let limit = page::limit(parameters.limit)?;
     let all = state.access.list()?;

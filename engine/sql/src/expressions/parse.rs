@@ -1,6 +1,7 @@
 //! Text to a syntax tree in which every path is a column of ours.
 
 use super::{DEPTH_MAX, TOKENS_MAX, column_name, names};
+use crate::distinct_from;
 use datafusion::common::{DFSchema, Result as Planned};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
@@ -51,6 +52,7 @@ pub(super) fn parse(text: &str, state: &SessionState) -> Result<Parsed, Expressi
         let error = ExpressionError::new(format!("it nests more than {DEPTH_MAX} deep"));
         return Err(error.suggest("put parentheses around the halves of a long sum"));
     }
+    distinct_from::rejoin(&mut expr);
     let mut taker = Taker { paths: Vec::new(), state };
     match VisitMut::visit(&mut expr, &mut taker) {
         ControlFlow::Continue(()) => Ok(Parsed { expr, paths: taker.paths }),

@@ -272,6 +272,15 @@ fn is_operator(token: &Token) -> bool {
     }
 }
 
+/// What the parser of SQL made of a statement; DataFusion's own have nothing of it.
+pub(super) fn parsed(statement: &mut Statement) -> Option<&mut ast::Statement> {
+    match statement {
+        Statement::Explain(explain) => parsed(&mut explain.statement),
+        Statement::Statement(statement) => Some(statement),
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => None,
+    }
+}
+
 fn refuse(what: &str) -> SqlError {
     SqlError::new(SqlErrorKind::Refused, format!("{what} is not taken: nothing is changed by SQL")).suggest(TAKEN)
 }

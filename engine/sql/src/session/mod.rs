@@ -52,6 +52,7 @@ pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use split::{Statements, statements};
 pub use system::SystemTable;
 
+use crate::distinct_from;
 use crate::facts::DeltaTables;
 use crate::functions::bitmap;
 use crate::threads::Threads;
@@ -127,23 +128,12 @@ pub struct Sql {
     clock: Arc<dyn Clock>,
 }
 
-/// The clock of the machine.
-#[derive(Debug)]
-struct WallClock;
-
-impl Clock for WallClock {
-    fn now(&self) -> i64 {
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-    }
-}
-
 impl Sql {
-    /// Answers statements over the facts in these tables.
+    /// Answers statements over the facts in these tables; what the clock shows is the present of `within => '30 days'`.
     ///
     /// # Errors
     /// The operating system's, if it gives no threads or the folder cannot be made.
-    pub fn new(tables: Arc<DeltaTables>, options: &SqlOptions) -> io::Result<Sql> {
+    pub fn new(tables: Arc<DeltaTables>, clock: Arc<dyn Clock>, options: &SqlOptions) -> io::Result<Sql> {
         make_anew(&options.spill_folder)?;
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![options.spill_folder.clone()]))
@@ -154,12 +144,7 @@ impl Sql {
             .with_object_store_registry(Arc::new(without_files().map_err(io::Error::other)?))
             .build_arc()
             .map_err(io::Error::other)?;
-        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock: Arc::new(WallClock) })
-    }
-
-    /// The same with another clock than the machine's: what it shows is the present of `within => '30 days'`.
-    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Sql {
-        Sql { clock, ..self }
+        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock })
     }
 
     /// Begins to answer a statement; returns when its columns are known. Blocks; not on a thread of an asynchronous runtime.
@@ -256,6 +241,7 @@ impl Sql {
         let text = text.to_owned();
         let parse = move || {
             let mut statement = guard::check(&text)?;
+            guard::parsed(&mut statement).into_iter().for_each(distinct_from::rejoin);
             let parameter_count = parameters::number(&mut statement, &text)?;
             Ok((statement, parameter_count))
         };

@@ -3,7 +3,7 @@
 //! A parameter becomes a literal before anything is optimized, so that a filter with it is answered as one with the value in it.
 
 use super::error::{SqlError, SqlErrorKind};
-use super::guard::{STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
+use super::guard::{self, STATEMENT_BYTES_MAX, STATEMENT_TEXT_BYTES_MAX};
 use super::places::byte_at;
 use super::sizes;
 use crate::functions::bitmap;
@@ -66,10 +66,8 @@ pub(super) fn number(statement: &mut Statement, text: &str) -> std::result::Resu
 }
 
 fn visit<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) {
-    match statement {
-        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
-        Statement::Statement(statement) => drop(statement.visit(visitor)),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {}
+    if let Some(statement) = guard::parsed(statement) {
+        let _ = statement.visit(visitor);
     }
 }
 

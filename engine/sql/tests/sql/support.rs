@@ -35,7 +35,7 @@ impl World {
         let clock = Arc::new(ManualClock::default());
         clock.set(NOW);
         let facts: Arc<dyn FactTables> = Arc::clone(&tables) as _;
-        let options = Options { shard_count, clock, tables: Some(facts), ..Options::default() };
+        let options = Options { shard_count, clock: clock.clone(), tables: Some(facts), ..Options::default() };
         let store = Store::open(Arc::new(RealVfs), folder.path(), options).expect("opens");
         let mut catalog = sample_catalog();
         let mut fact = catalog.fact("purchase").expect("declared").clone();
@@ -46,7 +46,7 @@ impl World {
         let options =
             SqlOptions { memory_bytes_max, spill_bytes_max: 64 << 20, spill_folder: folder.path().join("spill") };
         let scanner = Arc::new(TableScanner::new(Arc::clone(&tables), 64 << 20).expect("threads"));
-        let sql = Sql::new(tables, &options).expect("threads").with_clock(Arc::new(ManualClock::at(NOW)));
+        let sql = Sql::new(tables, clock, &options).expect("threads");
         World { store, catalog, sql, scanner, _folder: folder }
     }
 

@@ -111,7 +111,9 @@ fn on(random: &mut Random, tag: &str, values: &[&str], has_order: bool) -> Strin
         _ => {
             let order =
                 if has_order { pick(random, &ORDERS) } else { pick(random, &["=", "<>", ORDERS[6], ORDERS[7]]) };
-            format!("{tag} {order} {}", pick(random, values))
+            let compared = format!("{tag} {order} {}", pick(random, values));
+            // DataFusion by itself takes all that follows for the second operand.
+            if order.ends_with("FROM") { format!("({compared})") } else { compared }
         }
     }
 }
@@ -139,7 +141,7 @@ pub(crate) fn condition(random: &mut Random, depth: u32) -> String {
                 "member = FALSE",
                 "member IS TRUE",
                 "member IS NOT TRUE",
-                "member IS DISTINCT FROM TRUE",
+                "(member IS DISTINCT FROM TRUE)",
             ],
         )
         .to_owned(),
