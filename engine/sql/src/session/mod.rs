@@ -8,11 +8,13 @@
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`tag_values`]: values of tags. * [`system`]: the rest.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
 mod answer;
+mod audiences_exec;
+mod by_audience;
 mod calls;
 mod catalog;
 mod columns;
