@@ -285,6 +285,10 @@ pub(super) fn with_places(
         let Some(input) = with_places(input, id, audiences)? else { return Ok(None) };
         plan.with_new_exprs(plan.expressions(), vec![input]).map(Some)
     };
+    if plan.schema().fields().iter().any(|field| PLACES.contains(&field.name().as_str())) {
+        // Somebody calls something else so.
+        return Ok(None);
+    }
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() && id.name == USER_ID => {
             let table = source_as_provider(&scan.source)?;
