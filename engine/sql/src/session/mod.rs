@@ -7,12 +7,14 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
-//! * [`users`], [`columns`], [`filter`], [`values`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`tag_values`]: values of tags. * [`system`]: the rest.
+//! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
 mod answer;
+mod audiences_exec;
+mod by_audience;
 mod calls;
 mod catalog;
 mod columns;
@@ -24,6 +26,7 @@ mod filter;
 mod growth;
 mod guard;
 mod joins;
+mod lambda;
 mod late;
 mod listing;
 mod members;
@@ -279,6 +282,9 @@ impl Sql {
             };
             functions.retain(|function| !is_unbounded(function));
         }
+        if let Some(functions) = builder.higher_order_functions() {
+            functions.retain(|function| lambda::TAKEN.contains(&function.name()));
+        }
         bitmap::register(&mut builder, &world.snapshot, &world.context);
         builder.with_catalog_list(world.catalogs()).build()
     }
@@ -313,6 +319,7 @@ struct Asked {
 async fn logical(state: &SessionState, statement: Statement) -> datafusion::error::Result<LogicalPlan> {
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    lambda::check(&plan)?;
     Ok(plan)
 }
 

@@ -3,10 +3,12 @@
 mod aggregates;
 mod bitmap_limits;
 mod bitmaps;
+mod by_audience;
 mod facts;
 mod functions;
 mod guard;
 mod joins;
+mod lambdas;
 mod others;
 mod parameters;
 mod slt;
