@@ -4,6 +4,7 @@
 
 use super::calls;
 use super::error::{Names, SqlError, SqlErrorKind};
+use super::parametric;
 use super::places::{HINT, hint_at};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -57,7 +58,7 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
         .tokenize_with_location()
         .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
     check_tokens(text, &tokens)?;
-    let parser = DFParserBuilder::new(calls::rewrite(text, tokens)?)
+    let parser = DFParserBuilder::new(calls::rewrite(text, parametric::joined(tokens))?)
         .with_dialect(&dialect)
         .with_recursion_limit(STATEMENT_DEPTH_MAX * PARSER_LEVELS)
         .build();

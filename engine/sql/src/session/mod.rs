@@ -7,6 +7,7 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
+//! * [`parametric`]: calls with two pairs of parentheses.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
 //! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
@@ -29,6 +30,7 @@ mod listing;
 mod members;
 mod memory;
 mod parameters;
+mod parametric;
 mod places;
 mod sizes;
 mod split;
@@ -54,7 +56,7 @@ pub use system::SystemTable;
 
 use crate::distinct_from;
 use crate::facts::DeltaTables;
-use crate::functions::bitmap;
+use crate::functions::{analysis, bitmap, sketch};
 use crate::threads::Threads;
 use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
@@ -280,6 +282,8 @@ impl Sql {
             functions.retain(|function| !is_unbounded(function));
         }
         bitmap::register(&mut builder, &world.snapshot, &world.context);
+        analysis::register(&mut builder, &world.context);
+        sketch::register(&mut builder, &world.context);
         builder.with_catalog_list(world.catalogs()).build()
     }
 }

@@ -1,6 +1,7 @@
 //! SQL over users and facts, asked as everybody asks it.
 
 mod aggregates;
+mod analysis;
 mod bitmap_limits;
 mod bitmaps;
 mod facts;
@@ -9,6 +10,7 @@ mod guard;
 mod joins;
 mod others;
 mod parameters;
+mod sketches;
 mod slt;
 mod support;
 mod tpch;
