@@ -5,6 +5,7 @@
 use super::calls;
 use super::error::{Names, SqlError, SqlErrorKind};
 use super::lambda::WithLambdas;
+use super::parametric;
 use super::places::{HINT, hint_at};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -58,7 +59,7 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
         .tokenize_with_location()
         .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
     check_tokens(text, &tokens)?;
-    let parser = DFParserBuilder::new(calls::rewrite(text, tokens)?)
+    let parser = DFParserBuilder::new(calls::rewrite(text, parametric::joined(tokens))?)
         .with_dialect(&WithLambdas)
         .with_recursion_limit(STATEMENT_DEPTH_MAX * PARSER_LEVELS)
         .build();

@@ -9,6 +9,7 @@
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
 //! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
+//! * [`parametric`]: calls with two pairs of parentheses.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
@@ -32,6 +33,7 @@ mod listing;
 mod members;
 mod memory;
 mod parameters;
+mod parametric;
 mod places;
 mod sizes;
 mod split;
@@ -57,7 +59,7 @@ pub use system::SystemTable;
 
 use crate::distinct_from;
 use crate::facts::DeltaTables;
-use crate::functions::bitmap;
+use crate::functions::{analysis, bitmap, sketch};
 use crate::threads::Threads;
 use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
@@ -286,6 +288,8 @@ impl Sql {
             functions.retain(|function| lambda::TAKEN.contains(&function.name()));
         }
         bitmap::register(&mut builder, &world.snapshot, &world.context);
+        analysis::register(&mut builder, &world.context);
+        sketch::register(&mut builder, &world.context);
         builder.with_catalog_list(world.catalogs()).build()
     }
 }

@@ -1,6 +1,7 @@
 //! SQL over users and facts, asked as everybody asks it.
 
 mod aggregates;
+mod analysis;
 mod bitmap_limits;
 mod bitmaps;
 mod by_audience;
@@ -11,6 +12,7 @@ mod joins;
 mod lambdas;
 mod others;
 mod parameters;
+mod sketches;
 mod slt;
 mod support;
 mod tpch;
