@@ -24,6 +24,7 @@ mod oracle;
 mod payloads;
 mod process;
 mod prompt;
+mod queries;
 mod questions;
 mod scans;
 mod sinks;
