@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::access::Scope;
+use std::sync::atomic::AtomicBool;
 
 fn states(queries: &Queries) -> Vec<(String, &'static str)> {
     queries.all(&Principal::anyone()).into_iter().map(|query| (query.text, query.progress.name())).collect()
