@@ -66,7 +66,7 @@ impl Asker {
 ///
 /// # Errors
 /// As [`Asker::ask`].
-pub(in crate::rest) async fn watched<T: Send + 'static>(
+pub(crate) async fn watched<T: Send + 'static>(
     state: &AppState,
     watch: &Watch,
     timeout_ms: Option<u64>,

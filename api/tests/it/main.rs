@@ -22,6 +22,7 @@ mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]
 mod payloads;
+mod postgres;
 mod process;
 mod prompt;
 mod queries;
