@@ -10,6 +10,7 @@
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
 //! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`parametric`]: calls with two pairs of parentheses.
+//! * [`driver_functions`]: what clients of PostgreSQL call.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
@@ -20,6 +21,7 @@ mod calls;
 mod catalog;
 mod columns;
 mod distinct;
+mod driver_functions;
 mod error;
 mod fact_exec;
 mod facts;
@@ -46,6 +48,7 @@ mod values;
 pub use answer::{Answer, Planned};
 pub use calls::STATEMENT_CALLS_MAX;
 pub use catalog::{CATALOG, PUBLIC, SCHEMAS};
+pub use driver_functions::Driver;
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
     STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_NAME_BYTES_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX,
@@ -217,6 +220,14 @@ impl Sql {
         let names = world.names();
         let meter = Arc::new(Meter::default());
         let mut state = self.session(world, question.schema.as_deref().unwrap_or(PUBLIC), &meter);
+        let of_driver = question.driver.as_ref().map_or_else(Vec::new, |driver| {
+            driver_functions::functions(driver, question.schema.as_deref().unwrap_or(PUBLIC))
+        });
+        for function in of_driver {
+            // One of DataFusion's own may have the name.
+            let registered = state.register_udf(function);
+            drop(registered.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?);
+        }
         for function in calls.functions() {
             // None of this name is there yet.
             let registered = state.register_udf(function);
@@ -385,6 +396,8 @@ pub struct Question {
     pub parameters: Option<RecordBatch>,
     /// Where a table is looked for that is named without its schema; [`PUBLIC`] if it is not said.
     pub schema: Option<String>,
+    /// Who asks by PostgreSQL's protocol, for the functions that its clients call.
+    pub driver: Option<Driver>,
 }
 
 /// What a statement answers and takes.
