@@ -23,6 +23,21 @@ pub(super) fn types(said: &[u32], expected: &SchemaRef) -> Vec<Type> {
     fields.map(|(index, field)| said(index).unwrap_or_else(|| type_of(field.data_type()))).collect()
 }
 
+/// NULL of each type, where the client said one that nothing else tells; `None` if it did so of no parameter. What a statement answers
+/// may depend on it: `SELECT $1`.
+pub(super) fn nulls(types: &[Type], expected: &SchemaRef) -> Option<RecordBatch> {
+    let fields = expected.fields().iter().zip(types).enumerate();
+    let told = |(index, (field, of)): (usize, (&Arc<Field>, &Type))| {
+        Field::new(format!("${}", index + 1), wanted(field.data_type(), of), true)
+    };
+    let fields: Vec<Field> = fields.map(told).collect();
+    if fields.iter().zip(expected.fields()).all(|(told, expected)| told.data_type() == expected.data_type()) {
+        return None;
+    }
+    let columns = fields.iter().map(|field| new_null_array(field.data_type(), 1)).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).ok()
+}
+
 /// The values as a row, a column each; `None` if there are none.
 ///
 /// # Errors

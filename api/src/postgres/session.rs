@@ -350,8 +350,18 @@ impl Session {
         let statement = match &prepared.statement {
             Some(statement) => statement.clone(),
             None => {
-                let text = prepared.text.clone();
-                self.described(&text).await?
+                let (text, said) = (prepared.text.clone(), prepared.said.clone());
+                let mut statement = self.described(&text, None).await?;
+                let types = parameters::types(&said, &statement.parameters);
+                if let Some(nulls) = parameters::nulls(&types, &statement.parameters) {
+                    match self.described(&text, Some(nulls)).await {
+                        Ok(told) => statement.columns = told.columns,
+                        Err(Stop::Gone) => return Err(Stop::Gone),
+                        // A value may do where NULL does not.
+                        Err(Stop::Told(_)) => {}
+                    }
+                }
+                statement
             }
         };
         let prepared = self.prepared.get_mut(name).ok_or_else(|| no_statement(name))?;

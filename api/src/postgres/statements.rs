@@ -55,8 +55,8 @@ impl Session {
         time.max(Duration::from_millis(1))
     }
 
-    /// Tells what a statement answers and takes.
-    pub(super) async fn described(&mut self, text: &Text) -> Result<Described, Stop> {
+    /// Tells what a statement answers and takes, with these values of its parameters or none.
+    pub(super) async fn described(&mut self, text: &Text, parameters: Option<RecordBatch>) -> Result<Described, Stop> {
         self.allowed()?;
         let time = self.time();
         let state = &self.shared.state;
@@ -66,7 +66,7 @@ impl Session {
         };
         let sql = Arc::clone(state.sql().map_err(failed)?);
         let system = catalog::tables(state, &self.principal);
-        let question = self.question(text, None);
+        let question = self.question(text, parameters);
         let described = limits::query(state, Some(millis(time)), move |snapshot, context| {
             sql.describe(snapshot.clone(), &question, system, context).map_err(Failure::from)
         });

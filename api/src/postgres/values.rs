@@ -50,12 +50,17 @@ impl Column {
         Ok(Column { array, format, items, is_shown: false })
     }
 
+    /// Also of a column that has nothing but NULL, of which Arrow keeps no list.
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row) || *self.array.data_type() == DataType::Null
+    }
+
     /// Writes a row's value with its length; −1 of NULL.
     ///
     /// # Errors
     /// A value that PostgreSQL cannot have, or that is too long for a message.
     pub(super) fn put(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
-        if self.array.is_null(row) {
+        if self.is_null(row) {
             out.put_i32(-1);
             return Ok(());
         }
@@ -158,7 +163,7 @@ impl Column {
             if place > 0 {
                 out.put_u8(b',');
             }
-            if items.array.is_null(index) {
+            if items.is_null(index) {
                 out.extend_from_slice(b"NULL");
                 continue;
             }
@@ -186,7 +191,7 @@ impl Column {
     fn list_binary(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
         let Some(items) = &self.items else { return Ok(()) };
         let range = self.range(row);
-        let has_nulls = range.clone().any(|index| items.array.is_null(index));
+        let has_nulls = range.clone().any(|index| items.is_null(index));
         // An empty one has no dimension.
         out.put_i32(i32::from(!range.is_empty()));
         out.put_i32(i32::from(has_nulls));

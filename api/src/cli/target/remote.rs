@@ -205,7 +205,8 @@ impl Remote {
         stop: &AtomicBool,
     ) -> Result<(), Exit> {
         let broken = |error: reqwest::Error| Failure::new(Kind::Unreachable, format!("the answer broke off: {error}"));
-        let client = reqwest::Client::builder().default_headers(self.headers.clone()).no_proxy().build();
+        let client =
+            reqwest::Client::builder().default_headers(self.headers.clone()).user_agent(CLI_AGENT).no_proxy().build();
         let client = client.map_err(|error| self.unreachable(&error))?;
         let call = client.post(format!("{}{path}", self.url)).header(header::ACCEPT, format.media_type());
         let copied = async {
