@@ -35,7 +35,7 @@ fn the_password_is_a_token_and_is_looked_at_with_every_statement() {
     let (code, why) = of_query.refused("SELECT user_id FROM users");
     assert_eq!(code, SqlState::INSUFFICIENT_PRIVILEGE);
     assert!(why.contains("`export`"), "{why}");
-    let prepared = of_query.wait(of_query.client.prepare("SELECT 1")).err().expect("could list users");
+    let prepared = of_query.wait(of_query.client.prepare("SELECT 1")).expect_err("could list users");
     assert_eq!(prepared.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     let url = server.url("/v1/tokens/export");
     assert!(server.client.delete(url).bearer_auth(&admin).send().expect("delete").status().is_success());

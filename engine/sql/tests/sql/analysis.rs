@@ -88,7 +88,7 @@ fn parameters_are_taken_and_described() {
     let text = "SELECT window_funnel($1, $2, ts, e = 0, e = 1), sequenceMatch($3)(ts, e = 0, e = 1), \
                 approx_count_distinct(e)['estimate'] FROM (VALUES (1, 0), (5, 1)) t(ts, e)";
     let ask = |parameters: Option<RecordBatch>| {
-        let question = Question { text: text.to_owned(), parameters, schema: None };
+        let question = Question { text: text.to_owned(), parameters, ..Question::default() };
         world.sql.plan(world.store.snapshot(), &question, Vec::new(), &world.context())
     };
     let question = Question { text: text.to_owned(), ..Question::default() };

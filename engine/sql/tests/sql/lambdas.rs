@@ -159,7 +159,7 @@ fn a_pattern_may_be_a_parameter() {
     let pattern: ArrayRef = Arc::new(StringArray::from(vec!["y%"]));
     let text = "SELECT count(*) FROM users WHERE array_any_match(interest, v -> v LIKE $1)".to_owned();
     let parameters = RecordBatch::try_from_iter([("$1", pattern)]).expect("a row");
-    let question = Question { text, parameters: Some(parameters), schema: None };
+    let question = Question { text, parameters: Some(parameters), ..Question::default() };
     let planned = world.sql.plan(world.store.snapshot(), &question, Vec::new(), &world.context()).expect("planned");
     let mut answer = planned.start();
     let batch = answer.next(&AtomicBool::new(false)).expect("answered").expect("a row");

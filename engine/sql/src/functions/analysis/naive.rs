@@ -37,7 +37,9 @@ fn may_follow(rows: &[Row], chain: &[usize], next: usize, funnel: &Funnel) -> bo
     }
     let between = rows.get(last + 1..next).unwrap_or_default();
     let is_known = |row: &Row| row.1.iter().any(|fulfilled| *fulfilled <= condition);
-    !(modes.deduplication && between.iter().any(is_known)) && !(modes.order && !between.iter().all(is_known))
+    let repeats = modes.deduplication && between.iter().any(is_known);
+    let is_out_of_turn = modes.order && !between.iter().all(is_known);
+    !repeats && !is_out_of_turn
 }
 
 /// A part of a pattern.
