@@ -116,7 +116,7 @@ pub(super) fn by_audience(join: &Join) -> Result<Option<LogicalPlan>> {
         let audiences = Arc::new(Audiences::new(members.audiences.clone(), Arc::clone(&members.calls)));
         let Some(plan) = with_places(shown.plan, column, Some(&audiences))? else { continue };
         let rows = AudienceRows::new(plan, shown.plan.schema(), audiences);
-        return rows.joined(join, is_left, column, &members).map(Some);
+        return rows.joined(join, is_left, (column, id), &members).map(Some);
     }
     Ok(None)
 }
@@ -230,15 +230,21 @@ impl AudienceRows {
     }
 
     /// What the join shows, of these rows.
-    fn joined(self, join: &Join, is_left: bool, user: &Column, members: &Members) -> Result<LogicalPlan> {
+    fn joined(
+        self,
+        join: &Join,
+        is_left: bool,
+        (user, member): (&Column, &Column),
+        members: &Members,
+    ) -> Result<LogicalPlan> {
         let names: Vec<String> = self.schema.fields().iter().map(|field| field.name().clone()).collect();
         let own = |at: usize| Expr::Column(Column::new(Some(ROWS), &names[at]));
         let side = if is_left { &join.left } else { &join.right };
-        let user = side.schema().index_of_column(user)?;
+        let own_user = side.schema().index_of_column(user)?;
         let of_members = |expr: &Expr| {
             let of = |part: Expr| {
                 Ok(match &part {
-                    Expr::Column(column) if column.name == USER_ID => Transformed::yes(own(user)),
+                    Expr::Column(column) if column.name == USER_ID => Transformed::yes(own(own_user)),
                     Expr::Column(_) => Transformed::yes(own(names.len() - 1)),
                     _ => Transformed::no(part),
                 })
@@ -258,8 +264,10 @@ impl AudienceRows {
             rows = rows.filter(filter)?;
         }
         let shown = Projection::try_new(columns, Arc::new(rows.build()?))?;
-        let is_user = |key: &Expr| matches!(key, Expr::Column(column) if column.name == USER_ID);
-        let others = join.on.iter().filter(|(left, right)| !(is_user(left) && is_user(right)));
+        // The pair that the audiences answered; another of that name may be of another side of a join below.
+        let (left, right) = if is_left { (user, member) } else { (member, user) };
+        let is = |key: &Expr, column: &Column| matches!(key, Expr::Column(key) if key == column);
+        let others = join.on.iter().filter(|pair| !(is(&pair.0, left) && is(&pair.1, right)));
         let others = others.map(|(left, right)| left.clone().eq(right.clone())).chain(join.filter.clone());
         let shown = LogicalPlanBuilder::from(LogicalPlan::Projection(shown));
         match others.reduce(Expr::and) {

@@ -9,7 +9,7 @@
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
 //! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
-//! * [`parametric`]: calls with two pairs of parentheses.
+//! * [`parametric`]: calls with two pairs of parentheses. * [`subqueries`]: told apart.
 //! * [`driver_functions`]: what clients of PostgreSQL call.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
@@ -39,6 +39,7 @@ mod parametric;
 mod places;
 mod sizes;
 mod split;
+mod subqueries;
 mod system;
 mod tag_values;
 mod top;
@@ -58,6 +59,7 @@ pub use listing::ListedTable;
 pub use memory::Meter;
 pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use split::{Statements, statements};
+use subqueries::SubqueriesApart;
 pub use system::SystemTable;
 
 use crate::distinct_from;
@@ -282,6 +284,7 @@ impl Sql {
             .with_config(config)
             .with_runtime_env(Arc::new(environment))
             .with_analyzer_rule(Arc::new(DistinctUsers))
+            .with_analyzer_rule(Arc::new(SubqueriesApart::default()))
             .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
             .with_physical_optimizer_rule(Arc::new(AggregateUsers))
             .with_physical_optimizer_rule(Arc::new(TopUsers));

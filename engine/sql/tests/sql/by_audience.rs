@@ -45,7 +45,31 @@ fn on_member(random: &mut Random, name: &str) -> String {
 /// A statement, and whether nothing is joined by a table of ids.
 fn statement(random: &mut Random) -> (String, bool) {
     let (p, m) = (on_event(random, "p."), on_member(random, "m."));
-    match random.below(18) {
+    match random.below(21) {
+        // Alike but for what their tables read.
+        18 => (
+            format!(
+                "SELECT (SELECT count(*) FROM purchase JOIN members USING (user_id) WHERE audience = '{}'), (SELECT count(*) FROM \
+                 purchase JOIN members USING (user_id) WHERE audience = '{}')",
+                pick(random, &["vip", "shoes"]),
+                pick(random, &["young", "not vip"])
+            ),
+            false,
+        ),
+        19 => (
+            "SELECT (SELECT count(*) FROM purchase WHERE user_id IN (SELECT user_id FROM users WHERE age < 30)) AS a, (SELECT count(*) \
+             FROM purchase WHERE user_id IN (SELECT user_id FROM users WHERE age >= 30)) AS b"
+                .to_owned(),
+            false,
+        ),
+        // Two ids are held against that of the member.
+        20 => (
+            format!(
+                "SELECT m.audience, count(*) FROM purchase a JOIN purchase b ON a.category = b.category JOIN members m ON m.user_id = \
+                 a.user_id AND m.user_id = b.user_id WHERE {m} GROUP BY 1"
+            ),
+            false,
+        ),
         0 | 1 => (
             format!(
                 "SELECT m.audience, sum(p.amount), count(*) FROM purchase p JOIN members m USING (user_id) WHERE ({p}) AND ({m}) \

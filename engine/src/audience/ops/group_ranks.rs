@@ -78,11 +78,15 @@ pub fn ranked_groups(
     };
     let mut searches: Searches = counts.into_iter().map(|(key, counts)| (key, of_group(counts))).collect();
     loop {
-        searches.values_mut().flatten().for_each(Search::aim);
+        for searches in searches.values_mut() {
+            context.check()?;
+            searches.iter_mut().for_each(Search::aim);
+        }
         if searches.values().flatten().all(|search| search.thresholds.is_empty()) {
             break;
         }
         for (key, counts) in count(snapshot, &predicates, asked, Some(&searches), context)? {
+            context.check()?;
             let searches = searches.get_mut(&key).into_iter().flatten();
             searches.zip(counts).for_each(|(search, counts)| search.narrow(&counts));
         }
@@ -117,12 +121,13 @@ impl Search {
     /// Takes how many numbers are at most each of the thresholds.
     fn narrow(&mut self, counts: &[u64]) {
         for (rank, (low, high)) in &mut self.open {
-            for (threshold, up_to) in self.thresholds.iter().zip(counts) {
-                if up_to >= rank {
-                    *high = (*high).min(*threshold);
-                } else {
-                    *low = (*low).max(threshold.saturating_add(1));
-                }
+            // Counts rise with what they are counted up to.
+            let place = counts.partition_point(|up_to| up_to < rank);
+            if let Some(threshold) = self.thresholds.get(place) {
+                *high = (*high).min(*threshold);
+            }
+            if let Some(below) = place.checked_sub(1) {
+                *low = (*low).max(self.thresholds[below].saturating_add(1));
             }
         }
     }

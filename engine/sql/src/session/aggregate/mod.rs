@@ -44,7 +44,9 @@ const USERS_PER_SPLIT: u64 = 4;
 const SPLITS_FREE: u64 = 1 << 10;
 /// Passes over the users that a search for numbers at ranks is reckoned with.
 const RANK_PASSES: u64 = 8;
-/// What such a search holds of a group, in counts.
+/// Of more ranks, searching all of them in each pass is more than making rows.
+const RANKS_MAX: u64 = 64;
+/// What such a search holds of a group and rank, in counts.
 const RANK_COUNTS: u64 = 16;
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
@@ -215,7 +217,11 @@ impl Aggregation {
             splits = splits.saturating_add(groups);
         }
         let values: u64 = self.values.iter().map(|tag| tag.target_count() as u64).sum();
-        let ranks = (self.numbers.len() as u64).saturating_mul(RANK_COUNTS);
+        let asked = self.asked_for.iter().filter(|asked| matches!(asked, AskedFor::Ranks(_))).count() as u64;
+        if asked > RANKS_MAX {
+            return false;
+        }
+        let ranks = asked.saturating_mul(RANK_COUNTS);
         let told = values.saturating_add(self.figures.len() as u64).saturating_add(ranks);
         if groups > GROUPS_MAX || groups > 1 && groups.saturating_mul(told) > VALUES_MAX || values > VALUES_MAX {
             return false;
