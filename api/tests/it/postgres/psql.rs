@@ -1,4 +1,4 @@
-//! `psql`, where it is installed: `BELUGA_POSTGRES` is the folder of PostgreSQL's programs.
+//! `psql`, where it is installed: `BELUGA_POSTGRES_PROGRAMS` is the folder of PostgreSQL's programs.
 
 use super::{address, shop};
 use crate::support::{command, stderr, stdout};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Where `psql` is; `None` skips what needs it.
 fn program() -> Option<PathBuf> {
-    let folder = std::env::var_os("BELUGA_POSTGRES")?;
+    let folder = std::env::var_os("BELUGA_POSTGRES_PROGRAMS")?;
     let program = PathBuf::from(folder).join("psql");
     program.exists().then_some(program)
 }
@@ -14,7 +14,7 @@ fn program() -> Option<PathBuf> {
 #[test]
 fn psql_asks_and_shows() {
     let Some(program) = program() else {
-        eprintln!("skipped: BELUGA_POSTGRES says where psql is");
+        eprintln!("skipped: BELUGA_POSTGRES_PROGRAMS says where psql is");
         return;
     };
     let server = shop();
