@@ -36,18 +36,26 @@ impl Pipe {
         self.out.len() >= OUT_BYTES
     }
 
-    /// Sends what waits. Once this was given up, what was sent may end anywhere: then the connection is good for nothing.
+    /// Sends what waits. What was sent is gone from `out` at once: this may be given up and begun again, and nothing is sent twice.
+    ///
+    /// # Errors
+    /// The connection's, or that the client reads nothing. Then nothing waits any more: what was sent may end anywhere.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+        let is_long = self.out.capacity() > 4 * OUT_BYTES;
+        while !self.out.is_empty() {
+            // Each time anew, so that a long row may take its time with a client that reads.
+            let sent = match tokio::time::timeout(STALLED_MAX, self.write.write_buf(&mut self.out)).await {
+                Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => sent,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            if let Err(error) = sent {
+                self.out = BytesMut::new();
+                return Err(error);
+            }
         }
-        match tokio::time::timeout(STALLED_MAX, self.write.write_all(&self.out)).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        }
-        self.out.clear();
         // A long row is not remembered.
-        if self.out.capacity() > 4 * OUT_BYTES {
+        if is_long {
             self.out = BytesMut::new();
         }
         Ok(())
@@ -106,4 +114,48 @@ pub(super) async fn refuse(stream: TcpStream, shared: Arc<Shared>, connections_m
 /// What is told when the server ends.
 pub(super) fn stopping() -> Told {
     Told::new("57P01", "the server is stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[test]
+    fn what_was_sent_is_not_sent_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+            let mut pipe = Pipe::new(listener.accept().await.expect("a client").0);
+            // More than the system keeps for a client that does not read.
+            let sent: Vec<u8> = (0..32u32 << 20).map(|byte| (byte % 251) as u8).collect();
+            pipe.out.extend_from_slice(&sent);
+            let given_up = tokio::time::timeout(std::time::Duration::from_millis(200), pipe.flush()).await;
+            assert!(given_up.is_err(), "nobody reads");
+            assert!(pipe.out.len() < sent.len(), "some of it went");
+            let reading = tokio::spawn(async move {
+                let mut read = Vec::new();
+                client.read_to_end(&mut read).await.expect("read");
+                read
+            });
+            pipe.end(None).await;
+            assert!(reading.await.expect("no panic") == sent, "once, and in order");
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_let_go_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+            let mut pipe = Pipe::new(listener.accept().await.expect("a client").0);
+            drop(client);
+            // The system takes something before it notices.
+            pipe.out.extend_from_slice(&vec![0; 32 << 20]);
+            pipe.flush().await.expect_err("nobody is there");
+            assert!(pipe.out.is_empty());
+        });
+    }
 }

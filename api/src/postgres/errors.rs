@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 const TOLD_BYTES_MAX: usize = 8 << 10;
 
 /// What a client is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) code: &'static str,
     pub(super) message: String,

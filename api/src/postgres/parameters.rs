@@ -71,11 +71,21 @@ pub(super) fn row(bind: &Bind, types: &[Type], expected: &SchemaRef) -> Result<O
     batch.map(Some).map_err(|error| Told::new("XX000", error.to_string()))
 }
 
-/// What a value becomes: what it is compared with; where nothing tells, what the client says that it is.
+/// What a value becomes: what it is compared with; where nothing tells, or that would cut it, what the client says that it is.
 fn wanted(expected: &DataType, of: &Type) -> DataType {
-    match expected {
-        DataType::Utf8 => arrow_of(of).unwrap_or(DataType::Utf8),
-        expected => expected.clone(),
+    match (expected, arrow_of(of)) {
+        (DataType::Utf8, own) => own.unwrap_or(DataType::Utf8),
+        (expected, Some(own)) if cuts(&own, expected) => own,
+        (expected, _) => expected.clone(),
+    }
+}
+
+/// Whether values lose a part when they are made of the other type, so that `age >= 1.5` would be `age >= 1`. They are compared as they are.
+fn cuts(own: &DataType, expected: &DataType) -> bool {
+    match own {
+        DataType::Float32 | DataType::Float64 => expected.is_integer() || expected.is_decimal(),
+        DataType::Timestamp(..) => matches!(expected, DataType::Date32 | DataType::Date64),
+        _ => false,
     }
 }
 
@@ -194,6 +204,16 @@ mod tests {
             &read(&7i64.to_be_bytes(), Format::Binary, Type::INT8.oid(), DataType::Utf8).expect("as said"),
             &number
         );
+        // What would be cut stays as it is.
+        let part: ArrayRef = Arc::new(Float64Array::from(vec![1.5]));
+        for expected in [DataType::Int64, DataType::UInt8, DataType::Decimal128(19, 0)] {
+            let read =
+                |value: &[u8], format| read(value, format, Type::FLOAT8.oid(), expected.clone()).expect("as said");
+            assert_eq!(&read(&1.5f64.to_be_bytes(), Format::Binary), &part);
+            assert_eq!(&read(b"1.5", Format::Text), &part);
+        }
+        let noon = read(&43_200_000_000i64.to_be_bytes(), Format::Binary, Type::TIMESTAMP.oid(), DataType::Date32);
+        assert_eq!(noon.expect("as said").data_type(), &arrow_of(&Type::TIMESTAMP).expect("a type"));
         let decimal = read(b"12.5", Format::Text, 0, DataType::Decimal128(19, 2)).expect("a decimal");
         assert_eq!(decimal.data_type(), &DataType::Decimal128(19, 2));
         let zone = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some(Arc::from("UTC")));

@@ -15,7 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes of the longest row: clients take no longer message.
-const ROW_BYTES_MAX: usize = 1 << 30;
+pub(super) const ROW_BYTES_MAX: usize = 1 << 30;
+
+/// The code of a statement that was cancelled, or took too long.
+pub(super) const ENDED: &str = "57014";
 
 /// Why a connection does not go on as it did.
 pub(super) enum Stop {
@@ -59,7 +62,10 @@ enum Phase {
         batch: Option<(Vec<Column>, usize, usize)>,
         _permit: OwnedSemaphorePermit,
     },
+    /// All rows were sent.
     Over,
+    /// There is nothing more, and this is why.
+    Ended(Told),
 }
 
 /// The columns of a statement, as they are described.
@@ -77,6 +83,15 @@ pub(super) fn described(schema: &SchemaRef, formats: &[Format]) -> Vec<Described
     schema.fields().iter().enumerate().map(column).collect()
 }
 
+/// # Errors
+/// If there are more columns than a message has a number for.
+pub(super) fn can_be_told(columns: usize) -> Result<(), Told> {
+    if columns > i16::MAX as usize {
+        return Err(Told::new("54011", format!("the answer has {columns} columns; at most {} are told", i16::MAX)));
+    }
+    Ok(())
+}
+
 impl Rows {
     /// # Errors
     /// If formats are neither none, nor one, nor one for each column.
@@ -88,12 +103,16 @@ impl Rows {
         (time, deadline): (Duration, Instant),
     ) -> Result<Rows, Told> {
         let count = planned.schema().fields().len();
-        if formats.len() > 1 && formats.len() != count {
-            let message = format!("formats are none, one for all, or one for each of {count} columns");
-            return Err(Told::new("08P01", message));
-        }
-        if count > i16::MAX as usize {
-            return Err(Told::new("54011", format!("the answer has {count} columns; at most {} are told", i16::MAX)));
+        let fits = match formats.len() > 1 && formats.len() != count {
+            true => {
+                let message = format!("formats are none, one for all, or one for each of {count} columns");
+                Err(Told::new("08P01", message))
+            }
+            false => can_be_told(count),
+        };
+        if let Err(told) = fits {
+            watch.end(Progress::Failed(told.message.clone()));
+            return Err(told);
         }
         watch.set_waiting(true);
         let columns = described(planned.schema(), &formats);
@@ -119,7 +138,7 @@ impl Rows {
                 }
             }
             Ok(Sent::All(_)) => self.end(Progress::Done),
-            Err(Stop::Told(told)) => self.end(Progress::Failed(told.message.clone())),
+            Err(Stop::Told(told)) => self.fail(told.clone()),
             Err(Stop::Gone) => self.end(Progress::Cancelled),
         }
         sent
@@ -137,11 +156,19 @@ impl Rows {
         }
     }
 
-    /// Its time is over while nobody asked for its rows.
+    /// Ends it with what whoever asks for more rows is told.
+    pub(super) fn fail(&mut self, why: Told) {
+        self.end(Progress::Failed(why.message.clone()));
+        self.phase = Phase::Ended(why);
+    }
+
+    /// Ends it if somebody cancelled it, or its time is over, while nobody asked for its rows.
     pub(super) fn expire(&mut self) {
-        if !matches!(self.phase, Phase::Over) {
-            let late = self.late();
-            self.end(Progress::Failed(late.message));
+        let Some(watch) = &self.watch else { return };
+        if watch.cancellation().is_cancelled() {
+            self.fail(cancelled());
+        } else if Instant::now() >= self.deadline {
+            self.fail(self.late());
         }
     }
 
@@ -155,10 +182,11 @@ impl Rows {
         rows_max: usize,
         place: impl FnOnce() -> Result<OwnedSemaphorePermit, Failure>,
     ) -> Result<Sent, Stop> {
-        let Some(watch) = &self.watch else { return Ok(Sent::All(0)) };
-        if Instant::now() >= self.deadline {
-            return Err(self.late().into());
+        self.expire();
+        if let Phase::Ended(why) = &self.phase {
+            return Err(why.clone().into());
         }
+        let Some(watch) = &self.watch else { return Ok(Sent::All(0)) };
         watch.set_waiting(false);
         let cancellation = watch.cancellation();
         if let Phase::Planned(_) = &self.phase {
@@ -206,22 +234,13 @@ impl Rows {
                 *batch = None;
             }
             if pipe.is_full() {
-                let late = self.late();
-                let sending = pipe.flush();
-                tokio::pin!(sending);
-                let told = tokio::select! {
+                // The statement ends at once; what was begun to be sent is sent before what is told then.
+                tokio::select! {
                     biased;
-                    sent = &mut sending => {
-                        sent.map_err(|_| Stop::Gone)?;
-                        continue;
-                    }
-                    () = cancellation.cancelled() => cancelled(),
-                    () = tokio::time::sleep_until(deadline) => late,
-                };
-                // The statement ends now. What was begun to be sent is, or nothing could be told behind it.
-                self.phase = Phase::Over;
-                sending.await.map_err(|_| Stop::Gone)?;
-                return Err(told.into());
+                    sent = pipe.flush() => sent.map_err(|_| Stop::Gone)?,
+                    () = cancellation.cancelled() => return Err(cancelled().into()),
+                    () = tokio::time::sleep_until(deadline) => return Err(self.late().into()),
+                }
             }
         }
     }
@@ -233,14 +252,14 @@ impl Rows {
 
 /// What a client is told whose statement took too long.
 pub(super) fn late(time: Duration) -> Told {
-    let told = Told::new("57014", format!("the statement ran out of its time, {} ms", time.as_millis()));
+    let told = Told::new(ENDED, format!("the statement ran out of its time, {} ms", time.as_millis()));
     let told = told.hint("ask something narrower, or give it more time: SET statement_timeout = '60s'");
     Told { kind: Some(Kind::Timeout), ..told }
 }
 
 /// What a client is told whose statement somebody cancelled.
 pub(super) fn cancelled() -> Told {
-    Told { kind: Some(Kind::Timeout), ..Told::new("57014", "the statement was cancelled") }
+    Told { kind: Some(Kind::Timeout), ..Told::new(ENDED, "the statement was cancelled") }
 }
 
 fn put_row(pipe: &mut Pipe, columns: &[Column], row: usize) -> Result<(), Told> {
@@ -248,11 +267,10 @@ fn put_row(pipe: &mut Pipe, columns: &[Column], row: usize) -> Result<(), Told> 
     let mut failed = None;
     put(&mut pipe.out, b'D', |out| {
         out.put_i16(columns.len() as i16);
-        failed = columns.iter().find_map(|column| column.put(row, out).err()).map(|error| error.to_string());
+        // Looked at with each value, before it is written: a row that is too long takes no more memory than one that is not.
+        let end_max = start + ROW_BYTES_MAX;
+        failed = columns.iter().find_map(|column| column.put(row, out, end_max).err()).map(|error| error.to_string());
     });
-    if pipe.out.len() - start > ROW_BYTES_MAX {
-        failed = Some(format!("a row has more than {ROW_BYTES_MAX} bytes"));
-    }
     match failed {
         None => Ok(()),
         Some(why) => {

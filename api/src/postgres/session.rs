@@ -10,15 +10,17 @@ use super::messages::{
     put_texts,
 };
 use super::parameters;
-use super::portal::{Rows, Sent, Stop, described};
+use super::portal::{ENDED, Rows, Sent, Stop, can_be_told, described};
 use super::settings::Settings;
 use super::startup::Begun;
 use super::statements::Text;
 use super::words::{self, Word};
 use crate::access::Principal;
+use crate::rest::limits;
 use bytes::BufMut;
-use engine_sql::session::{Described as Statement, statements};
+use engine_sql::session::{Described as Statement, STATEMENT_BYTES_MAX, STATEMENT_PARAMETERS_MAX, statements};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::types::Type;
@@ -29,9 +31,15 @@ const MESSAGE_BYTES_MAX: usize = 2 << 20;
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 /// How long a connection may be quiet.
 const IDLE_MAX: Duration = Duration::from_secs(3_600);
-/// How often portals are looked for whose time is over.
+/// How often to look whether it was quiet for too long.
 const LOOK: Duration = Duration::from_secs(5);
-/// Prepared statements of a connection, and bytes of their texts.
+/// How often to look for portals that were cancelled, or whose time is over.
+const LOOK_AT_PORTALS: Duration = Duration::from_millis(100);
+/// Bytes of a text that is cut into its statements at once; a longer one is cut away from the threads that serve connections.
+const CUT_BYTES_MAX: usize = 16 << 10;
+/// Bytes of the name of a prepared statement or a portal.
+const NAME_BYTES_MAX: usize = 1 << 10;
+/// Prepared statements of a connection, and bytes of their texts, names and types.
 const PREPARED_MAX: usize = 256;
 const PREPARED_BYTES_MAX: usize = 4 << 20;
 /// Portals of a connection.
@@ -51,15 +59,44 @@ struct Prepared {
     text: Text,
     /// Types of parameters that the client said.
     said: Vec<u32>,
+    /// There is nothing but spaces and comments.
+    is_empty: bool,
     word: Option<Word>,
     statement: Option<Statement>,
+    /// What the client was told of its columns: [`shape`]. It reads rows by that.
+    told: Option<u64>,
 }
 
 impl Prepared {
-    fn is_empty(&self) -> bool {
-        self.word.is_none() && statements(self.text.statement()).ended.is_empty() && {
-            statements(self.text.statement()).rest.is_empty()
-        }
+    fn bytes(&self, name: &str) -> usize {
+        name.len() + self.text.sent.len() + 4 * self.said.len()
+    }
+}
+
+/// What columns are, shortly: to be compared, since a description may be larger than its statement.
+fn shape(columns: &[Described]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    columns.len().hash(&mut hasher);
+    columns.iter().for_each(|column| (&column.name, column.oid, column.modifier).hash(&mut hasher));
+    hasher.finish()
+}
+
+/// Where the statements of a text begin, and how long they are.
+fn cut(sent: &str) -> Vec<(usize, usize)> {
+    let cut = statements(sent);
+    let begin = sent.as_ptr().addr();
+    // What is no part of the text is left out.
+    let range = |text: &str| Some((text.as_ptr().addr().checked_sub(begin)?, text.len()));
+    let all = cut.ended.into_iter().chain([cut.rest]).filter(|text| !text.is_empty());
+    all.filter_map(range).filter(|(start, _)| *start < sent.len()).collect()
+}
+
+/// # Errors
+/// If it is longer than names are.
+fn check_name(name: &str) -> Result<(), Told> {
+    match name.len() > NAME_BYTES_MAX {
+        true => Err(Told::new("42622", format!("a name has {} bytes; at most {NAME_BYTES_MAX} are taken", name.len()))),
+        false => Ok(()),
     }
 }
 
@@ -109,6 +146,7 @@ impl Session {
             if self.pipe.flush().await.is_err() {
                 break None;
             }
+            self.expire();
             let message = match self.next().await {
                 Ok(message) => message,
                 Err(last) => break last,
@@ -132,6 +170,7 @@ impl Session {
     /// The next message, or why there is none.
     async fn next(&mut self) -> Result<Message, Option<Told>> {
         let quiet = Instant::now();
+        let look = if self.portals.is_empty() { LOOK } else { LOOK_AT_PORTALS };
         loop {
             tokio::select! {
                 biased;
@@ -140,7 +179,7 @@ impl Session {
                     begun.map_err(|_| None)?;
                     break;
                 }
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(look) => {}
             }
             self.expire();
             if quiet.elapsed() > IDLE_MAX {
@@ -149,6 +188,8 @@ impl Session {
             }
         }
         let message = tokio::time::timeout(MESSAGE_TIME, self.pipe.frames.message(MESSAGE_BYTES_MAX)).await;
+        // A message may take longer to come than a portal has time.
+        self.expire();
         let late = || Told::new("08006", format!("a message did not come within {} s", MESSAGE_TIME.as_secs()));
         match message.map_err(|_| Some(late()))?.and_then(Message::read) {
             Ok(message) => Ok(message),
@@ -157,12 +198,10 @@ impl Session {
         }
     }
 
-    /// Lets go of what waits in portals whose time is over.
+    /// Lets go of what waits in portals that were cancelled, or whose time is over.
     fn expire(&mut self) {
         for portal in self.portals.values_mut() {
-            if let Portal::Rows(rows) = portal
-                && Instant::now() >= rows.deadline
-            {
+            if let Portal::Rows(rows) = portal {
                 rows.expire();
             }
         }
@@ -197,7 +236,7 @@ impl Session {
         }
         match message {
             Message::Query(text) => self.query(text).await,
-            Message::Parse { name, text, types } => Ok(self.parse(name, text, types)?),
+            Message::Parse { name, text, types } => Ok(self.parse(name, text, types).await?),
             Message::Bind(bind) => self.bind(bind).await,
             Message::Describe(target) => self.describe(target).await,
             Message::Execute { portal, rows_max } => self.execute(&portal, rows_max).await,
@@ -230,32 +269,53 @@ impl Session {
     /// Statements one by one, until one fails.
     async fn query(&mut self, sent: String) -> Result<(), Stop> {
         self.portals.remove("");
-        let ranges: Vec<_> = {
-            let cut = statements(&sent);
-            let rest = Some(cut.rest).filter(|rest| !rest.is_empty());
-            let begin = sent.as_ptr().addr();
-            let range = |text: &str| (text.as_ptr().addr() - begin, text.len());
-            cut.ended.into_iter().chain(rest).map(range).collect()
-        };
+        match self.each(sent).await {
+            Ok(()) => {}
+            Err(Stop::Gone) => return Err(Stop::Gone),
+            Err(Stop::Told(told)) => {
+                told.put(&mut self.pipe.out, false);
+                self.fail_transaction();
+            }
+        }
+        self.end_portals();
+        self.ready();
+        Ok(())
+    }
+
+    async fn each(&mut self, sent: String) -> Result<(), Stop> {
+        let (sent, ranges) = self.cut(sent).await?;
         if ranges.is_empty() {
             put_done(&mut self.pipe.out, b'I');
         }
         let mut text = Text::whole(sent);
         for (start, length) in ranges {
             (text.start, text.end) = (start, start + length);
-            match self.one(&text).await {
-                Ok(()) => {}
-                Err(Stop::Gone) => return Err(Stop::Gone),
-                Err(Stop::Told(told)) => {
-                    told.put(&mut self.pipe.out, false);
-                    self.fail_transaction();
-                    break;
-                }
+            self.one(&text).await?;
+            self.expire();
+            // Words are shorter than what they answer.
+            if self.pipe.is_full() {
+                self.pipe.flush().await.map_err(|_| Stop::Gone)?;
             }
         }
-        self.end_portals();
-        self.ready();
         Ok(())
+    }
+
+    /// Cuts a text into its statements. One that is long is cut for who may ask, and where it holds nobody else up.
+    async fn cut(&mut self, text: String) -> Result<(String, Vec<(usize, usize)>), Told> {
+        if text.len() > STATEMENT_BYTES_MAX {
+            let message = format!("the text has {} bytes; at most {STATEMENT_BYTES_MAX} are taken", text.len());
+            return Err(Told::new("54000", message));
+        }
+        if text.len() <= CUT_BYTES_MAX {
+            let ranges = cut(&text);
+            return Ok((text, ranges));
+        }
+        self.allowed()?;
+        let cutting = limits::blocking(move || {
+            let ranges = cut(&text);
+            Ok((text, ranges))
+        });
+        cutting.await.map_err(|failure| Told::of(&failure, "", 0))
     }
 
     async fn one(&mut self, text: &Text) -> Result<(), Stop> {
@@ -294,25 +354,43 @@ impl Session {
         }
     }
 
-    fn parse(&mut self, name: String, text: String, said: Vec<u32>) -> Result<(), Told> {
+    async fn parse(&mut self, name: String, text: String, said: Vec<u32>) -> Result<(), Told> {
+        check_name(&name)?;
+        if said.len() > STATEMENT_PARAMETERS_MAX {
+            let message =
+                format!("{} types are said; a statement has at most {STATEMENT_PARAMETERS_MAX} parameters", said.len());
+            return Err(Told::new("54000", message));
+        }
         if !name.is_empty() && self.prepared.contains_key(&name) {
             return Err(Told::new("42P05", format!("there is a prepared statement `{name}` already")));
         }
         self.prepared.remove(&name);
-        let bytes: usize = self.prepared.values().map(|prepared| prepared.text.sent.len()).sum();
-        if self.prepared.len() >= PREPARED_MAX || bytes + text.len() > PREPARED_BYTES_MAX {
+        let (sent, ranges) = self.cut(text).await?;
+        let (start, length) = match ranges[..] {
+            [] => (0, 0),
+            [range] => range,
+            _ => {
+                let message = format!("{} statements stand there; one at a time is prepared", ranges.len());
+                return Err(Told::new("42601", message).hint("send them one by one"));
+            }
+        };
+        let text = Text { sent, start, end: start + length };
+        let word = words::read(text.statement())?;
+        let new = Prepared { text, said, is_empty: length == 0, word, statement: None, told: None };
+        let bytes: usize = self.prepared.iter().map(|(name, prepared)| prepared.bytes(name)).sum();
+        if self.prepared.len() >= PREPARED_MAX || bytes + new.bytes(&name) > PREPARED_BYTES_MAX {
             let message = format!(
                 "a connection keeps at most {PREPARED_MAX} prepared statements, of {PREPARED_BYTES_MAX} bytes together"
             );
             return Err(Told::new("54000", message).hint("let go of some: DEALLOCATE name"));
         }
-        let word = words::read(&text)?;
-        self.prepared.insert(name, Prepared { text: Text::whole(text), said, word, statement: None });
+        self.prepared.insert(name, new);
         put_done(&mut self.pipe.out, b'1');
         Ok(())
     }
 
     async fn bind(&mut self, bind: Bind) -> Result<(), Stop> {
+        check_name(&bind.portal)?;
         let prepared = self.prepared.get(&bind.statement).ok_or_else(|| no_statement(&bind.statement))?;
         if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
             return Err(Told::new("42P03", format!("there is a portal `{}` already", bind.portal)).into());
@@ -324,8 +402,9 @@ impl Session {
         }
         let portal = match &prepared.word {
             Some(word) => Portal::Word(word.clone()),
-            None if prepared.is_empty() => Portal::Empty,
+            None if prepared.is_empty => Portal::Empty,
             None => {
+                let told = prepared.told;
                 self.not_failed()?;
                 let text = prepared.text.clone();
                 // Without values nothing has to be known of parameters: that there are some is told by planning.
@@ -336,7 +415,18 @@ impl Session {
                         parameters::row(&bind, &types, &statement.parameters)?
                     }
                 };
-                Portal::Rows(Box::new(self.plan(&text, row, bind.answer_formats).await?))
+                let mut rows = self.plan(&text, row, bind.answer_formats).await?;
+                if told.is_some_and(|told| told != shape(&rows.columns)) {
+                    // The client would read the rows as what it was told. Another description tells what they are now.
+                    if let Some(prepared) = self.prepared.get_mut(&bind.statement) {
+                        prepared.statement = None;
+                    }
+                    let told = Told::new("0A000", "cached plan must not change result type");
+                    let told = told.hint("the columns are not what was described; prepare the statement again");
+                    rows.fail(told.clone());
+                    return Err(told.into());
+                }
+                Portal::Rows(Box::new(rows))
             }
         };
         self.portals.insert(bind.portal, portal);
@@ -352,13 +442,14 @@ impl Session {
             None => {
                 let (text, said) = (prepared.text.clone(), prepared.said.clone());
                 let mut statement = self.described(&text, None).await?;
+                can_be_told(statement.columns.fields().len())?;
                 let types = parameters::types(&said, &statement.parameters);
                 if let Some(nulls) = parameters::nulls(&types, &statement.parameters) {
                     match self.described(&text, Some(nulls)).await {
                         Ok(told) => statement.columns = told.columns,
-                        Err(Stop::Gone) => return Err(Stop::Gone),
                         // A value may do where NULL does not.
-                        Err(Stop::Told(_)) => {}
+                        Err(Stop::Told(told)) if told.code != ENDED => {}
+                        Err(stop) => return Err(stop),
                     }
                 }
                 statement
@@ -378,7 +469,7 @@ impl Session {
                     put_parameters(&mut self.pipe.out, &[]);
                     return Ok(put_word_columns_or_none(self, &word)?);
                 }
-                if prepared.is_empty() {
+                if prepared.is_empty {
                     put_parameters(&mut self.pipe.out, &[]);
                     put_done(&mut self.pipe.out, b'n');
                     return Ok(());
@@ -386,7 +477,11 @@ impl Session {
                 self.not_failed()?;
                 let (types, statement) = self.statement(&name).await?;
                 put_parameters(&mut self.pipe.out, &types.iter().map(Type::oid).collect::<Vec<_>>());
-                put_columns(&mut self.pipe.out, &described(&statement.columns, &[]));
+                let columns = described(&statement.columns, &[]);
+                if let Some(prepared) = self.prepared.get_mut(&name) {
+                    prepared.told = Some(shape(&columns));
+                }
+                put_columns(&mut self.pipe.out, &columns);
             }
             Target::Portal(name) => match self.portals.get(&name).ok_or_else(|| no_portal(&name))? {
                 Portal::Rows(rows) => put_columns(&mut self.pipe.out, &rows.columns),
@@ -409,6 +504,7 @@ impl Session {
             Portal::Word(word) => self.word(&word)?,
             Portal::Rows(mut rows) => {
                 self.not_failed()?;
+                self.allowed()?;
                 self.send(&mut rows, rows_max).await?;
                 self.portals.insert(name.to_owned(), Portal::Rows(rows));
             }
@@ -418,6 +514,7 @@ impl Session {
 
     /// Does what a word says; its rows, if it has some, and its tag.
     fn word(&mut self, word: &Word) -> Result<(), Told> {
+        let settings = self.settings.clone();
         let out = &mut self.pipe.out;
         let tag = match word {
             Word::Begin => {
@@ -430,6 +527,8 @@ impl Session {
                 let is_failed = self.transaction == Transaction::Failed;
                 self.transaction = Transaction::None;
                 self.portals.clear();
+                self.settings.end_transaction();
+                self.settings.changed(&settings).for_each(|(name, value)| put_setting(out, name, value));
                 if *word == Word::Commit && !is_failed { "COMMIT" } else { "ROLLBACK" }
             }
             Word::RollbackTo => {
@@ -440,14 +539,14 @@ impl Session {
             }
             _ => {
                 self.not_failed()?;
-                return self.other_word(word);
+                return self.other_word(word, &settings);
             }
         };
         put_complete(out, tag);
         Ok(())
     }
 
-    fn other_word(&mut self, word: &Word) -> Result<(), Told> {
+    fn other_word(&mut self, word: &Word, before: &Settings) -> Result<(), Told> {
         let out = &mut self.pipe.out;
         let tag = match word {
             Word::Set(name, value) => {
@@ -456,8 +555,19 @@ impl Session {
                 }
                 "SET"
             }
+            // Outside of a transaction it is over at once.
+            Word::SetLocal(name, value) if self.transaction == Transaction::None => {
+                before.clone().set_local(name, value)?;
+                "SET"
+            }
+            Word::SetLocal(name, value) => {
+                self.settings.set_local(name, value)?;
+                self.settings.changed(before).for_each(|(name, value)| put_setting(out, name, value));
+                "SET"
+            }
             Word::Reset(name) => {
                 self.settings.reset(name.as_deref())?;
+                self.settings.changed(before).for_each(|(name, value)| put_setting(out, name, value));
                 "RESET"
             }
             Word::Show(Some(name)) => {
@@ -480,6 +590,7 @@ impl Session {
                 self.prepared.clear();
                 self.portals.clear();
                 self.settings.reset(None)?;
+                self.settings.changed(before).for_each(|(name, value)| put_setting(out, name, value));
                 "DISCARD ALL"
             }
             Word::SetTransaction => "SET",

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The version that drivers choose their questions by; what answers stands behind it.
 pub(super) const VERSION: &str = concat!("15.0 (Beluga ", env!("CARGO_PKG_VERSION"), ")");
 /// The longest value that is kept.
-const VALUE_BYTES_MAX: usize = 1 << 10;
+pub(super) const VALUE_BYTES_MAX: usize = 1 << 10;
 
 /// What may be done with a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub(super) struct Settings {
     values: Vec<String>,
     /// Those that it began with, to be reset to.
     begun: Vec<String>,
+    /// What was set before it was set for a transaction alone, by place.
+    before: Vec<(usize, String)>,
 }
 
 impl Settings {
@@ -94,7 +96,7 @@ impl Settings {
             _ => (*value).to_owned(),
         };
         let values: Vec<_> = SETTINGS.iter().map(value).collect();
-        Settings { begun: values.clone(), values }
+        Settings { begun: values.clone(), values, before: Vec::new() }
     }
 
     fn index(name: &str) -> Option<usize> {
@@ -125,6 +127,41 @@ impl Settings {
     /// # Errors
     /// If there is none, or it cannot have the value.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<Option<(&'static str, &str)>, Told> {
+        let index = self.put(name, value)?;
+        // It lasts longer than the transaction.
+        self.before.retain(|(before, _)| *before != index);
+        let name = SETTINGS[index].0;
+        let is_told = REPORTED.contains(&name) && SETTINGS[index].2 != Rule::Passed;
+        Ok(is_told.then_some((name, self.values[index].as_str())))
+    }
+
+    /// Sets one until the transaction ends: [`Settings::end_transaction`].
+    ///
+    /// # Errors
+    /// If there is none, or it cannot have the value.
+    pub(super) fn set_local(&mut self, name: &str, value: &str) -> Result<(), Told> {
+        let before = self.show(name)?.1.to_owned();
+        let index = self.put(name, value)?;
+        if self.before.iter().all(|(other, _)| *other != index) {
+            self.before.push((index, before));
+        }
+        Ok(())
+    }
+
+    /// What was set for the transaction alone is as it was before.
+    pub(super) fn end_transaction(&mut self) {
+        for (index, value) in self.before.drain(..) {
+            self.values[index] = value;
+        }
+    }
+
+    /// Those of which clients are told that are not what they were.
+    pub(super) fn changed(&self, before: &Settings) -> impl Iterator<Item = (&'static str, &str)> {
+        let values = self.reported().zip(before.reported());
+        values.filter(|(now, before)| now != before).map(|(now, _)| now)
+    }
+
+    fn put(&mut self, name: &str, value: &str) -> Result<usize, Told> {
         let index = Settings::index(name).ok_or_else(|| unknown(name))?;
         let (name, default, rule) = SETTINGS[index];
         let refuse = |why: String| Err(Told::new("22023", why));
@@ -135,7 +172,7 @@ impl Settings {
         match rule {
             Rule::Told | Rule::Kept => {}
             // Drivers set it on connecting. Times are written with their offset from UTC whatever was set.
-            Rule::Passed => return Ok(None),
+            Rule::Passed => return Ok(index),
             Rule::Only(only) => {
                 let is_that = |part: &str| part.trim().replace('-', "").eq_ignore_ascii_case(only);
                 // As drivers say "UNICODE" for UTF-8.
@@ -143,7 +180,7 @@ impl Settings {
                 if !is_alias && !value.split(',').any(is_that) {
                     return refuse(format!("`{name}` is always {only} here, not `{value}`"));
                 }
-                return Ok(Some((name, &self.values[index])));
+                return Ok(index);
             }
             Rule::Fixed => return Err(Told::new("55P02", format!("`{name}` cannot be changed"))),
             Rule::Schemas => {
@@ -159,7 +196,7 @@ impl Settings {
             }
         }
         value.clone_into(&mut self.values[index]);
-        Ok(REPORTED.contains(&name).then_some((name, self.values[index].as_str())))
+        Ok(index)
     }
 
     /// Sets one, or all, to what they began with.
@@ -168,9 +205,13 @@ impl Settings {
     /// If there is none.
     pub(super) fn reset(&mut self, name: Option<&str>) -> Result<(), Told> {
         match name {
-            None => self.values.clone_from(&self.begun),
+            None => {
+                self.values.clone_from(&self.begun);
+                self.before.clear();
+            }
             Some(name) => {
                 let index = Settings::index(name).ok_or_else(|| unknown(name))?;
+                self.before.retain(|(before, _)| *before != index);
                 self.values[index].clone_from(&self.begun[index]);
             }
         }
@@ -247,6 +288,19 @@ mod tests {
         assert_eq!(settings.schema().as_deref(), Some("system"));
         settings.set("statement_timeout", "2s").expect("a time");
         assert_eq!(settings.time(), Some(Duration::from_secs(2)));
+        for end in [false, true] {
+            settings.set_local("statement_timeout", "3s").expect("a time");
+            settings.set_local("statement_timeout", "4s").expect("a time");
+            settings.set_local("application_name", "b").expect("a name");
+            let before = settings.clone();
+            if end {
+                settings.set("application_name", "c").expect("a name");
+            }
+            settings.end_transaction();
+            assert_eq!(settings.time(), Some(Duration::from_secs(2)), "as before the transaction");
+            let expected = if end { "c" } else { "psql" };
+            assert_eq!(settings.changed(&before).collect::<Vec<_>>(), [("application_name", expected)]);
+        }
         settings.reset(None).expect("all");
         assert_eq!((settings.schema().as_deref(), settings.time()), (Some(PUBLIC), None));
         assert_eq!(settings.show("SESSION_authorization").expect("there").1, "ann");

@@ -9,7 +9,8 @@ use super::frames::{Fields, FrameError};
 use super::keys::{Keys, OpenKey};
 use super::messages::{put, put_setting, put_text};
 use super::parameters;
-use super::settings::Settings;
+use super::settings::{Settings, VALUE_BYTES_MAX};
+use super::statements::EXPORT;
 use crate::access::Principal;
 use crate::error::Kind;
 use crate::state::AppState;
@@ -69,6 +70,11 @@ pub(super) async fn begin(
     let (minor, parameters) = packet(pipe, keys).await?;
     let of = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let user = of("user").unwrap_or_default();
+    // It is told as a setting is.
+    if user.len() > VALUE_BYTES_MAX {
+        let message = format!("the name of the user has {} bytes; at most {VALUE_BYTES_MAX} are taken", user.len());
+        return Err(Told::new("22023", message).into());
+    }
     let database = of("database").filter(|name| !name.is_empty()).unwrap_or(user);
     if of("replication").is_some_and(|value| !["false", "off", "no", "0"].contains(&value)) {
         return Err(Told::new("0A000", "there is no replication here").into());
@@ -129,7 +135,10 @@ pub(super) async fn packet(pipe: &mut Pipe, keys: &Arc<Keys>) -> Result<(i32, Ve
 /// Who it is, and what proves it. A server without tokens asks nobody.
 async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(Principal, Option<String>), Refused> {
     match state.access.check(None) {
-        Ok(principal) => return Ok((principal, None)),
+        Ok(principal) => {
+            may_ask(&principal)?;
+            return Ok((principal, None));
+        }
         Err(failure) if failure.kind == Kind::Unauthorized => {}
         Err(failure) => return Err(Told::of(&failure, "", 0).into()),
     }
@@ -150,7 +159,14 @@ async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(
         let told = Told::of(&failure, "", 0);
         Told { hint: Some("the password is a token; the name of the user is not looked at".to_owned()), ..told }
     })?;
+    may_ask(&principal)?;
     Ok((principal, Some(authorization)))
+}
+
+/// # Errors
+/// If who logs in may not ask statements: there is nothing else to do here.
+fn may_ask(principal: &Principal) -> Result<(), Told> {
+    principal.need(EXPORT).map_err(|failure| Told::of(&failure, "", 0))
 }
 
 fn set_all(settings: &mut Settings, parameters: &[(String, String)]) -> Result<(), Told> {

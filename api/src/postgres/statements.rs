@@ -17,9 +17,10 @@ use engine_sql::session::{Described, Driver, Question};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 /// What asking statements needs: they can list users.
-const EXPORT: &[Scope] = &[Scope::Query, Scope::Export];
+pub(super) const EXPORT: &[Scope] = &[Scope::Query, Scope::Export];
 
 /// A statement, and where it stands in what was sent.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Text {
 
 impl Session {
     /// Whether who logged in may still ask statements: a token may have been revoked.
-    fn allowed(&mut self) -> Result<(), Told> {
+    pub(super) fn allowed(&mut self) -> Result<(), Told> {
         let told = |failure: Failure| Told::of(&failure, "", 0);
         self.principal = self.shared.state.access.check(self.authorization.as_deref()).map_err(told)?;
         self.principal.need(EXPORT).map_err(told)
@@ -55,7 +56,7 @@ impl Session {
         time.max(Duration::from_millis(1))
     }
 
-    /// Tells what a statement answers and takes, with these values of its parameters or none.
+    /// Tells what a statement answers and takes, with these values of its parameters or none. It can be cancelled from another connection.
     pub(super) async fn described(&mut self, text: &Text, parameters: Option<RecordBatch>) -> Result<Described, Stop> {
         self.allowed()?;
         let time = self.time();
@@ -70,9 +71,12 @@ impl Session {
         let described = limits::query(state, Some(millis(time)), move |snapshot, context| {
             sql.describe(snapshot.clone(), &question, system, context).map_err(Failure::from)
         });
+        let cancellation = CancellationToken::new();
+        self.key.key.runs(Some(cancellation.clone()));
         tokio::select! {
             biased;
             described = described => described.map_err(failed),
+            () = cancellation.cancelled() => Err(cancelled().into()),
             () = self.pipe.frames.gone() => Err(Stop::Gone),
         }
     }

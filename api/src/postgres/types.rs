@@ -166,7 +166,8 @@ pub(super) fn plain(of: &DataType) -> Option<DataType> {
         DataType::Dictionary(_, values) => plain(values)?,
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             array_of(&type_of(item.data_type()))?;
-            let plain = plain(item.data_type())?;
+            // Items that have no type of their own are shown one by one.
+            let plain = plain(item.data_type()).unwrap_or_else(|| item.data_type().clone());
             DataType::List(Arc::new(Field::new(item.name(), plain, true)))
         }
         _ => return None,

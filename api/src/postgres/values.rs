@@ -2,6 +2,7 @@
 
 use super::messages::Format;
 use super::numeric;
+use super::portal::ROW_BYTES_MAX;
 use super::times;
 use super::types::{plain, type_of};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -55,11 +56,12 @@ impl Column {
         self.array.is_null(row) || *self.array.data_type() == DataType::Null
     }
 
-    /// Writes a row's value with its length; −1 of NULL.
+    /// Writes a row's value with its length; −1 of NULL. What is written then ends before `end_max`.
     ///
     /// # Errors
     /// A value that PostgreSQL cannot have, or that is too long for a message.
-    pub(super) fn put(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+    pub(super) fn put(&self, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
+        room(out, 4, end_max)?;
         if self.is_null(row) {
             out.put_i32(-1);
             return Ok(());
@@ -67,19 +69,20 @@ impl Column {
         let start = out.len();
         out.put_i32(0);
         match self.format {
-            Format::Text => self.text(row, out)?,
-            Format::Binary => self.binary(row, out)?,
+            Format::Text => self.text(row, out, end_max)?,
+            Format::Binary => self.binary(row, out, end_max)?,
         }
+        room(out, 0, end_max)?;
         let length = i32::try_from(out.len() - start - 4);
         let length = length.map_err(|_| ArrowError::ComputeError("a value has more than 2 GiB".to_owned()))?;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
         Ok(())
     }
 
-    fn text(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+    fn text(&self, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
         let array = &*self.array;
         if self.is_shown {
-            return shown(array, row, out);
+            return shown(array, row, out, end_max);
         }
         match array.data_type() {
             DataType::Boolean => out.put_u8(if array.as_boolean().value(row) { b't' } else { b'f' }),
@@ -95,13 +98,12 @@ impl Column {
                 float(out, number, number);
             }
             DataType::Decimal128(..) | DataType::Decimal256(..) => print(out, decimal(array, row)),
-            DataType::Utf8 => put_str(out, array.as_string::<i32>().value(row)),
-            DataType::Binary => {
-                out.extend_from_slice(b"\\x");
-                for byte in array.as_binary::<i32>().value(row) {
-                    print(out, format_args!("{byte:02x}"));
-                }
+            DataType::Utf8 => {
+                let text = array.as_string::<i32>().value(row);
+                room(out, text.len(), end_max)?;
+                put_str(out, text);
             }
+            DataType::Binary => hex(array.as_binary::<i32>().value(row), out, end_max)?,
             DataType::Date32 => print(out, times::Date(array.as_primitive::<Date32Type>().value(row).into())),
             DataType::Time64(_) => print(out, times::Time(array.as_primitive::<Time64MicrosecondType>().value(row))),
             DataType::Timestamp(_, zone) => {
@@ -109,16 +111,16 @@ impl Column {
                 print(out, times::Timestamp { micros, is_utc: zone.is_some() });
             }
             DataType::Interval(_) | DataType::Duration(_) => print(out, interval(array, row)),
-            DataType::List(_) => self.list_text(row, out)?,
-            _ => shown(array, row, out)?,
+            DataType::List(_) => self.list_text(row, out, end_max)?,
+            _ => shown(array, row, out, end_max)?,
         }
         Ok(())
     }
 
-    fn binary(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+    fn binary(&self, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
         let array = &*self.array;
         match array.data_type() {
-            _ if self.is_shown => shown(array, row, out)?,
+            _ if self.is_shown => shown(array, row, out, end_max)?,
             DataType::Boolean => out.put_u8(u8::from(array.as_boolean().value(row))),
             DataType::Int16 => out.put_i16(array.as_primitive::<Int16Type>().value(row)),
             DataType::Int32 => out.put_i32(array.as_primitive::<Int32Type>().value(row)),
@@ -126,7 +128,11 @@ impl Column {
             DataType::Float32 => out.put_f32(array.as_primitive::<Float32Type>().value(row)),
             DataType::Float64 => out.put_f64(array.as_primitive::<Float64Type>().value(row)),
             DataType::Decimal128(..) | DataType::Decimal256(..) => numeric::put(out, &decimal(array, row)),
-            DataType::Binary => out.extend_from_slice(array.as_binary::<i32>().value(row)),
+            DataType::Binary => {
+                let bytes = array.as_binary::<i32>().value(row);
+                room(out, bytes.len(), end_max)?;
+                out.extend_from_slice(bytes);
+            }
             DataType::Date32 => {
                 let days = array.as_primitive::<Date32Type>().value(row).checked_sub(times::EPOCH_DAYS);
                 out.put_i32(days.ok_or_else(|| too_early("date"))?);
@@ -142,9 +148,9 @@ impl Column {
                 out.put_i32(days);
                 out.put_i32(months);
             }
-            DataType::List(_) => self.list_binary(row, out)?,
+            DataType::List(_) => self.list_binary(row, out, end_max)?,
             // Text is the same in both.
-            _ => self.text(row, out)?,
+            _ => self.text(row, out, end_max)?,
         }
         Ok(())
     }
@@ -155,11 +161,12 @@ impl Column {
         offsets[row] as usize..offsets[row + 1] as usize
     }
 
-    fn list_text(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+    fn list_text(&self, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
         let Some(items) = &self.items else { return Ok(()) };
         out.put_u8(b'{');
         let mut item = BytesMut::new();
         for (place, index) in self.range(row).enumerate() {
+            room(out, 1, end_max)?;
             if place > 0 {
                 out.put_u8(b',');
             }
@@ -168,8 +175,10 @@ impl Column {
                 continue;
             }
             item.clear();
-            items.text(index, &mut item)?;
+            items.text(index, &mut item, end_max.saturating_sub(out.len()))?;
             let is_special = |byte: &u8| byte.is_ascii_whitespace() || b"{}\",\\\x0b".contains(byte);
+            let escaped = item.iter().filter(|byte| b"\"\\".contains(byte)).count();
+            room(out, item.len() + escaped, end_max)?;
             let is_quoted = item.is_empty() || item.eq_ignore_ascii_case(b"null") || item.iter().any(is_special);
             if !is_quoted {
                 out.extend_from_slice(&item);
@@ -188,7 +197,7 @@ impl Column {
         Ok(())
     }
 
-    fn list_binary(&self, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+    fn list_binary(&self, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
         let Some(items) = &self.items else { return Ok(()) };
         let range = self.range(row);
         let has_nulls = range.clone().any(|index| items.is_null(index));
@@ -201,10 +210,36 @@ impl Column {
             out.put_i32(1);
         }
         for index in range {
-            items.put(index, out)?;
+            items.put(index, out, end_max)?;
         }
         Ok(())
     }
+}
+
+/// # Errors
+/// If so many bytes more would end behind `end_max`.
+fn room(out: &BytesMut, bytes: usize, end_max: usize) -> Result<(), ArrowError> {
+    match out.len().saturating_add(bytes) > end_max {
+        true => Err(too_long()),
+        false => Ok(()),
+    }
+}
+
+fn too_long() -> ArrowError {
+    ArrowError::ComputeError(format!("a row has more than {ROW_BYTES_MAX} bytes"))
+}
+
+/// `\x` and two hexadecimal digits a byte.
+fn hex(bytes: &[u8], out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
+    static DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let length = bytes.len().saturating_mul(2).saturating_add(2);
+    room(out, length, end_max)?;
+    out.reserve(length);
+    out.extend_from_slice(b"\\x");
+    for byte in bytes {
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    Ok(())
 }
 
 fn too_early(what: &str) -> ArrowError {
@@ -221,10 +256,27 @@ fn put_str(out: &mut BytesMut, text: &str) {
 }
 
 /// As Arrow shows it.
-fn shown(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<(), ArrowError> {
+fn shown(array: &dyn Array, row: usize, out: &mut BytesMut, end_max: usize) -> Result<(), ArrowError> {
     static OPTIONS: FormatOptions<'static> = FormatOptions::new();
-    print(out, ArrayFormatter::try_new(array, &OPTIONS)?.value(row));
-    Ok(())
+    let formatter = ArrayFormatter::try_new(array, &OPTIONS)?;
+    match write!(Bounded { out, end_max }, "{}", formatter.value(row)) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(too_long()),
+    }
+}
+
+/// Takes what is written up to an end.
+struct Bounded<'o> {
+    out: &'o mut BytesMut,
+    end_max: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        room(self.out, text.len(), self.end_max).map_err(|_| std::fmt::Error)?;
+        put_str(self.out, text);
+        Ok(())
+    }
 }
 
 /// The shortest text that reads back as the number.
@@ -255,6 +307,37 @@ fn interval(array: &dyn Array, row: usize) -> times::Interval {
         _ => {
             let value = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
             times::Interval { months: value.months, days: value.days, micros: value.nanoseconds / 1_000 }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BinaryArray, ListArray, StringArray};
+    use std::sync::Arc;
+
+    #[test]
+    fn values_are_written_up_to_where_a_row_has_to_end() {
+        let bytes = BinaryArray::from(vec![b"\x00\xff\x5a".as_slice()]);
+        let text = StringArray::from(vec!["four"]);
+        let list = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None, Some(30)])]);
+        let arrays: [(ArrayRef, Format, &[u8]); 4] = [
+            (Arc::new(bytes.clone()), Format::Text, b"\0\0\0\x08\\x00ff5a"),
+            (Arc::new(bytes), Format::Binary, b"\0\0\0\x03\x00\xff\x5a"),
+            (Arc::new(text), Format::Text, b"\0\0\0\x04four"),
+            (Arc::new(list), Format::Text, b"\0\0\0\x0b{1,NULL,30}"),
+        ];
+        for (array, format, expected) in arrays {
+            let column = Column::new(&array, format).expect("a column");
+            let mut out = BytesMut::new();
+            column.put(0, &mut out, expected.len()).expect("it fits");
+            assert_eq!(out, expected);
+            for end_max in 0..expected.len() {
+                out.clear();
+                column.put(0, &mut out, end_max).expect_err("too long");
+                assert!(out.len() <= end_max + 8, "most of it is not written first");
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Word {
     RollbackTo,
     /// `SET name = value`.
     Set(String, String),
+    /// `SET LOCAL name = value`: until the transaction ends.
+    SetLocal(String, String),
     /// What is set for transactions.
     SetTransaction,
     Reset(Option<String>),
@@ -80,7 +82,13 @@ pub(super) fn read(statement: &str) -> Result<Option<Word>, Told> {
             }
             Word::Deallocate(Some(name).filter(|name| !name.eq_ignore_ascii_case("all")))
         }
-        "DISCARD" => Word::DiscardAll,
+        "DISCARD" => match words.next_upper().as_str() {
+            "ALL" => Word::DiscardAll,
+            "PLANS" => Word::Nothing("DISCARD PLANS"),
+            "SEQUENCES" => Word::Nothing("DISCARD SEQUENCES"),
+            "TEMP" | "TEMPORARY" => Word::Nothing("DISCARD TEMP"),
+            _ => return Err(Told::new("42601", "ALL, PLANS, SEQUENCES or TEMP can be discarded")),
+        },
         "CLOSE" => Word::Nothing("CLOSE CURSOR ALL"),
         "UNLISTEN" => Word::Nothing("UNLISTEN"),
         _ => return Ok(None),
@@ -97,27 +105,31 @@ fn set(words: &mut Words<'_>) -> Result<Word, Told> {
         ["SESSION" | "LOCAL", ..] => drop(words.next_name()),
         _ => {}
     }
+    let word = match upper.first() {
+        Some(&"LOCAL") => Word::SetLocal,
+        _ => Word::Set,
+    };
     let mut name = words.next_name();
     let upper = words.upper();
     if name.eq_ignore_ascii_case("time") && upper.first().is_some_and(|word| word == "ZONE") {
         words.next_name();
-        return Ok(Word::Set("TimeZone".to_owned(), words.value()));
+        return Ok(word("TimeZone".to_owned(), words.value()));
     }
     if name.eq_ignore_ascii_case("names") {
-        return Ok(Word::Set("client_encoding".to_owned(), words.value()));
+        return Ok(word("client_encoding".to_owned(), words.value()));
     }
     if let Some((before, value)) = name.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())) {
         // Written without spaces: `SET name=value`.
         name = before;
         let rest = words.value();
         let value = [value.as_str(), rest.as_str()].concat();
-        return Ok(Word::Set(name, unquoted(value.trim())));
+        return Ok(word(name, unquoted(value.trim())));
     }
     let between = words.next_name();
     match between.strip_prefix('=') {
-        Some("") => Ok(Word::Set(name, words.value())),
-        Some(begin) => Ok(Word::Set(name, unquoted(&[begin, &words.value()].concat()))),
-        None if between.eq_ignore_ascii_case("to") => Ok(Word::Set(name, words.value())),
+        Some("") => Ok(word(name, words.value())),
+        Some(begin) => Ok(word(name, unquoted(&[begin, &words.value()].concat()))),
+        None if between.eq_ignore_ascii_case("to") => Ok(word(name, words.value())),
         None => Err(Told::new("42601", "a setting is set as SET name = value")),
     }
 }
@@ -201,11 +213,15 @@ mod tests {
         check("DEALLOCATE PREPARE \"s1\"", Word::Deallocate(Some("s1".into())));
         check("DEALLOCATE ALL", Word::Deallocate(None));
         check("DISCARD ALL", Word::DiscardAll);
+        check("discard plans;", Word::Nothing("DISCARD PLANS"));
+        check("SET LOCAL statement_timeout = '5s'", Word::SetLocal("statement_timeout".into(), "5s".into()));
         for text in ["", "SELECT 1", "SHOW TABLES", "SHOW COLUMNS FROM users", "WITH a AS (SELECT 1) SELECT 2", "-- x"]
         {
             assert_eq!(read(text).expect(text), None, "{text}");
         }
-        assert_eq!(read("SET x").expect_err("no value").code, "42601");
+        for text in ["SET x", "DISCARD", "DISCARD x"] {
+            assert_eq!(read(text).expect_err("wrong").code, "42601", "{text}");
+        }
     }
 
     proptest::proptest! {

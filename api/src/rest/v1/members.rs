@@ -31,6 +31,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Users of a page when `limit` is not given.
 pub const PAGE_DEFAULT: usize = 1_000;
@@ -313,13 +314,14 @@ impl Sending {
         runtime: tokio::runtime::Handle,
         context: &QueryContext,
         watch: Watch,
-        _permit: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) {
         let out = ChunkSender {
             sender: sender.clone(),
             runtime: runtime.clone(),
             pending: Vec::with_capacity(STREAM_BYTES),
             deadline: None,
+            cancelled: watch.cancellation(),
         };
         let Sending { snapshot, predicate, first, list } = self;
         let wrote = |users| watch.add_rows(users);
@@ -328,6 +330,8 @@ impl Sending {
         };
         tracing::info!(%error, "a list of members was not sent to its end");
         watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
+        // Its place is free now, not when the client has noticed.
+        drop(permit);
         let _ = runtime.block_on(tokio::time::timeout(STALLED_MAX, sender.send(Err(error))));
     }
 }
@@ -373,6 +377,8 @@ pub(super) struct ChunkSender {
     pub(super) pending: Vec<u8>,
     /// When the answer must be over, if ever.
     pub(super) deadline: Option<Instant>,
+    /// Done when somebody cancels the question, also while its client does not read.
+    pub(super) cancelled: CancellationToken,
 }
 
 impl Write for ChunkSender {
@@ -391,7 +397,14 @@ impl Write for ChunkSender {
         let chunk = Bytes::from(std::mem::replace(&mut self.pending, Vec::with_capacity(STREAM_BYTES)));
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = left.map_or(STALLED_MAX, |left| left.min(STALLED_MAX));
-        let sent = self.runtime.block_on(async { tokio::time::timeout(patience, self.sender.send(Ok(chunk))).await });
+        let sent = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => None,
+                sent = tokio::time::timeout(patience, self.sender.send(Ok(chunk))) => Some(sent),
+            }
+        });
+        let Some(sent) = sent else { return Err(io::Error::other("the question was cancelled")) };
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),

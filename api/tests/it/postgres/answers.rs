@@ -65,6 +65,8 @@ fn every_type_has_its_text() {
         ("make_array('a b', 'c\"', '', 'null', 'x')", "{\"a b\",\"c\\\"\",\"\",\"null\",x}"),
         ("(SELECT array_sort(interest) FROM users WHERE user_id = 'u1')", "{running,yoga}"),
         ("named_struct('a', 1)", "{a: 1}"),
+        ("make_array(named_struct('a', 1), NULL)", "{\"{a: 1}\",NULL}"),
+        ("make_array(NULL)", "{NULL}"),
     ] {
         assert_eq!(client.text(&format!("SELECT {sql}")), expected, "{sql}");
     }
@@ -103,6 +105,7 @@ fn every_type_is_read_in_binary_by_a_driver() {
         ["running", "yoga"]
     );
     assert_eq!(row("interest FROM users WHERE user_id = 'u4'").get::<_, Vec<String>>(0), [""; 0]);
+    assert_eq!(row("make_array(named_struct('a', 1))").get::<_, Vec<String>>(0), ["{a: 1}"]);
     assert_eq!(row("age FROM users WHERE user_id = 'u4'").get::<_, Option<i64>>(0), None);
     let seen = row("max(seen_at) FROM users").get::<_, SystemTime>(0);
     assert_eq!(seen, SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_168_800));
@@ -143,6 +146,17 @@ fn parameters_are_of_what_they_are_compared_with() {
     assert_eq!(row[0].get::<_, i64>(0), 7);
     let limited = client.wait(client.client.query("SELECT user_id FROM users ORDER BY 1 LIMIT $1", &[&2i64]));
     assert_eq!(limited.expect("rows").len(), 2);
+    // What would be cut is compared as it is.
+    let older = "SELECT count(*) FROM users WHERE age >= $1";
+    let row = client.wait(client.client.query_typed(older, &[(&31.5f64, Type::FLOAT8)])).expect("a row");
+    assert_eq!(row[0].get::<_, i64>(0), 1);
+    let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_168_800);
+    let day = "SELECT CAST('2026-11-20' AS DATE) < $1";
+    let row = client.wait(client.client.query_typed(day, &[(&noon, Type::TIMESTAMP)])).expect("a row");
+    assert!(row[0].get::<_, bool>(0));
+    let sum = client.wait(client.client.prepare_typed("SELECT age + $1 FROM users WHERE age = 31", &[Type::FLOAT8]));
+    let row = client.wait(client.client.query_one(&sum.expect("prepared"), &[&0.5f64])).expect("a row");
+    assert_eq!(row.get::<_, f64>(0), 31.5);
     let wrong = client.wait(client.client.query_typed("SELECT 1 WHERE 1 = $1", &[(&"x", Type::TEXT)]));
     let (code, told) = told(&wrong.expect_err("no number"));
     assert_eq!(code, SqlState::INVALID_TEXT_REPRESENTATION, "{told}");
@@ -171,6 +185,60 @@ fn rows_come_in_parts_as_they_are_asked_for() {
     assert_eq!(took, [vec!["u1", "u2", "u3"], vec!["u4"]]);
     let newest = queries(&server).into_iter().find(|query| query["door"] == "postgres").expect("listed");
     assert_eq!(json!([newest["kind"], newest["state"], newest["rows"]]), json!(["sql", "done", 4]));
+}
+
+#[test]
+fn rows_that_were_not_asked_for_in_time_are_not_said_to_be_none() {
+    let server = shop();
+    for way in ["time", "number"] {
+        let sql = format!("SELECT user_id FROM users ORDER BY 1 -- {way}");
+        let mut client = Client::of(&server);
+        if way == "time" {
+            client.texts("SET statement_timeout = '500ms'").expect("set");
+        }
+        let Client { runtime, client: driver } = &mut client;
+        let transaction = runtime.block_on(driver.transaction()).expect("begun");
+        let portal = runtime.block_on(transaction.bind(&sql, &[])).expect("bound");
+        let rows = runtime.block_on(transaction.query_portal(&portal, 3)).expect("rows");
+        assert_eq!(rows.len(), 3);
+        if way == "number" {
+            let id = wait_for(&server, &sql, "waiting")["id"].as_str().expect("a number").to_owned();
+            let url = server.url(&format!("/v1/queries/{id}"));
+            assert!(server.client.delete(url).send().expect("delete").status().is_success());
+        }
+        // It ends while its client says nothing.
+        wait_for(&server, &sql, if way == "time" { "failed" } else { "cancelled" });
+        let (code, told) = told(&runtime.block_on(transaction.query_portal(&portal, 3)).expect_err("it has ended"));
+        assert_eq!(code, SqlState::QUERY_CANCELED, "{told}");
+        assert!(told.contains(if way == "time" { "500 ms" } else { "cancelled" }), "{told}");
+    }
+}
+
+#[test]
+fn rows_of_other_columns_than_were_described_are_refused() {
+    let server = shop();
+    let client = Client::of(&server);
+    let before = client.wait(client.client.prepare("SELECT * FROM purchase")).expect("prepared");
+    let grown = client.wait(client.client.prepare("SELECT category FROM purchase")).expect("prepared");
+    assert_eq!(client.wait(client.client.query(&before, &[])).expect("rows").len(), 2);
+    let mut with = crate::support::catalog();
+    let columns = json!({"category": "string", "amount": {"decimal": [12, 2]}, "size": "string"});
+    with["facts"] = json!({"purchase": {"columns": columns}});
+    server.put_catalog(&with);
+    server.settle();
+    let (code, told) = told(&client.wait(client.client.query(&before, &[])).expect_err("there is another column"));
+    assert_eq!((code, told.contains("must not change")), (SqlState::FEATURE_NOT_SUPPORTED, true), "{told}");
+    assert_eq!(client.wait(client.client.query(&grown, &[])).expect("the same column").len(), 2);
+    let after = client.wait(client.client.prepare("SELECT * FROM purchase")).expect("prepared");
+    assert_eq!(client.wait(client.client.query(&after, &[])).expect("rows").len(), 2);
+}
+
+#[test]
+fn types_have_their_names_row_by_row() {
+    let server = shop();
+    let client = Client::of(&server);
+    let named = "SELECT format_type(23, age) FROM users";
+    assert_eq!(client.texts(named).expect("rows"), vec![[Some("integer".to_owned())]; 4]);
 }
 
 #[test]

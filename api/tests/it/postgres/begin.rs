@@ -31,12 +31,9 @@ fn the_password_is_a_token_and_is_looked_at_with_every_statement() {
         client.text("SELECT principal FROM system.queries WHERE door = 'postgres' AND state = 'running'"),
         "export"
     );
-    let of_query = with(&query).expect("a token");
-    let (code, why) = of_query.refused("SELECT user_id FROM users");
+    let (code, why) = told(&with(&query).err().expect("statements could list users"));
     assert_eq!(code, SqlState::INSUFFICIENT_PRIVILEGE);
     assert!(why.contains("`export`"), "{why}");
-    let prepared = of_query.wait(of_query.client.prepare("SELECT 1")).expect_err("could list users");
-    assert_eq!(prepared.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     let url = server.url("/v1/tokens/export");
     assert!(server.client.delete(url).bearer_auth(&admin).send().expect("delete").status().is_success());
     assert_eq!(client.refused("SELECT 1").0, SqlState::INVALID_PASSWORD, "it was revoked");
@@ -71,6 +68,13 @@ fn drivers_find_the_settings_that_they_look_for() {
     assert!(!client.texts("SHOW TABLES").expect("a question").is_empty());
     let shown = client.wait(client.client.query_one("SHOW server_version", &[])).expect("a row");
     assert!(shown.get::<_, String>(0).starts_with("15.0 (Beluga"));
+    let kept = client.wait(client.client.prepare("SELECT 1")).expect("prepared");
+    client.texts("DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES").expect("there are none");
+    assert_eq!(client.wait(client.client.query(&kept, &[])).expect("it is still there").len(), 1);
+    let all = client.texts(&"SHOW ALL;".repeat(1_000)).expect("as often as one likes");
+    assert!(all.len() > 20_000 && all.len() % 1_000 == 0, "{}", all.len());
+    let long = Client::with(settings(&server).user("u".repeat(2_000))).err().expect("too long");
+    assert_eq!(long.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
     let wrong = Client::with(settings(&server).dbname("elsewhere")).err().expect("no such database");
     assert_eq!(wrong.code(), Some(&SqlState::INVALID_CATALOG_NAME));
     // That is what clients ask for that are told nothing.
@@ -89,6 +93,19 @@ fn transactions_are_words() {
     assert!(told.contains("ROLLBACK"), "{told}");
     client.texts("ROLLBACK").expect("ended");
     assert_eq!(client.text("SELECT 1"), "1");
+    for end in ["COMMIT", "ROLLBACK"] {
+        client.texts("BEGIN; SET LOCAL statement_timeout = '50s'").expect("set");
+        assert_eq!(client.text("SHOW statement_timeout"), "50s");
+        client.texts(end).expect("ended");
+        assert_eq!(client.text("SHOW statement_timeout"), "0", "{end}");
+    }
+    client.texts("SET LOCAL statement_timeout = '50s'").expect("over at once");
+    assert_eq!(client.text("SHOW statement_timeout"), "0");
+    for several in ["COMMIT; SELECT 1", "SELECT 1; SELECT 2", "SELECT 1; COMMIT"] {
+        let error = client.wait(client.client.prepare(several)).expect_err("one at a time");
+        assert_eq!(error.code(), Some(&SqlState::SYNTAX_ERROR), "{several}");
+    }
+    assert_eq!(client.wait(client.client.query("; SELECT 1;", &[])).expect("one").len(), 1);
     let Client { runtime, client: driver } = &mut client;
     runtime.block_on(async {
         let mut transaction = driver.build_transaction().read_only(true).start().await.expect("begun");

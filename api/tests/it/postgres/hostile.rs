@@ -83,6 +83,39 @@ fn order_does_not_matter_to_the_server() {
 }
 
 #[test]
+fn what_is_reset_is_told() {
+    let server = shop();
+    for reset in ["RESET ALL", "RESET application_name", "DISCARD ALL"] {
+        let sql = format!("SET application_name = 'other'; {reset}\0");
+        let told = answer(&server, &[hello(), message(b'Q', sql.as_bytes())].concat());
+        let times = |what: &[u8]| told.windows(what.len()).filter(|window| *window == what).count();
+        let (as_begun, as_set) = (times(b"application_name\0\0"), times(b"application_name\0other\0"));
+        assert_eq!((as_begun, as_set), (2, 1), "{reset}: {}", String::from_utf8_lossy(&told));
+    }
+}
+
+#[test]
+fn formats_that_do_not_fit_are_a_failure() {
+    let server = shop();
+    let sql = "SELECT 1 -- of three formats";
+    let parse = message(b'P', format!("\0{sql}\0\0\0").as_bytes());
+    let bind = message(b'B', b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0");
+    // It has to stay: what is planned for a client that goes away is cancelled.
+    let mut stream = TcpStream::connect(address(&server)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    stream.write_all(&[hello(), parse, bind, message(b'S', b"")].concat()).expect("sent");
+    let mut told = Vec::new();
+    while !has(&told, "08P01") {
+        let mut some = [0; 1_000];
+        let length = stream.read(&mut some).expect("told");
+        assert!(length > 0, "{}", String::from_utf8_lossy(&told));
+        told.extend_from_slice(&some[..length]);
+    }
+    let listed = super::queries(&server).into_iter().find(|query| query["sql"] == sql).expect("listed");
+    assert_eq!(listed["state"], "failed", "{listed}");
+}
+
+#[test]
 fn who_has_not_logged_in_takes_no_memory_and_no_place_for_long() {
     let server = shop_with(|config| config.postgres_connections_max = 4);
     let request = server.post("/v1/tokens").json(&json!({"name": "a", "scopes": ["admin"]}));
@@ -118,6 +151,22 @@ fn what_is_kept_for_a_connection_is_bounded() {
     drop(prepared);
     let long = format!("SELECT 1 -- {}", "x".repeat(1 << 20));
     assert_eq!(client.refused(&long).0.code(), "54000");
+    let rather_long = format!("SELECT 1 -- {}", "x".repeat(64 << 10));
+    assert_eq!(client.text(&rather_long), "1");
+    let sync = message(b'S', b"");
+    let name = "n".repeat(2_000);
+    let said = [b"\0SELECT 1\0", &2_000i16.to_be_bytes()[..], &[0; 8_000]].concat();
+    for (parse, code) in [
+        (format!("{name}\0SELECT 1\0\0\0").into_bytes(), "42622"),
+        (format!("\0{long}\0\0\0").into_bytes(), "54000"),
+        (said, "54000"),
+    ] {
+        let told = answer(&server, &[hello(), message(b'P', &parse), sync.clone()].concat());
+        assert!(has(&told, code) && !has(&told, "FATAL"), "{}", String::from_utf8_lossy(&told));
+    }
+    let bind = format!("{name}\0\0\0\0\0\0\0\0");
+    let told = answer(&server, &[hello(), message(b'B', bind.as_bytes()), sync].concat());
+    assert!(has(&told, "42622"), "{}", String::from_utf8_lossy(&told));
     unharmed(&server);
 }
 

@@ -132,7 +132,8 @@ impl ScalarUDFImpl for DriverFunction {
         match &self.tells {
             Tells::Always(value) => Ok(ColumnarValue::Scalar(value.clone())),
             _ => {
-                let numbers = ColumnarValue::values_to_arrays(&args.args[..1])?;
+                // All of them, so that one number with a column of modifiers is told as often as there are rows.
+                let numbers = ColumnarValue::values_to_arrays(&args.args)?;
                 let numbers = cast(&numbers[0], &DataType::Int64)?;
                 let name = |number: Option<i64>| number.map(|number| (self.types)(number).unwrap_or("???"));
                 let names: StringArray = numbers.as_primitive::<Int64Type>().iter().map(name).collect();

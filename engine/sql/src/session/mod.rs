@@ -378,12 +378,16 @@ async fn run(
 
 /// Plans a statement and tells its columns and parameters.
 async fn describe(asked: Asked, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
-    let Asked { state, statement, parameter_count, .. } = asked;
+    let Asked { state, statement, parameters: values, parameter_count } = asked;
     let described = aside(async {
         let plan = logical(&state, statement).await?;
         let parameters = parameters::described(&plan, parameter_count)?;
-        let plan = physical(&state, parameters::with_nulls(plan, parameter_count)?).await?;
-        Ok(Described { columns: plan.schema(), parameters })
+        // What is answered may depend on what the values are, where whoever asks knows that.
+        let plan = match values {
+            Some(_) => parameters::bind(plan, parameter_count, values.as_ref())?,
+            None => parameters::with_nulls(plan, parameter_count)?,
+        };
+        Ok(Described { columns: physical(&state, plan).await?.schema(), parameters })
     })?;
     // Whoever does not listen any more needs it no more.
     let _ = sender.send(Told::Columns(described)).await;

@@ -293,19 +293,20 @@ fn send_all(
     (runtime, deadline): (tokio::runtime::Handle, Instant),
     context: &QueryContext,
     watch: Watch,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let out = ChunkSender {
         sender: sender.clone(),
         runtime: runtime.clone(),
         pending: Vec::with_capacity(STREAM_BYTES),
         deadline: Some(deadline),
+        cancelled: watch.cancellation(),
     };
     let written = write_all(&mut answer, list, out, context, |rows| watch.add_rows(rows));
     let Err(error) = written else { return watch.end(Progress::Done) };
     tracing::info!(%error, "the rows of a statement were not sent to their end");
     watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
-    // The statement ends now, not when the client has noticed.
-    drop(answer);
+    // The statement ends now, and its place is free, not when the client has noticed.
+    drop((answer, permit));
     let _ = runtime.block_on(tokio::time::timeout(super::members::STALLED_MAX, sender.send(Err(error))));
 }
