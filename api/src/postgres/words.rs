@@ -121,14 +121,13 @@ fn set(words: &mut Words<'_>) -> Result<Word, Told> {
     if let Some((before, value)) = name.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())) {
         // Written without spaces: `SET name=value`.
         name = before;
-        let rest = words.value();
-        let value = [value.as_str(), rest.as_str()].concat();
+        let value = [value.as_str(), words.rest()].concat();
         return Ok(word(name, unquoted(value.trim())));
     }
     let between = words.next_name();
     match between.strip_prefix('=') {
         Some("") => Ok(word(name, words.value())),
-        Some(begin) => Ok(word(name, unquoted(&[begin, &words.value()].concat()))),
+        Some(begin) => Ok(word(name, unquoted([begin, words.rest()].concat().trim()))),
         None if between.eq_ignore_ascii_case("to") => Ok(word(name, words.value())),
         None => Err(Told::new("42601", "a setting is set as SET name = value")),
     }
@@ -174,8 +173,12 @@ impl<'t> Words<'t> {
 
     /// What is left, without its quotes.
     fn value(&mut self) -> String {
-        let text = std::mem::take(&mut self.0);
-        unquoted(text.trim())
+        unquoted(self.rest().trim())
+    }
+
+    /// What is left, with the spaces before it: a text may go on there.
+    fn rest(&mut self) -> &'t str {
+        std::mem::take(&mut self.0)
     }
 }
 

@@ -234,6 +234,27 @@ fn rows_of_other_columns_than_were_described_are_refused() {
 }
 
 #[test]
+fn what_is_being_described_is_cancelled_too() {
+    let server = shop();
+    let client = Client::of(&server);
+    let token = client.client.cancel_token();
+    // Planning so many columns takes far longer than telling that it is not wanted.
+    let many = (0..3_000).map(|number| format!("1 AS a{number}")).collect::<Vec<_>>().join(", ");
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| client.wait(client.client.prepare(&format!("SELECT {many}"))).map(drop));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
+        // Before it begins there is nothing to cancel.
+        while !asking.is_finished() {
+            runtime.block_on(token.cancel_query(NoTls)).expect("sent");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (code, why) = told(&asking.join().expect("no panic").expect_err("it was cancelled"));
+        assert_eq!(code, SqlState::QUERY_CANCELED, "{why}");
+    });
+    assert_eq!(client.text("SELECT 7"), "7", "the connection goes on");
+}
+
+#[test]
 fn types_have_their_names_row_by_row() {
     let server = shop();
     let client = Client::of(&server);

@@ -64,6 +64,8 @@ fn drivers_find_the_settings_that_they_look_for() {
     client.texts("SELECT count(*) FROM users").expect("in the schema `public`");
     assert_eq!(client.refused("SET client_encoding = 'LATIN1'").0, SqlState::INVALID_PARAMETER_VALUE);
     assert_eq!(client.refused("SHOW nothing").0, SqlState::UNDEFINED_OBJECT);
+    client.texts("SET application_name='a  b'").expect("set");
+    assert_eq!(client.text("SHOW application_name"), "a  b");
     client.texts("RESET ALL; DISCARD ALL; DEALLOCATE ALL; UNLISTEN *").expect("words");
     assert!(!client.texts("SHOW TABLES").expect("a question").is_empty());
     let shown = client.wait(client.client.query_one("SHOW server_version", &[])).expect("a row");
