@@ -74,7 +74,7 @@ fn drivers_find_the_settings_that_they_look_for() {
     client.texts("DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES").expect("there are none");
     assert_eq!(client.wait(client.client.query(&kept, &[])).expect("it is still there").len(), 1);
     let all = client.texts(&"SHOW ALL;".repeat(1_000)).expect("as often as one likes");
-    assert!(all.len() > 20_000 && all.len() % 1_000 == 0, "{}", all.len());
+    assert!(all.len() > 20_000 && all.len().is_multiple_of(1_000), "{}", all.len());
     let long = Client::with(settings(&server).user("u".repeat(2_000))).err().expect("too long");
     assert_eq!(long.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
     let wrong = Client::with(settings(&server).dbname("elsewhere")).err().expect("no such database");
