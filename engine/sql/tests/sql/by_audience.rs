@@ -49,8 +49,8 @@ fn statement(random: &mut Random) -> (String, bool) {
         // Alike but for what their tables read.
         18 => (
             format!(
-                "SELECT (SELECT count(*) FROM purchase JOIN members USING (user_id) WHERE audience = '{}'), (SELECT count(*) FROM \
-                 purchase JOIN members USING (user_id) WHERE audience = '{}')",
+                "SELECT (SELECT count(*) FROM purchase JOIN members USING (user_id) WHERE audience = '{}') AS a, (SELECT count(*) FROM \
+                 purchase JOIN members USING (user_id) WHERE audience = '{}') AS b",
                 pick(random, &["vip", "shoes"]),
                 pick(random, &["young", "not vip"])
             ),
