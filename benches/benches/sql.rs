@@ -6,23 +6,20 @@
 //! BELUGA_BENCH_USERS=10_000_000 BELUGA_DUCKDB_PYTHON=python3 cargo bench -p benches --bench sql
 //! ```
 //!
-//! The default is 2,000,000 users. Without `BELUGA_DUCKDB_PYTHON` only our times are taken.
+//! The default is 2,000,000 users. `BELUGA_BENCH_FOLDER` keeps the data directory there between runs. Without `BELUGA_DUCKDB_PYTHON` only our times are taken.
 
+use benches::folder::Folder;
 use benches::peer::Peer;
+use benches::population::{load, open, population};
 use benches::rows::text;
 use benches::{is_asked, peak_memory_bytes, percentile, setting};
-use datasets::population::Population;
 use engine::audience::ops::{QueryContext, count};
 use engine::audience::{bind, parse};
-use engine::store::{Options, Snapshot, Store};
-use engine::update::UpdateBatch;
-use engine::vfs::real::RealVfs;
+use engine::store::Snapshot;
 use engine_sql::facts::DeltaTables;
 use engine_sql::session::{Sql, SqlOptions};
 use ingest::clock::SystemClock;
-use ingest::keeper::workers;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -71,37 +68,23 @@ fn questions() -> Vec<(&'static str, String, String)> {
 
 fn main() {
     let users = setting("BELUGA_BENCH_USERS", 2_000_000);
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let population = Population { seed: 1, user_count: users };
-    let store = load(&folder.path().join("data"), &population);
-    let tables = Arc::new(DeltaTables::open(&folder.path().join("facts")).expect("tables"));
-    let options =
-        SqlOptions { memory_bytes_max: 1 << 30, spill_bytes_max: 10 << 30, spill_folder: folder.path().join("spill") };
+    let folder = Folder::new(&format!("population-{users}"));
+    let data = folder.path().join("data");
+    folder.once("data", || load(&data, users));
+    let store = open(&data);
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let tables = Arc::new(DeltaTables::open(&temporary.path().join("facts")).expect("tables"));
+    let options = SqlOptions {
+        memory_bytes_max: 1 << 30,
+        spill_bytes_max: 10 << 30,
+        spill_folder: temporary.path().join("spill"),
+    };
     let sql = Sql::new(tables, Arc::new(SystemClock), &options).expect("threads");
     let snapshot = store.snapshot();
     println!("{users} users, index {} MiB", store.statistics().segment_bytes >> 20);
     against_the_engine(&sql, &snapshot);
-    against_duckdb(&sql, &snapshot, &population, folder.path());
+    against_duckdb(&sql, &snapshot, users, &folder);
     println!("peak memory {} MiB", peak_memory_bytes() >> 20);
-}
-
-fn load(folder: &Path, population: &Population) -> Store {
-    let options = Options { workers: Some(workers().expect("threads")), ..Options::default() };
-    let store = Store::open(Arc::new(RealVfs), folder, options).expect("open");
-    let catalog = datasets::DataSet::Population.catalog();
-    store.put_catalog(catalog.clone()).expect("catalog");
-    let filler = population.filler(&catalog).expect("same catalog");
-    for from in (0..population.user_count).step_by(20_000) {
-        let to = (from + 20_000).min(population.user_count);
-        let mut batch = UpdateBatch::new();
-        filler.fill(from..to, &mut batch);
-        store.write_replayable(&batch, "load", to).expect("write");
-        while store.compact().expect("compact").is_some() {}
-    }
-    store.forget_source("load");
-    store.checkpoint().expect("checkpoint");
-    while store.compact_fully().expect("compact").is_some() {}
-    store
 }
 
 /// How much a statement takes beyond what the engine takes: parsing, planning, threads, batches.
@@ -125,10 +108,10 @@ fn against_the_engine(sql: &Sql, snapshot: &Snapshot) {
     println!("{title:<52} {engine:>11.1?} {statement:>11.1?} {:>11.1?} more", statement.saturating_sub(engine));
 }
 
-fn against_duckdb(sql: &Sql, snapshot: &Snapshot, population: &Population, folder: &Path) {
+fn against_duckdb(sql: &Sql, snapshot: &Snapshot, users: u64, folder: &Folder) {
     let mut peer = std::env::var("BELUGA_DUCKDB_PYTHON").ok().map(|python| {
-        let parquet = folder.join("users.parquet");
-        population.write_parquet(0..population.user_count, &parquet).expect("written");
+        let parquet = folder.path().join("users.parquet");
+        folder.once("users", || population(users).write_parquet(0..users, &parquet).expect("written"));
         let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
         Peer::start(&python, "wide.py", [parquet.as_os_str(), threads.as_ref()])
     });

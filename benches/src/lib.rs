@@ -3,7 +3,9 @@
 //! A figure is a ratio of two ways of doing the same work on the same data, measured in turns in one process, so that it
 //! holds when the machine's speed drifts. Both ways must give the same answer, or there is no figure.
 
+pub mod folder;
 pub mod peer;
+pub mod population;
 pub mod rows;
 pub mod server;
 

@@ -6,19 +6,21 @@
 //! BELUGA_BENCH_USERS=10_000_000 BELUGA_BENCH_ROWS=50_000_000 BELUGA_DUCKDB_PYTHON=python3 cargo bench -p benches --bench flight
 //! ```
 //!
-//! The defaults are 2,000,000 users and 10,000,000 purchases of 90 days. Without `BELUGA_DUCKDB_PYTHON` DuckDB is left out.
+//! The defaults are 2,000,000 users and 10,000,000 purchases of 90 days. `BELUGA_BENCH_FOLDER` keeps them between runs. Without `BELUGA_DUCKDB_PYTHON` DuckDB is left out.
 
 mod client;
 mod plain;
 
 use arrow::array::RecordBatch;
+use benches::folder::Folder;
 use benches::peer::Peer;
+use benches::population::population;
 use benches::rows::text;
 use benches::server::Server;
 use benches::{is_asked, percentile, setting};
 use client::Client;
+use datasets::population::AS_OF;
 use datasets::population::purchases::History;
-use datasets::population::{AS_OF, Population};
 use engine::catalog::{TagType, Unit};
 use plain::Plain;
 use serde_json::{Value, json};
@@ -60,20 +62,22 @@ fn joins() -> [(&'static str, String); 3] {
 }
 
 fn main() {
-    let population = Population { seed: 1, user_count: setting("BELUGA_BENCH_USERS", 2_000_000) };
+    let population = population(setting("BELUGA_BENCH_USERS", 2_000_000));
     let rows = setting("BELUGA_BENCH_ROWS", 10_000_000);
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let [users, purchases] = ["users.parquet", "purchases.parquet"].map(|name| folder.path().join(name));
-    population.write_parquet(0..population.user_count, &users).expect("written");
-    let history = History { population, count: rows, until: AS_OF, days: DAYS };
-    history.write_parquet(0..rows, &purchases).expect("written");
-
-    let data = folder.path().join("data");
+    let folder = Folder::new(&format!("flight-{}-{rows}", population.user_count));
+    let [users, purchases, data] = ["users.parquet", "purchases.parquet", "data"].map(|name| folder.path().join(name));
+    folder.once("files", || {
+        population.write_parquet(0..population.user_count, &users).expect("written");
+        let history = History { population, count: rows, until: AS_OF, days: DAYS };
+        history.write_parquet(0..rows, &purchases).expect("written");
+    });
     let folders = format!("source_folders={}", folder.path().display());
     let server = Server::start(&data, &[&folders, "query_timeout_max_ms=600000"]);
-    let begun = Instant::now();
-    load(&server, &users, &purchases);
-    println!("{} users and {rows} purchases loaded in {:.1?}", population.user_count, begun.elapsed());
+    folder.once("data", || {
+        let begun = Instant::now();
+        load(&server, &users, &purchases);
+        println!("{} users and {rows} purchases loaded in {:.1?}", population.user_count, begun.elapsed());
+    });
 
     let client = Client::connect(server.flight());
     count_of_ten(&server, &client);

@@ -6,8 +6,10 @@
 
 mod peer;
 
+use benches::folder::Folder;
+use benches::population::{load, open, population};
 use benches::{compare, is_asked, peak_memory_bytes, percentile, row, setting};
-use datasets::population::{AS_OF, Population};
+use datasets::population::AS_OF;
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::plan::Plan;
 use engine::audience::predicate::Predicate;
@@ -16,10 +18,9 @@ use engine::bitmap::evaluate::Evaluator;
 use engine::catalog::{Catalog, TagType};
 use engine::ids::TagId;
 use engine::segment::Part;
-use engine::store::{Options, Snapshot, Store};
+use engine::store::{Snapshot, Store};
 use engine::update::UpdateBatch;
-use engine::vfs::real::RealVfs;
-use ingest::keeper::{Keeper, KeeperOptions, publishers, workers};
+use ingest::keeper::{Keeper, KeeperOptions};
 use peer::{Peer, PeerShard, Tree, index_size, posting};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -76,13 +77,12 @@ const RANGE_AND_TAGS: &str = "age BETWEEN 25 AND 44 AND gender = 'f' AND device 
 
 fn main() {
     let users = setting("BELUGA_BENCH_USERS", 2_000_000);
-    let temporary = tempfile::tempdir().expect("temporary folder");
-    let kept = std::env::var_os("BELUGA_BENCH_FOLDER").map(std::path::PathBuf::from);
-    let folder = kept.as_deref().unwrap_or(temporary.path()).join(format!("population-{users}"));
+    let folder = Folder::new(&format!("population-{users}"));
+    let data = folder.path().join("data");
     println!("{users} users, {} threads", rayon::current_num_threads());
-    load(&folder, users);
+    folder.once("data", || load(&data, users));
     let begun = Instant::now();
-    let store = open(&folder);
+    let store = open(&data);
     println!("opened in {:.1?}", begun.elapsed());
     let snapshot = store.snapshot();
     if users <= 20_000_000 {
@@ -92,9 +92,9 @@ fn main() {
     if is_asked(LATENCY) {
         latencies(&snapshot);
         // What updates change is a copy: a kept folder stays as it was loaded.
-        let changed = temporary.path().join("changed");
-        copy(&folder, &changed);
-        under_updates(open(&changed), users);
+        let changed = tempfile::tempdir().expect("a temporary folder");
+        copy(&data, changed.path());
+        under_updates(open(changed.path()), users);
     }
     println!("peak memory {} MiB", peak_memory_bytes() >> 20);
 }
@@ -110,74 +110,6 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).expect("copied");
         }
     }
-}
-
-fn open(folder: &Path) -> Store {
-    let (workers, publishers) = (Some(workers().expect("threads")), Some(publishers().expect("threads")));
-    let options = Options { workers, publishers, ..Options::default() };
-    Store::open(Arc::new(RealVfs), folder, options).expect("open")
-}
-
-fn load(folder: &Path, users: u64) {
-    if folder.join("manifest").exists() {
-        return;
-    }
-    let store = open(folder);
-    store.put_catalog(datasets::DataSet::Population.catalog()).expect("catalog");
-    let filler = Population { seed: 1, user_count: users }
-        .filler(&datasets::DataSet::Population.catalog())
-        .expect("same catalog");
-    let begun = Instant::now();
-    let mut values = 0;
-    let rewritten = AtomicU64::new(0);
-    let (send, receive) = std::sync::mpsc::sync_channel::<(UpdateBatch, u64)>(4);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for from in (0..users).step_by(20_000) {
-                let to = (from + 20_000).min(users);
-                let mut batch = UpdateBatch::new();
-                filler.fill(from..to, &mut batch);
-                if send.send((batch, to)).is_err() {
-                    return;
-                }
-            }
-        });
-        // Merges go on beside the load, as in a backfill.
-        let is_loading = AtomicBool::new(true);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while is_loading.load(Ordering::Relaxed) {
-                    match store.compact().expect("compact") {
-                        Some(step) => rewritten.fetch_add(step.bytes_written, Ordering::Relaxed),
-                        None => {
-                            std::thread::sleep(Duration::from_millis(50));
-                            0
-                        }
-                    };
-                }
-            });
-            for (batch, to) in receive {
-                values += batch.change_count() as u64;
-                store.write_replayable(&batch, "load", to).expect("write");
-            }
-            is_loading.store(false, Ordering::Relaxed);
-        });
-    });
-    store.forget_source("load");
-    store.checkpoint().expect("checkpoint");
-    let loaded = begun.elapsed();
-    while let Some(step) = store.compact_fully().expect("compact") {
-        rewritten.fetch_add(step.bytes_written, Ordering::Relaxed);
-    }
-    let statistics = store.statistics();
-    println!(
-        "loaded {values} tag values in {loaded:.1?}: {:.2} million a second; merged {} MiB, the last in {:.1?} more; index {} MiB; peak memory {} MiB",
-        values as f64 / loaded.as_secs_f64() / 1e6,
-        rewritten.into_inner() >> 20,
-        begun.elapsed() - loaded,
-        statistics.segment_bytes >> 20,
-        peak_memory_bytes() >> 20,
-    );
 }
 
 fn predicate(snapshot: &Snapshot, text: &str) -> Predicate {
@@ -427,7 +359,7 @@ fn under_updates(store: Store, users: u64) {
     let mut layers = 0;
     let (mut busy, busy_calm) = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut live = Population { seed: 1, user_count: users }.live(&catalog).expect("same catalog");
+            let mut live = population(users).live(&catalog).expect("same catalog");
             let mut batch = UpdateBatch::new();
             while !stop.load(Ordering::Relaxed) {
                 let due = (begun.elapsed().as_secs_f64() * CHANGES_A_SECOND) as u64;

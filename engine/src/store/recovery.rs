@@ -348,8 +348,11 @@ fn carry_out(
             what: "rows of facts are on their way to tables",
         });
     };
-    commit_staged(&mut prepared, number, tables)?;
     let failed = |source| OpenError::Directory { path: folder.to_owned(), verb: "finish a checkpoint", source };
+    // A process that was killed between renaming the prepared manifest and syncing the folder has not made sure of it, and the
+    // tables must not know of a checkpoint that the next power cut undoes.
+    vfs.sync_folder(&manifests).map_err(failed)?;
+    commit_staged(&mut prepared, number, tables)?;
     manifest::write(vfs, &manifests, number, &prepared).map_err(failed)?;
     manifest::remove_before(vfs, &manifests, number);
     Ok(Checkpointed { number, manifest: prepared })

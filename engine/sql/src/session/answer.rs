@@ -5,8 +5,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
-use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -36,8 +37,6 @@ impl Drop for CancelOnDrop {
 pub(super) struct Running {
     receiver: mpsc::Receiver<Told>,
     task: AbortHandle,
-    /// What a thread waits with that may block.
-    waiting: Option<Runtime>,
     cancel: CancelOnDrop,
     meter: Arc<Meter>,
 }
@@ -57,7 +56,7 @@ impl Running {
         cancel: CancelOnDrop,
         meter: Arc<Meter>,
     ) -> Running {
-        Running { receiver, task, waiting: None, cancel, meter }
+        Running { receiver, task, cancel, meter }
     }
 
     /// Waits until the columns are known.
@@ -70,27 +69,25 @@ impl Running {
     }
 
     fn next(&mut self, cancelled: &AtomicBool) -> Result<Told, SqlError> {
-        // With a clock of its own: that of the threads stands still while all of them are busy.
-        let waiting = match self.waiting.take() {
-            Some(waiting) => waiting,
-            None => tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .map_err(|error| SqlError::new(SqlErrorKind::Internal, error.to_string()))?,
-        };
-        let waiting = self.waiting.insert(waiting);
+        let waker = Waker::from(Arc::new(Waiting(thread::current())));
         loop {
             if cancelled.load(Ordering::Relaxed) {
                 return Err(SqlError::cancelled());
             }
-            let receiver = &mut self.receiver;
-            let told = waiting.block_on(async { tokio::time::timeout(LOOK_INTERVAL, receiver.recv()).await });
-            match told {
-                Ok(Some(told)) => return Ok(told),
-                Ok(None) => return Err(panicked()),
-                Err(_) => {}
+            match self.receiver.poll_recv(&mut Context::from_waker(&waker)) {
+                Poll::Ready(told) => return told.ok_or_else(panicked),
+                Poll::Pending => thread::park_timeout(LOOK_INTERVAL),
             }
         }
+    }
+}
+
+/// A thread that waits for what is told.
+struct Waiting(Thread);
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -107,9 +104,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    pub(super) fn new(schema: SchemaRef, start: oneshot::Sender<()>, mut running: Running) -> Planned {
-        // Whoever takes the rows may be on a thread where it could not be dropped.
-        running.waiting = None;
+    pub(super) fn new(schema: SchemaRef, start: oneshot::Sender<()>, running: Running) -> Planned {
         Planned { schema, start, running }
     }
 

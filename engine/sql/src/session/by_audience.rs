@@ -8,7 +8,7 @@ use super::audiences_exec::AudiencesExec;
 use super::calls::Calls;
 use super::columns::USER_ID;
 use super::facts::PLACES;
-use super::joins::{can_run_first, places, sides, with_places};
+use super::joins::{Placed, can_run_first, places, sides, with_places};
 use super::late::{Once, Users};
 use super::members::{AUDIENCE, MembersTable};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -114,7 +114,7 @@ pub(super) fn by_audience(join: &Join) -> Result<Option<LogicalPlan>> {
             continue;
         }
         let audiences = Arc::new(Audiences::new(members.audiences.clone(), Arc::clone(&members.calls)));
-        let Some(plan) = with_places(shown.plan, column, Some(&audiences))? else { continue };
+        let Some(plan) = with_places(shown.plan, column, Placed::RowsOf(&audiences))? else { continue };
         let rows = AudienceRows::new(plan, shown.plan.schema(), audiences);
         return rows.joined(join, is_left, (column, id), &members).map(Some);
     }

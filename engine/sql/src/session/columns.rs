@@ -1,9 +1,10 @@
 //! The columns of `users` in Arrow: their types, and rows of the engine as batches.
 
+use super::facts::PLACES;
 use super::filter::timestamp;
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray,
-    StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Decimal128Array, Int32Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -36,6 +37,13 @@ pub(super) fn user_columns(catalog: &Catalog) -> Vec<UserColumn> {
         UserColumn { of: ColumnOf::Tag(tag.id), field: Arc::new(field) }
     });
     std::iter::once(id).chain(tags).collect()
+}
+
+/// Where users are, as the columns that [`facts`](super::facts::PLACES) have of it: to join by.
+pub(super) fn place_columns() -> Vec<UserColumn> {
+    let [shard, slot] = PLACES;
+    let column = |of, name, data_type| UserColumn { of, field: Arc::new(Field::new(name, data_type, false)) };
+    vec![column(ColumnOf::Shard, shard, DataType::Int32), column(ColumnOf::Slot, slot, DataType::Int64)]
 }
 
 /// The schema of these columns.
@@ -87,6 +95,10 @@ fn array(values: ColumnValues<'_>, field: &Field) -> Result<ArrayRef, ArrowError
             DataType::Decimal128(precision, scale) => {
                 let numbers = numbers.into_iter().map(|number| number.map(i128::from));
                 Arc::new(numbers.collect::<Decimal128Array>().with_precision_and_scale(*precision, *scale)?)
+            }
+            DataType::Int32 => {
+                let numbers = numbers.into_iter().map(|number| number.and_then(|number| i32::try_from(number).ok()));
+                Arc::new(numbers.collect::<Int32Array>())
             }
             DataType::Timestamp(..) => {
                 Arc::new(numbers.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))

@@ -90,11 +90,6 @@ impl FactTable {
         &self.restrictions
     }
 
-    /// How many columns are shown.
-    pub(super) fn schema_len(&self) -> usize {
-        self.shown.len()
-    }
-
     /// The users that a filter is about and nothing else: whom it takes, or else whom it leaves out.
     fn of_users(&self, filter: &Expr) -> Option<(Predicate, bool)> {
         match filter {

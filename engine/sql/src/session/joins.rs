@@ -15,6 +15,7 @@ use super::late::{By, Restriction, check_columns};
 use super::members::MembersTable;
 use super::users::UsersTable;
 use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
 use datafusion::datasource::cte_worktable::CteWorkTable;
@@ -253,7 +254,7 @@ fn reads_fact(plan: &LogicalPlan) -> Result<bool> {
 /// Users whose id a row of the plan has; or all others.
 fn restriction(plan: &Arc<LogicalPlan>, key: &Expr, negated: bool, null_aware: bool) -> Result<Restriction> {
     let of_places = match key {
-        Expr::Column(column) => with_places(plan, column, None)?,
+        Expr::Column(column) => with_places(plan, column, Placed::Users)?,
         _ => None,
     };
     let (plan, by) = match of_places {
@@ -273,16 +274,21 @@ pub(super) fn places(schema: &DFSchema) -> Vec<Column> {
     PLACES.iter().filter_map(|name| named(name)).collect()
 }
 
-/// The plan, whose rows are events of a fact, with where their user is; as often as it may be there, if it only matters who is.
-///
-/// With audiences it does matter how often a row is there: they are the same rows, of users in any of the audiences.
-pub(super) fn with_places(
-    plan: &LogicalPlan,
-    id: &Column,
-    audiences: Option<&Arc<Audiences>>,
-) -> Result<Option<LogicalPlan>> {
+/// What rows are shown for whose places are asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Placed<'a> {
+    /// To know the users of a fact: it does not matter how often a row is there.
+    Users,
+    /// The rows themselves, of facts and of users.
+    Rows,
+    /// The rows of a fact whose user is in any of these audiences.
+    RowsOf(&'a Arc<Audiences>),
+}
+
+/// The plan, whose rows are of a fact or of users, with where their user is.
+pub(super) fn with_places(plan: &LogicalPlan, id: &Column, of: Placed<'_>) -> Result<Option<LogicalPlan>> {
     let with_input = |input: &LogicalPlan| -> Result<Option<LogicalPlan>> {
-        let Some(input) = with_places(input, id, audiences)? else { return Ok(None) };
+        let Some(input) = with_places(input, id, of)? else { return Ok(None) };
         plan.with_new_exprs(plan.expressions(), vec![input]).map(Some)
     };
     if plan.schema().fields().iter().any(|field| PLACES.contains(&field.name().as_str())) {
@@ -292,15 +298,21 @@ pub(super) fn with_places(
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() && id.name == USER_ID => {
             let table = source_as_provider(&scan.source)?;
-            let Some(fact) = table.downcast_ref::<FactTable>() else { return Ok(None) };
-            let Some(mut shown) = fact.with_places() else { return Ok(None) };
-            if let Some(audiences) = audiences {
-                shown = shown.of_audiences(Arc::clone(audiences));
-            }
-            let count = shown.schema_len();
-            let own = scan.projection.clone().unwrap_or_else(|| (0..count - PLACES.len()).collect());
-            let projection = own.into_iter().chain(count - PLACES.len()..count).collect();
-            let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::new(shown)))
+            let fact = table.downcast_ref::<FactTable>().and_then(FactTable::with_places);
+            let users = || table.downcast_ref::<UsersTable>().and_then(UsersTable::with_places);
+            let table: Arc<dyn TableProvider> = match (fact, of) {
+                (Some(fact), Placed::RowsOf(audiences)) => Arc::new(fact.of_audiences(Arc::clone(audiences))),
+                (Some(fact), _) => Arc::new(fact),
+                (None, Placed::Rows) => match users() {
+                    Some(users) => Arc::new(users),
+                    None => return Ok(None),
+                },
+                (None, _) => return Ok(None),
+            };
+            let own_count = table.schema().fields().len() - PLACES.len();
+            let own = scan.projection.clone().unwrap_or_else(|| (0..own_count).collect());
+            let projection = own.into_iter().chain(own_count..own_count + PLACES.len()).collect();
+            let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(table))
                 .with_projection(Some(projection))
                 .with_filters(scan.filters.clone())
                 .build()?;
@@ -309,20 +321,20 @@ pub(super) fn with_places(
         LogicalPlan::Filter(filter) => with_input(&filter.input),
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
             let Some(id) = below(plan, id) else { return Ok(None) };
-            let Some(input) = with_places(input, &id, audiences)? else { return Ok(None) };
+            let Some(input) = with_places(input, &id, of)? else { return Ok(None) };
             Ok(Some(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.clone())?)))
         }
         LogicalPlan::Projection(Projection { input, expr, .. }) => {
             let Some(id) = below(plan, id) else { return Ok(None) };
-            let Some(input) = with_places(input, &id, audiences)? else { return Ok(None) };
+            let Some(input) = with_places(input, &id, of)? else { return Ok(None) };
             let places = places(input.schema()).into_iter().map(Expr::Column);
             let expr = expr.iter().cloned().chain(places).collect();
             Ok(Some(LogicalPlan::Projection(Projection::try_new(expr, Arc::new(input))?)))
         }
-        LogicalPlan::Join(join) if audiences.is_some() => {
+        LogicalPlan::Join(join) if !matches!(of, Placed::Users) => {
             let Some((is_left, id)) = kept_side(join, id) else { return Ok(None) };
             let side = if is_left { &join.left } else { &join.right };
-            let Some(side) = with_places(side, &id, audiences)? else { return Ok(None) };
+            let Some(side) = with_places(side, &id, of)? else { return Ok(None) };
             let (left, right) = if is_left {
                 (Arc::new(side), Arc::clone(&join.right))
             } else {
@@ -333,10 +345,10 @@ pub(super) fn with_places(
             let join = Join::try_new(left, right, on, filter, kind, constraint, join.null_equality, join.null_aware)?;
             Ok(Some(LogicalPlan::Join(join)))
         }
-        LogicalPlan::Distinct(Distinct::All(input)) if audiences.is_none() => with_places(input, id, None),
-        LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() && audiences.is_none() => {
+        LogicalPlan::Distinct(Distinct::All(input)) if matches!(of, Placed::Users) => with_places(input, id, of),
+        LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() && matches!(of, Placed::Users) => {
             match groups.group_expr.as_slice() {
-                [Expr::Column(group)] if group.name == id.name => with_places(&groups.input, group, None),
+                [Expr::Column(group)] if group.name == id.name => with_places(&groups.input, group, of),
                 _ => Ok(None),
             }
         }

@@ -9,14 +9,15 @@
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
 //! * [`parametric`]: calls with two pairs of parentheses. * [`driver_functions`]: what clients of PostgreSQL call.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`by_audience`], [`audiences_exec`]: facts with `members`.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`], [`by_place`]: joins of both. * [`by_audience`], [`audiences_exec`]: facts with `members`.
 //! * [`subqueries`]: told apart. * [`tag_values`]: values of tags. * [`system`]: the rest.
-//! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
+//! * [`plans`]: kept for the next time. * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
 mod answer;
 mod audiences_exec;
 mod by_audience;
+mod by_place;
 mod calls;
 mod catalog;
 mod columns;
@@ -37,6 +38,7 @@ mod memory;
 mod parameters;
 mod parametric;
 mod places;
+mod plans;
 mod sizes;
 mod split;
 mod subqueries;
@@ -71,11 +73,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use calls::Calls;
 use catalog::World;
+use datafusion::common::internal_err;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -88,6 +91,7 @@ use engine::store::Snapshot;
 use futures::StreamExt;
 use joins::JoinsAsBitmaps;
 use memory::Metered;
+use plans::{Key, Plans};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -96,6 +100,7 @@ use subqueries::SubqueriesApart;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use top::TopUsers;
+use users::UsersTable;
 
 /// Memory of all statements that run at once, unless it is set otherwise.
 pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
@@ -136,6 +141,7 @@ pub struct Sql {
     environment: Arc<RuntimeEnv>,
     threads: Threads,
     clock: Arc<dyn Clock>,
+    plans: Arc<Plans>,
 }
 
 impl Sql {
@@ -154,7 +160,7 @@ impl Sql {
             .with_object_store_registry(Arc::new(without_files().map_err(io::Error::other)?))
             .build_arc()
             .map_err(io::Error::other)?;
-        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock })
+        Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock, plans: Arc::new(Plans::new()) })
     }
 
     /// Begins to answer a statement; returns when its columns are known. Blocks; not on a thread of an asynchronous runtime.
@@ -213,31 +219,39 @@ impl Sql {
         context: &QueryContext,
         may_start: Option<oneshot::Receiver<()>>,
     ) -> Result<(Described, Running), SqlError> {
-        let (statement, parameter_count) = self.parsed(&question.text)?;
         let own = QueryContext { cancelled: Arc::default(), scanner: context.scanner.clone() };
         let cancel = CancelOnDrop(Arc::clone(&own.cancelled));
-        let calls = Arc::new(Calls::of(&question.text, &snapshot, &own, self.clock.now())?);
-        let world =
-            World { calls: Arc::clone(&calls), snapshot, context: own, tables: Arc::clone(&self.tables), system };
+        let schema = question.schema.as_deref().unwrap_or(PUBLIC);
+        let key =
+            Key { text: question.text.clone(), schema: schema.to_owned(), is_of_driver: question.driver.is_some() };
+        let calls = || Calls::of(&question.text, &snapshot, &own, self.clock.now()).map(Arc::new);
+        let users = || Some(UsersTable::new(snapshot.clone(), own.clone(), calls().ok()?));
+        let kept =
+            (may_start.is_some() && question.parameters.is_none()).then(|| self.plans.find(&key, users)).flatten();
+        let parsed = kept.is_none().then(|| self.parsed(&question.text)).transpose()?;
+        let world = World {
+            calls: calls()?,
+            snapshot: snapshot.clone(),
+            context: own.clone(),
+            tables: Arc::clone(&self.tables),
+            system,
+        };
         let names = world.names();
         let meter = Arc::new(Meter::default());
-        let mut state = self.session(world, question.schema.as_deref().unwrap_or(PUBLIC), &meter);
-        let of_driver = question.driver.as_ref().map_or_else(Vec::new, |driver| {
-            driver_functions::functions(driver, question.schema.as_deref().unwrap_or(PUBLIC))
-        });
-        for function in of_driver {
-            // One of DataFusion's own may have the name.
-            let registered = state.register_udf(function);
-            drop(registered.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?);
-        }
-        for function in calls.functions() {
-            // None of this name is there yet.
-            let registered = state.register_udf(function);
-            drop(registered.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?);
-        }
+        let (state, planning) = match (kept, parsed) {
+            (Some(plan), _) => (self.bounded(schema, &meter).build(), Planning::Kept(plan)),
+            (None, Some((statement, parameter_count))) => {
+                let state = self.session(world, schema, question.driver.as_ref(), &meter);
+                let state = state.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?;
+                let parameters = question.parameters.clone();
+                let plans = Arc::clone(&self.plans);
+                (state, Planning::Anew { statement, parameters, parameter_count, plans, key })
+            }
+            (None, None) => return Err(panicked()),
+        };
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
-        let (text, parameters) = (question.text.clone(), question.parameters.clone());
-        let asked = Asked { state, statement, parameters, parameter_count };
+        let text = question.text.clone();
+        let asked = Asked { state, planning };
         let running = self.threads.handle().spawn(async move {
             let told = match may_start {
                 Some(may_start) => run(asked, may_start, &sender).await,
@@ -268,7 +282,8 @@ impl Sql {
         parsed.recv().map_err(|_| panicked())?
     }
 
-    fn session(&self, world: World, schema: &str, meter: &Arc<Meter>) -> SessionState {
+    /// A session within its bounds: for a plan that needs no names any more.
+    fn bounded(&self, schema: &str, meter: &Arc<Meter>) -> SessionStateBuilder {
         let mut environment = RuntimeEnv::clone(&self.environment);
         environment.memory_pool = Arc::new(Metered::new(environment.memory_pool, Arc::clone(meter)));
         let mut config = SessionConfig::new()
@@ -280,14 +295,27 @@ impl Sql {
         options.execution.parquet.schema_force_view_types = false;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.sql_parser.collect_spans = true;
-        let mut builder = SessionStateBuilder::new_with_default_features()
+        SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(environment))
+            .with_physical_optimizer_rule(Arc::new(AggregateUsers))
+            .with_physical_optimizer_rule(Arc::new(TopUsers))
+    }
+
+    /// The same with all tables and functions.
+    fn session(
+        &self,
+        world: World,
+        schema: &str,
+        driver: Option<&Driver>,
+        meter: &Arc<Meter>,
+    ) -> datafusion::error::Result<SessionState> {
+        let mut builder = self
+            .bounded(schema, meter)
+            .with_default_features()
             .with_analyzer_rule(Arc::new(DistinctUsers))
             .with_analyzer_rule(Arc::new(SubqueriesApart::default()))
-            .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
-            .with_physical_optimizer_rule(Arc::new(AggregateUsers))
-            .with_physical_optimizer_rule(Arc::new(TopUsers));
+            .with_optimizer_rule(Arc::new(JoinsAsBitmaps));
         // Nothing is read but the tables of the catalog.
         *builder.table_factories() = Some(HashMap::new());
         *builder.file_formats() = Some(Vec::new());
@@ -304,7 +332,17 @@ impl Sql {
         bitmap::register(&mut builder, &world.snapshot, &world.context);
         analysis::register(&mut builder, &world.context);
         sketch::register(&mut builder, &world.context);
-        builder.with_catalog_list(world.catalogs()).build()
+        let of_driver = driver.map_or_else(Vec::new, |driver| driver_functions::functions(driver, schema));
+        let calls = Arc::clone(&world.calls);
+        let mut state = builder.with_catalog_list(world.catalogs()).build();
+        // What `now()` is.
+        let options = Arc::clone(state.config().options());
+        state.execution_props_mut().mark_start_execution(options);
+        for function in of_driver.into_iter().chain(calls.functions()) {
+            // One of DataFusion's own may have the name of a driver's.
+            drop(state.register_udf(function)?);
+        }
+        Ok(state)
     }
 }
 
@@ -325,12 +363,39 @@ fn without_files() -> datafusion::error::Result<DefaultObjectStoreRegistry> {
     Ok(stores)
 }
 
-/// A statement that was parsed.
+/// A statement in its session.
 struct Asked {
     state: SessionState,
-    statement: Statement,
-    parameters: Option<RecordBatch>,
-    parameter_count: usize,
+    planning: Planning,
+}
+
+/// What is known of its plan.
+enum Planning {
+    /// It is optimized already.
+    Kept(LogicalPlan),
+    /// It was parsed.
+    Anew { statement: Statement, parameters: Option<RecordBatch>, parameter_count: usize, plans: Arc<Plans>, key: Key },
+}
+
+impl Asked {
+    /// The plan that answers it.
+    async fn planned(self) -> datafusion::error::Result<(SessionState, Arc<dyn ExecutionPlan>)> {
+        let Asked { state, planning } = self;
+        let optimized = match planning {
+            Planning::Kept(plan) => plan,
+            Planning::Anew { statement, parameters, parameter_count, plans, key } => {
+                let plan = logical(&state, statement).await?;
+                let can_be_kept = parameters.is_none() && plans.takes(&key, &plan);
+                let plan = optimized(&state, parameters::bind(plan, parameter_count, parameters.as_ref())?)?;
+                if can_be_kept {
+                    plans.keep(key, &plan);
+                }
+                plan
+            }
+        };
+        let plan = state.query_planner().create_physical_plan(&optimized, &state).await?;
+        Ok((state, plan))
+    }
 }
 
 /// Plans a statement without its parameters' values, and refuses what is no question.
@@ -341,9 +406,9 @@ async fn logical(state: &SessionState, statement: Statement) -> datafusion::erro
     Ok(plan)
 }
 
-async fn physical(state: &SessionState, plan: LogicalPlan) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+fn optimized(state: &SessionState, plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
     growth::check(&plan)?;
-    state.create_physical_plan(&plan).await
+    by_place::by_places(state.optimize(&plan)?, state)
 }
 
 /// Planning may take long, and other statements do not wait for it.
@@ -357,16 +422,12 @@ async fn run(
     may_start: oneshot::Receiver<()>,
     sender: &mpsc::Sender<Told>,
 ) -> datafusion::error::Result<()> {
-    let Asked { state, statement, parameters, parameter_count } = asked;
-    let plan = aside(async {
-        let plan = logical(&state, statement).await?;
-        physical(&state, parameters::bind(plan, parameter_count, parameters.as_ref())?).await
-    })?;
+    let (state, plan) = aside(asked.planned())?;
     let described = Described { columns: plan.schema(), parameters: Arc::new(Schema::empty()) };
     if sender.send(Told::Columns(described)).await.is_err() || may_start.await.is_err() {
         return Ok(());
     }
-    let mut batches: SendableRecordBatchStream = execute_stream(plan, state.task_ctx())?;
+    let mut batches: SendableRecordBatchStream = execute_stream(plan, task(&state))?;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         if batch.num_rows() > 0 && sender.send(Told::Rows(batch)).await.is_err() {
@@ -376,10 +437,21 @@ async fn run(
     Ok(())
 }
 
+/// What plans run with. Functions would be looked up in it by plans that were read from bytes; there are none.
+fn task(state: &SessionState) -> Arc<TaskContext> {
+    let session = state.session_id().to_owned();
+    let (config, environment) = (state.config().clone(), Arc::clone(state.runtime_env()));
+    let none = (HashMap::new(), HashMap::new(), HashMap::new(), HashMap::new());
+    Arc::new(TaskContext::new(None, session, config, none.0, none.1, none.2, none.3, environment))
+}
+
 /// Plans a statement and tells its columns and parameters.
 async fn describe(asked: Asked, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
-    let Asked { state, statement, parameters: values, parameter_count } = asked;
+    let Asked { state, planning } = asked;
     let described = aside(async {
+        let Planning::Anew { statement, parameters: values, parameter_count, .. } = planning else {
+            return internal_err!("a statement is described before it is planned");
+        };
         let plan = logical(&state, statement).await?;
         let parameters = parameters::described(&plan, parameter_count)?;
         // What is answered may depend on what the values are, where whoever asks knows that.
@@ -387,7 +459,9 @@ async fn describe(asked: Asked, sender: &mpsc::Sender<Told>) -> datafusion::erro
             Some(_) => parameters::bind(plan, parameter_count, values.as_ref())?,
             None => parameters::with_nulls(plan, parameter_count)?,
         };
-        Ok(Described { columns: physical(&state, plan).await?.schema(), parameters })
+        let plan = optimized(&state, plan)?;
+        let plan = state.query_planner().create_physical_plan(&plan, &state).await?;
+        Ok(Described { columns: plan.schema(), parameters })
     })?;
     // Whoever does not listen any more needs it no more.
     let _ = sender.send(Told::Columns(described)).await;

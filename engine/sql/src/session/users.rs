@@ -2,7 +2,8 @@
 
 use super::aggregate::Aggregation;
 use super::calls::Calls;
-use super::columns::{UserColumn, batch, schema_of, user_columns};
+use super::columns::{UserColumn, batch, place_columns, schema_of, user_columns};
+use super::facts::PLACES;
 use super::filter::translate;
 use super::late::{Found, Late, Once, Restriction, Users};
 use super::top::Top;
@@ -65,7 +66,22 @@ impl UsersTable {
             return None;
         }
         let mut table = UsersTable::new(self.snapshot.clone(), self.context.clone(), Arc::clone(&self.calls));
+        table.columns.clone_from(&self.columns);
+        table.schema = Arc::clone(&self.schema);
         table.restrictions = self.restrictions.iter().cloned().chain([restriction]).collect();
+        Some(table)
+    }
+
+    /// The same table with where the users are as the last columns; `None` if it has them already, or what is called so is something
+    /// else.
+    pub(super) fn with_places(&self) -> Option<UsersTable> {
+        if self.schema.fields().iter().any(|field| PLACES.contains(&field.name().as_str())) {
+            return None;
+        }
+        let mut table = UsersTable::new(self.snapshot.clone(), self.context.clone(), Arc::clone(&self.calls));
+        table.restrictions.clone_from(&self.restrictions);
+        table.columns.extend(place_columns());
+        table.schema = schema_of(&table.columns);
         Some(table)
     }
 

@@ -309,6 +309,16 @@ fn what_is_not_exactly_the_same_is_left_above() {
 }
 
 #[test]
+fn the_present_is_one_moment_of_the_statement() {
+    let world = World::new(4);
+    assert_eq!(
+        world.ask("SELECT now() = now(), now() > TIMESTAMP '2026-01-01', current_date = now()::date"),
+        ["true | true | true"]
+    );
+    assert_eq!(world.ask("SELECT count(*) FROM users WHERE seen_at > now() - INTERVAL '1 day'"), ["0"]);
+}
+
+#[test]
 fn counts_make_no_rows() {
     let world = some_world();
     for text in [

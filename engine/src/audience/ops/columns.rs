@@ -24,6 +24,10 @@ use std::ops::ControlFlow;
 pub enum ColumnOf {
     /// The user ids.
     UserId,
+    /// The shards that the users are in; numbers.
+    Shard,
+    /// The slots that they have there; numbers.
+    Slot,
     /// The values of a tag.
     Tag(TagId),
 }
@@ -106,7 +110,7 @@ pub fn columns(
                 continue;
             }
             let positions: Vec<[u8; 2]> = members.iter().take(left).map(u16::to_le_bytes).collect();
-            let rows = Members { chunk, set: members, positions: &positions };
+            let rows = Members { shard: number, chunk, set: members, positions: &positions };
             let columns = readers.iter_mut().map(|reader| reader.read(&rows)).collect::<Result<Vec<_>, _>>()?;
             left -= positions.len();
             if call(Rows { len: positions.len(), columns }).is_break() {
@@ -145,10 +149,18 @@ pub fn counts(
 
 /// Members whose rows are made.
 struct Members<'m> {
+    shard: usize,
     chunk: u16,
     set: ChunkSet<'m>,
     /// Of the rows, rising; the first ones of the set.
     positions: &'m [[u8; 2]],
+}
+
+impl Members<'_> {
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        let chunk = Slot::from(self.chunk) << 16;
+        self.positions.iter().map(move |position| chunk | Slot::from(u16::from_le_bytes(*position)))
+    }
 }
 
 fn tag_type(snapshot: &Snapshot, tag: TagId) -> Result<TagType, QueryError> {
@@ -171,6 +183,8 @@ fn values_of<'s>(snapshot: &Snapshot, shard: &'s ShardSnapshot, column: ColumnOf
 /// Reads one column of one shard.
 enum Reader<'s> {
     UserId(&'s ShardSnapshot),
+    Shard,
+    Slot,
     Set(Scatter<'s>, &'s [&'s [u8]]),
     Enum(Scatter<'s>, &'s [&'s [u8]]),
     Flag(Scatter<'s>),
@@ -184,7 +198,12 @@ impl<'s> Reader<'s> {
         column: ColumnOf,
         values: &'s [&'s [u8]],
     ) -> Result<Reader<'s>, QueryError> {
-        let ColumnOf::Tag(tag) = column else { return Ok(Reader::UserId(shard)) };
+        let tag = match column {
+            ColumnOf::UserId => return Ok(Reader::UserId(shard)),
+            ColumnOf::Shard => return Ok(Reader::Shard),
+            ColumnOf::Slot => return Ok(Reader::Slot),
+            ColumnOf::Tag(tag) => tag,
+        };
         let layers = shard.layers();
         let tag_type = tag_type(snapshot, tag)?;
         let is_set = tag_type == TagType::Set;
@@ -207,6 +226,8 @@ impl<'s> Reader<'s> {
         let len = members.positions.len();
         Ok(match self {
             Reader::UserId(shard) => user_ids(shard, members)?,
+            Reader::Shard => ColumnValues::Number(vec![Some(members.shard as i64); len]),
+            Reader::Slot => ColumnValues::Number(members.slots().map(|slot| Some(slot.into())).collect()),
             Reader::Number(reader) => ColumnValues::Number(reader.numbers(members.chunk, members.positions)),
             Reader::Flag(scatter) => {
                 let mut flags = vec![false; len];
@@ -262,8 +283,7 @@ fn by_row(pairs: &[(usize, u32)], ends: &mut [usize]) -> Vec<u32> {
 fn user_ids<'s>(shard: &ShardSnapshot, members: &Members<'_>) -> Result<ColumnValues<'s>, QueryError> {
     let mut text = Vec::new();
     let mut ends = Vec::with_capacity(members.positions.len());
-    for position in members.positions {
-        let slot = Slot::from(members.chunk) << 16 | Slot::from(u16::from_le_bytes(*position));
+    for slot in members.slots() {
         // An id that was erased while this view is held is empty.
         shard.user_id(slot, &mut text)?;
         ends.push(text.len());

@@ -302,8 +302,18 @@ enum Shown {
     Number(Option<i64>),
 }
 
-fn shown(user: &User, column: ColumnOf, catalog: &Catalog) -> Shown {
-    let ColumnOf::Tag(tag) = column else { return Shown::Id(user.id.clone()) };
+fn shown(user: &User, column: ColumnOf, world: &World) -> Shown {
+    let catalog = &world.catalog;
+    let position = || {
+        let positions = positions(&world.snapshot(), &[user.id.as_bytes()]).expect("look up");
+        positions.into_iter().next().flatten().expect("a known user")
+    };
+    let tag = match column {
+        ColumnOf::UserId => return Shown::Id(user.id.clone()),
+        ColumnOf::Shard => return Shown::Number(Some(position().shard.0.into())),
+        ColumnOf::Slot => return Shown::Number(Some(position().slot.into())),
+        ColumnOf::Tag(tag) => tag,
+    };
     let name = catalog.name_of(tag).expect("declared");
     match (catalog.tag(name).expect("declared").tag_type, user.tags.get(name)) {
         (_, Some(Value::Enum(value))) => Shown::Text(Some(value.clone())),
@@ -353,7 +363,7 @@ fn rows_of(
 fn check_columns(world: &World, predicate: &Predicate, random: &mut Random) {
     let mut asked: Vec<ColumnOf> =
         world.catalog.tags().map(|(_, tag)| ColumnOf::Tag(tag.id)).filter(|_| !random.one_in(3)).collect();
-    asked.push(ColumnOf::UserId);
+    asked.extend([ColumnOf::Shard, ColumnOf::Slot, ColumnOf::UserId]);
     let (snapshot, context) = (world.snapshot(), world.context());
     let found = rows_of(&snapshot, predicate, &asked, None, &context);
     let id_of = |row: &Vec<Shown>| match row.last() {
@@ -364,7 +374,7 @@ fn check_columns(world: &World, predicate: &Predicate, random: &mut Random) {
     assert_eq!(found.iter().map(id_of).collect::<Vec<_>>(), listed, "in order of shard and slot");
     for row in &found {
         let user = &world.users[&id_of(row)];
-        let expected: Vec<Shown> = asked.iter().map(|column| shown(user, *column, &world.catalog)).collect();
+        let expected: Vec<Shown> = asked.iter().map(|column| shown(user, *column, world)).collect();
         assert_eq!(*row, expected);
     }
     let limit = random.below(found.len() as u64 + 2) as usize;

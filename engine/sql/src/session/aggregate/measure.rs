@@ -92,7 +92,7 @@ impl Measure {
                 for part in parts {
                     match part {
                         Part::Literal(value) if !value.is_null() => {}
-                        Part::Column(ColumnOf::UserId) | Part::Unnested(_) => {}
+                        Part::Column(ColumnOf::UserId | ColumnOf::Shard | ColumnOf::Slot) | Part::Unnested(_) => {}
                         Part::Column(ColumnOf::Tag(tag)) | Part::Float(tag) => match source.tag_type(*tag)? {
                             TagType::Set | TagType::Flag => {}
                             TagType::Enum | TagType::Number(_) => {

@@ -160,7 +160,7 @@ impl<'p> Source<'p> {
                 Expr::Cast(Cast::new(Box::new(column(self.catalog().name_of(tag)?)), DataType::Float64))
             }
             Part::Literal(value) => Expr::Literal(value, None),
-            Part::Unnested(_) => return None,
+            Part::Column(ColumnOf::Shard | ColumnOf::Slot) | Part::Unnested(_) => return None,
         })
     }
 }
