@@ -9,6 +9,7 @@
 //! * `kernels`: the inner loops, for what the processor offers.
 //! * [`scorer`]: what users are compared with; how far a quantised score can be off.
 //! * [`recall`]: the users with the best scores under a filter, exactly: a few, or millions.
+//! * [`seeds`]: a scorer from example users: a mean, prototypes or a linear model, whichever finds hidden ones best.
 //! * [`quality`]: how well a ranking finds whom it should: area under the curve, lift, recall.
 //!
 //! A score is a number of single precision that is summed in one order on all processors, and the lower shard and slot win a
@@ -20,6 +21,7 @@ pub mod quality;
 mod random;
 pub mod recall;
 pub mod scorer;
+pub mod seeds;
 pub mod vector;
 
 #[cfg(test)]
