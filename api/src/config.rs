@@ -20,6 +20,10 @@ pub struct Config {
     pub http: SocketAddr,
     /// Where Flight SQL listens; `None` if it does not.
     pub flight: Option<SocketAddr>,
+    /// Where PostgreSQL's protocol is spoken; `None` if it is not.
+    pub postgres: Option<SocketAddr>,
+    /// Connections of that which are open at a time; more are refused.
+    pub postgres_connections_max: usize,
     /// Shards of a new data directory.
     pub shard_count: u16,
     /// Memory of not yet checkpointed updates at which writes wait.
@@ -85,6 +89,8 @@ impl Default for Config {
             data: PathBuf::from("./beluga-data"),
             http: SocketAddr::from(([127, 0, 0, 1], 7700)),
             flight: Some(SocketAddr::from(([127, 0, 0, 1], 7701))),
+            postgres: None,
+            postgres_connections_max: 100,
             shard_count: engine.shard_count,
             memory_bytes_max: engine.memory_bytes_max,
             publish_interval: keeper.publish_interval,
@@ -145,6 +151,8 @@ settings! {
     "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
     "http", "address of REST, docs and metrics", http, address, ToString::to_string;
     "flight", "address of Flight SQL; off if it is not wanted", flight, optional_address, show_address;
+    "postgres", "address of PostgreSQL's protocol, which is off unless it is set", postgres, optional_address, show_address;
+    "postgres_connections_max", "connections of PostgreSQL's protocol at a time; more are refused", postgres_connections_max, positive, ToString::to_string;
     "shard_count", "shards of a new data directory, a power of two", shard_count, shards, ToString::to_string;
     "memory_bytes_max", "memory of updates before a checkpoint at which writes wait", memory_bytes_max, positive, ToString::to_string;
     "publish_interval_ms", "how long a write may stay invisible", publish_interval, millis, show_millis;

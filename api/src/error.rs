@@ -459,6 +459,7 @@ impl From<CatalogError> for Failure {
             CatalogError::Name { name, .. } => (Kind::InvalidCatalog, "tags", name),
             CatalogError::TypeChange { name, .. } => (Kind::UnsafeChange, "tags", name),
             CatalogError::Fact { fact, .. } => (Kind::InvalidCatalog, "facts", fact),
+            CatalogError::Space { space, .. } => (Kind::InvalidCatalog, "spaces", space),
         };
         Failure::new(kind, error.to_string()).at(format!("/{part}/{}", escape_pointer(name)))
     }

@@ -20,6 +20,7 @@ pub mod flight;
 pub mod jobs;
 pub mod live;
 pub mod objects;
+pub mod postgres;
 pub mod queries;
 pub mod rest;
 pub mod server;

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::flight;
 use crate::jobs::Jobs;
+use crate::postgres;
 use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::sinks;
@@ -20,7 +21,7 @@ use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
 use engine_sql::facts::DeltaTables;
 use engine_sql::scan::TableScanner;
-use engine_sql::session::{Sql, SqlOptions};
+use engine_sql::session::{CATALOG, Sql, SqlOptions};
 use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
@@ -40,11 +41,12 @@ pub struct Server {
     runtime: Runtime,
     address: SocketAddr,
     flight_address: Option<SocketAddr>,
+    postgres_address: Option<SocketAddr>,
     state: AppState,
     stop: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
-    /// Of Flight SQL.
-    flying: Option<JoinHandle<std::io::Result<()>>>,
+    /// Of Flight SQL and of PostgreSQL's protocol, where they are wanted.
+    others: Vec<JoinHandle<std::io::Result<()>>>,
     upkeep: TableKeeper,
 }
 
@@ -61,11 +63,18 @@ impl Server {
             .map_err(no_threads)?;
         let (listener, address) = runtime.block_on(bind(config.http, "--http"))?;
         let flight = config.flight.map(|address| runtime.block_on(bind(address, "--flight"))).transpose()?;
+        let postgres = config.postgres.map(|address| runtime.block_on(bind(address, "--postgres"))).transpose()?;
         let state = AppState::new(config);
         let (stop, stopped) = watch::channel(false);
         let flight_address = flight.as_ref().map(|(_, address)| *address);
-        let flying = flight
-            .map(|(listener, _)| runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone()))));
+        let postgres_address = postgres.as_ref().map(|(_, address)| *address);
+        let mut others = Vec::new();
+        if let Some((listener, _)) = flight {
+            others.push(runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone()))));
+        }
+        if let Some((listener, _)) = postgres {
+            others.push(runtime.spawn(postgres::serve(listener, state.clone(), until_set(stopped.clone()))));
+        }
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         state.access.open(&state.config.data)?;
@@ -82,7 +91,7 @@ impl Server {
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
         runtime.spawn(sweep_cursors(state.clone()));
-        Ok(Server { runtime, address, flight_address, state, stop, serving, flying, upkeep })
+        Ok(Server { runtime, address, flight_address, postgres_address, state, stop, serving, others, upkeep })
     }
 
     /// Where it listens.
@@ -103,6 +112,16 @@ impl Server {
     /// The URL of Flight SQL, as clients take it.
     pub fn flight_url(&self) -> Option<String> {
         self.flight_address.map(|address| format!("grpc://{address}"))
+    }
+
+    /// Where PostgreSQL's protocol is spoken, if it is.
+    pub fn postgres_address(&self) -> Option<SocketAddr> {
+        self.postgres_address
+    }
+
+    /// The URL of that, as clients take it.
+    pub fn postgres_url(&self) -> Option<String> {
+        self.postgres_address.map(|address| format!("postgresql://{address}/{CATALOG}"))
     }
 
     /// What its requests share.
@@ -127,15 +146,14 @@ impl Server {
             sinks.lift_bounds();
         }
         let drain = self.state.config.drain;
-        let aborts: Vec<_> =
-            [Some(&self.serving), self.flying.as_ref()].into_iter().flatten().map(JoinHandle::abort_handle).collect();
-        let both = async {
+        let aborts: Vec<_> = std::iter::once(&self.serving).chain(&self.others).map(JoinHandle::abort_handle).collect();
+        let all = async {
             let _ = self.serving.await;
-            if let Some(flying) = self.flying {
-                let _ = flying.await;
+            for other in self.others {
+                let _ = other.await;
             }
         };
-        let drained = self.runtime.block_on(async { tokio::time::timeout(drain, both).await });
+        let drained = self.runtime.block_on(async { tokio::time::timeout(drain, all).await });
         if drained.is_err() {
             tracing::warn!("requests were still running at the end of the drain time and are cut off");
             aborts.iter().for_each(tokio::task::AbortHandle::abort);

@@ -8,8 +8,8 @@
 //!
 //! The default is 2,000,000 users. Without `BELUGA_DUCKDB_PYTHON` only our times are taken.
 
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use benches::peer::Peer;
+use benches::rows::text;
 use benches::{is_asked, peak_memory_bytes, percentile, setting};
 use datasets::population::Population;
 use engine::audience::ops::{QueryContext, count};
@@ -165,25 +165,5 @@ fn ask(sql: &Sql, snapshot: &Snapshot, statement: &str) -> (Duration, String) {
         batches.push(batch);
     }
     let time = begun.elapsed();
-    let options = FormatOptions::default().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let columns = batch.columns().iter().map(|column| {
-            let is_float = matches!(column.data_type(), arrow::datatypes::DataType::Float64);
-            (ArrayFormatter::try_new(column, &options).expect("a type that is shown"), is_float)
-        });
-        let columns: Vec<_> = columns.collect();
-        for row in 0..batch.num_rows() {
-            let cells = columns.iter().map(|(column, is_float)| {
-                let text = column.value(row).to_string();
-                match text.parse::<f64>() {
-                    Ok(number) if *is_float => format!("{number:.4}"),
-                    _ => text,
-                }
-            });
-            rows.push(cells.collect::<Vec<_>>().join(" | "));
-        }
-    }
-    rows.sort();
-    (time, rows.join("; "))
+    (time, text(&batches))
 }

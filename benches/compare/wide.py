@@ -1,7 +1,8 @@
-"""Answers SQL for a benchmark, in one process with it: DuckDB over one wide table of users, loaded before the clock runs.
+"""Answers SQL for a benchmark, in one process with it: DuckDB over one wide table of users, and one of their purchases, loaded before
+the clock runs.
 
     pip install duckdb
-    python3 benches/compare/wide.py USERS.parquet THREADS
+    python3 benches/compare/wide.py USERS.parquet THREADS [PURCHASES.parquet]
 
 Texts are enumerations, and each value of a set is a boolean column (`interest_yoga`), which is the fastest that the table can be asked.
 Reads a query a line; prints its seconds and its rows, sorted, as one line.
@@ -13,7 +14,7 @@ import time
 import duckdb
 
 
-def load(path, threads):
+def load(path, threads, purchases=None):
     connection = duckdb.connect()
     connection.execute(f"SET threads = {threads}")
     connection.execute("SET TimeZone = 'UTC'")
@@ -31,6 +32,8 @@ def load(path, threads):
         else:
             chosen.append(name)
     connection.execute(f"CREATE TABLE users AS SELECT {', '.join(chosen)} FROM '{path}'")
+    if purchases:
+        connection.execute(f"CREATE TABLE purchase AS SELECT * FROM '{purchases}'")
     return connection
 
 
@@ -41,8 +44,8 @@ def text(cell):
 
 
 def main():
-    path, threads = sys.argv[1:]
-    connection = load(path, int(threads))
+    path, threads, *purchases = sys.argv[1:]
+    connection = load(path, int(threads), *purchases)
     print("ready", flush=True)
     for query in sys.stdin:
         begun = time.perf_counter()

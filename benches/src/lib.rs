@@ -4,6 +4,7 @@
 //! holds when the machine's speed drifts. Both ways must give the same answer, or there is no figure.
 
 pub mod peer;
+pub mod rows;
 pub mod server;
 
 use std::fmt::Debug;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 pub struct Server {
     process: Child,
     address: String,
+    flight: String,
 }
 
 impl Server {
@@ -24,17 +25,17 @@ impl Server {
     pub fn start(data: &Path, settings: &[&str]) -> Server {
         let binary = std::env::var_os("BELUGA_BINARY")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/beluga"), PathBuf::from);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-        let address = format!("127.0.0.1:{port}");
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [address, flight] = sockets.map(|socket| socket.local_addr().expect("bound").to_string());
         let process = Command::new(&binary)
-            .args(["serve", "--http", &address, "--flight", "off", "--data"])
+            .args(["serve", "--http", &address, "--flight", &flight, "--data"])
             .arg(data)
             .args(settings.iter().flat_map(|setting| ["--set", setting]).map(OsStr::new))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}; build it, or name one in BELUGA_BINARY", binary.display()));
-        let server = Server { process, address };
+        let server = Server { process, address, flight };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !server.is_ready() {
             assert!(Instant::now() < deadline, "the server was not ready within a minute");
@@ -48,6 +49,11 @@ impl Server {
         let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: beluga\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+    }
+
+    /// Where it speaks Flight SQL.
+    pub fn flight(&self) -> &str {
+        &self.flight
     }
 
     /// A connection of its own.

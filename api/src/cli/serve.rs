@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// Address of Flight SQL; `off` if it is not wanted
     #[arg(long, value_name = "ADDR")]
     flight: Option<String>,
+    /// Address of PostgreSQL's protocol, such as 127.0.0.1:5432; off unless it is set
+    #[arg(long, value_name = "ADDR")]
+    postgres: Option<String>,
     /// A file with settings
     #[arg(long, value_name = "FILE", env = "BELUGA_CONFIG")]
     config: Option<PathBuf>,
@@ -48,6 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     if let Some(url) = server.flight_url() {
         eprintln!("Flight SQL: {url}");
     }
+    if let Some(url) = server.postgres_url() {
+        eprintln!("PostgreSQL: {url}");
+    }
     tracing::info!(address = %server.address(), flight = ?server.flight_address(), data = %data.display(), "ready");
     server.wait_for_signal();
     eprintln!("stopping: finishing requests and writing a checkpoint");
@@ -68,7 +74,13 @@ fn flags(arguments: &Arguments) -> Result<BTreeMap<&'static str, String>, Exit> 
         };
         flags.insert(setting.name, value.to_owned());
     }
-    for (name, value) in [("data", &arguments.data), ("http", &arguments.http), ("flight", &arguments.flight)] {
+    let named = [
+        ("data", &arguments.data),
+        ("http", &arguments.http),
+        ("flight", &arguments.flight),
+        ("postgres", &arguments.postgres),
+    ];
+    for (name, value) in named {
         if let Some(value) = value {
             flags.insert(name, value.clone());
         }

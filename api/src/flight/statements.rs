@@ -64,7 +64,7 @@ impl Flight {
         schema_name: Option<String>,
         values: Vec<RecordBatch>,
     ) -> Result<(SchemaRef, Bytes), Status> {
-        let question = Question { text, parameters: values.first().cloned(), schema: schema_name };
+        let question = Question { text, parameters: values.first().cloned(), schema: schema_name, driver: None };
         let id = self.seal.id().map_err(|failure| status(&failure))?;
         let cancellation = CancellationToken::new();
         let Ready { planned, snapshot, watch } = self.plan(caller, &question, None, cancellation.clone()).await?;
@@ -225,7 +225,7 @@ impl Shared {
 impl Statement {
     /// The statement with a row of values.
     pub(super) fn question(&self, values: Option<RecordBatch>) -> Question {
-        Question { text: self.text.clone(), parameters: values, schema: self.schema_name.clone() }
+        Question { text: self.text.clone(), parameters: values, schema: self.schema_name.clone(), driver: None }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! * [`router`]: all routes and the layers around them.
 //! * [`v1`]: the resources, one file each: what goes over the wire, how it is answered, the handler.
-//! * [`authorize`]: who may call what.
+//! * [`authorize`]: who may call what. * [`asker`]: who asks, and their questions while they are answered.
 //! * [`problem`], [`body`], [`negotiate`]: errors out, JSON in, formats out.
 //! * [`unpack`], [`drain`]: packed bodies; the rest of a body that was refused.
 //! * [`limits`], [`cursors`]: what bounds the work of queries; snapshots held between pages.
 //! * [`health`], [`metrics`], [`openapi`]: for operators and for programs that read the API's description.
 
+pub mod asker;
 pub mod authorize;
 pub mod body;
 pub mod cursors;

@@ -1,5 +1,5 @@
 //! Look-ups of a source through the real doors: a small HTTP service of the test, and a real PostgreSQL, which
-//! `BELUGA_POSTGRES` (the folder of its programs) names.
+//! `BELUGA_POSTGRES_PROGRAMS` (the folder of its programs) names.
 
 use crate::support::{TestServer, success};
 use serde_json::{Value, json};
@@ -270,9 +270,12 @@ struct Postgres {
 impl Postgres {
     /// None where there is no PostgreSQL, which in CI is a failure.
     fn start() -> Option<Postgres> {
-        let Some(programs) = std::env::var_os("BELUGA_POSTGRES") else {
-            assert!(std::env::var_os("CI").is_none(), "BELUGA_POSTGRES is to name the folder of PostgreSQL's programs");
-            eprintln!("SKIPPED: BELUGA_POSTGRES does not name the folder of PostgreSQL's programs");
+        let Some(programs) = std::env::var_os("BELUGA_POSTGRES_PROGRAMS") else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "BELUGA_POSTGRES_PROGRAMS is to name the folder of PostgreSQL's programs"
+            );
+            eprintln!("SKIPPED: BELUGA_POSTGRES_PROGRAMS does not name the folder of PostgreSQL's programs");
             return None;
         };
         let folder = tempfile::tempdir().expect("temporary folder");

@@ -22,8 +22,10 @@ mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]
 mod payloads;
+mod postgres;
 mod process;
 mod prompt;
+mod queries;
 mod questions;
 mod scans;
 mod sinks;

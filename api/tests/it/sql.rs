@@ -66,6 +66,40 @@ fn users_and_facts_are_tables_before_and_after_a_restart() {
 }
 
 #[test]
+fn funnels_sequences_retention_and_estimates_are_told() {
+    let server = shop();
+    let events = "{\"user_id\":\"u1\",\"ts\":\"2026-11-20T10:00:00.5Z\",\"category\":\"hats\",\"amount\":1}\n\
+                  {\"user_id\":\"u2\",\"ts\":\"2026-11-20T10:00:01Z\",\"category\":\"shoes\",\"amount\":5}\n";
+    success(server.post("/v1/facts/purchase?visible=true").body(events).send().expect("post"));
+    let is = "category = 'shoes', category = 'hats'";
+    let of_each = |call: &str| rows(&server, &format!("SELECT user_id, {call} FROM purchase GROUP BY 1 ORDER BY 1"));
+    assert_eq!(of_each(&format!("window_funnel(1, ts, {is})")), json!([["u1", 2], ["u2", 1]]));
+    assert_eq!(of_each(&format!("windowFunnel(0, 'strict_order')(ts, {is})")), json!([["u1", 1], ["u2", 1]]));
+    assert_eq!(of_each(&format!("window_funnel(INTERVAL '1 hour', ts, 4, [{is}])")), json!([["u1", 2], ["u2", 1]]));
+    assert_eq!(of_each(&format!("sequence_match('(?2).*(?1)', ts, {is})")), json!([["u1", false], ["u2", true]]));
+    assert_eq!(of_each(&format!("sequenceCount('(?1)(?t<=1)(?2)')(ts, {is})")), json!([["u1", 1], ["u2", 0]]));
+    assert_eq!(
+        of_each("retention(day = '2026-11-19', day = '2026-11-20')"),
+        json!([["u1", [false, false]], ["u2", [true, true]]])
+    );
+    assert_eq!(
+        rows(
+            &server,
+            "SELECT approx_count_distinct(user_id), approx_quantile(amount, 0.5), approx_top_k(category, 1) FROM purchase"
+        ),
+        json!([[
+            {"estimate": 2, "lower": 2, "upper": 2},
+            {"estimate": 3.0, "lower": 3.0, "upper": 3.0},
+            [{"value": "hats", "estimate": 2, "lower": 2, "upper": 2}],
+        ]])
+    );
+    let (status, problem) =
+        refused(&server, &json!({"sql": "SELECT sequence_match('(?1)(?3)', ts, true, true) FROM purchase"}));
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["detail"].as_str().expect("text").contains("character 5: there is no condition 3"), "{problem}");
+}
+
+#[test]
 fn figures_groups_and_first_users_are_told_without_rows() {
     let mut server = shop();
     let interests =

@@ -61,6 +61,11 @@ impl TestServer {
         self.running().flight_address().expect("Flight SQL is on")
     }
 
+    /// Where PostgreSQL's protocol is spoken.
+    pub(crate) fn postgres(&self) -> std::net::SocketAddr {
+        self.running().postgres_address().expect("PostgreSQL's protocol is on")
+    }
+
     /// Stops as a signal would.
     pub(crate) fn stop(&mut self) {
         self.server.take().expect("the server runs").stop().expect("the server stops well");

@@ -3,6 +3,7 @@
 //! * Files: those the newest manifest names are there, of the length it says, and whole.
 //! * Postings: below the shard's slot count; the values of an `enum` are disjoint and their union is `Exists`; slices lie within
 //!   `Exists`; above the oldest segment what exists was touched; months of activity are the sums of their days.
+//! * Vectors: one of each form for each user in `Exists`, as its space wants it.
 //! * User ids: each in its shard, each found under its slot and no other. Ids of events: in order, each found.
 //! * The log: whole records of known form without a gap, but for a torn end.
 
@@ -12,13 +13,13 @@ use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_rec
 use super::{event_ids_path, once_path, part_path, wal};
 use crate::behavior::Grain;
 use crate::bitmap::counter::Counter;
-use crate::catalog::TagType;
+use crate::catalog::{Space, TagType};
 use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
 use crate::events::part::Part as EventPart;
-use crate::ids::{Lsn, TagId, shard_of};
-use crate::segment::{Key, Part, Segment};
-use crate::store::memtable::Types;
+use crate::ids::{CHUNK_SLOTS, Lsn, TagId, shard_of};
+use crate::segment::{Form, Key, Part, Segment};
+use crate::store::memtable::{TypeOf, Types};
 use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,9 +115,10 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         self.found(check.segment.verify());
         // What holds between postings can only be told when each can be read.
         for tag in tags.into_iter().filter(|_| sound) {
-            let related = match types.tag(tag) {
-                None => check.months(tag),
-                tag_type => check.tag(tag, tag_type),
+            let related = match types.get(tag) {
+                Some(TypeOf::Tag(tag_type)) => check.tag(tag, *tag_type),
+                Some(TypeOf::Space(space)) => check.space(space),
+                Some(TypeOf::Fact(_)) | None => check.months(tag),
             };
             self.found(related);
         }
@@ -195,7 +197,11 @@ impl SegmentCheck {
     }
 
     fn posting(&self, number: usize) -> Result<(), ReadError> {
-        let (key, posting) = (self.segment.key_at(number), self.segment.posting_at(number)?);
+        let key = self.segment.key_at(number);
+        if matches!(key.part, Part::Block(_)) {
+            return self.segment.block_at(number).map(|_| ());
+        }
+        let posting = self.segment.posting_at(number)?;
         if posting.bitmap.last().is_some_and(|slot| slot >= self.slot_count) {
             return Err(self.corrupt(key.tag, "a posting names users that the dictionary does not have"));
         }
@@ -242,8 +248,41 @@ impl SegmentCheck {
         Ok(())
     }
 
-    /// What must hold between the postings of a tag; `None` for one that was dropped.
-    fn tag(&self, tag: TagId, tag_type: Option<TagType>) -> Result<(), ReadError> {
+    /// Each user with a vector has one of each form, of finite numbers that the space takes.
+    fn space(&self, space: &Space) -> Result<(), ReadError> {
+        let exists = self.load(space.id, Part::Exists)?;
+        if !self.is_oldest && !exists.is_subset(&self.load(space.id, Part::Touched)?) {
+            return Err(self.corrupt(space.id, "users have a vector that was not touched"));
+        }
+        let mut left = [exists.len(); Form::ALL.len()];
+        for (part, row_count) in self.segment.parts(space.id) {
+            let Part::Block(key) = part else { continue };
+            let Some(block) = self.segment.block(space.id, key)? else { continue };
+            let from = u32::from(key.chunk) * CHUNK_SLOTS;
+            if exists.range_cardinality(from..=from + (CHUNK_SLOTS - 1)) != row_count {
+                return Err(self.corrupt(space.id, "there are not as many vectors as users with one"));
+            }
+            if block.row_bytes() != key.form.row_bytes(space.dimension) {
+                return Err(self.corrupt(space.id, "vectors have another length than their space says"));
+            }
+            left[key.form as usize] -= row_count;
+            if key.form == Form::Full {
+                let mut numbers = Vec::with_capacity(usize::from(space.dimension));
+                for row in block.bytes.chunks_exact(block.row_bytes()) {
+                    numbers.clear();
+                    numbers.extend(row.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
+                    space.check(&numbers).map_err(|error| self.corrupt(space.id, &error.to_string()))?;
+                }
+            }
+        }
+        if left.iter().any(|left| *left > 0) {
+            return Err(self.corrupt(space.id, "vectors are missing"));
+        }
+        Ok(())
+    }
+
+    /// What must hold between the postings of a tag.
+    fn tag(&self, tag: TagId, tag_type: TagType) -> Result<(), ReadError> {
         let exists = self.load(tag, Part::Exists)?;
         let (mut union, mut sum) = (RoaringBitmap::new(), 0);
         for (part, users) in self.segment.parts(tag) {
@@ -251,17 +290,17 @@ impl SegmentCheck {
                 Part::Slice(_) if !self.load(tag, part)?.is_subset(&exists) => {
                     return Err(self.corrupt(tag, "a slice has users without a number"));
                 }
-                Part::Value(_) if tag_type == Some(TagType::Enum) => {
+                Part::Value(_) if tag_type == TagType::Enum => {
                     union |= self.load(tag, part)?;
                     sum += users;
                 }
                 _ => {}
             }
         }
-        if tag_type == Some(TagType::Enum) && (union.len() != sum || union != exists) {
+        if tag_type == TagType::Enum && (union.len() != sum || union != exists) {
             return Err(self.corrupt(tag, "users have several values, or one that is not counted"));
         }
-        let decides = matches!(tag_type, Some(TagType::Enum | TagType::Flag | TagType::Number(_)));
+        let decides = matches!(tag_type, TagType::Enum | TagType::Flag | TagType::Number(_));
         if decides && !self.is_oldest && !exists.is_subset(&self.load(tag, Part::Touched)?) {
             return Err(self.corrupt(tag, "users have a value that was not touched"));
         }

@@ -47,8 +47,9 @@ impl OwnedRules {
             let (now_hour, kept_from) = fact.hours_at(now);
             (fact.id, MergeKind::Activity(ActivityRules { now_hour, kept_from, sum_months: true }))
         });
+        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors));
         OwnedRules {
-            kinds: Arc::new(tags.chain(facts).collect()),
+            kinds: Arc::new(tags.chain(facts).chain(spaces).collect()),
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
             bottom: false,
         }

@@ -5,6 +5,7 @@
 //! ```text
 //! shard count u16 | epoch u64 | log position u64 | next file u64
 //! next id u32 | tags u32 | per tag: name | id u32 | type u8 | scale u8 | facts u32 | per fact: see `encode_fact`
+//! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8
 //! audiences u32 | per audience: see `encode_audience`
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
@@ -23,7 +24,9 @@
 //! done first of all.
 
 use super::{Audience, Definition};
-use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Sink, Source, Tag, TagType, Unit, Wanted, Zone};
+use crate::catalog::{
+    Activity, Catalog, Column, ColumnType, Fact, Metric, Sink, Source, Space, Tag, TagType, Unit, Wanted, Zone, space,
+};
 use crate::error::ReadError;
 use crate::ids::{Epoch, FileId, Lsn, TagId};
 use crate::vfs::Vfs;
@@ -34,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -276,6 +279,13 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
     }
     out.u32(catalog.declared_facts().count() as u32);
     catalog.declared_facts().for_each(|(name, fact)| encode_fact(name, fact, out));
+    out.u32(catalog.spaces().len() as u32);
+    for (name, space) in catalog.spaces() {
+        out.text(name);
+        out.u32(space.id.0);
+        out.u16(space.dimension);
+        out.0.push(space.metric as u8);
+    }
     out.u32(catalog.sources().len() as u32);
     for (name, source) in catalog.sources() {
         out.text(name);
@@ -306,6 +316,12 @@ fn decode_wanted(bytes: &mut Decoder<'_>) -> Option<Wanted> {
         2 => Wanted::Stopped,
         _ => return None,
     })
+}
+
+fn decode_space(bytes: &mut Decoder<'_>) -> Option<(String, Space)> {
+    let (name, id, dimension) = (bytes.text()?, TagId(bytes.u32()?), bytes.u16()?);
+    let metric = *Metric::ALL.get(usize::from(bytes.u8()?))?;
+    space::DIMENSIONS.contains(&dimension).then_some((name, Space { id, dimension, metric }))
 }
 
 fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
@@ -392,6 +408,7 @@ const COLUMN_TYPES: [ColumnType; 7] = [
 
 pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let next = TagId(bytes.u32()?);
+    let given = |id: TagId| id < next && id >= TagId::FIRST_DECLARED;
     let tags = bytes.many(|bytes| {
         let name = bytes.text()?;
         let id = TagId(bytes.u32()?);
@@ -404,14 +421,15 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
             (5, 0) => TagType::Number(Unit::Timestamp),
             _ => return None,
         };
-        (id < next && id >= TagId::FIRST_DECLARED).then_some((name, Tag { id, tag_type }))
+        given(id).then_some((name, Tag { id, tag_type }))
     })?;
     let facts = bytes.many(decode_fact)?;
-    let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
+    let spaces = bytes.many(decode_space)?;
+    let numbered = facts.iter().all(|(_, fact)| given(fact.id)) && spaces.iter().all(|(_, space)| given(space.id));
     let sources = bytes.many(decode_source)?;
     let sinks = bytes.many(decode_sink)?;
-    let numbered = numbered && sinks.iter().all(|(_, sink)| sink.life < next && sink.life >= TagId::FIRST_DECLARED);
-    numbered.then(|| Catalog::from_parts(tags, facts, sources, sinks, next))
+    let numbered = numbered && sinks.iter().all(|(_, sink)| given(sink.life));
+    numbered.then(|| Catalog::from_parts(tags, facts, spaces, sources, sinks, next))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64 | 2 u8, expression, list id`.

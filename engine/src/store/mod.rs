@@ -20,6 +20,7 @@ mod rows;
 mod snapshot;
 mod tables;
 mod tap;
+mod vectors;
 mod verdict;
 mod wal;
 mod write;

@@ -110,7 +110,7 @@ impl Asker for Local {
     fn all_members(&self, expression: &Where, format: ListFormat, out: &mut (dyn Write + Send)) -> Result<(), Exit> {
         let snapshot = self.store.snapshot();
         let bound = expression.bind(&snapshot, "/where")?;
-        Ok(members::write_all(&snapshot, &bound.predicate, None, format, out, &self.context)?)
+        Ok(members::write_all(&snapshot, &bound.predicate, None, format, out, &self.context, |_| {})?)
     }
 
     fn sql(&self, request: &SqlRequest, stop: &Arc<AtomicBool>) -> Result<SqlAnswer, Failure> {

@@ -4,6 +4,7 @@ use super::{Asker, LOOK_INTERVAL, URL_DEFAULT};
 use crate::cli::Exit;
 use crate::error::{Failure, Kind, Problem};
 use crate::jobs::JobDefinition;
+use crate::rest::asker::CLI_AGENT;
 use crate::rest::negotiate::Format;
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
@@ -52,6 +53,8 @@ impl Remote {
         let headers = with_token(std::env::var(TOKEN_VARIABLE).ok())?;
         let client = reqwest::blocking::Client::builder()
             .timeout(ANSWER_MAX)
+            // So the list of what runs tells them from programs.
+            .user_agent(CLI_AGENT)
             .default_headers(headers.clone())
             .no_proxy()
             .build()
@@ -202,7 +205,8 @@ impl Remote {
         stop: &AtomicBool,
     ) -> Result<(), Exit> {
         let broken = |error: reqwest::Error| Failure::new(Kind::Unreachable, format!("the answer broke off: {error}"));
-        let client = reqwest::Client::builder().default_headers(self.headers.clone()).no_proxy().build();
+        let client =
+            reqwest::Client::builder().default_headers(self.headers.clone()).user_agent(CLI_AGENT).no_proxy().build();
         let client = client.map_err(|error| self.unreachable(&error))?;
         let call = client.post(format!("{}{path}", self.url)).header(header::ACCEPT, format.media_type());
         let copied = async {

@@ -11,6 +11,7 @@ use super::page;
 use super::upload::{self, LineFailure, UploadAnswer};
 use crate::access::{Principal, Scope};
 use crate::error::{Failure, Kind};
+use crate::rest::asker::Asker;
 use crate::rest::body::{self, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
@@ -526,11 +527,12 @@ pub(in crate::rest) async fn members(
     State(state): State<AppState>,
     Path(name): Path<String>,
     Parameters(parameters): Parameters<MembersParameters>,
+    asker: Asker,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     find(&state.snapshot()?, &name)?;
     let MembersParameters { limit, cursor, timeout_ms, shard } = parameters;
     let expression = format!("in_audience('{}')", name.replace('\'', "''"));
     let request = MembersRequest { r#where: Some(Where::Text(expression)), limit, cursor, timeout_ms };
-    members::respond(&state, &headers, request, shard).await
+    members::respond(&state, &asker, &headers, request, shard).await
 }

@@ -2,8 +2,9 @@
 
 use super::expression::Where;
 use crate::error::{Failure, Kind};
+use crate::queries::Asks;
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -68,9 +69,14 @@ pub(super) fn elapsed_us(started: Instant) -> u64 {
     responses((status = 200, body = CountAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<CountRequest>,
 ) -> Answer<CountAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (request.r#where.told(), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Count, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(1);
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }

@@ -3,8 +3,9 @@
 use super::count::elapsed_us;
 use super::expression::Where;
 use crate::error::Failure;
+use crate::queries::Asks;
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -192,11 +193,16 @@ fn print(node: &Node, first: &str, rest: &str, out: &mut String) {
     responses((status = 200, body = ExplainAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<ExplainRequest>,
 ) -> Answer<ExplainAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (request.r#where.told(), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Explain, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(1);
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }
 
 #[cfg(test)]

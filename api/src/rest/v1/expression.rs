@@ -1,6 +1,7 @@
 //! The `where` of a question: text of the audience language, or its JSON tree form.
 
 use crate::error::{Failure, Kind};
+use crate::queries::{TEXT_BYTES_MAX, begin_of};
 use crate::rest::v1::tree::from_json;
 use engine::audience::bind::bind;
 use engine::audience::expr::Expr;
@@ -13,6 +14,7 @@ use engine::store::{Audience, Snapshot};
 use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 
 /// An audience expression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,19 @@ impl Where {
         Ok(self.parse(pointer)?.to_string())
     }
 
+    /// As it came, or its begin: for lists of what was asked.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Where::Text(text) => begin_of(text),
+            Where::Tree(tree) => {
+                let mut begin = Begin(Vec::new());
+                // It ends where enough was written.
+                let _ = serde_json::to_writer(&mut begin, tree);
+                begin_of(&String::from_utf8_lossy(&begin.0))
+            }
+        }
+    }
+
     fn parse(&self, pointer: &str) -> Result<Expr, Failure> {
         match self {
             Where::Text(text) => parse(text).map_err(|error| Failure::from(error).at(pointer)),
@@ -92,6 +107,25 @@ impl Where {
                 Failure::new(Kind::InvalidField, error.message).at(format!("{pointer}{}", error.pointer))
             }),
         }
+    }
+}
+
+/// Takes no more than is shown.
+struct Begin(Vec<u8>);
+
+impl io::Write for Begin {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // One more than is shown, so that what is cut off is told.
+        if self.0.len() > TEXT_BYTES_MAX {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let more = bytes.len().min(TEXT_BYTES_MAX + 1 - self.0.len());
+        self.0.extend_from_slice(&bytes[..more]);
+        Ok(more)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

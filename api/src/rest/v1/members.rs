@@ -11,9 +11,10 @@ use super::count::elapsed_us;
 use super::export::{self, ListFormat, UserWriter};
 use super::expression::{Bound, Where};
 use crate::error::{Failure, Kind};
+use crate::queries::{Asks, Progress, Watch};
+use crate::rest::asker::{self, Asker};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::cursors::{self, Held};
-use crate::rest::limits;
 use crate::rest::negotiate::{self, Format};
 use crate::state::AppState;
 use axum::Json;
@@ -30,6 +31,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Users of a page when `limit` is not given.
 pub const PAGE_DEFAULT: usize = 1_000;
@@ -108,15 +110,17 @@ enum Listing {
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<ShardParameter>,
+    asker: Asker,
     headers: HeaderMap,
     JsonBody(request): JsonBody<MembersRequest>,
 ) -> Result<Response, Failure> {
-    respond(&state, &headers, request, parameters.shard).await
+    respond(&state, &asker, &headers, request, parameters.shard).await
 }
 
 /// Answers a members call, whatever route it came by.
 pub(super) async fn respond(
     state: &AppState,
+    asker: &Asker,
     headers: &HeaderMap,
     request: MembersRequest,
     shard: Option<u16>,
@@ -127,28 +131,28 @@ pub(super) async fn respond(
         return Err(Failure::new(Kind::InvalidField, detail).at("shard"));
     }
     let list = match format {
-        Format::Json => return Ok(Json(page(state, request).await?).into_response()),
-        Format::Roaring => return bitmaps(state, request, shard).await,
+        Format::Json => return Ok(Json(page(state, asker, request).await?).into_response()),
+        Format::Roaring => return bitmaps(state, asker, request, shard).await,
         Format::Ndjson => ListFormat::Ndjson,
         Format::Csv => ListFormat::Csv,
         Format::Arrow => ListFormat::Arrow,
         Format::Parquet => ListFormat::Parquet,
     };
     if request.limit.is_some() || request.cursor.is_some() {
-        let page = page(state, request).await?;
+        let page = page(state, asker, request).await?;
         return page_as(list, format, page);
     }
-    stream(state, request, list, format).await
+    stream(state, asker, request, list, format).await
 }
 
-async fn page(state: &AppState, request: MembersRequest) -> Result<MembersAnswer, Failure> {
+async fn page(state: &AppState, asker: &Asker, request: MembersRequest) -> Result<MembersAnswer, Failure> {
     let limit = request.limit.unwrap_or(PAGE_DEFAULT);
     if limit == 0 || limit > PAGE_MAX {
         let failure = Failure::field("/limit", format!("`limit` is from 1 to {PAGE_MAX}"));
         return Err(failure.suggest("leave it out and accept application/x-ndjson to get all members as a stream"));
     }
-    let holder = state.clone();
-    limits::query(state, request.timeout_ms, move |snapshot, context| {
+    let (holder, text, timeout_ms) = (state.clone(), told(&request), request.timeout_ms);
+    let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, running| {
         let started = Instant::now();
         let (users, next, epoch) = match listing(&holder, snapshot, &request)? {
             Listing::Fresh(bound) => {
@@ -162,13 +166,20 @@ async fn page(state: &AppState, request: MembersRequest) -> Result<MembersAnswer
                 (users, next, snapshot.epoch().0)
             }
             Listing::Held(held, from) => {
+                running.says(&held.text);
                 let page = ops::members(&held.snapshot, &held.predicate, Some(from), limit, context)?;
                 (page.users, page.next.map(|position| cursors::print(held.id, position)), held.snapshot.epoch().0)
             }
         };
+        running.add_rows(users.len());
         Ok(MembersAnswer { users, next, epoch, elapsed_us: elapsed_us(started) })
-    })
-    .await
+    });
+    answered.await
+}
+
+/// The question for lists of what was asked; nothing where a cursor tells it.
+fn told(request: &MembersRequest) -> String {
+    request.r#where.as_ref().map(Where::told).unwrap_or_default()
 }
 
 fn listing(state: &AppState, snapshot: &Snapshot, request: &MembersRequest) -> Result<Listing, Failure> {
@@ -217,11 +228,17 @@ fn with_headers(body: Body, format: Format, epoch: u64) -> Response {
     response
 }
 
-async fn bitmaps(state: &AppState, request: MembersRequest, shard: Option<u16>) -> Result<Response, Failure> {
+async fn bitmaps(
+    state: &AppState,
+    asker: &Asker,
+    request: MembersRequest,
+    shard: Option<u16>,
+) -> Result<Response, Failure> {
     if request.limit.is_some() || request.cursor.is_some() {
         return Err(Failure::field("/limit", "a bitmap has no pages: leave `limit` and `cursor` out"));
     }
-    let (epoch, bytes) = limits::query(state, request.timeout_ms, move |snapshot, context| {
+    let (text, timeout_ms) = (told(&request), request.timeout_ms);
+    let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, _| {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         let bound = request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where")?;
         let mut shards = ops::bitmaps(snapshot, &bound.predicate, context)?;
@@ -234,13 +251,14 @@ async fn bitmaps(state: &AppState, request: MembersRequest, shard: Option<u16>) 
             }
         };
         Ok((snapshot.epoch().0, bytes))
-    })
-    .await?;
+    });
+    let (epoch, bytes) = answered.await?;
     Ok(with_headers(Body::from(bytes), Format::Roaring, epoch))
 }
 
 async fn stream(
     state: &AppState,
+    asker: &Asker,
     request: MembersRequest,
     list: ListFormat,
     format: Format,
@@ -249,18 +267,30 @@ async fn stream(
         Failure::new(Kind::TooManyQueries, "too many lists are being streamed; try again a little later").retry_after(5)
     })?;
     // The first batch is found before anything is sent, so that what is wrong with the question has its status.
-    let (snapshot, predicate, first) = limits::query(state, request.timeout_ms, move |snapshot, context| {
+    let watch = asker.watch(state, Asks::Members, told(&request));
+    let begun = asker::watched(state, &watch, request.timeout_ms, move |snapshot, context, _| {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         let bound = request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where")?;
         let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
         let first = ops::members(snapshot, &predicate, None, STREAM_BATCH, context)?;
         Ok((snapshot.clone(), predicate, first))
-    })
-    .await?;
+    });
+    let (snapshot, predicate, first) = match begun.await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            watch.end(Progress::Failed(failure.detail.clone()));
+            return Err(failure);
+        }
+    };
+    let context = state.query_context();
+    watch.sets(Arc::clone(&context.cancelled));
     let epoch = snapshot.epoch().0;
     let (sender, receiver) = mpsc::channel(2);
     let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || send_all(&snapshot, &predicate, first, list, sender, runtime, permit));
+    tokio::task::spawn_blocking(move || {
+        let list = Sending { snapshot, predicate, first, list };
+        list.send_all(sender, runtime, &context, watch, permit);
+    });
     let chunks = futures::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|chunk| (chunk, receiver))
     });
@@ -268,29 +298,45 @@ async fn stream(
     Ok(with_headers(Body::from_stream(chunks.fuse()), format, epoch))
 }
 
-/// Writes the first batch and all that follow; an error ends the body before its end, which the client notices.
-fn send_all(
-    snapshot: &Snapshot,
-    predicate: &Predicate,
+/// A list on its way out.
+struct Sending {
+    snapshot: Snapshot,
+    predicate: Predicate,
     first: MemberPage,
     list: ListFormat,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    runtime: tokio::runtime::Handle,
-    _permit: OwnedSemaphorePermit,
-) {
-    let out = ChunkSender {
-        sender: sender.clone(),
-        runtime: runtime.clone(),
-        pending: Vec::with_capacity(STREAM_BYTES),
-        deadline: None,
-    };
-    if let Err(error) = write_all(snapshot, predicate, Some(first), list, out, &QueryContext::default()) {
+}
+
+impl Sending {
+    /// Writes the first batch and all that follow; an error ends the body before its end, which the client notices.
+    fn send_all(
+        self,
+        sender: mpsc::Sender<io::Result<Bytes>>,
+        runtime: tokio::runtime::Handle,
+        context: &QueryContext,
+        watch: Watch,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let out = ChunkSender {
+            sender: sender.clone(),
+            runtime: runtime.clone(),
+            pending: Vec::with_capacity(STREAM_BYTES),
+            deadline: None,
+            cancelled: watch.cancellation(),
+        };
+        let Sending { snapshot, predicate, first, list } = self;
+        let wrote = |users| watch.add_rows(users);
+        let Err(error) = write_all(&snapshot, &predicate, Some(first), list, out, context, wrote) else {
+            return watch.end(Progress::Done);
+        };
         tracing::info!(%error, "a list of members was not sent to its end");
+        watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
+        // Its place is free now, not when the client has noticed.
+        drop(permit);
         let _ = runtime.block_on(tokio::time::timeout(STALLED_MAX, sender.send(Err(error))));
     }
 }
 
-/// Writes all members to `out`; `first` if it was fetched already.
+/// Writes all members to `out`; `first` if it was fetched already. `wrote` is told how many, batch by batch.
 ///
 /// # Errors
 /// Those of `out`; a failed query as [`io::ErrorKind::Other`] around its [`Failure`].
@@ -301,6 +347,7 @@ pub fn write_all<W: Write + Send>(
     list: ListFormat,
     out: W,
     context: &QueryContext,
+    mut wrote: impl FnMut(usize),
 ) -> io::Result<()> {
     let resolved =
         ops::resolve(snapshot, predicate, context).map_err(|error| io::Error::other(Failure::from(error)))?;
@@ -315,6 +362,7 @@ pub fn write_all<W: Write + Send>(
     };
     loop {
         writer.write(&page.users)?;
+        wrote(page.users.len());
         match page.next {
             Some(position) => page = fetch(Some(position))?,
             None => return writer.finish()?.flush(),
@@ -329,6 +377,8 @@ pub(super) struct ChunkSender {
     pub(super) pending: Vec<u8>,
     /// When the answer must be over, if ever.
     pub(super) deadline: Option<Instant>,
+    /// Done when somebody cancels the question, also while its client does not read.
+    pub(super) cancelled: CancellationToken,
 }
 
 impl Write for ChunkSender {
@@ -347,7 +397,14 @@ impl Write for ChunkSender {
         let chunk = Bytes::from(std::mem::replace(&mut self.pending, Vec::with_capacity(STREAM_BYTES)));
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = left.map_or(STALLED_MAX, |left| left.min(STALLED_MAX));
-        let sent = self.runtime.block_on(async { tokio::time::timeout(patience, self.sender.send(Ok(chunk))).await });
+        let sent = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => None,
+                sent = tokio::time::timeout(patience, self.sender.send(Ok(chunk))) => Some(sent),
+            }
+        });
+        let Some(sent) = sent else { return Err(io::Error::other("the question was cancelled")) };
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),

@@ -3,8 +3,9 @@
 use super::count::elapsed_us;
 use super::expression::Where;
 use crate::error::{Failure, escape_pointer};
+use crate::queries::{Asks, TEXT_BYTES_MAX, begin_of};
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -116,16 +117,34 @@ fn jaccard(counts: &[Vec<u64>]) -> Vec<Vec<f64>> {
     (0..counts.len()).map(|i| (0..counts.len()).map(|j| share(i, j)).collect()).collect()
 }
 
+/// The question for lists of what was asked, as far as it is shown.
+fn told(request: &OverlapRequest) -> String {
+    let mut text = String::new();
+    for (name, expression) in &request.audiences.0 {
+        if text.len() > TEXT_BYTES_MAX {
+            break;
+        }
+        let between = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{between}{}: {}", begin_of(name), expression.told()));
+    }
+    begin_of(&text)
+}
+
 /// Compares audiences pair by pair.
 #[utoipa::path(post, path = "/v1/overlap", operation_id = "overlap", tag = "questions", request_body = OverlapRequest,
     responses((status = 200, body = OverlapAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<OverlapRequest>,
 ) -> Answer<OverlapAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (told(&request), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Overlap, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(answer.counts.len());
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use super::count::elapsed_us;
 use super::expression::{self, Where};
 use super::number::Number;
 use crate::error::Failure;
+use crate::queries::{Asks, begin_of};
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -284,16 +285,30 @@ fn index(share: f64, baseline_share: f64) -> Option<f64> {
     (baseline_share > 0.0).then(|| (share / baseline_share * 10_000.0).round() / 100.0)
 }
 
+/// The question for lists of what was asked.
+fn told(request: &ProfileRequest) -> String {
+    let mut text = request.r#where.told();
+    if let Some(against) = &request.against {
+        text = format!("{text} AGAINST {}", against.told());
+    }
+    begin_of(&format!("{text} BY {}", request.by.join(", ")))
+}
+
 /// Tells how an audience is spread over the values of tags.
 #[utoipa::path(post, path = "/v1/profile", operation_id = "profile", tag = "questions", request_body = ProfileRequest,
     responses((status = 200, body = ProfileAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<ProfileRequest>,
 ) -> Answer<ProfileAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (told(&request), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Profile, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(answer.tags.len());
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `/v1/queries`: which statements run and which ran, and cancelling one.
+//! `/v1/queries`: which questions run and which ran, and cancelling one.
 
 use super::number;
 use crate::access::Principal;
@@ -10,23 +10,25 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
-/// The statements.
+/// The questions.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QueriesAnswer {
     /// Those that are not over, then those that are; newest first.
     pub queries: Vec<QueryAnswer>,
 }
 
-/// A statement.
+/// A question: a statement of SQL, or a call about audiences.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QueryAnswer {
     /// Its number, to cancel it with.
     pub id: String,
-    /// Where it came in: `rest` or `flight`.
+    /// Where it came in: `rest`, `cli` (our own command line), `flight` or `postgres`.
     pub door: String,
+    /// What is asked: `sql`, `count`, `members`, `profile`, `overlap`, `sample`, `top`, `explain` or `user`.
+    pub kind: String,
     /// Who asked.
     pub principal: String,
-    /// The statement; of a long one its begin.
+    /// The statement, or the audience expression (of `user` the id); of a long one its begin.
     pub sql: String,
     /// `running`, `waiting` (to be fetched), `done`, `failed` or `cancelled` (also by its client going away).
     pub state: String,
@@ -39,8 +41,9 @@ pub struct QueryAnswer {
     pub elapsed_us: u64,
     /// Rows that were answered so far.
     pub rows: u64,
-    /// The most bytes of memory that it held at a time to sort, join and group with.
-    pub memory_bytes: u64,
+    /// The most bytes of memory that a statement held at a time to sort, join and group with; of other questions it is not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 impl From<Query> for QueryAnswer {
@@ -48,6 +51,7 @@ impl From<Query> for QueryAnswer {
         QueryAnswer {
             id: query.id,
             door: query.door.name().to_owned(),
+            kind: query.asks.name().to_owned(),
             principal: query.principal.name().to_owned(),
             sql: query.text,
             state: query.progress.name().to_owned(),
@@ -63,8 +67,8 @@ impl From<Query> for QueryAnswer {
     }
 }
 
-/// Lists the statements that run, and the newest thousand of those that ran since the server started: one's own, or all for who has the scope
-/// `admin`.
+/// Lists the questions that run, and of those that ran since the server started the newest thousand statements of SQL and the newest
+/// thousand others: one's own, or all for who has the scope `admin`.
 #[utoipa::path(get, path = "/v1/queries", operation_id = "list_queries", tag = "operations",
     responses((status = 200, body = QueriesAnswer)))]
 pub(in crate::rest) async fn list(
@@ -74,7 +78,7 @@ pub(in crate::rest) async fn list(
     Json(QueriesAnswer { queries: state.statements.all(&principal).into_iter().map(QueryAnswer::from).collect() })
 }
 
-/// Cancels a statement that runs. The answer tells it as it was; it ends within a tenth of a second.
+/// Cancels a question that runs. The answer tells it as it was; it ends within a tenth of a second.
 #[utoipa::path(delete, path = "/v1/queries/{id}", operation_id = "cancel_query", tag = "operations",
     params(("id" = String, Path)), responses((status = 200, body = QueryAnswer)))]
 pub(in crate::rest) async fn delete(

@@ -3,8 +3,9 @@
 use super::count::elapsed_us;
 use super::expression::Where;
 use crate::error::Failure;
+use crate::queries::Asks;
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -64,9 +65,14 @@ pub fn answer(snapshot: &Snapshot, request: &SampleRequest, context: &QueryConte
     responses((status = 200, body = SampleAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<SampleRequest>,
 ) -> Answer<SampleAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (request.r#where.told(), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Sample, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(answer.users.len());
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }

@@ -4,8 +4,9 @@ use super::count::elapsed_us;
 use super::expression::{self, Where};
 use super::number::Number;
 use crate::error::{Failure, Kind};
+use crate::queries::{Asks, begin_of};
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
-use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -96,9 +97,14 @@ pub fn answer(snapshot: &Snapshot, request: &TopRequest, context: &QueryContext)
     responses((status = 200, body = TopAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    asker: Asker,
     JsonBody(request): JsonBody<TopRequest>,
 ) -> Answer<TopAnswer> {
-    limits::query(&state, request.timeout_ms, move |snapshot, context| answer(snapshot, &request, context))
-        .await
-        .map(Json)
+    let (text, timeout_ms) = (format!("{} BY {}", request.r#where.told(), begin_of(&request.by)), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Top, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(answer.users.len());
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }

@@ -4,7 +4,8 @@ use super::count::elapsed_us;
 use super::expression::Where;
 use super::number::Number;
 use crate::error::{Failure, Kind};
-use crate::rest::limits;
+use crate::queries::{Asks, begin_of};
+use crate::rest::asker::Asker;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
@@ -106,6 +107,15 @@ fn audiences_of(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> R
 /// Tells a user's tags and audiences.
 #[utoipa::path(get, path = "/v1/users/{id}", operation_id = "get_user", tag = "data", params(("id" = String, Path)),
     responses((status = 200, body = UserAnswer)))]
-pub(in crate::rest) async fn get(State(state): State<AppState>, Path(id): Path<String>) -> Answer<UserAnswer> {
-    limits::query(&state, None, move |snapshot, context| answer(snapshot, &id, context)).await.map(Json)
+pub(in crate::rest) async fn get(
+    State(state): State<AppState>,
+    asker: Asker,
+    Path(id): Path<String>,
+) -> Answer<UserAnswer> {
+    let answered = asker.ask(&state, Asks::User, begin_of(&id), None, move |snapshot, context, running| {
+        let answer = answer(snapshot, &id, context)?;
+        running.add_rows(1);
+        Ok(answer)
+    });
+    answered.await.map(Json)
 }

@@ -23,7 +23,11 @@ pub(super) fn push(column: &mut Column, value: Option<&Value>) {
         (column @ Column::Texts { .. }, Some(Value::String(text))) => column.push_text(text),
         (column @ Column::Texts { .. }, Some(value)) => column.push_text(&value.to_string()),
         (Column::Numbers(values), Some(value)) => {
-            values.push(Some(number(value.to_string().trim_matches('"'))));
+            let text = value.to_string();
+            let text = text.trim_matches('"');
+            // What is no number is none, as in a record.
+            let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte));
+            values.push(is_number.then(|| number(text)));
         }
         (Column::Booleans(values), Some(value)) => values.push(value.as_bool()),
     }

@@ -7,7 +7,8 @@
 //! instants of a window of hours, and the shards and slots of few users.
 
 use super::json::{Found, tested};
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::exec_err;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, lit};
@@ -18,6 +19,7 @@ use engine::behavior::Window;
 use engine::behavior::slice::{HOUR_MICROS, hour_of};
 use engine::bitmap::bsi::NumberRange;
 use engine::catalog::{ColumnType, Fact, Zone};
+use engine::ids::CHUNK_SLOTS;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SLOTS_NAMED_MAX: u64 = 16;
 /// So many shards are named one by one; of more, the smallest and the largest.
 const SHARDS_NAMED_MAX: usize = 64;
+/// Of more users, where they are is told of all shards together.
+const USERS_PLACED_MAX: u64 = 10_000;
 /// The most that clocks differ from UTC.
 const OFFSET_MICROS_MAX: i64 = 48 * HOUR_MICROS;
 /// Days that files are known by, since 1970: those with a four-digit year; events before and after are in the first and the last.
@@ -257,6 +261,13 @@ pub(crate) fn places(within: &[RoaringBitmap]) -> Expr {
     if some.len() > SHARDS_NAMED_MAX {
         return ident("_shard").gt_eq(shard(*first)).and(ident("_shard").lt_eq(shard(*last)));
     }
+    let count: u64 = some.iter().map(|(_, users)| users.len()).sum();
+    if count > USERS_PLACED_MAX {
+        // Each row is asked, and of many users it is seldom more than this that rules any out.
+        let least = some.iter().filter_map(|(_, users)| users.min()).min().unwrap_or(0);
+        let most = some.iter().filter_map(|(_, users)| users.max()).max().unwrap_or(u32::MAX);
+        return ident("_slot").gt_eq(slot(least)).and(ident("_slot").lt_eq(slot(most)));
+    }
     let of_shard = |(at, users): (usize, &RoaringBitmap)| {
         let slots = if users.len() <= SLOTS_NAMED_MAX {
             ident("_slot").in_list(users.iter().map(slot).collect(), false)
@@ -271,7 +282,7 @@ pub(crate) fn places(within: &[RoaringBitmap]) -> Expr {
 
 /// Whether a row is of one of these users, exactly; so that other columns are read of those rows alone.
 pub(crate) fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
-    let within = Arc::clone(within);
+    let users = Bits::of(within);
     let function = move |arguments: &[ColumnarValue]| {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let [shards, slots] = arrays.as_slice() else { return exec_err!("a user is a shard and a slot") };
@@ -280,16 +291,47 @@ pub(crate) fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
         else {
             return exec_err!("a shard and a slot are integers");
         };
-        let is_member = |row: usize| {
-            let users = usize::try_from(shards.value(row)).ok().and_then(|shard| within.get(shard));
-            let slot = u32::try_from(slots.value(row)).ok();
-            users.zip(slot).is_some_and(|(users, slot)| users.contains(slot))
-        };
-        let answers: BooleanArray = (0..shards.len()).map(|row| Some(is_member(row))).collect();
-        Ok(ColumnarValue::Array(Arc::new(answers)))
+        let mut answers =
+            BooleanBuffer::collect_bool(shards.len(), |row| users.has(shards.values()[row], slots.values()[row]));
+        // What another writer left out is nobody.
+        if let Some(nulls) = NullBuffer::union(shards.nulls(), slots.nulls()) {
+            answers = &answers & nulls.inner();
+        }
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(answers, None))))
     };
     let types = vec![DataType::Int32, DataType::Int64];
     row_test("is_asked_about", types, function).call(vec![ident("_shard"), ident("_slot")])
+}
+
+/// Users as a bit each, so that looking one up takes the same few instructions for every row: rows are in the order of slots, but there may
+/// be far more of them than users.
+struct Bits {
+    /// By shard and chunk; none where there is nobody.
+    chunks: Vec<Vec<Option<Box<[u64; CHUNK_WORDS]>>>>,
+}
+
+/// Words of a chunk.
+const CHUNK_WORDS: usize = CHUNK_SLOTS as usize / 64;
+
+impl Bits {
+    fn of(users: &[RoaringBitmap]) -> Bits {
+        let of_shard = |users: &RoaringBitmap| {
+            let mut chunks = vec![None; users.max().map_or(0, |most| most / CHUNK_SLOTS + 1) as usize];
+            for slot in users {
+                let words = chunks[(slot / CHUNK_SLOTS) as usize].get_or_insert_with(|| Box::new([0; CHUNK_WORDS]));
+                words[(slot % CHUNK_SLOTS) as usize / 64] |= 1 << (slot % 64);
+            }
+            chunks
+        };
+        Bits { chunks: users.iter().map(of_shard).collect() }
+    }
+
+    fn has(&self, shard: i32, slot: i64) -> bool {
+        let chunks = usize::try_from(shard).ok().and_then(|shard| self.chunks.get(shard));
+        let Some((chunks, slot)) = chunks.zip(usize::try_from(slot).ok()) else { return false };
+        let chunk = chunks.get(slot / CHUNK_SLOTS as usize).and_then(Option::as_ref);
+        chunk.is_some_and(|words| words[slot % CHUNK_SLOTS as usize / 64] >> (slot % 64) & 1 == 1)
+    }
 }
 
 /// A function of rows that is true or false. No two have one name, so that none is taken for another.
@@ -301,4 +343,28 @@ pub(super) fn row_test(
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let name = format!("{name}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     create_udf(&name, types, DataType::Boolean, Volatility::Immutable, Arc::new(function))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_the_users() {
+        let users: Vec<RoaringBitmap> = [vec![], vec![0, 63, 64, 65_535, 65_536, 200_000], vec![131_072]]
+            .into_iter()
+            .map(RoaringBitmap::from_iter)
+            .collect();
+        let bits = Bits::of(&users);
+        for (shard, users) in users.iter().enumerate() {
+            for slot in
+                (0..140).chain(65_400..65_700).chain(131_000..131_100).chain([199_999, 200_000, 200_001, u32::MAX])
+            {
+                assert_eq!(bits.has(shard as i32, slot.into()), users.contains(slot), "{shard} {slot}");
+            }
+        }
+        for (shard, slot) in [(-1, 0), (3, 0), (1, -1), (1, i64::MAX), (i32::MAX, 0)] {
+            assert!(!bits.has(shard, slot), "{shard} {slot}");
+        }
+    }
 }

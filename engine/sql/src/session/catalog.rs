@@ -78,8 +78,13 @@ impl World {
     }
 
     fn system_names(&self) -> Vec<String> {
-        let others = self.system.iter().map(|table| table.name().to_owned());
+        let others = self.told(SYSTEM).map(|table| table.name().to_owned());
         OWN_SYSTEM.map(str::to_owned).into_iter().chain(others).collect()
+    }
+
+    /// The tables that only the caller knows, of a schema.
+    fn told<'w>(&'w self, schema: &'w str) -> impl Iterator<Item = &'w Arc<dyn SystemTable>> {
+        self.system.iter().filter(move |table| table.schema_name() == schema)
     }
 
     fn public(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -100,17 +105,19 @@ impl World {
         Ok(Some(match name {
             "shards" => system::table(system::shards(&self.snapshot)?)?,
             "segments" => system::table(system::segments(&self.snapshot)?)?,
-            name => {
-                let Some(table) = self.system.iter().find(|table| table.name() == name).cloned() else {
-                    return Ok(None);
-                };
-                // Whoever tells may wait for a lock.
-                let told = tokio::task::spawn_blocking(move || (table.schema(), table.rows())).await;
-                let (schema, rows) = told.map_err(|error| DataFusionError::External(Box::new(error)))?;
-                let rows = rows.map_err(|why| DataFusionError::External(why.into()))?;
-                Arc::new(MemTable::try_new(schema, vec![vec![rows]])?)
-            }
+            name => return self.told_table(SYSTEM, name).await,
         }))
+    }
+
+    async fn told_table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = self.told(schema).find(|table| table.name() == name).cloned() else {
+            return Ok(None);
+        };
+        // Whoever tells may wait for a lock.
+        let told = tokio::task::spawn_blocking(move || (table.schema(), table.rows())).await;
+        let (schema, rows) = told.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let rows = rows.map_err(|why| DataFusionError::External(why.into()))?;
+        Ok(Some(Arc::new(MemTable::try_new(schema, vec![vec![rows]])?)))
     }
 }
 
@@ -131,8 +138,33 @@ impl CatalogProvider for Catalog {
             PUBLIC => Some(Arc::new(Public(Arc::clone(&self.world)))),
             SYSTEM => Some(Arc::new(System(Arc::clone(&self.world)))),
             INFORMATION => Some(Arc::new(Information(InformationSchemaProvider::new(self.list.upgrade()?)))),
-            _ => None,
+            name => {
+                let table = self.world.told(name).next()?;
+                Some(Arc::new(Told { world: Arc::clone(&self.world), schema: table.schema_name() }))
+            }
         }
+    }
+}
+
+/// A schema of tables that only the caller knows.
+#[derive(Debug)]
+struct Told {
+    world: Arc<World>,
+    schema: &'static str,
+}
+
+#[async_trait]
+impl SchemaProvider for Told {
+    fn table_names(&self) -> Vec<String> {
+        self.world.told(self.schema).map(|table| table.name().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.world.told_table(self.schema, name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.world.told(self.schema).any(|table| table.name() == name)
     }
 }
 

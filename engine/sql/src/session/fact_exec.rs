@@ -3,6 +3,7 @@
 //! Who they are is known when the plan runs: then the files are chosen, by the statistics of shards and slots too, and of the rows
 //! that are read the user is looked up in bitmaps before other columns are decoded.
 
+use super::by_audience::Audiences;
 use super::calls::Calls;
 use super::facts::{FactTable, chosen};
 use super::late::{Found, Late, Once, Users};
@@ -46,6 +47,8 @@ pub(super) struct FactQuestion {
     pub(super) users: Vec<(Predicate, bool)>,
     /// More of both.
     pub(super) late: Option<Arc<Late>>,
+    /// Those in any of these, besides.
+    pub(super) audiences: Option<Arc<Audiences>>,
 }
 
 /// Users who were found: slots per shard.
@@ -178,6 +181,9 @@ async fn begin(
         found.without.iter().for_each(|some| users.add(Arc::clone(some), false));
         users._found = Some(found);
     }
+    if let Some(audiences) = &asked.audiences {
+        users.add(Arc::clone(&audiences.found(&task).await?.any), true);
+    }
     for (predicate, is_within) in asked.users {
         let snapshot = table.snapshot.clone();
         let context = context.clone();
@@ -207,6 +213,9 @@ impl DisplayAs for FactExec {
         }
         if let Some(late) = &self.asked.late {
             write!(f, ", users {}", late.describe())?;
+        }
+        if let Some(audiences) = &self.asked.audiences {
+            write!(f, ", of users in any of {} audiences", audiences.names().len())?;
         }
         if !self.asked.filters.is_empty() {
             let filters: Vec<String> = self.asked.filters.iter().map(ToString::to_string).collect();

@@ -1,5 +1,6 @@
 //! A fact as a table: its Delta Lake table at the version that the snapshot sees, and the rows that are not in it yet.
 
+use super::by_audience::Audiences;
 use super::calls::Calls;
 use super::fact_exec::{Chosen, FactExec, FactQuestion};
 use super::filter::asked_users;
@@ -44,6 +45,8 @@ pub(super) struct FactTable {
     shown: Vec<usize>,
     schema: SchemaRef,
     restrictions: Vec<Restriction>,
+    /// Only rows of users in one of these.
+    audiences: Option<Arc<Audiences>>,
 }
 
 impl FactTable {
@@ -55,7 +58,7 @@ impl FactTable {
         let schema = chosen(&all, &shown);
         let snapshot = calls.snapshot().clone();
         let (name, fact) = (name.to_owned(), fact.clone());
-        FactTable { name, calls, snapshot, tables, fact, all, shown, schema, restrictions: Vec::new() }
+        FactTable { name, calls, snapshot, tables, fact, all, shown, schema, restrictions: Vec::new(), audiences: None }
     }
 
     /// The same table with where its users are as the last columns; `None` if it has them already.
@@ -66,6 +69,11 @@ impl FactTable {
         }
         let shown: Vec<usize> = self.shown.iter().copied().chain(places).collect();
         Some(FactTable { schema: chosen(&self.all, &shown), shown, ..self.clone() })
+    }
+
+    /// The same table with rows of users in any of these audiences only.
+    pub(super) fn of_audiences(self, audiences: Arc<Audiences>) -> FactTable {
+        FactTable { audiences: Some(audiences), ..self }
     }
 
     /// The same table with rows of those users only; `None` if it is that already.
@@ -198,11 +206,12 @@ impl TableProvider for FactTable {
         };
         let (of_users, others): (Vec<_>, Vec<_>) =
             filters.iter().map(|filter| (filter, self.of_users(filter))).partition(|(_, users)| users.is_some());
-        if !of_users.is_empty() || !self.restrictions.is_empty() {
+        if !of_users.is_empty() || !self.restrictions.is_empty() || self.audiences.is_some() {
             let filters = others.into_iter().map(|(filter, _)| filter.clone()).collect();
             let users = of_users.into_iter().filter_map(|(_, users)| users).collect();
             let late = Late::plan(&self.restrictions, &self.snapshot, self.calls.context(), state).await?;
-            let asked = FactQuestion { columns: projection, filters, users, late };
+            let audiences = self.audiences.clone();
+            let asked = FactQuestion { columns: projection, filters, users, late, audiences };
             return FactExec::try_new(self.clone(), asked, &self.calls, state);
         }
         let projection = Some(&projection);

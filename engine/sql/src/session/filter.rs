@@ -1,16 +1,17 @@
 //! A filter on `users` as an expression of the audience language.
 //!
 //! Only what means exactly the same is translated; what it means (of NULLs above all) is settled by [`engine::audience::bind`], as for
-//! everybody else. A condition on a single `enum` is asked of its values ([`super::values`]). The rest is left to DataFusion, which
+//! everybody else. A condition on a single `enum`, or on any value of a set, is asked of the values ([`super::values`]). The rest is left to DataFusion, which
 //! evaluates it over the rows.
 
 use super::calls::Calls;
 use super::columns::{DIGITS, USER_ID};
+use super::lambda::ANY_MATCH;
 use super::values;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr::{HigherOrderFunction, InList, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Cast, Expr, Operator};
 use engine::audience::expr::{CompareOp, Expr as Audience, ExprKind, Literal};
 use engine::audience::predicate::Predicate;
@@ -78,6 +79,7 @@ impl Translator<'_> {
             Expr::Between(between) => self.between(between)?,
             Expr::InList(list) => self.in_list(list)?,
             Expr::ScalarFunction(function) => self.function(function)?,
+            Expr::HigherOrderFunction(function) => self.any_match(function)?,
             _ => return None,
         })
     }
@@ -200,6 +202,15 @@ impl Translator<'_> {
             "array_has_all" => ExprKind::And(texts(value)?.into_iter().map(|value| has(value).into()).collect()).into(),
             _ => return None,
         })
+    }
+
+    /// `array_any_match(interest, v -> v LIKE 'run%')`.
+    fn any_match(&self, HigherOrderFunction { func, args }: &HigherOrderFunction) -> Option<Audience> {
+        let [Expr::Column(column), Expr::Lambda(lambda)] = args.as_slice() else { return None };
+        if func.name() != ANY_MATCH || self.tag_type(column)? != TagType::Set {
+            return None;
+        }
+        values::any(&column.name, lambda, self.calls)
     }
 
     /// A literal as the audience language writes it, if it can be compared with the column's numbers or texts.

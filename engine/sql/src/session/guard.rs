@@ -4,6 +4,8 @@
 
 use super::calls;
 use super::error::{Names, SqlError, SqlErrorKind};
+use super::lambda::WithLambdas;
+use super::parametric;
 use super::places::{HINT, hint_at};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
@@ -30,7 +32,7 @@ pub const STATEMENT_DEPTH_MAX: usize = 64;
 /// The most tables that a statement may read, those behind a name of `WITH` counted as often as it is used.
 pub const STATEMENT_TABLES_MAX: usize = 32;
 /// The deepest nesting of words that begin an expression (`CASE`, `CAST(`, `TRIM(`, …). The parser reads such a word once more, as
-/// a name, when what follows is wrong: twice as often with each level.
+/// a name, when what follows is wrong: twice as often with each level. Lambdas count wherever they stand.
 pub const STATEMENT_TWICE_READ_MAX: usize = 10;
 /// Levels of the parser that a level of nesting may take.
 const PARSER_LEVELS: usize = 3;
@@ -57,8 +59,8 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
         .tokenize_with_location()
         .map_err(|error| SqlError::new(SqlErrorKind::Syntax, error.message).at(text, error.location))?;
     check_tokens(text, &tokens)?;
-    let parser = DFParserBuilder::new(calls::rewrite(text, tokens)?)
-        .with_dialect(&dialect)
+    let parser = DFParserBuilder::new(calls::rewrite(text, parametric::joined(tokens))?)
+        .with_dialect(&WithLambdas)
         .with_recursion_limit(STATEMENT_DEPTH_MAX * PARSER_LEVELS)
         .build();
     let statements = parser.and_then(|mut parser| parser.parse_statements());
@@ -110,7 +112,7 @@ fn check_tokens(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
         }
         if twice.depth() > STATEMENT_TWICE_READ_MAX {
             return too_large(format!(
-                "expressions such as CASE and CAST stand more than {STATEMENT_TWICE_READ_MAX} deep in each other"
+                "expressions such as CASE and CAST stand more than {STATEMENT_TWICE_READ_MAX} deep in each other, all lambdas counted"
             ));
         }
     }
@@ -138,13 +140,15 @@ struct TwiceRead {
     cases: usize,
     /// Types of types, `ARRAY<…`, which nothing closes for us.
     types: usize,
+    /// `v -> …`, which nothing closes either.
+    lambdas: usize,
     explains: usize,
     before: Option<Keyword>,
 }
 
 impl TwiceRead {
     fn depth(&self) -> usize {
-        self.parentheses.iter().filter(|is_twice| **is_twice).count() + self.cases + self.types
+        self.parentheses.iter().filter(|is_twice| **is_twice).count() + self.cases + self.types + self.lambdas
     }
 
     /// # Errors
@@ -161,12 +165,14 @@ impl TwiceRead {
                 self.parentheses.push(before.is_some_and(begins_expression));
             }
             Token::RParen | Token::RBracket | Token::RBrace => drop(self.parentheses.pop()),
+            Token::Arrow => self.lambdas += 1,
             Token::Lt => self.types += usize::from(before.is_some_and(begins_expression)),
             Token::Word(word) if word.quote_style.is_none() => {
                 match word.keyword {
                     Keyword::CASE => self.cases += 1,
                     Keyword::END => self.cases = self.cases.saturating_sub(1),
                     Keyword::EXPLAIN => self.explains += 1,
+                    Keyword::LAMBDA => self.lambdas += 1,
                     _ => {}
                 }
                 if self.explains > 1 {

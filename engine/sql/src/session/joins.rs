@@ -5,8 +5,10 @@
 //!
 //! * `user_id [NOT] IN (SELECT …)` and `[NOT] EXISTS (…)` are that and nothing else, so the join is gone.
 //! * A join with `users` for which nothing of them is shown is the same, since each is there once.
+//! * An inner join of a fact with `members` looks each row's user up in the audiences ([`super::by_audience`]).
 //! * Any other join with some of the users stays, but of the fact only their rows are read.
 
+use super::by_audience::{AudienceRows, Audiences, by_audience};
 use super::columns::USER_ID;
 use super::facts::{FactTable, PLACES};
 use super::late::{By, Restriction, check_columns};
@@ -43,7 +45,10 @@ impl OptimizerRule for JoinsAsBitmaps {
             JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti => filtered(join)?,
             JoinType::Inner => match without_users(join)? {
                 Some(plan) => Some(plan),
-                None => narrowed(join)?,
+                None => match by_audience(join)? {
+                    Some(plan) => Some(plan),
+                    None => narrowed(join)?,
+                },
             },
             JoinType::Left | JoinType::Right => narrowed(join)?,
             _ => None,
@@ -53,13 +58,13 @@ impl OptimizerRule for JoinsAsBitmaps {
 }
 
 /// A side of a join, and what it is joined by.
-struct Side<'j> {
-    plan: &'j Arc<LogicalPlan>,
-    key: &'j Expr,
+pub(super) struct Side<'j> {
+    pub(super) plan: &'j Arc<LogicalPlan>,
+    pub(super) key: &'j Expr,
 }
 
 /// Left and right, if one pair of texts is all that they are joined by, or part of it.
-fn sides(join: &Join, only: bool) -> Option<(Side<'_>, Side<'_>)> {
+pub(super) fn sides(join: &Join, only: bool) -> Option<(Side<'_>, Side<'_>)> {
     if only && (join.on.len() != 1 || join.filter.is_some()) || join.null_equality != NullEquality::NullEqualsNothing {
         return None;
     }
@@ -188,6 +193,9 @@ fn is_same_each_time(plan: &LogicalPlan, may_be_restricted: bool) -> Result<bool
         is_same &= match node {
             LogicalPlan::TableScan(scan) => {
                 let table = source_as_provider(&scan.source)?;
+                if let Some(rows) = table.downcast_ref::<AudienceRows>() {
+                    is_same &= is_same_each_time(rows.plan(), may_be_restricted)?;
+                }
                 let restrictions = match (table.downcast_ref::<UsersTable>(), table.downcast_ref::<FactTable>()) {
                     (Some(users), _) => users.restrictions(),
                     (_, Some(fact)) => fact.restrictions(),
@@ -223,7 +231,7 @@ fn counts(aggregate: &Expr) -> bool {
 }
 
 /// Whether a plan can be run by itself.
-fn can_run_first(plan: &LogicalPlan) -> Result<bool> {
+pub(super) fn can_run_first(plan: &LogicalPlan) -> Result<bool> {
     let depends = plan.exists(|node| {
         Ok(match node {
             LogicalPlan::RecursiveQuery(_) => true,
@@ -237,14 +245,15 @@ fn can_run_first(plan: &LogicalPlan) -> Result<bool> {
 fn reads_fact(plan: &LogicalPlan) -> Result<bool> {
     plan.exists(|node| {
         let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
-        Ok(source_as_provider(&scan.source)?.downcast_ref::<FactTable>().is_some())
+        let table = source_as_provider(&scan.source)?;
+        Ok(table.downcast_ref::<FactTable>().is_some() || table.downcast_ref::<AudienceRows>().is_some())
     })
 }
 
 /// Users whose id a row of the plan has; or all others.
 fn restriction(plan: &Arc<LogicalPlan>, key: &Expr, negated: bool, null_aware: bool) -> Result<Restriction> {
     let of_places = match key {
-        Expr::Column(column) => with_places(plan, column)?,
+        Expr::Column(column) => with_places(plan, column, None)?,
         _ => None,
     };
     let (plan, by) = match of_places {
@@ -259,22 +268,35 @@ fn restriction(plan: &Arc<LogicalPlan>, key: &Expr, negated: bool, null_aware: b
 }
 
 /// The columns that say where a user is, as they are called in a plan that has them.
-fn places(schema: &DFSchema) -> Vec<Column> {
+pub(super) fn places(schema: &DFSchema) -> Vec<Column> {
     let named = |name: &str| schema.iter().find(|(_, field)| field.name() == name).map(Column::from);
     PLACES.iter().filter_map(|name| named(name)).collect()
 }
 
 /// The plan, whose rows are events of a fact, with where their user is; as often as it may be there, if it only matters who is.
-fn with_places(plan: &LogicalPlan, id: &Column) -> Result<Option<LogicalPlan>> {
+///
+/// With audiences it does matter how often a row is there: they are the same rows, of users in any of the audiences.
+pub(super) fn with_places(
+    plan: &LogicalPlan,
+    id: &Column,
+    audiences: Option<&Arc<Audiences>>,
+) -> Result<Option<LogicalPlan>> {
     let with_input = |input: &LogicalPlan| -> Result<Option<LogicalPlan>> {
-        let Some(input) = with_places(input, id)? else { return Ok(None) };
+        let Some(input) = with_places(input, id, audiences)? else { return Ok(None) };
         plan.with_new_exprs(plan.expressions(), vec![input]).map(Some)
     };
+    if plan.schema().fields().iter().any(|field| PLACES.contains(&field.name().as_str())) {
+        // Somebody calls something else so.
+        return Ok(None);
+    }
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() && id.name == USER_ID => {
             let table = source_as_provider(&scan.source)?;
             let Some(fact) = table.downcast_ref::<FactTable>() else { return Ok(None) };
-            let Some(shown) = fact.with_places() else { return Ok(None) };
+            let Some(mut shown) = fact.with_places() else { return Ok(None) };
+            if let Some(audiences) = audiences {
+                shown = shown.of_audiences(Arc::clone(audiences));
+            }
             let count = shown.schema_len();
             let own = scan.projection.clone().unwrap_or_else(|| (0..count - PLACES.len()).collect());
             let projection = own.into_iter().chain(count - PLACES.len()..count).collect();
@@ -287,21 +309,37 @@ fn with_places(plan: &LogicalPlan, id: &Column) -> Result<Option<LogicalPlan>> {
         LogicalPlan::Filter(filter) => with_input(&filter.input),
         LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
             let Some(id) = below(plan, id) else { return Ok(None) };
-            let Some(input) = with_places(input, &id)? else { return Ok(None) };
+            let Some(input) = with_places(input, &id, audiences)? else { return Ok(None) };
             Ok(Some(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(input), alias.clone())?)))
         }
         LogicalPlan::Projection(Projection { input, expr, .. }) => {
             let Some(id) = below(plan, id) else { return Ok(None) };
-            let Some(input) = with_places(input, &id)? else { return Ok(None) };
+            let Some(input) = with_places(input, &id, audiences)? else { return Ok(None) };
             let places = places(input.schema()).into_iter().map(Expr::Column);
             let expr = expr.iter().cloned().chain(places).collect();
             Ok(Some(LogicalPlan::Projection(Projection::try_new(expr, Arc::new(input))?)))
         }
-        LogicalPlan::Distinct(Distinct::All(input)) => with_places(input, id),
-        LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() => match groups.group_expr.as_slice() {
-            [Expr::Column(group)] if group.name == id.name => with_places(&groups.input, group),
-            _ => Ok(None),
-        },
+        LogicalPlan::Join(join) if audiences.is_some() => {
+            let Some((is_left, id)) = kept_side(join, id) else { return Ok(None) };
+            let side = if is_left { &join.left } else { &join.right };
+            let Some(side) = with_places(side, &id, audiences)? else { return Ok(None) };
+            let (left, right) = if is_left {
+                (Arc::new(side), Arc::clone(&join.right))
+            } else {
+                (Arc::clone(&join.left), Arc::new(side))
+            };
+            let (on, filter, kind, constraint) =
+                (join.on.clone(), join.filter.clone(), join.join_type, join.join_constraint);
+            let join = Join::try_new(left, right, on, filter, kind, constraint, join.null_equality, join.null_aware)?;
+            Ok(Some(LogicalPlan::Join(join)))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) if audiences.is_none() => with_places(input, id, None),
+        LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() && audiences.is_none() => {
+            match groups.group_expr.as_slice() {
+                [Expr::Column(group)] if group.name == id.name => with_places(&groups.input, group, None),
+                _ => Ok(None),
+            }
+        }
         _ => Ok(None),
     }
 }
@@ -322,6 +360,10 @@ fn restrict(plan: &LogicalPlan, column: &Column, restriction: &Restriction) -> R
             } else if let Some(fact) = table.downcast_ref::<FactTable>() {
                 let Some(fact) = fact.restricted(restriction.clone()) else { return Ok(None) };
                 provider_as_source(Arc::new(fact))
+            } else if let Some(rows) = table.downcast_ref::<AudienceRows>() {
+                let Some(column) = rows.column(&column.name) else { return Ok(None) };
+                let Some(plan) = restrict(rows.plan(), column, restriction)? else { return Ok(None) };
+                provider_as_source(Arc::new(rows.with_plan(plan)))
             } else {
                 return Ok(None);
             };
@@ -333,17 +375,8 @@ fn restrict(plan: &LogicalPlan, column: &Column, restriction: &Restriction) -> R
         LogicalPlan::Distinct(Distinct::All(inner)) => input(inner),
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => input(&sort.input),
         LogicalPlan::Join(join) => {
-            let Some(at) = join.schema.maybe_index_of_column(column) else { return Ok(None) };
-            let left_count = join.left.schema().fields().len();
-            let (is_left, at) = match join.join_type {
-                JoinType::Inner => (at < left_count, if at < left_count { at } else { at - left_count }),
-                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti if at < left_count => (true, at),
-                JoinType::Right if at >= left_count => (false, at - left_count),
-                JoinType::RightSemi | JoinType::RightAnti => (false, at),
-                _ => return Ok(None),
-            };
+            let Some((is_left, column)) = kept_side(join, column) else { return Ok(None) };
             let side = if is_left { &join.left } else { &join.right };
-            let column: Column = side.schema().qualified_field(at).into();
             let Some(restricted) = restrict(side, &column, restriction)? else { return Ok(None) };
             let mut join = join.clone();
             *(if is_left { &mut join.left } else { &mut join.right }) = Arc::new(restricted);
@@ -351,4 +384,20 @@ fn restrict(plan: &LogicalPlan, column: &Column, restriction: &Restriction) -> R
         }
         _ => Ok(None),
     }
+}
+
+/// The side that a column of a join comes from (`true`: the left one), and the column there; if rows of that side can be chosen
+/// before the join as well as behind it.
+fn kept_side(join: &Join, column: &Column) -> Option<(bool, Column)> {
+    let at = join.schema.maybe_index_of_column(column)?;
+    let left_count = join.left.schema().fields().len();
+    let (is_left, at) = match join.join_type {
+        JoinType::Inner => (at < left_count, if at < left_count { at } else { at - left_count }),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti if at < left_count => (true, at),
+        JoinType::Right if at >= left_count => (false, at - left_count),
+        JoinType::RightSemi | JoinType::RightAnti => (false, at),
+        _ => return None,
+    };
+    let side = if is_left { &join.left } else { &join.right };
+    Some((is_left, side.schema().qualified_field(at).into()))
 }

@@ -1,7 +1,7 @@
 //! `members` as a table: a row for each user of each saved audience.
 //!
-//! An audience is evaluated once, as a program over users; which ones is decided by the filters on their names. So a fact joined with it
-//! is read once, however many audiences there are.
+//! An audience is evaluated once, as a program over users; which ones is decided by the filters on their names. A fact joined with it
+//! is read once, however many audiences there are ([`super::by_audience`]).
 
 use super::calls::Calls;
 use super::columns::USER_ID;
@@ -20,12 +20,13 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use engine::audience::expr::ExprKind;
+use engine::audience::predicate::Predicate;
 use std::sync::Arc;
 
 /// Its name, unless a fact has it.
 pub(super) const MEMBERS: &str = "members";
 /// The column of the names.
-const AUDIENCE: &str = "audience";
+pub(super) const AUDIENCE: &str = "audience";
 
 /// The table.
 #[derive(Debug)]
@@ -57,6 +58,17 @@ impl MembersTable {
             }
         }
         names
+    }
+
+    /// What the statement's audiences mean.
+    pub(super) fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
+    }
+
+    /// The audiences that filters leave, all of which are on names, and who is in them.
+    pub(super) fn audiences(&self, filters: &[Expr]) -> Result<Vec<(String, Predicate)>> {
+        let of = |name: String| Ok((name.clone(), self.calls.settle(&ExprKind::InAudience(name).into())?));
+        self.chosen(filters).into_iter().map(of).collect()
     }
 
     /// The users of an audience, with these columns of ours.

@@ -7,16 +7,21 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
-//! * [`users`], [`columns`], [`filter`], [`values`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`tag_values`]: values of tags. * [`system`]: the rest.
+//! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
+//! * [`parametric`]: calls with two pairs of parentheses. * [`subqueries`]: told apart.
+//! * [`driver_functions`]: what clients of PostgreSQL call.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
 mod answer;
+mod audiences_exec;
+mod by_audience;
 mod calls;
 mod catalog;
 mod columns;
 mod distinct;
+mod driver_functions;
 mod error;
 mod fact_exec;
 mod facts;
@@ -24,14 +29,17 @@ mod filter;
 mod growth;
 mod guard;
 mod joins;
+mod lambda;
 mod late;
 mod listing;
 mod members;
 mod memory;
 mod parameters;
+mod parametric;
 mod places;
 mod sizes;
 mod split;
+mod subqueries;
 mod system;
 mod tag_values;
 mod top;
@@ -41,6 +49,7 @@ mod values;
 pub use answer::{Answer, Planned};
 pub use calls::STATEMENT_CALLS_MAX;
 pub use catalog::{CATALOG, PUBLIC, SCHEMAS};
+pub use driver_functions::Driver;
 pub use error::{SqlError, SqlErrorKind};
 pub use guard::{
     STATEMENT_BYTES_MAX, STATEMENT_DEPTH_MAX, STATEMENT_NAME_BYTES_MAX, STATEMENT_OPERATORS_MAX, STATEMENT_TABLES_MAX,
@@ -50,11 +59,12 @@ pub use listing::ListedTable;
 pub use memory::Meter;
 pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use split::{Statements, statements};
+use subqueries::SubqueriesApart;
 pub use system::SystemTable;
 
 use crate::distinct_from;
 use crate::facts::DeltaTables;
-use crate::functions::bitmap;
+use crate::functions::{analysis, bitmap, sketch};
 use crate::threads::Threads;
 use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
@@ -212,6 +222,14 @@ impl Sql {
         let names = world.names();
         let meter = Arc::new(Meter::default());
         let mut state = self.session(world, question.schema.as_deref().unwrap_or(PUBLIC), &meter);
+        let of_driver = question.driver.as_ref().map_or_else(Vec::new, |driver| {
+            driver_functions::functions(driver, question.schema.as_deref().unwrap_or(PUBLIC))
+        });
+        for function in of_driver {
+            // One of DataFusion's own may have the name.
+            let registered = state.register_udf(function);
+            drop(registered.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?);
+        }
         for function in calls.functions() {
             // None of this name is there yet.
             let registered = state.register_udf(function);
@@ -266,6 +284,7 @@ impl Sql {
             .with_config(config)
             .with_runtime_env(Arc::new(environment))
             .with_analyzer_rule(Arc::new(DistinctUsers))
+            .with_analyzer_rule(Arc::new(SubqueriesApart::default()))
             .with_optimizer_rule(Arc::new(JoinsAsBitmaps))
             .with_physical_optimizer_rule(Arc::new(AggregateUsers))
             .with_physical_optimizer_rule(Arc::new(TopUsers));
@@ -279,7 +298,12 @@ impl Sql {
             };
             functions.retain(|function| !is_unbounded(function));
         }
+        if let Some(functions) = builder.higher_order_functions() {
+            functions.retain(|function| lambda::TAKEN.contains(&function.name()));
+        }
         bitmap::register(&mut builder, &world.snapshot, &world.context);
+        analysis::register(&mut builder, &world.context);
+        sketch::register(&mut builder, &world.context);
         builder.with_catalog_list(world.catalogs()).build()
     }
 }
@@ -313,6 +337,7 @@ struct Asked {
 async fn logical(state: &SessionState, statement: Statement) -> datafusion::error::Result<LogicalPlan> {
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    lambda::check(&plan)?;
     Ok(plan)
 }
 
@@ -353,12 +378,16 @@ async fn run(
 
 /// Plans a statement and tells its columns and parameters.
 async fn describe(asked: Asked, sender: &mpsc::Sender<Told>) -> datafusion::error::Result<()> {
-    let Asked { state, statement, parameter_count, .. } = asked;
+    let Asked { state, statement, parameters: values, parameter_count } = asked;
     let described = aside(async {
         let plan = logical(&state, statement).await?;
         let parameters = parameters::described(&plan, parameter_count)?;
-        let plan = physical(&state, parameters::with_nulls(plan, parameter_count)?).await?;
-        Ok(Described { columns: plan.schema(), parameters })
+        // What is answered may depend on what the values are, where whoever asks knows that.
+        let plan = match values {
+            Some(_) => parameters::bind(plan, parameter_count, values.as_ref())?,
+            None => parameters::with_nulls(plan, parameter_count)?,
+        };
+        Ok(Described { columns: physical(&state, plan).await?.schema(), parameters })
     })?;
     // Whoever does not listen any more needs it no more.
     let _ = sender.send(Told::Columns(described)).await;
@@ -374,6 +403,8 @@ pub struct Question {
     pub parameters: Option<RecordBatch>,
     /// Where a table is looked for that is named without its schema; [`PUBLIC`] if it is not said.
     pub schema: Option<String>,
+    /// Who asks by PostgreSQL's protocol, for the functions that its clients call.
+    pub driver: Option<Driver>,
 }
 
 /// What a statement answers and takes.

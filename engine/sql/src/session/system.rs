@@ -14,6 +14,10 @@ use std::sync::Arc;
 
 /// A table of the schema `system` that somebody else fills.
 pub trait SystemTable: std::fmt::Debug + Send + Sync {
+    /// Its schema: `system`, or one of its own that is not shown among the others.
+    fn schema_name(&self) -> &'static str {
+        "system"
+    }
     /// Its name in the schema.
     fn name(&self) -> &'static str;
     /// Its columns.

@@ -1,7 +1,8 @@
-//! Conditions on one `enum` tag that the audience language has no words for: `city LIKE 'han%'`, `upper(gender) = 'F'`.
+//! Conditions on one tag's values that the audience language has no words for: `city LIKE 'han%'`, `upper(gender) = 'F'`,
+//! `array_any_match(interest, v -> v LIKE 'run%')`.
 //!
 //! Whatever such a condition says, it says of a value. So DataFusion evaluates it over the values that there are, however many users
-//! have them, and of NULL; then it is `city IN (…)` of those it is true of.
+//! have them, and of an `enum` of NULL; then it is `city IN (…)` of those it is true of.
 
 use super::calls::Calls;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, RecordBatch, StringArray};
@@ -11,6 +12,7 @@ use datafusion::common::{Column, DFSchema, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::Lambda;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::create_physical_expr;
 use engine::audience::expr::{Expr as Audience, ExprKind, Literal};
@@ -26,24 +28,51 @@ const VALUES_AT_ONCE: usize = 1_024;
 /// The condition as a list of values, if it is one on an `enum` alone. It is NULL of no value but NULL itself.
 pub(super) fn holds(condition: &Expr, calls: &Calls) -> Option<Audience> {
     let name = only_column(condition)?;
-    let snapshot = calls.snapshot();
-    let tag = snapshot.catalog().tag(&name).filter(|tag| tag.tag_type == TagType::Enum)?;
-    let values = ops::values(snapshot, tag.id, VALUES_MAX, calls.context()).ok()??;
-    let of_null = values.len();
-    // What fails of a value nobody may have is left to the rows.
-    let answers = evaluate(condition, &name, &values).ok()?;
-    if answers.len() != of_null + 1 || (0..of_null).any(|at| answers.is_null(at)) {
-        return None;
-    }
-    let literals = values.into_iter().enumerate().filter(|(at, _)| answers.value(*at));
-    let literals: Vec<Literal> = literals.map(|(_, value)| Literal::Text(value)).collect();
-    let is_one: Audience = ExprKind::In { tag: name.clone(), values: literals, negated: false }.into();
-    let of_null = answers.is_valid(of_null).then(|| answers.value(of_null));
+    let Held { is_one, of_null } = held(condition, &name, TagType::Enum, calls)?;
     Some(match of_null {
         None => is_one,
         Some(true) => ExprKind::Or(vec![ExprKind::IsNull { tag: name, negated: false }.into(), is_one]).into(),
         Some(false) => ExprKind::And(vec![ExprKind::IsNull { tag: name, negated: true }.into(), is_one]).into(),
     })
+}
+
+/// Whether a lambda is true of any value of a set, as a list of values. It is NULL of none.
+pub(super) fn any(tag: &str, lambda: &Lambda, calls: &Calls) -> Option<Audience> {
+    let of_value = |part: Expr| {
+        Ok(match part {
+            Expr::LambdaVariable(_) => Transformed::yes(Expr::Column(Column::new_unqualified(tag))),
+            other => Transformed::no(other),
+        })
+    };
+    let condition = lambda.body.as_ref().clone().transform(of_value).data().ok()?;
+    // A lambda has no other column than its value, and no other lambda in it.
+    (lambda.params.len() == 1 && is_plain(&condition)).then_some(())?;
+    held(&condition, tag, TagType::Set, calls).map(|held| held.is_one)
+}
+
+/// What a condition says of a tag.
+struct Held {
+    /// One of the values it is true of.
+    is_one: Audience,
+    /// What it says of NULL.
+    of_null: Option<bool>,
+}
+
+/// What a condition on nothing but this tag says of its values, if it is NULL of none.
+fn held(condition: &Expr, name: &str, tag_type: TagType, calls: &Calls) -> Option<Held> {
+    let snapshot = calls.snapshot();
+    let tag = snapshot.catalog().tag(name).filter(|tag| tag.tag_type == tag_type)?;
+    let values = ops::values(snapshot, tag.id, VALUES_MAX, calls.context()).ok()??;
+    let of_null = values.len();
+    // What fails of a value nobody may have is left to the rows.
+    let answers = evaluate(condition, name, &values).ok()?;
+    if answers.len() != of_null + 1 || (0..of_null).any(|at| answers.is_null(at)) {
+        return None;
+    }
+    let literals = values.into_iter().enumerate().filter(|(at, _)| answers.value(*at));
+    let literals: Vec<Literal> = literals.map(|(_, value)| Literal::Text(value)).collect();
+    let is_one = ExprKind::In { tag: name.to_owned(), values: literals, negated: false }.into();
+    Some(Held { is_one, of_null: answers.is_valid(of_null).then(|| answers.value(of_null)) })
 }
 
 /// Which of the values of a column a condition is true of, if it is one on that column alone.

@@ -230,6 +230,45 @@ fn approximate_percentiles_are_between_their_neighbours() {
 }
 
 #[test]
+fn approximate_percentiles_of_groups_are_between_their_neighbours() {
+    let mut random = Random::new(12);
+    let world = World::new(16);
+    let users = some_users(&mut random, &world);
+    let mut ages: BTreeMap<(bool, String), Vec<i64>> = BTreeMap::new();
+    for user in users.values() {
+        let member = user.tags.get("member") == Some(&Value::Flag(true));
+        let gender = match user.tags.get("gender") {
+            Some(Value::Enum(gender)) => gender.clone(),
+            _ => "NULL".to_owned(),
+        };
+        let ages = ages.entry((member, gender)).or_default();
+        ages.extend(user.tags.get("age").and_then(|age| if let Value::Number(age) = age { Some(*age) } else { None }));
+    }
+    let text = "SELECT member, gender, approx_median(age), approx_percentile_cont(age, 0.9), approx_percentile_cont(age, 0.25, 200) \
+                FROM users GROUP BY member, gender";
+    let plan = world.plan(text);
+    assert!(plan.contains("UsersExec: groups=["), "{plan}");
+    let found = world.ask(text);
+    assert_eq!(found.len(), ages.len(), "{found:?}");
+    for row in found {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let ages =
+            ages.get_mut(&(cells[0] == "true", cells[1].to_owned())).unwrap_or_else(|| panic!("no group: {row}"));
+        ages.sort_unstable();
+        for (cell, place) in cells[2..].iter().zip([0.5, 0.9, 0.25]) {
+            if ages.is_empty() {
+                assert_eq!(*cell, "NULL", "{row}");
+                continue;
+            }
+            let found: f64 = cell.parse().expect("a number");
+            let at = place * (ages.len() - 1) as f64;
+            let (low, high) = (ages[at.floor() as usize] as f64, ages[at.ceil() as usize] as f64);
+            assert!((low..=high).contains(&found), "{place} of {row}: {low} to {high}");
+        }
+    }
+}
+
+#[test]
 fn figures_and_groups_make_no_rows() {
     let world = some_world();
     for (text, shown) in [
@@ -254,6 +293,16 @@ fn figures_and_groups_make_no_rows() {
             "groups=[",
         ),
         ("SELECT DISTINCT city FROM users", "groups=[city]"),
+        ("SELECT gender, median(age) FROM users GROUP BY gender", "groups=[gender], aggregates=[median(users.age)]"),
+        (
+            "SELECT member, city, count(*), median(age) FILTER (WHERE gender = 'f'), approx_percentile_cont(age, 0.9), \
+             percentile_cont(0.1) WITHIN GROUP (ORDER BY spend) FROM users WHERE age > 20 GROUP BY member, city",
+            "groups=[member, city]",
+        ),
+        (
+            "SELECT v, approx_median(spend) FROM (SELECT unnest(interest) AS v, spend FROM users WHERE member) GROUP BY v",
+            "groups=[",
+        ),
     ] {
         let plan = world.plan(text);
         assert!(
@@ -269,7 +318,6 @@ fn figures_and_groups_make_no_rows() {
         "SELECT sum(age) FROM (SELECT age FROM users LIMIT 3)",
         "SELECT age, count(*) FROM users GROUP BY age",
         "SELECT interest, count(*) FROM users GROUP BY interest",
-        "SELECT gender, median(age) FROM users GROUP BY gender",
         "SELECT gender, count(*) FROM users GROUP BY ROLLUP (gender)",
         "SELECT sum(age) FROM (SELECT unnest(interest) AS v, age FROM users)",
     ] {

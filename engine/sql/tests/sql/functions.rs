@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-fn save(world: &World, name: &str, text: &str) {
+pub(crate) fn save(world: &World, name: &str, text: &str) {
     let definition = Definition::Expression(parse(text).expect("parses").to_string());
     world.store.put_audience(name, Audience { definition, description: String::new(), changed_at: 0 }).expect("saved");
     world.store.publish().expect("publish");

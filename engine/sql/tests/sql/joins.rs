@@ -43,7 +43,7 @@ impl Plain {
         let mut config = SessionConfig::new();
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let session = SessionContext::new_with_config(config);
-        for table in ["users", "purchase"] {
+        for table in ["users", "purchase", "members"] {
             let batches = world.try_ask(&format!("SELECT * FROM {table}")).expect("all rows");
             let schema = match batches.first() {
                 Some(batch) => batch.schema(),

@@ -35,7 +35,7 @@ fn row(values: &[ArrayRef]) -> RecordBatch {
 }
 
 fn ask(world: &World, text: &str, values: &[ArrayRef]) -> Result<Vec<String>, SqlError> {
-    let question = Question { text: text.to_owned(), parameters: Some(row(values)), schema: None };
+    let question = Question { text: text.to_owned(), parameters: Some(row(values)), ..Question::default() };
     let planned = world.sql.plan(world.store.snapshot(), &question, Vec::new(), &QueryContext::default())?;
     let told = Arc::clone(planned.schema());
     let (mut answer, never) = (planned.start(), AtomicBool::new(false));

@@ -65,7 +65,11 @@ pub enum Told {
 }
 
 impl Told {
-    fn zero(figure: &Figure, values: &[TagValues]) -> Told {
+    /// What is told of nobody.
+    ///
+    /// # Panics
+    /// If the figure names a tag that is not among the values.
+    pub fn zero(figure: &Figure, values: &[TagValues]) -> Told {
         match figure.of {
             FigureOf::Count => Told::Count(0),
             FigureOf::Sum(_) | FigureOf::Summary(_) => Told::Numbers(NumberSummary::default()),
@@ -160,12 +164,7 @@ impl<'s, 'q> Work<'s, 'q> {
             Some((last, others)) if is_counted => (others, Some(last)),
             _ => (asked.by, None),
         };
-        let splits = split.iter().map(|by| {
-            let any = if by.is_exclusive() { Some(by.any(shard)?) } else { None };
-            let targets = by.targets(shard)?;
-            Ok::<_, QueryError>(Split::new(targets.iter().map(Vec::as_slice), any.as_deref()))
-        });
-        let splits = splits.collect::<Result<_, _>>()?;
+        let splits = splits_of(shard, split)?;
         let last = match counted {
             None => None,
             Some(by) => {
@@ -216,8 +215,18 @@ impl<'s, 'q> Work<'s, 'q> {
     }
 }
 
+/// What splits a shard's members by the values of each tag.
+pub(super) fn splits_of<'s>(shard: &'s ShardSnapshot, by: &[TagValues]) -> Result<Vec<Split<'s>>, QueryError> {
+    let split = |by: &TagValues| {
+        let any = if by.is_exclusive() { Some(by.any(shard)?) } else { None };
+        let targets = by.targets(shard)?;
+        Ok::<_, QueryError>(Split::new(targets.iter().map(Vec::as_slice), any.as_deref()))
+    };
+    by.iter().map(split).collect()
+}
+
 /// Calls with the values of all tags, and those who have them.
-fn split_by(
+pub(super) fn split_by(
     splits: &mut [Split<'_>],
     chunk: u16,
     set: ChunkSet<'_>,

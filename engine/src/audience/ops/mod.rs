@@ -6,6 +6,7 @@
 mod columns;
 mod count;
 mod explain;
+mod group_ranks;
 mod groups;
 mod lookup;
 mod members;
@@ -24,6 +25,7 @@ mod proptests;
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
 pub use explain::{NodeStats, PlanNode, explain};
+pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
 pub use lookup::positions;
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};

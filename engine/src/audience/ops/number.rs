@@ -106,13 +106,13 @@ pub(super) fn at_ranks(
 }
 
 /// Thresholds that cut an interval into about equal parts, all below its end.
-fn splits(low: i64, high: i64) -> impl Iterator<Item = i64> {
+pub(super) fn splits(low: i64, high: i64) -> impl Iterator<Item = i64> {
     let width = i128::from(high) - i128::from(low);
     (1..=SPLITS).map(move |step| (i128::from(low) + width * step / (SPLITS + 1)) as i64).filter(move |at| *at < high)
 }
 
 /// Between what numbers all of a tag's lie, by the layers' bases and widths.
-fn bounds(snapshot: &Snapshot, tag: TagId) -> Result<(i64, i64), QueryError> {
+pub(super) fn bounds(snapshot: &Snapshot, tag: TagId) -> Result<(i64, i64), QueryError> {
     let (mut low, mut high) = (i64::MAX, i64::MIN);
     for shard in snapshot.shards() {
         for layer in number_layers(shard.layers(), tag)? {

@@ -15,16 +15,17 @@ use super::export::ListFormat;
 use super::members::{ChunkSender, EPOCH, STREAM_BYTES};
 use crate::access::Principal;
 use crate::error::{Failure, Kind};
-use crate::queries::{Door, Progress, Watch};
+use crate::queries::{Progress, Watch};
+use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::limits;
 use crate::rest::negotiate::{self, Format};
 use crate::state::AppState;
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use engine_sql::session::{Answer, Sql, SystemTable};
@@ -98,16 +99,17 @@ pub struct SqlAnswer {
         (Vec<u8> = "application/vnd.apache.arrow.stream"), (Vec<u8> = "application/vnd.apache.parquet")))))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
-    Extension(principal): Extension<Principal>,
+    asker: Asker,
     headers: HeaderMap,
     JsonBody(request): JsonBody<SqlRequest>,
 ) -> Result<Response, Failure> {
     let format = negotiate::accepted(&headers)?;
-    let watch = || state.statements.begin(Door::Rest, &principal, &request.sql);
+    let principal = &asker.principal;
+    let watch = || state.statements.begin(asker.door, principal, &request.sql);
     let list = match format {
         Format::Json => {
             let sql = Arc::clone(state.sql()?);
-            let system = system::tables(&state, &principal);
+            let system = system::tables(&state, principal);
             // It stays here: when the client goes away it is dropped, whatever still runs.
             let watch = watch();
             let (timeout_ms, running) = (request.timeout_ms, watch.running());
@@ -134,7 +136,7 @@ pub(in crate::rest) async fn post(
         return Err(failure.suggest("write LIMIT in the statement"));
     }
     let watch = watch();
-    stream(&state, request, list, format, watch, &principal).await
+    stream(&state, request, list, format, watch, principal).await
 }
 
 /// Answers with up to so many rows as are asked for; `begun` is shown the answer before its rows are.
@@ -291,19 +293,20 @@ fn send_all(
     (runtime, deadline): (tokio::runtime::Handle, Instant),
     context: &QueryContext,
     watch: Watch,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let out = ChunkSender {
         sender: sender.clone(),
         runtime: runtime.clone(),
         pending: Vec::with_capacity(STREAM_BYTES),
         deadline: Some(deadline),
+        cancelled: watch.cancellation(),
     };
     let written = write_all(&mut answer, list, out, context, |rows| watch.add_rows(rows));
     let Err(error) = written else { return watch.end(Progress::Done) };
     tracing::info!(%error, "the rows of a statement were not sent to their end");
     watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
-    // The statement ends now, not when the client has noticed.
-    drop(answer);
+    // The statement ends now, and its place is free, not when the client has noticed.
+    drop((answer, permit));
     let _ = runtime.block_on(tokio::time::timeout(super::members::STALLED_MAX, sender.send(Err(error))));
 }

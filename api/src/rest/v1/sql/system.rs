@@ -79,6 +79,7 @@ impl SystemTable for OfServer {
             Table::Queries => &[
                 ("id", DataType::Utf8),
                 ("door", DataType::Utf8),
+                ("kind", DataType::Utf8),
                 ("principal", DataType::Utf8),
                 ("sql", DataType::Utf8),
                 ("state", DataType::Utf8),
@@ -162,6 +163,7 @@ impl OfServer {
         vec![
             texts(rows().map(|query| Some(query.id.clone()))),
             texts(rows().map(|query| Some(query.door.clone()))),
+            texts(rows().map(|query| Some(query.kind.clone()))),
             texts(rows().map(|query| Some(query.principal.clone()))),
             texts(rows().map(|query| Some(query.sql.clone()))),
             texts(rows().map(|query| Some(query.state.clone()))),
@@ -169,7 +171,7 @@ impl OfServer {
             Arc::new(starts.with_timezone("UTC")),
             numbers(rows().map(|query| Some(query.elapsed_us))),
             numbers(rows().map(|query| Some(query.rows))),
-            numbers(rows().map(|query| Some(query.memory_bytes))),
+            numbers(rows().map(|query| query.memory_bytes)),
         ]
     }
 }

@@ -1,10 +1,10 @@
 //! Arrow's values as JSON and as CSV.
 //!
-//! Numbers stand as they are, decimals with all their digits; lists are lists; what has no form of its own in JSON (times, bytes,
-//! intervals, and floating point numbers that are none) is a string as Arrow shows it.
+//! Numbers stand as they are, decimals with all their digits; lists are lists, and structs are objects; what has no form of its own in
+//! JSON (times, bytes, intervals, and floating point numbers that are none) is a string as Arrow shows it.
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::borrow::Cow;
@@ -24,6 +24,8 @@ enum Shape<'b> {
     Float(ArrayFormatter<'b>, Vec<bool>),
     /// The items of all rows, and where each row's begin; one more than rows.
     List(Box<Column<'b>>, &'b [i32]),
+    /// The fields, each by its name as JSON.
+    Struct(Vec<(String, Column<'b>)>),
 }
 
 impl<'b> Column<'b> {
@@ -67,14 +69,27 @@ impl<'b> Column<'b> {
                 let list = array.as_list::<i32>();
                 Shape::List(Box::new(Column::new(&**list.values())?), list.value_offsets())
             }
+            DataType::Struct(fields) => {
+                let columns = fields.iter().zip(array.as_struct().columns());
+                let named = |(field, column): (&'b FieldRef, &'b ArrayRef)| {
+                    let name = serde_json::Value::String(field.name().clone()).to_string();
+                    Ok((name, Column::new(&**column)?))
+                };
+                Shape::Struct(columns.map(named).collect::<Result<_, ArrowError>>()?)
+            }
             _ => Shape::Quoted(formatter()?),
         };
         Ok(Column { array, shape })
     }
 
+    /// Also of a column that has nothing but NULL, of which Arrow keeps no list.
+    fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(row) || *self.array.data_type() == DataType::Null
+    }
+
     /// Writes a row's value as JSON.
     pub fn json(&self, row: usize, out: &mut String) {
-        if self.array.is_null(row) {
+        if self.is_null(row) {
             return out.push_str("null");
         }
         match &self.shape {
@@ -93,19 +108,31 @@ impl<'b> Column<'b> {
                 }
                 out.push(']');
             }
+            Shape::Struct(fields) => {
+                out.push('{');
+                for (at, (name, column)) in fields.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    out.push_str(name);
+                    out.push(':');
+                    column.json(row, out);
+                }
+                out.push('}');
+            }
         }
     }
 
-    /// A row's value as text: of a list JSON, of NULL nothing.
+    /// A row's value as text: of a list or a struct JSON, of NULL nothing.
     pub fn text(&self, row: usize) -> Cow<'static, str> {
-        if self.array.is_null(row) {
+        if self.is_null(row) {
             return "".into();
         }
         match &self.shape {
             Shape::Bare(formatter) | Shape::Quoted(formatter) | Shape::Float(formatter, _) => {
                 formatter.value(row).to_string().into()
             }
-            Shape::List(..) => {
+            Shape::List(..) | Shape::Struct(_) => {
                 let mut text = String::new();
                 self.json(row, &mut text);
                 text.into()
@@ -134,9 +161,10 @@ pub(super) fn row_as_list(columns: &[Column<'_>], row: usize) -> String {
 mod tests {
     use super::*;
     use arrow::array::{
-        ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-        TimestampMicrosecondArray,
+        BooleanArray, Decimal128Array, Float64Array, Int64Array, ListBuilder, NullArray, StringArray, StringBuilder,
+        StructArray, TimestampMicrosecondArray,
     };
+    use arrow::datatypes::Field;
     use std::sync::Arc;
 
     #[test]
@@ -145,6 +173,11 @@ mod tests {
         lists.append_value([Some("a\"b"), None]);
         lists.append_null();
         let decimals = Decimal128Array::from(vec![Some(-1250), None]).with_precision_and_scale(19, 2).expect("fits");
+        let field = |name: &str, of| Arc::new(Field::new(name, of, true));
+        let pairs = StructArray::from(vec![
+            (field("a \"b\"", DataType::Utf8), Arc::new(StringArray::from(vec![Some("x"), None])) as ArrayRef),
+            (field("n", DataType::Int64), Arc::new(Int64Array::from(vec![1, 2]))),
+        ]);
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("number", Arc::new(Int64Array::from(vec![Some(i64::MIN), None]))),
             ("decimal", Arc::new(decimals)),
@@ -153,14 +186,19 @@ mod tests {
             ("float", Arc::new(Float64Array::from(vec![f64::NAN, 0.5]))),
             ("time", Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None]).with_timezone("UTC"))),
             ("list", Arc::new(lists.finish())),
+            ("nothing", Arc::new(NullArray::new(2))),
+            ("struct", Arc::new(pairs)),
         ];
         let batch =
             RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
                 .expect("a batch");
         let columns = Column::all(&batch).expect("shown");
-        let first = "[-9223372036854775808,-12.50,true,\"line\\nfeed\",\"NaN\",\"1970-01-01T00:00:00.000001Z\",[\"a\\\"b\",null]]";
+        let first = "[-9223372036854775808,-12.50,true,\"line\\nfeed\",\"NaN\",\"1970-01-01T00:00:00.000001Z\",[\"a\\\"b\",null],null,{\"a \\\"b\\\"\":\"x\",\"n\":1}]";
         assert_eq!(row_as_list(&columns, 0), first);
-        assert_eq!(row_as_list(&columns, 1), "[null,null,false,null,0.5,null,null]");
+        assert_eq!(
+            row_as_list(&columns, 1),
+            "[null,null,false,null,0.5,null,null,null,{\"a \\\"b\\\"\":null,\"n\":2}]"
+        );
         assert_eq!(columns[6].text(0), "[\"a\\\"b\",null]");
         assert_eq!(columns[1].text(1), "");
     }

@@ -12,7 +12,7 @@ use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use engine::audience::ops::{ColumnOf, FigureOf, TagValues, Told};
+use engine::audience::ops::{AtRanks, ColumnOf, FigureOf, TagValues, Told};
 use engine::audience::predicate::Predicate;
 use engine::bitmap::bsi::NumberSummary;
 use engine::catalog::{TagType, Unit};
@@ -182,11 +182,14 @@ impl Measure {
         })
     }
 
-    /// The state of the numbers that stand at a rank; none of nobody, or of what others tell.
-    pub(super) fn state_at_rank(&self, numbers: &[ScalarValue]) -> Result<Vec<ScalarValue>> {
+    /// The state of what is told of the numbers in order; nothing of nobody, or if another part tells it.
+    pub(super) fn state_at_rank(&self, told: Option<&AtRanks>) -> Result<Vec<ScalarValue>> {
+        let MeasureOf::Rank { of, rank } = &self.of else {
+            return internal_err!("ranks were told to an aggregate of something else");
+        };
         let mut accumulator = self.function.create_accumulator()?;
-        if !numbers.is_empty() {
-            accumulator.update_batch(&[ScalarValue::iter_to_array(numbers.iter().cloned())?])?;
+        if let Some((count, numbers)) = told.filter(|(count, _)| *count > 0) {
+            accumulator.update_batch(&[ScalarValue::iter_to_array(rank.numbers(of, *count, numbers)?)?])?;
         }
         accumulator.state()
     }
@@ -213,9 +216,10 @@ impl Rank {
         }
     }
 
-    /// The numbers that an aggregate tells the same of as of all `count`; `numbers` are those at the ranks.
-    pub(super) fn numbers(self, of: &Number, count: u64, numbers: &BTreeMap<u64, i64>) -> Result<Vec<ScalarValue>> {
-        let own = numbers.values().map(|number| of.scalar(Some(i128::from(*number)), &of.own_type()));
+    /// The numbers that an aggregate tells the same of as of all `count`; `numbers` are those at the ranks, and at others.
+    fn numbers(self, of: &Number, count: u64, numbers: &BTreeMap<u64, i64>) -> Result<Vec<ScalarValue>> {
+        let own = self.of(count).into_iter().filter_map(|rank| numbers.get(&rank));
+        let own = own.map(|number| of.scalar(Some(i128::from(*number)), &of.own_type()));
         let own = own.collect::<Result<Vec<_>>>()?;
         Ok(match (self, own.as_slice()) {
             (Rank::At(place), [ScalarValue::Float64(Some(low)), ScalarValue::Float64(Some(high))]) => {

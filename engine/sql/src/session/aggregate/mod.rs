@@ -20,13 +20,15 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use engine::audience::ops::{self, ColumnOf, Figure, Group, Grouping, QueryError, TagValues, count_at_most};
+use engine::audience::ops::{
+    self, ColumnOf, Figure, Group, Grouping, QueryError, RankOf, RankedGroups, Ranking, TagValues, Told, count_at_most,
+};
 use engine::audience::predicate::Predicate;
 use engine::catalog::TagType;
 use engine::ids::TagId;
 use measure::{Measure, MeasureOf, text};
 use source::{Part, Source};
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
@@ -40,6 +42,12 @@ const CHUNK_USERS: u64 = 1 << 16;
 const USERS_PER_SPLIT: u64 = 4;
 /// So many splits of a chunk always pay.
 const SPLITS_FREE: u64 = 1 << 10;
+/// Passes over the users that a search for numbers at ranks is reckoned with.
+const RANK_PASSES: u64 = 8;
+/// Of more ranks, searching all of them in each pass is more than making rows.
+const RANKS_MAX: u64 = 64;
+/// What such a search holds of a group and rank, in counts.
+const RANK_COUNTS: u64 = 16;
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
 
@@ -89,10 +97,6 @@ fn aggregated(aggregate: &AggregateExec) -> Option<UsersExec> {
     if by.tags.is_empty() && measures.iter().all(is_count) {
         // One column of one row a part, whether it is the state of the count or the count itself.
         return source.users.counted(schema);
-    }
-    let has_ranks = measures.iter().any(|measure| matches!(measure.of, MeasureOf::Rank { .. }));
-    if has_ranks && !by.tags.is_empty() {
-        return None;
     }
     let names = aggregate.aggr_expr().iter().map(|function| function.name().to_owned()).collect();
     let question = source.users.question();
@@ -147,15 +151,24 @@ impl Keys {
 pub(super) struct Aggregation {
     by: Keys,
     measures: Vec<Measure>,
-    /// Per measure, the figure that is asked for it.
-    figure_of: Vec<Option<usize>>,
+    /// Per measure, what is asked for it.
+    asked_for: Vec<AskedFor>,
     figures: Vec<Figure>,
+    numbers: Vec<RankOf>,
     conditions: Vec<Predicate>,
     values: Vec<TagValues>,
     /// Otherwise states.
     makes_results: bool,
     names: Vec<String>,
     schema: SchemaRef,
+}
+
+/// What is asked for a measure, by its place.
+#[derive(Clone, Copy, Debug)]
+enum AskedFor {
+    Figure(usize),
+    /// Numbers in order.
+    Ranks(usize),
 }
 
 impl Aggregation {
@@ -168,18 +181,31 @@ impl Aggregation {
         schema: SchemaRef,
     ) -> Option<Aggregation> {
         let (mut figures, mut conditions, mut distinct) = (Vec::new(), Vec::new(), Vec::new());
-        let mut figure_of = Vec::new();
+        let (mut numbers, mut asked_for) = (Vec::new(), Vec::new());
         for measure in &measures {
-            let Some(of) = measure.figure(&mut distinct) else {
-                figure_of.push(None);
-                continue;
-            };
             let within = measure.within.as_ref().map(|within| place_of(&mut conditions, within));
-            figure_of.push(Some(place_of(&mut figures, &Figure { of, within })));
+            asked_for.push(match (&measure.of, measure.figure(&mut distinct)) {
+                (_, Some(of)) => AskedFor::Figure(place_of(&mut figures, &Figure { of, within })),
+                (MeasureOf::Rank { of, .. }, None) => {
+                    AskedFor::Ranks(place_of(&mut numbers, &RankOf { of: of.tag, within }))
+                }
+                (_, None) => return None,
+            });
         }
         let values =
             distinct.iter().map(|tag| values_of(question, *tag, VALUES_MAX as usize)).collect::<Option<_>>()?;
-        Some(Aggregation { by, measures, figure_of, figures, conditions, values, makes_results, names, schema })
+        Some(Aggregation {
+            by,
+            measures,
+            asked_for,
+            figures,
+            numbers,
+            conditions,
+            values,
+            makes_results,
+            names,
+            schema,
+        })
     }
 
     /// Whether it takes less time than to make rows of the users, and no more memory than is reasonable.
@@ -191,7 +217,12 @@ impl Aggregation {
             splits = splits.saturating_add(groups);
         }
         let values: u64 = self.values.iter().map(|tag| tag.target_count() as u64).sum();
-        let told = values.saturating_add(self.figures.len() as u64);
+        let asked = self.asked_for.iter().filter(|asked| matches!(asked, AskedFor::Ranks(_))).count() as u64;
+        if asked > RANKS_MAX {
+            return false;
+        }
+        let ranks = asked.saturating_mul(RANK_COUNTS);
+        let told = values.saturating_add(self.figures.len() as u64).saturating_add(ranks);
         if groups > GROUPS_MAX || groups > 1 && groups.saturating_mul(told) > VALUES_MAX || values > VALUES_MAX {
             return false;
         }
@@ -199,7 +230,9 @@ impl Aggregation {
         let users = count_at_most(&question.snapshot, &question.predicate);
         let users_per_chunk = users / chunks.sum::<u64>().max(1);
         // Rows are made value by value as well, so that one tag is never slower by its values than by rows.
-        self.by.tags.len() <= 1 || splits <= SPLITS_FREE.max(users_per_chunk / USERS_PER_SPLIT)
+        let passes = if self.numbers.is_empty() { 1 } else { RANK_PASSES };
+        self.by.tags.len() <= 1 && passes == 1
+            || splits.saturating_mul(passes) <= SPLITS_FREE.max(users_per_chunk / USERS_PER_SPLIT)
     }
 
     /// Sends the rows of a part.
@@ -212,22 +245,13 @@ impl Aggregation {
         let asked =
             Grouping { by: &self.by.tags, figures: &self.figures, conditions: &self.conditions, values: &self.values };
         let shards = question.shards(partition);
-        let groups = ops::groups(&question.snapshot, &question.predicate, &asked, shards, &question.context)?;
-        let mut ranks = Vec::new();
-        for measure in &self.measures {
-            // They are told of all users at once, by one of the parts.
-            let rank = match (&measure.of, partition) {
-                (MeasureOf::Rank { .. }, 0) => at_rank(question, measure)?,
-                _ => Ok(Vec::new()),
-            };
-            match rank {
-                Ok(numbers) => ranks.push(numbers),
-                Err(error) => {
-                    let _ = send(Err(error));
-                    return Ok(());
-                }
-            }
-        }
+        let mut groups = ops::groups(&question.snapshot, &question.predicate, &asked, shards, &question.context)?;
+        // Numbers at ranks are told of all users at once, by one of the parts: also of groups that it has nobody of.
+        let ranks = if partition == 0 { self.ranked(question)? } else { RankedGroups::new() };
+        let missing: Vec<&Vec<Option<u32>>> =
+            ranks.keys().filter(|key| groups.binary_search_by(|(known, _)| known.cmp(key)).is_err()).collect();
+        let nothing = || self.figures.iter().map(|figure| Told::zero(figure, &self.values)).collect();
+        groups.extend(missing.into_iter().map(|key| (key.clone(), nothing())));
         for groups in groups.chunks(BATCH_ROWS) {
             if send(self.batch(groups, &ranks)).is_break() {
                 break;
@@ -236,7 +260,24 @@ impl Aggregation {
         Ok(())
     }
 
-    fn batch(&self, groups: &[Group], ranks: &[Vec<ScalarValue>]) -> Result<RecordBatch> {
+    /// What stands at the measures' ranks in each group of all users.
+    fn ranked(&self, question: &Question) -> std::result::Result<RankedGroups, QueryError> {
+        if self.numbers.is_empty() {
+            return Ok(RankedGroups::new());
+        }
+        let ranks = |at: usize, count: u64| -> BTreeSet<u64> {
+            let measures = self.measures.iter().zip(&self.asked_for);
+            let of = |(measure, asked): (&Measure, &AskedFor)| match (&measure.of, asked) {
+                (MeasureOf::Rank { rank, .. }, AskedFor::Ranks(place)) if *place == at => Some(rank.of(count)),
+                _ => None,
+            };
+            measures.filter_map(of).flatten().collect()
+        };
+        let asked = Ranking { by: &self.by.tags, numbers: &self.numbers, conditions: &self.conditions };
+        ops::ranked_groups(&question.snapshot, &question.predicate, &asked, ranks, &question.context)
+    }
+
+    fn batch(&self, groups: &[Group], ranks: &RankedGroups) -> Result<RecordBatch> {
         let mut columns: Vec<Vec<ScalarValue>> = Vec::with_capacity(self.schema.fields().len());
         for place in &self.by.columns {
             let tag = &self.by.tags[*place];
@@ -251,10 +292,10 @@ impl Aggregation {
         }
         for (at, measure) in self.measures.iter().enumerate() {
             let from = columns.len();
-            for (_, told) in groups {
-                let state = match self.figure_of[at] {
-                    Some(figure) => measure.state(&told[figure], &self.values)?,
-                    None => measure.state_at_rank(&ranks[at])?,
+            for (key, told) in groups {
+                let state = match self.asked_for[at] {
+                    AskedFor::Figure(figure) => measure.state(&told[figure], &self.values)?,
+                    AskedFor::Ranks(place) => measure.state_at_rank(ranks.get(key).map(|told| &told[place]))?,
                 };
                 let made = if self.makes_results { vec![measure.result(state)?] } else { state };
                 columns.resize_with(columns.len().max(from + made.len()), || Vec::with_capacity(groups.len()));
@@ -270,20 +311,6 @@ impl Aggregation {
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(DataFusionError::from)
     }
-}
-
-/// What stands at a measure's rank among all users; the inner error is DataFusion's.
-fn at_rank(question: &Question, measure: &Measure) -> std::result::Result<Result<Vec<ScalarValue>>, QueryError> {
-    let MeasureOf::Rank { of, rank } = &measure.of else { return Ok(Ok(Vec::new())) };
-    let within = measure.within.iter().chain([&question.predicate]).cloned().collect();
-    let within = Predicate::And(within).canonical();
-    let total = Cell::new(0);
-    let ranks = |count| {
-        total.set(count);
-        rank.of(count)
-    };
-    let numbers = ops::ranked(&question.snapshot, &within, of.tag, ranks, &question.context)?;
-    Ok(rank.numbers(of, total.get(), &numbers))
 }
 
 fn array(values: Vec<ScalarValue>, data_type: &DataType) -> Result<ArrayRef> {

@@ -4,12 +4,13 @@ use crate::session::columns::USER_ID;
 use crate::session::users::UsersExec;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column as LogicalColumn, NullHandling, ScalarValue};
-use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr::{HigherOrderFunction, InList, Lambda, LambdaVariable, Like, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr as LogicalBinary, Cast, Expr};
 use datafusion::physical_expr::expressions::{
-    BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
+    BinaryExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LambdaExpr,
+    LambdaVariable as PhysicalLambdaVariable, LikeExpr, Literal, NotExpr,
 };
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::unnest::UnnestExec;
@@ -129,6 +130,21 @@ impl<'p> Source<'p> {
         if let Some(list) = expr.downcast_ref::<InListExpr>() {
             let items = list.list().iter().map(|item| self.condition(item)).collect::<Option<Vec<_>>>()?;
             return Some(Expr::InList(InList { expr: of(list.expr())?, list: items, negated: list.negated() }));
+        }
+        if let Some(like) = expr.downcast_ref::<LikeExpr>() {
+            let (text, pattern) = (of(like.expr())?, of(like.pattern())?);
+            return Some(Expr::Like(Like::new(like.negated(), text, pattern, None, like.case_insensitive())));
+        }
+        if let Some(lambda) = expr.downcast_ref::<LambdaExpr>() {
+            return Some(Expr::Lambda(Lambda::new(lambda.params().to_vec(), self.condition(lambda.body())?)));
+        }
+        if let Some(variable) = expr.downcast_ref::<PhysicalLambdaVariable>() {
+            let field = Some(Arc::clone(variable.field()));
+            return Some(Expr::LambdaVariable(LambdaVariable::new(variable.name().to_owned(), field)));
+        }
+        if let Some(function) = expr.downcast_ref::<HigherOrderFunctionExpr>() {
+            let args = function.args().iter().map(|arg| self.condition(arg)).collect::<Option<Vec<_>>>()?;
+            return Some(Expr::HigherOrderFunction(HigherOrderFunction::new(Arc::new(function.fun().clone()), args)));
         }
         let function = expr.downcast_ref::<ScalarFunctionExpr>()?;
         let args = function.args().iter().map(|arg| self.condition(arg)).collect::<Option<Vec<_>>>()?;

@@ -1,7 +1,9 @@
 //! Groups and best members against plain users.
 
 use super::*;
-use crate::audience::ops::{Best, Figure, FigureOf, Group, Grouping, TagValues, Told, best, groups, ranked};
+use crate::audience::ops::{
+    Best, Figure, FigureOf, Group, Grouping, RankOf, Ranking, TagValues, Told, best, groups, ranked, ranked_groups,
+};
 use crate::bitmap::bsi::NumberSummary;
 use crate::bitmap::count_each::GroupCounts;
 
@@ -142,6 +144,53 @@ fn check_groups(world: &World, predicate: &Predicate, random: &mut Random) {
     assert_eq!(of_shards.iter().map(|groups| total(groups)).sum::<u64>(), total(&found));
 }
 
+fn check_ranked_groups(world: &World, predicate: &Predicate, random: &mut Random) {
+    let snapshot = world.snapshot();
+    let names = ["gender", "city", "member", "interest"].into_iter().filter(|_| random.one_in(2));
+    let by: Vec<TagValues> =
+        names.map(|name| TagValues::new(&snapshot, id(&world.catalog, name)).expect("values")).collect();
+    let conditions = [world.predicate(random), world.predicate(random)];
+    let numbers: Vec<RankOf> = (0..1 + random.below(3))
+        .map(|_| RankOf {
+            of: id(&world.catalog, ["age", "spend", "seen_at"][random.below(3) as usize]),
+            within: if random.one_in(2) { Some(random.below(2) as usize) } else { None },
+        })
+        .collect();
+    let mut expected: BTreeMap<Key, Vec<Vec<i64>>> = BTreeMap::new();
+    let nothing = || vec![Vec::new(); numbers.len()];
+    if by.is_empty() {
+        expected.insert(Vec::new(), nothing());
+    }
+    for user in world.who(predicate).iter().map(|id| &world.users[*id]) {
+        for key in keys_of(world, user, &by) {
+            let of_group = expected.entry(key).or_insert_with(nothing);
+            for (asked, of_group) in numbers.iter().zip(of_group) {
+                let number = number_of(user, world.catalog.name_of(asked.of).expect("declared"));
+                let fits = asked.within.is_none_or(|of| fits(&conditions[of], user, &world.catalog));
+                of_group.extend(number.filter(|_| fits));
+            }
+        }
+    }
+    expected.values_mut().flatten().for_each(|numbers| numbers.sort_unstable());
+    let asked = Ranking { by: &by, numbers: &numbers, conditions: &conditions };
+    let ranks = |at: usize, count: u64| [0, 1, 1 + at as u64, count / 2, count, count + 1].into();
+    let found = ranked_groups(&snapshot, predicate, &asked, ranks, &world.context()).expect("ranked groups");
+    let found: BTreeMap<Key, _> = found
+        .into_iter()
+        .map(|(key, told)| (key.iter().zip(&by).map(|(place, tag)| named(tag, *place)).collect(), told))
+        .collect();
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{asked:?}");
+    for (key, told) in found {
+        for (at, ((count, ranked), numbers)) in told.iter().zip(&expected[&key]).enumerate() {
+            assert_eq!(*count, numbers.len() as u64, "{key:?} of {asked:?}");
+            let wanted: BTreeSet<u64> = ranks(at, *count);
+            let wanted = wanted.into_iter().filter(|rank| (1..=*count).contains(rank));
+            let expected: BTreeMap<u64, i64> = wanted.map(|rank| (rank, numbers[rank as usize - 1])).collect();
+            assert_eq!(*ranked, expected, "{key:?} of {asked:?}");
+        }
+    }
+}
+
 fn check_best(world: &World, predicate: &Predicate, wanted: Best) {
     let snapshot = world.snapshot();
     let name = world.catalog.name_of(wanted.by).expect("declared");
@@ -186,6 +235,7 @@ proptest! {
         for _ in 0..6 {
             let predicate = world.predicate(&mut random);
             check_groups(&world, &predicate, &mut random);
+            check_ranked_groups(&world, &predicate, &mut random);
             let by = id(&world.catalog, ["age", "spend", "seen_at"][random.below(3) as usize]);
             let [descending, unknown_first, any_of_equals] = std::array::from_fn(|_| random.one_in(2));
             check_best(&world, &predicate, Best { by, descending, unknown_first, k, any_of_equals });
@@ -231,11 +281,13 @@ fn groups_of_full_chunks_are_those_of_their_users() {
     store.publish().expect("publish");
 
     let mut expected: BTreeMap<Key, (u64, i128, u64)> = BTreeMap::new();
+    let mut ages: BTreeMap<Key, Vec<i64>> = BTreeMap::new();
     for user in 0..users {
         let is_changed = user % 7 == 0;
         let gender = if is_changed { Some("b") } else { letter(user) };
         let city = ["x", "y", "z"][user as usize % 3];
         let key = vec![gender.map(str::to_owned), Some(city.to_owned())];
+        ages.entry(key.clone()).or_default().push(if is_changed { -1 } else { i64::from(user % 100) });
         let (count, sum, members) = expected.entry(key).or_default();
         *count += 1;
         *sum += if is_changed { -1 } else { i128::from(user % 100) };
@@ -247,6 +299,20 @@ fn groups_of_full_chunks_are_those_of_their_users() {
     let counted = figure(FigureOf::Count, None);
     let figures = [counted, figure(FigureOf::Sum(age), None), figure(FigureOf::Count, Some(0))];
     let conditions = [Predicate::Flag(member)];
+    let asked = Ranking { by: &by, numbers: &[RankOf { of: age, within: None }], conditions: &[] };
+    let deciles = |_, count: u64| (1..10).map(|part| 1 + count * part / 10).collect();
+    let ranked = ranked_groups(&snapshot, &Predicate::All, &asked, deciles, &context()).expect("ranked groups");
+    assert_eq!(ranked.len(), ages.len());
+    for (key, told) in ranked {
+        let numbers = ages.get_mut(&key.iter().zip(&by).map(|(place, tag)| named(tag, *place)).collect::<Key>());
+        let numbers = numbers.expect("a group");
+        numbers.sort_unstable();
+        assert_eq!(told[0].0, numbers.len() as u64, "{key:?}");
+        assert!(
+            told[0].1.len() >= 9 && told[0].1.iter().all(|(rank, of)| numbers[*rank as usize - 1] == *of),
+            "{key:?}"
+        );
+    }
     for figures in [&figures[..], &figures[..1]] {
         let asked = Grouping { by: &by, figures, conditions: &conditions, values: &[] };
         let found = groups(&snapshot, &Predicate::All, &asked, [0], &context()).expect("groups");

@@ -20,6 +20,9 @@ const PENDING_SHARE: usize = 256;
 const JOINED_BYTES_MIN: usize = 4 << 10;
 const JOINED_SHARE: usize = 8;
 
+/// So many bytes are copied while one member is put in or taken out.
+const BYTES_PER_MEMBER: u64 = 64;
+
 /// What a group gathers.
 #[derive(Debug, Default)]
 pub(super) struct Set {
@@ -45,6 +48,20 @@ fn unite(set: &mut RoaringTreemap, mut other: RoaringTreemap) {
     }
     // Of two that are owned, all members would be counted.
     *set |= &other;
+}
+
+/// What is in one of both. `bytes` is about what the set takes: all of it would be written anew, so members of much smaller ones
+/// are taken one by one.
+fn differ(set: &mut RoaringTreemap, other: &RoaringTreemap, bytes: usize) {
+    if other.len().saturating_mul(BYTES_PER_MEMBER) >= bytes as u64 {
+        *set ^= other;
+        return;
+    }
+    for member in other {
+        if !set.remove(member) {
+            set.insert(member);
+        }
+    }
 }
 
 /// What a function gives of a set.
@@ -82,7 +99,7 @@ impl Set {
         self.joined_bytes += heap_bytes(&other);
         match gathers {
             Gathers::Intersection => *set &= &other,
-            Gathers::Odd => *set ^= &other,
+            Gathers::Odd => differ(set, &other, self.set_bytes),
             _ => unite(set, other),
         }
         // What is left of an intersection is no larger than what came.

@@ -1,0 +1,86 @@
+//! Who asks, by which door, and questions that are watched while they are answered.
+
+use crate::access::Principal;
+use crate::error::{Failure, Kind};
+use crate::queries::{Asks, Door, Running, Watch};
+use crate::rest::limits;
+use crate::state::AppState;
+use axum::extract::FromRequestParts;
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
+use engine::audience::ops::QueryContext;
+use engine::store::Snapshot;
+use std::sync::Arc;
+
+/// How our own command line calls itself.
+pub const CLI_AGENT: &str = concat!("beluga/", env!("CARGO_PKG_VERSION"));
+/// What that begins with, whatever its version.
+const CLI: &str = "beluga/";
+
+/// Who asks by REST.
+#[derive(Clone, Debug)]
+pub(in crate::rest) struct Asker {
+    pub(in crate::rest) principal: Principal,
+    pub(in crate::rest) door: Door,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let principal = parts.extensions.get::<Principal>().cloned();
+        let principal = principal.ok_or_else(|| Failure::internal("nobody has looked who asks"))?;
+        let agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let door = if agent.is_some_and(|agent| agent.starts_with(CLI)) { Door::Cli } else { Door::Rest };
+        Ok(Asker { principal, door })
+    }
+}
+
+impl Asker {
+    /// Watches a question about audiences from now on.
+    pub(in crate::rest) fn watch(&self, state: &AppState, asks: Asks, text: String) -> Watch {
+        state.statements.begin_question(self.door, asks, &self.principal, text)
+    }
+
+    /// Answers a question about audiences, on the newest snapshot. `work` tells how many rows it found.
+    ///
+    /// # Errors
+    /// As [`limits::query`]; [`Kind::Timeout`] if somebody cancels it.
+    pub(in crate::rest) async fn ask<T: Send + 'static>(
+        &self,
+        state: &AppState,
+        asks: Asks,
+        text: String,
+        timeout_ms: Option<u64>,
+        work: impl FnOnce(&Snapshot, &QueryContext, &Running) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        // It stays here: when the client goes away it is dropped, whatever still runs.
+        let watch = self.watch(state, asks, text);
+        let answer = watched(state, &watch, timeout_ms, work).await;
+        watch.end_with(&answer);
+        answer
+    }
+}
+
+/// Answers a question that is watched, until somebody cancels it.
+///
+/// # Errors
+/// As [`Asker::ask`].
+pub(crate) async fn watched<T: Send + 'static>(
+    state: &AppState,
+    watch: &Watch,
+    timeout_ms: Option<u64>,
+    work: impl FnOnce(&Snapshot, &QueryContext, &Running) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (running, cancellation) = (watch.running(), watch.cancellation());
+    let answer = limits::query(state, timeout_ms, move |snapshot, context| {
+        running.sets(Arc::clone(&context.cancelled));
+        work(snapshot, context, &running)
+    });
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        // One that waits in line gives up its place there, one that runs is told to end.
+        () = cancellation.cancelled() => Err(Failure::new(Kind::Timeout, "somebody cancelled the query")),
+    }
+}
