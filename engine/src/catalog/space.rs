@@ -1,39 +1,9 @@
 //! A declared vector space: what a vector of a user must be, and how two of them are compared.
 
+pub use crate::lookalike::vector::{DIMENSIONS, Metric, VectorError};
+
 use crate::ids::TagId;
-
-/// The fewest and the most numbers of a vector.
-pub const DIMENSIONS: std::ops::RangeInclusive<u16> = 2..=4096;
-
-/// How alike two vectors are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Metric {
-    /// The cosine of the angle between them; a vector of zeros has none.
-    Cosine,
-    /// Their dot product.
-    Dot,
-    /// Less the square of their Euclidean distance, so that more is more alike, as with the others.
-    L2,
-}
-
-impl Metric {
-    /// All of them.
-    pub const ALL: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
-
-    /// Its name in the catalog.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Cosine => "cosine",
-            Metric::Dot => "dot",
-            Metric::L2 => "l2",
-        }
-    }
-
-    /// The metric of a name.
-    pub fn of(name: &str) -> Option<Metric> {
-        Metric::ALL.into_iter().find(|metric| metric.name() == name)
-    }
-}
+use crate::lookalike::vector;
 
 /// A vector space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,53 +16,13 @@ pub struct Space {
     pub metric: Metric,
 }
 
-/// Why numbers are no vector of a space.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum VectorError {
-    /// Too few or too many.
-    #[error("a vector of this space has {wanted} numbers, this one has {found}")]
-    Dimension {
-        /// The space's dimension.
-        wanted: u16,
-        /// How many there are.
-        found: usize,
-    },
-    /// One is infinite or not a number.
-    #[error("number {place} of the vector is {number}: each must be finite")]
-    Number {
-        /// Which one, from 1.
-        place: usize,
-        /// It.
-        number: f32,
-    },
-    /// All are zero where directions are compared, or so small that their squares are.
-    #[error(
-        "the vector has no length, so no cosine: leave this user out, or declare the space with `metric: dot` or `l2`"
-    )]
-    Zero,
-    /// Their squares are too large to be added.
-    #[error("the vector is too long to be compared: divide all vectors by the same number")]
-    Length,
-}
-
 impl Space {
     /// Whether numbers are a vector of this space.
     ///
     /// # Errors
     /// [`VectorError`].
     pub fn check(&self, numbers: &[f32]) -> Result<(), VectorError> {
-        if numbers.len() != usize::from(self.dimension) {
-            return Err(VectorError::Dimension { wanted: self.dimension, found: numbers.len() });
-        }
-        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
-            return Err(VectorError::Number { place: at + 1, number: numbers[at] });
-        }
-        let square: f32 = numbers.iter().map(|number| number * number).sum();
-        match self.metric {
-            _ if !square.is_finite() => Err(VectorError::Length),
-            Metric::Cosine if square < f32::MIN_POSITIVE => Err(VectorError::Zero),
-            _ => Ok(()),
-        }
+        vector::check(self.metric, self.dimension.into(), numbers)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Lookalike: from example users to the users most like them.
 //!
-//! A *space* gives users vectors of one dimension, compared by one [`Metric`]. The vectors of a shard lie in blocks, in slot
+//! A *space* gives users vectors of one dimension, compared by one [`Metric`]. The vectors of a shard lie in layers, in slot
 //! order; a byte a dimension is scanned, and full precision stands beside it for what a byte cannot decide. Knows bitmaps, and
 //! nothing of tags, files or the audience language: filters come in as bitmaps, members go out as bitmaps.
 //!
 //! * [`vector`]: what may be a vector, and the errors of those that may not.
-//! * [`block`]: the bytes of vectors, their writer, and the validated view of them.
+//! * [`quantise`]: a vector in a byte a dimension. [`layer`]: the view of a layer's vectors, wherever their bytes are.
 //! * `kernels`: the inner loops, for what the processor offers.
 //! * [`scorer`]: what users are compared with; how far a quantised score can be off.
 //! * [`recall`]: the users with the best scores under a filter, exactly: a few, or millions.
@@ -15,9 +15,10 @@
 //! A score is a number of single precision that is summed in one order on all processors, and the lower shard and slot win a
 //! tie; so an answer depends on the data alone.
 
-pub mod block;
 mod kernels;
+pub mod layer;
 pub mod quality;
+pub mod quantise;
 mod random;
 pub mod recall;
 pub mod scorer;

@@ -1,18 +1,68 @@
 //! The slow twin: vectors in a map, and everything sorted.
 
-use super::block::{Block, BlockWriter};
+use super::layer::{ChunkRows, Layer};
+use super::quantise::{Most, Scale, quantise};
 use super::random::Random;
 use super::scorer::Scorer;
-use super::vector::{Metric, checked};
+use super::vector::{Metric, check};
+use crate::bitmap::rising;
+use crate::bitmap::view::BitmapView;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What users have, and the layers that say so.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// As the space keeps them, by shard and slot.
+    /// By shard and slot.
     pub(super) vectors: BTreeMap<(usize, u32), Vec<f32>>,
-    /// Bytes of blocks per shard, the newest first.
-    pub(super) layers: Vec<Vec<Vec<u8>>>,
+    /// Per shard, the newest first.
+    pub(super) layers: Vec<Vec<OwnedLayer>>,
+}
+
+/// The bytes of a layer.
+#[derive(Debug)]
+pub(super) struct OwnedLayer {
+    dimension: usize,
+    presence: Vec<u8>,
+    touched: Vec<u8>,
+    scales: Vec<Scale>,
+    codes: Vec<u8>,
+    vectors: Vec<[u8; 4]>,
+}
+
+impl OwnedLayer {
+    /// Of changes by rising slot; `None` takes a vector away.
+    pub(super) fn new(dimension: usize, changes: impl IntoIterator<Item = (u32, Option<Vec<f32>>)>) -> Self {
+        let (mut present, mut touched) = (Vec::new(), Vec::new());
+        let (mut scales, mut codes, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, vector) in changes {
+            touched.push(slot);
+            if let Some(vector) = vector {
+                present.push(slot);
+                scales.push(quantise(&vector, &mut codes));
+                vectors.extend(vector.iter().map(|number| number.to_le_bytes()));
+            }
+        }
+        let bytes = |slots: &[u32]| {
+            let mut out = Vec::new();
+            rising::serialize(slots, &mut out);
+            out
+        };
+        OwnedLayer { dimension, presence: bytes(&present), touched: bytes(&touched), scales, codes, vectors }
+    }
+
+    pub(super) fn view(&self) -> Layer<'_> {
+        let presence = BitmapView::new(&self.presence).expect("valid");
+        let (mut rows, mut from) = (Vec::new(), 0);
+        for index in 0..presence.container_count() {
+            let to = from + presence.cardinality(index) as usize;
+            let numbers = from * self.dimension..to * self.dimension;
+            let scales = &self.scales[from..to];
+            let (codes, vectors) = (&self.codes[numbers.clone()], &self.vectors[numbers]);
+            rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales) });
+            from = to;
+        }
+        Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows).expect("a layer")
+    }
 }
 
 impl Model {
@@ -25,7 +75,7 @@ impl Model {
         rows: usize,
         random: &mut Random,
     ) -> Self {
-        let mut model = Model { vectors: BTreeMap::new(), layers: vec![Vec::new(); shards] };
+        let mut model = Model { vectors: BTreeMap::new(), layers: (0..shards).map(|_| Vec::new()).collect() };
         for shard in 0..shards {
             for _ in 0..layers {
                 let mut changes: BTreeMap<u32, Option<Vec<f32>>> = BTreeMap::new();
@@ -35,31 +85,22 @@ impl Model {
                     let vector = (random.below(5) > 0).then(|| vector(dimension, random));
                     changes.insert(slot, vector);
                 }
-                let mut writer = BlockWriter::new(metric, dimension);
-                for (slot, change) in changes {
+                changes
+                    .retain(|_, change| change.as_ref().is_none_or(|vector| check(metric, dimension, vector).is_ok()));
+                for (slot, change) in &changes {
                     match change {
-                        Some(vector) if writer.push(slot, &vector).is_ok() => {
-                            let kept = checked(metric, dimension, &vector).expect("the writer took it");
-                            model.vectors.insert((shard, slot), kept);
-                        }
-                        Some(_) => {}
-                        None => {
-                            writer.remove(slot);
-                            model.vectors.remove(&(shard, slot));
-                        }
-                    }
+                        Some(vector) => model.vectors.insert((shard, *slot), vector.clone()),
+                        None => model.vectors.remove(&(shard, *slot)),
+                    };
                 }
-                model.layers[shard].insert(0, writer.finish());
+                model.layers[shard].insert(0, OwnedLayer::new(dimension, changes));
             }
         }
         model
     }
 
-    pub(super) fn blocks(&self) -> Vec<Vec<Block<'_>>> {
-        fn open(bytes: &Vec<u8>) -> Block<'_> {
-            Block::new(bytes).expect("a block")
-        }
-        self.layers.iter().map(|layers| layers.iter().map(open).collect()).collect()
+    pub(super) fn views(&self) -> Vec<Vec<Layer<'_>>> {
+        self.layers.iter().map(|layers| layers.iter().map(OwnedLayer::view).collect()).collect()
     }
 
     /// All that pass the filter, best first.

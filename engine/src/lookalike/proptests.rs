@@ -1,6 +1,6 @@
 //! Recall against the slow twin.
 
-use super::naive::{Model, similarity, vector};
+use super::naive::{Model, OwnedLayer, similarity, vector};
 use super::random::Random;
 use super::recall::{RecallError, Size, Space, nearest, nearest::misled, scores, top};
 use super::scorer::Scorer;
@@ -19,7 +19,7 @@ fn scorer(metric: Metric, dimension: usize, random: &mut Random) -> Scorer {
     loop {
         let many: Vec<Vec<f32>> = (0..1 + random.below(11)).map(|_| vector(dimension, random)).collect();
         let made = if random.below(4) == 0 {
-            Scorer::linear(dimension, &many[0])
+            Scorer::linear(metric, dimension, &many[0])
         } else {
             Scorer::nearest(metric, dimension, &many)
         };
@@ -61,7 +61,7 @@ proptest! {
     ) {
         let (metric, mut random) = (METRICS[metric], Random::new(seed));
         let model = Model::random(metric, dimension, shards, layers, rows, &mut random);
-        let space = Space::new(metric, dimension, model.blocks()).expect("blocks of one space");
+        let space = Space::new(metric, dimension, model.views()).expect("layers of one space");
         let never = AtomicBool::new(false);
         for shard in 0..shards {
             for slot in [0, 60_001, 65_535, 65_536 * 5 + 7] {
@@ -117,13 +117,14 @@ proptest! {
     fn scores_are_similarities(metric in 0..3_usize, dimension in 2..80_usize, seed in any::<u64>()) {
         let (metric, mut random) = (METRICS[metric], Random::new(seed));
         let (a, b) = (vector(dimension, &mut random), vector(dimension, &mut random));
-        let (Ok(kept), Ok(scorer)) = (
-            super::vector::checked(metric, dimension, &a),
+        let (Ok(()), Ok(scorer)) = (
+            super::vector::check(metric, dimension, &a),
             Scorer::nearest(metric, dimension, std::slice::from_ref(&b)),
         ) else { return Ok(()) };
         let expected = similarity(metric, &a, &b);
-        let long = super::vector::norm(&kept) + super::vector::norm(scorer.prototypes());
-        let found = f64::from(scorer.score(&kept));
+        let long = if metric == Metric::Cosine { 1.0 } else { super::vector::norm(&a) };
+        let long = long + super::vector::norm(scorer.prototypes());
+        let found = f64::from(scorer.score(&a));
         prop_assert!((expected - found).abs() <= 1e-6 * long * long, "{} {}", expected, found);
     }
 }
@@ -135,7 +136,7 @@ fn large_spaces_are_sampled_and_right() {
     for metric in METRICS {
         let mut model = Model::random(metric, dimension, 3, 1, 0, &mut random);
         for shard in 0..3 {
-            let mut writer = super::block::BlockWriter::new(metric, dimension);
+            let mut changes = Vec::new();
             for slot in 0..40_000 {
                 // Sorted by size, so that the first slots look nothing like the rest; and one in eight a copy.
                 let size = 1.0 + slot as f32 / 9_000.0;
@@ -143,13 +144,12 @@ fn large_spaces_are_sampled_and_right() {
                 if slot % 8 == 0 {
                     made = vec![size.floor(); dimension];
                 }
-                writer.push(slot * 3, &made).expect("a vector");
-                let kept = super::vector::checked(metric, dimension, &made).expect("a vector");
-                model.vectors.insert((shard, slot * 3), kept);
+                changes.push((slot * 3, Some(made.clone())));
+                model.vectors.insert((shard, slot * 3), made);
             }
-            model.layers[shard].insert(0, writer.finish());
+            model.layers[shard].insert(0, OwnedLayer::new(dimension, changes));
         }
-        let space = Space::new(metric, dimension, model.blocks()).expect("blocks of one space");
+        let space = Space::new(metric, dimension, model.views()).expect("layers of one space");
         let never = AtomicBool::new(false);
         let half: Vec<BTreeSet<u32>> = vec![(0..120_000).filter(|slot| slot % 2 == 0).collect(); 3];
         let half_bytes = bytes(&half);
@@ -172,9 +172,12 @@ fn large_spaces_are_sampled_and_right() {
 fn what_does_not_fit_is_refused() {
     let mut random = Random::new(5);
     let model = Model::random(Metric::Dot, 4, 2, 1, 50, &mut random);
-    let space = Space::new(Metric::Dot, 4, model.blocks()).expect("blocks of one space");
+    let space = Space::new(Metric::Dot, 4, model.views()).expect("layers of one space");
     let never = AtomicBool::new(false);
-    let (four, five) = (Scorer::linear(4, &[1.0; 4]).expect("weights"), Scorer::linear(5, &[1.0; 5]).expect("weights"));
+    let (four, five) = (
+        Scorer::linear(Metric::Dot, 4, &[1.0; 4]).expect("weights"),
+        Scorer::linear(Metric::Dot, 5, &[1.0; 5]).expect("weights"),
+    );
     let ask = |scorer, filter, size, flag| nearest(&space, scorer, filter, size, false, flag).expect_err("refused");
     assert_eq!(ask(&five, None, Size::Count(1), &never), RecallError::Dimension { expected: 4, found: 5 });
     let filter = [BitmapView::EMPTY];
@@ -183,6 +186,6 @@ fn what_does_not_fit_is_refused() {
         assert!(matches!(ask(&four, None, Size::Share(share), &never), RecallError::Share(_)));
     }
     assert_eq!(ask(&four, None, Size::Count(1), &AtomicBool::new(true)), RecallError::Cancelled);
-    let other = Space::new(Metric::L2, 4, model.blocks()).expect_err("another metric");
-    assert_eq!(other, RecallError::Block { expected: 4, found: 4, metric: Metric::Dot });
+    let other = Space::new(Metric::Dot, 5, model.views()).expect_err("another dimension");
+    assert_eq!(other, RecallError::Layer { expected: 5, found: 4 });
 }

@@ -3,51 +3,73 @@
 use crate::error::Class;
 use std::ops::RangeInclusive;
 
-/// Dimensions a space can have.
-pub const DIMENSIONS: RangeInclusive<usize> = 2..=4_096;
+/// The fewest and the most numbers of a vector.
+pub const DIMENSIONS: RangeInclusive<u16> = 2..=4_096;
 
-/// The longest vector, so that sums of squares stay far from the end of single precision.
-const NORM_MAX: f64 = 1e15;
-/// The shortest of a vector that is not zero, for the same reason at the other end.
-const NORM_MIN: f64 = 1e-15;
+/// Lengths a vector can have where its length counts, so that sums of squares stay far from both ends of single precision. A vector
+/// of zeros is one, too.
+const LENGTHS: RangeInclusive<f64> = 1e-15..=1e15;
+/// The same where only directions are compared.
+const LENGTHS_OF_DIRECTIONS: RangeInclusive<f64> = 1e-19..=1e19;
 
-/// How two vectors are compared. More is more alike under each of them.
+/// How alike two vectors are. More is more alike under each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
-    /// The cosine of the angle between them. Vectors are kept at length one.
+    /// The cosine of the angle between them; a vector of zeros has none.
     Cosine,
-    /// The dot product: longer vectors are more alike to everything in their direction.
+    /// Their dot product: longer vectors are more alike to everything in their direction.
     Dot,
-    /// The square of the distance, negative.
+    /// Less the square of their Euclidean distance.
     L2,
 }
 
-/// Why numbers are not a vector of a space.
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
+
+    /// Its name in the catalog.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Cosine => "cosine",
+            Metric::Dot => "dot",
+            Metric::L2 => "l2",
+        }
+    }
+
+    /// The metric of a name.
+    pub fn of(name: &str) -> Option<Metric> {
+        Metric::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+}
+
+/// Why numbers are no vector of a space.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum VectorError {
-    /// The space has another dimension.
-    #[error("the vector has {found} numbers, but the space has dimension {expected}; send {expected} numbers")]
+    /// Too few or too many.
+    #[error("a vector of this space has {wanted} numbers, this one has {found}")]
     Dimension {
-        /// Of the space.
-        expected: usize,
-        /// Of the vector.
+        /// The space's dimension.
+        wanted: usize,
+        /// How many there are.
         found: usize,
     },
-    /// A number is NaN or infinite.
-    #[error(
-        "number {index} of the vector (counted from 0) is {value}; send finite numbers, or no vector for this user"
-    )]
-    NotFinite {
-        /// Which of the numbers.
-        index: usize,
-        /// What it is.
-        value: f32,
+    /// One is infinite or not a number.
+    #[error("number {place} of the vector is {number}: each must be finite")]
+    Number {
+        /// Which one, from 1.
+        place: usize,
+        /// It.
+        number: f32,
     },
-    /// All numbers are zero, which has no direction.
-    #[error("the vector is zero, which has no angle to others; under the metric cosine, send no vector for this user")]
+    /// All are zero where directions are compared, or so small that their squares are.
+    #[error(
+        "the vector has no length, so no cosine: leave this user out, or declare the space with `metric: dot` or `l2`"
+    )]
     Zero,
     /// Sums of squares would leave single precision.
-    #[error("the vector has length {length:e}; scale the space's vectors to lengths between 1e-15 and 1e15")]
+    #[error(
+        "the vector is too long or too short to be compared, its length is {length:e}: multiply all vectors by the same number, so that lengths are about 1"
+    )]
     Length {
         /// Euclidean.
         length: f64,
@@ -61,26 +83,37 @@ impl VectorError {
     }
 }
 
-/// The vector as the space keeps it: of length one under [`Metric::Cosine`], else as it is.
+/// Whether numbers are a vector of a space.
 ///
 /// # Errors
-/// [`VectorError`] if it has another dimension, numbers that are not finite, no direction under cosine, or an extreme length.
-pub fn checked(metric: Metric, dimension: usize, vector: &[f32]) -> Result<Vec<f32>, VectorError> {
+/// [`VectorError`] if there are too few or too many, if one is not finite, or if the length cannot be compared.
+pub fn check(metric: Metric, dimension: usize, vector: &[f32]) -> Result<(), VectorError> {
     if vector.len() != dimension {
-        return Err(VectorError::Dimension { expected: dimension, found: vector.len() });
+        return Err(VectorError::Dimension { wanted: dimension, found: vector.len() });
     }
-    if let Some(index) = vector.iter().position(|number| !number.is_finite()) {
-        return Err(VectorError::NotFinite { index, value: vector[index] });
+    if let Some(at) = vector.iter().position(|number| !number.is_finite()) {
+        return Err(VectorError::Number { place: at + 1, number: vector[at] });
     }
     let length = norm(vector);
-    if length == 0.0 {
-        return if metric == Metric::Cosine { Err(VectorError::Zero) } else { Ok(vector.to_vec()) };
-    }
     match metric {
-        Metric::Cosine => Ok(vector.iter().map(|number| (f64::from(*number) / length) as f32).collect()),
-        _ if !(NORM_MIN..=NORM_MAX).contains(&length) => Err(VectorError::Length { length }),
-        _ => Ok(vector.to_vec()),
+        Metric::Cosine if length < *LENGTHS_OF_DIRECTIONS.start() => Err(VectorError::Zero),
+        Metric::Cosine if !LENGTHS_OF_DIRECTIONS.contains(&length) => Err(VectorError::Length { length }),
+        Metric::Dot | Metric::L2 if length != 0.0 && !LENGTHS.contains(&length) => Err(VectorError::Length { length }),
+        _ => Ok(()),
     }
+}
+
+/// The vector as it is compared: of length one under [`Metric::Cosine`], else as it is.
+///
+/// # Errors
+/// As [`check`].
+pub fn checked(metric: Metric, dimension: usize, vector: &[f32]) -> Result<Vec<f32>, VectorError> {
+    check(metric, dimension, vector)?;
+    if metric != Metric::Cosine {
+        return Ok(vector.to_vec());
+    }
+    let length = norm(vector);
+    Ok(vector.iter().map(|number| (f64::from(*number) / length) as f32).collect())
 }
 
 /// Euclidean length.
@@ -95,15 +128,18 @@ mod tests {
     #[test]
     fn what_is_no_vector_is_refused() {
         let refused = |metric, vector: &[f32]| checked(metric, 2, vector).expect_err("refused");
-        assert_eq!(refused(Metric::Dot, &[1.0]), VectorError::Dimension { expected: 2, found: 1 });
-        assert!(matches!(refused(Metric::Dot, &[1.0, f32::NAN]), VectorError::NotFinite { index: 1, .. }));
-        assert!(matches!(refused(Metric::L2, &[f32::INFINITY, 0.0]), VectorError::NotFinite { index: 0, .. }));
+        assert_eq!(refused(Metric::Dot, &[1.0]), VectorError::Dimension { wanted: 2, found: 1 });
+        assert!(matches!(refused(Metric::Dot, &[1.0, f32::NAN]), VectorError::Number { place: 2, .. }));
+        assert!(matches!(refused(Metric::L2, &[f32::INFINITY, 0.0]), VectorError::Number { place: 1, .. }));
         assert_eq!(refused(Metric::Cosine, &[0.0, -0.0]), VectorError::Zero);
+        assert_eq!(refused(Metric::Cosine, &[0.0, -f32::MIN_POSITIVE]), VectorError::Zero);
+        assert!(matches!(refused(Metric::Cosine, &[f32::MAX, 0.0]), VectorError::Length { .. }));
         assert!(matches!(refused(Metric::L2, &[f32::MAX, 0.0]), VectorError::Length { .. }));
         assert!(matches!(refused(Metric::Dot, &[f32::MIN_POSITIVE, 0.0]), VectorError::Length { .. }));
         assert_eq!(checked(Metric::L2, 2, &[0.0, 0.0]), Ok(vec![0.0, 0.0]));
         // Under cosine only the direction counts, however long or short.
-        assert_eq!(checked(Metric::Cosine, 2, &[f32::MAX, 0.0]), Ok(vec![1.0, 0.0]));
-        assert_eq!(checked(Metric::Cosine, 2, &[0.0, -f32::MIN_POSITIVE]), Ok(vec![0.0, -1.0]));
+        assert_eq!(checked(Metric::Cosine, 2, &[1e18, 0.0]), Ok(vec![1.0, 0.0]));
+        assert_eq!(checked(Metric::Cosine, 2, &[0.0, -1e-18]), Ok(vec![0.0, -1.0]));
+        assert!(Metric::ALL.iter().all(|metric| Metric::of(metric.name()) == Some(*metric)));
     }
 }

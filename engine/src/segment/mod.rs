@@ -15,6 +15,9 @@ pub use writer::SegmentWriter;
 
 use crate::behavior::Slice as TimeSlice;
 use crate::ids::TagId;
+#[cfg(doc)]
+use crate::lookalike::quantise::Most;
+use crate::lookalike::quantise::SCALE_BYTES;
 use std::cmp::Ordering;
 
 /// What a posting is of. Keys sort by tag, then part in the order below, then value.
@@ -74,16 +77,22 @@ pub struct BlockKey {
 pub enum Form {
     /// As they came: `f32`, little-endian.
     Full,
+    /// What stands beside the codes: see [`crate::lookalike::quantise`]. The block's number is [`Most`] of them.
+    Scale,
+    /// A byte a dimension, to be scanned.
+    Codes,
 }
 
 impl Form {
     /// All of them, by their numbers in files.
-    pub const ALL: [Form; 1] = [Form::Full];
+    pub const ALL: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
 
     /// Bytes of a vector of so many numbers.
     pub fn row_bytes(self, dimension: u16) -> usize {
         match self {
             Form::Full => usize::from(dimension) * 4,
+            Form::Scale => SCALE_BYTES,
+            Form::Codes => dimension.into(),
         }
     }
 }

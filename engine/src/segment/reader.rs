@@ -41,6 +41,8 @@ pub struct Block<'a> {
     pub row_count: usize,
     /// One behind another, of equal length.
     pub bytes: &'a [u8],
+    /// The number stored with the block, else 0.
+    pub aux: i64,
 }
 
 impl<'a> Block<'a> {
@@ -277,7 +279,7 @@ impl Segment {
         if row_count == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(row_count) {
             return Err(self.file.corrupt(entry.posting_at, "a block has other rows than its entry states"));
         }
-        Ok(Block { row_count, bytes })
+        Ok(Block { row_count, bytes, aux: self.aux(number) })
     }
 
     fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {

@@ -125,6 +125,23 @@ impl SegmentWriter {
         row_count: u64,
         rows: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.add_numbered_block(key, 0, row_count, rows)
+    }
+
+    /// The same of a block that carries a number.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::add_block`].
+    ///
+    /// # Panics
+    /// If keys do not rise.
+    pub(crate) fn add_numbered_block<E: From<io::Error>>(
+        &mut self,
+        key: Key<'_>,
+        aux: i64,
+        row_count: u64,
+        rows: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if row_count == 0 {
             return Ok(());
         }
@@ -134,7 +151,7 @@ impl SegmentWriter {
         let from = self.sink.position();
         let sink = &mut self.sink;
         rows(&mut |piece| sink.append(piece))?;
-        Ok(self.end_posting(from, 0, row_count)?)
+        Ok(self.end_posting(from, aux, row_count)?)
     }
 
     /// Adds a posting as it stands in another segment.

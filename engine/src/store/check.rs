@@ -18,7 +18,8 @@ use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
 use crate::events::part::Part as EventPart;
 use crate::ids::{CHUNK_SLOTS, Lsn, TagId, shard_of};
-use crate::segment::{Form, Key, Part, Segment};
+use crate::lookalike::quantise::{Most, quantise};
+use crate::segment::{BlockKey, Form, Key, Part, Segment};
 use crate::store::memtable::{TypeOf, Types};
 use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
@@ -248,7 +249,7 @@ impl SegmentCheck {
         Ok(())
     }
 
-    /// Each user with a vector has one of each form, of finite numbers that the space takes.
+    /// Each user with a vector has one of each form, of finite numbers that the space takes, and the forms say the same.
     fn space(&self, space: &Space) -> Result<(), ReadError> {
         let exists = self.load(space.id, Part::Exists)?;
         if !self.is_oldest && !exists.is_subset(&self.load(space.id, Part::Touched)?) {
@@ -266,17 +267,36 @@ impl SegmentCheck {
                 return Err(self.corrupt(space.id, "vectors have another length than their space says"));
             }
             left[key.form as usize] -= row_count;
-            if key.form == Form::Full {
-                let mut numbers = Vec::with_capacity(usize::from(space.dimension));
-                for row in block.bytes.chunks_exact(block.row_bytes()) {
-                    numbers.clear();
-                    numbers.extend(row.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
-                    space.check(&numbers).map_err(|error| self.corrupt(space.id, &error.to_string()))?;
-                }
-            }
         }
         if left.iter().any(|left| *left > 0) {
             return Err(self.corrupt(space.id, "vectors are missing"));
+        }
+        for (part, _) in self.segment.parts(space.id) {
+            if let Part::Block(BlockKey { form: Form::Full, chunk }) = part {
+                self.forms(space, chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is scanned is what the vectors give.
+    fn forms(&self, space: &Space, chunk: u16) -> Result<(), ReadError> {
+        let [full, scale, codes] = Form::ALL.map(|form| self.segment.block(space.id, BlockKey { form, chunk }));
+        let (Some(full), Some(scale), Some(codes)) = (full?, scale?, codes?) else {
+            return Err(self.corrupt(space.id, "vectors are missing in some form"));
+        };
+        let (mut numbers, mut given) = (Vec::new(), Vec::new());
+        for place in 0..full.row_count {
+            numbers.clear();
+            numbers.extend(full.row(place).as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
+            space.check(&numbers).map_err(|error| self.corrupt(space.id, &error.to_string()))?;
+            given.clear();
+            if quantise(&numbers, &mut given)[..] != *scale.row(place) || given != codes.row(place) {
+                return Err(self.corrupt(space.id, "what is scanned of a vector is not what its numbers give"));
+            }
+        }
+        if Most::among(scale.bytes.as_chunks().0).to_number() != scale.aux {
+            return Err(self.corrupt(space.id, "the greatest length or error is not that of its vectors"));
         }
         Ok(())
     }
@@ -306,6 +326,13 @@ impl SegmentCheck {
         }
         Ok(())
     }
+}
+
+/// What is wrong with the vectors of a segment above others.
+#[cfg(test)]
+pub(super) fn space_problem(segment: Segment, slot_count: u32, space: &Space) -> Option<String> {
+    let check = SegmentCheck { segment, slot_count, is_oldest: false };
+    check.space(space).err().map(|error| error.to_string())
 }
 
 fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadError> {

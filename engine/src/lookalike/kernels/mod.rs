@@ -11,6 +11,8 @@ mod x86;
 #[cfg(test)]
 mod tests;
 
+use super::quantise::{Scale, low_of, step_of};
+
 /// Sums that are kept apart in a product of single precision.
 const LANES: usize = 16;
 
@@ -52,13 +54,12 @@ impl Level {
     }
 }
 
-/// Quantised rows: number `d` of row `r` is about `low[r] + step[r] * codes[r * dimension + d]`.
+/// Quantised rows: number `d` of row `r` is about `low + step * codes[r * dimension + d]`, by the row's scale.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a> {
     pub(super) dimension: usize,
     pub(super) codes: &'a [u8],
-    pub(super) low: &'a [[u8; 4]],
-    pub(super) step: &'a [[u8; 4]],
+    pub(super) scales: &'a [Scale],
 }
 
 /// Quantised columns, which rows are multiplied with: number `d` of column `c` is about `scale[c] * codes[c * stride + d]`.
@@ -119,7 +120,7 @@ impl Columns {
 pub(super) fn best(level: Level, rows: Rows<'_>, list: &[u32], columns: &Columns, out: &mut [f32], which: &mut [u32]) {
     let count = rows.codes.len() / rows.dimension;
     assert!(list.iter().all(|row| (*row as usize) < count), "rows are in the block");
-    assert!(rows.low.len() >= count && rows.step.len() >= count, "every row has a scale");
+    assert!(rows.scales.len() >= count, "every row has a scale");
     assert!(out.len() == list.len() && which.len() == list.len(), "a value a row");
     match level {
         #[cfg(target_arch = "x86_64")]
@@ -137,7 +138,7 @@ fn best_plain(rows: Rows<'_>, list: &[u32], columns: &Columns, out: &mut [f32], 
     for (at, row) in list.iter().enumerate() {
         let row = *row as usize;
         let codes = &rows.codes[row * rows.dimension..][..rows.dimension];
-        let (low, step) = (f32::from_le_bytes(rows.low[row]), f32::from_le_bytes(rows.step[row]));
+        let (low, step) = (low_of(&rows.scales[row]), step_of(&rows.scales[row]));
         (out[at], which[at]) = (f32::NEG_INFINITY, 0);
         for column in 0..columns.count() {
             let product = codes.iter().zip(columns.codes(column)).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();

@@ -26,11 +26,17 @@ proptest! {
         let mut random = crate::lookalike::random::Random::new(seed);
         let codes: Vec<u8> = (0..count * dimension).map(|_| random.next() as u8).collect();
         let mut floats = |len: usize| -> Vec<f32> { (0..len).map(|_| random.unit() as f32 - 0.5).collect() };
-        let (low, step) = (bytes(&floats(count)), bytes(&floats(count)));
+        let scale = |(low, step): (f32, f32)| -> Scale {
+            let mut scale = [0; 14];
+            scale[..4].copy_from_slice(&low.to_le_bytes());
+            scale[4..8].copy_from_slice(&step.to_le_bytes());
+            scale
+        };
+        let scales: Vec<Scale> = floats(count).into_iter().zip(floats(count)).map(scale).collect();
         let (prototypes, bias, vectors) = (floats(columns * dimension), floats(columns), bytes(&floats(count * dimension)));
         let list: Vec<u32> = list.iter().map(|row| row % count as u32).collect();
         let made = Columns::new(dimension, &prototypes, 2.0, bias);
-        let rows = Rows { dimension, codes: &codes, low: &low, step: &step };
+        let rows = Rows { dimension, codes: &codes, scales: &scales };
         let (mut expected, mut which) = (Vec::new(), Vec::new());
         for row in &list {
             let row = *row as usize;
@@ -38,7 +44,7 @@ proptest! {
                 let product: i64 = (0..dimension)
                     .map(|d| i64::from(codes[row * dimension + d]) * i64::from(made.codes(column)[d]))
                     .sum();
-                made.value(column, f32::from_le_bytes(low[row]), f32::from_le_bytes(step[row]), product as i32)
+                made.value(column, low_of(&scales[row]), step_of(&scales[row]), product as i32)
             }).collect();
             let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             expected.push(most);

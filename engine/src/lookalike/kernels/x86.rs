@@ -1,6 +1,6 @@
 //! Vector loops for x86-64.
 
-use super::{Columns, Compare, Rows, best_exact_plain, best_plain};
+use super::{Columns, Compare, Rows, Scale, best_exact_plain, best_plain, low_of, step_of};
 use std::arch::x86_64::*;
 
 /// Rows that are multiplied together: a lane each.
@@ -38,7 +38,7 @@ pub(super) fn best_exact_avx512(
 }
 
 /// # Safety
-/// Every listed row is in `rows`, with its `low` and `step`.
+/// Every listed row is in `rows`, with its scale.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn best_avx512(rows: Rows<'_>, list: &[u32], columns: &Columns, out: &mut [f32], which: &mut [u32]) {
     let dimension = rows.dimension;
@@ -65,12 +65,12 @@ pub(super) unsafe fn best_avx512(rows: Rows<'_>, list: &[u32], columns: &Columns
             };
             turn(std::array::from_fn(load), turned);
         }
-        let lane = |of: &[[u8; 4]]| -> __m512 {
-            let numbers: [f32; TILE] = std::array::from_fn(|lane| f32::from_le_bytes(of[row(lane)]));
+        let lane = |of: fn(&Scale) -> f32| -> __m512 {
+            let numbers: [f32; TILE] = std::array::from_fn(|lane| of(&rows.scales[row(lane)]));
             // SAFETY: sixteen numbers are as many as a register has.
             unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
         };
-        let (low, step) = (lane(rows.low), lane(rows.step));
+        let (low, step) = (lane(low_of), lane(step_of));
         let quads = &turned[..dimension.div_ceil(4)];
         let mut best = (_mm512_set1_ps(f32::NEG_INFINITY), _mm512_setzero_si512());
         let mut column = 0;

@@ -1,8 +1,8 @@
-//! Which rows of which blocks are asked about: a chunk's slots that pass the filter, each in the newest block that speaks of it.
+//! Which rows of which layers are asked about: a chunk's slots that pass the filter, each in the newest layer that speaks of it.
 
 use super::Space;
 use crate::bitmap::view::{BitmapView, Container};
-use crate::lookalike::block::Block;
+use crate::lookalike::layer::ChunkRows;
 
 /// A bit a slot of a chunk.
 type Bits = [u64; 1024];
@@ -17,8 +17,8 @@ pub(super) struct Task {
 /// The chunks in which there may be candidates, rising.
 pub(super) fn tasks(space: &Space<'_>, filter: Option<&[BitmapView<'_>]>) -> Vec<Task> {
     let mut tasks = Vec::new();
-    for (shard, blocks) in space.shards().iter().enumerate() {
-        let mut chunks: Vec<u16> = blocks.iter().flat_map(|block| keys(block.presence())).collect();
+    for (shard, layers) in space.shards().iter().enumerate() {
+        let mut chunks: Vec<u16> = layers.iter().flat_map(|layer| keys(layer.presence())).collect();
         chunks.sort_unstable();
         chunks.dedup();
         let passes = |chunk: &u16| filter.is_none_or(|filter| filter[shard].find(*chunk).is_some());
@@ -31,7 +31,7 @@ fn keys(bitmap: &BitmapView<'_>) -> impl Iterator<Item = u16> {
     (0..bitmap.container_count()).map(|index| bitmap.key(index))
 }
 
-/// Rows of one block, with their slots, both rising.
+/// Rows of a chunk of one layer, with their slots, both rising.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) rows: Vec<u32>,
@@ -58,17 +58,17 @@ impl<'s> Candidates<'s> {
     /// How many the chunk has.
     pub(super) fn count(&mut self, task: Task) -> u32 {
         let mut count = 0;
-        self.for_each(task, |_, _, live, _| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
+        self.for_each(task, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
         count
     }
 
-    /// Hands out the chunk's candidates, a block at a time, the newest first.
-    pub(super) fn list(&mut self, task: Task, mut take: impl FnMut(&'s Block<'s>, &Listed)) {
+    /// Hands out the chunk's candidates, a layer at a time, the newest first.
+    pub(super) fn list(&mut self, task: Task, mut take: impl FnMut(&'s ChunkRows<'s>, &Listed)) {
         let mut listed = std::mem::take(&mut self.listed);
-        self.for_each(task, |block, present, live, first_row| {
+        self.for_each(task, |rows, present, live| {
             listed.rows.clear();
             listed.slots.clear();
-            let mut row = first_row;
+            let mut row = 0;
             for (index, (present, live)) in present.iter().zip(live).enumerate() {
                 let slot = u32::from(task.chunk) << 16 | index as u32 * 64;
                 if *live == u64::MAX {
@@ -85,22 +85,22 @@ impl<'s> Candidates<'s> {
                 }
                 row += present.count_ones();
             }
-            take(block, &listed);
+            take(rows, &listed);
         });
         self.listed = listed;
     }
 
-    /// The layering rule, a chunk at a time: what is open, is asked of each block, and what the block speaks of is closed for
+    /// The layering rule, a chunk at a time: what is open, is asked of each layer, and what the layer speaks of is closed for
     /// those below it.
-    fn for_each(&mut self, task: Task, mut take: impl FnMut(&'s Block<'s>, &Bits, &Bits, u32)) {
+    fn for_each(&mut self, task: Task, mut take: impl FnMut(&'s ChunkRows<'s>, &Bits, &Bits)) {
         match self.filter {
             None => self.open.fill(u64::MAX),
             Some(filter) => fill(&filter[task.shard], task.chunk, &mut self.open),
         }
-        let blocks = &self.space.shards()[task.shard];
-        for (at, block) in blocks.iter().enumerate() {
-            if let Some(index) = block.presence().find(task.chunk) {
-                fill(block.presence(), task.chunk, &mut self.present);
+        let layers = &self.space.shards()[task.shard];
+        for (at, layer) in layers.iter().enumerate() {
+            if let Some(index) = layer.presence().find(task.chunk) {
+                fill(layer.presence(), task.chunk, &mut self.present);
                 let mut any = 0;
                 for ((live, open), present) in self.live.iter_mut().zip(&mut self.open[..]).zip(&self.present[..]) {
                     *live = *open & present;
@@ -108,12 +108,12 @@ impl<'s> Candidates<'s> {
                     any |= *live;
                 }
                 if any != 0 {
-                    take(block, &self.present, &self.live, block.first_row(index));
+                    take(layer.rows(index), &self.present, &self.live);
                 }
             }
-            if at + 1 < blocks.len() && block.removed().find(task.chunk).is_some() {
-                fill(block.removed(), task.chunk, &mut self.present);
-                self.open.iter_mut().zip(&self.present[..]).for_each(|(open, removed)| *open &= !removed);
+            if at + 1 < layers.len() && layer.touched().find(task.chunk).is_some() {
+                fill(layer.touched(), task.chunk, &mut self.present);
+                self.open.iter_mut().zip(&self.present[..]).for_each(|(open, touched)| *open &= !touched);
             }
         }
     }

@@ -20,7 +20,7 @@ mod window;
 pub use self::nearest::{Hit, Reached, Size, nearest, scores, top};
 pub use space::Space;
 
-use super::vector::{Metric, VectorError};
+use super::vector::VectorError;
 use crate::error::Class;
 
 /// Why there is no answer.
@@ -37,17 +37,13 @@ pub enum RecallError {
         /// Of the scorer.
         found: usize,
     },
-    /// A block is of another space.
-    #[error(
-        "a block of dimension {found} and metric {metric:?} lies in a space that has dimension {expected}; rebuild the space"
-    )]
-    Block {
+    /// A layer is of another space.
+    #[error("vectors of dimension {found} lie in a space that has dimension {expected}; load the space anew")]
+    Layer {
         /// The space's dimension.
         expected: usize,
-        /// The block's.
+        /// The layer's.
         found: usize,
-        /// The block's.
-        metric: Metric,
     },
     /// A share is asked for that is none.
     #[error("the share {0} is not between 0 and 1; give 0.02 for the most similar 2 %")]
@@ -70,7 +66,7 @@ impl RecallError {
     pub fn class(&self) -> Class {
         match self {
             RecallError::Cancelled => Class::Cancelled,
-            RecallError::Block { .. } => Class::Corrupt,
+            RecallError::Layer { .. } => Class::Corrupt,
             RecallError::Filters { .. } => Class::Internal,
             RecallError::Dimension { .. } | RecallError::Share(_) => Class::Invalid,
             RecallError::Vector(error) => error.class(),

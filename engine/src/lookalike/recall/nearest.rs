@@ -4,7 +4,7 @@ use super::candidates::{Candidates, Task, tasks};
 use super::window::Window;
 use super::{RecallError, Space};
 use crate::bitmap::view::BitmapView;
-use crate::lookalike::block::Block;
+use crate::lookalike::layer::ChunkRows;
 use crate::lookalike::scorer::Scorer;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -60,7 +60,7 @@ struct Kept<'s> {
     shard: usize,
     slot: u32,
     row: u32,
-    block: &'s Block<'s>,
+    chunk: &'s ChunkRows<'s>,
     lower: f32,
     upper: f32,
 }
@@ -218,18 +218,18 @@ impl<'s> Search<'s> {
         tasks.iter().map(|task| one(&mut candidates, task)).collect()
     }
 
-    pub(super) fn score(&self, block: &Block<'_>, rows: &[u32], values: &mut Vec<f32>, which: &mut Vec<u32>) {
+    pub(super) fn score(&self, chunk: &ChunkRows<'_>, rows: &[u32], values: &mut Vec<f32>, which: &mut Vec<u32>) {
         if self.exact {
-            self.scorer.exact(block, rows, values)
+            self.scorer.exact(chunk, rows, values)
         } else {
-            self.scorer.approximate(block, rows, values, which)
+            self.scorer.approximate(chunk, rows, values, which)
         }
     }
 
     /// Between what numbers the score of a row is.
     #[inline]
-    pub(super) fn bounds(&self, block: &Block<'_>, row: u32, value: f32) -> (f32, f32) {
-        let bound = if self.exact { 0.0 } else { self.scorer.bound(block, row) };
+    pub(super) fn bounds(&self, chunk: &ChunkRows<'_>, row: u32, value: f32) -> (f32, f32) {
+        let bound = if self.exact { 0.0 } else { self.scorer.bound(chunk, row) };
         // Damaged numbers decide nothing.
         if value.is_nan() || bound == f32::INFINITY {
             return (f32::NEG_INFINITY, f32::INFINITY);
@@ -271,21 +271,21 @@ impl<'s> Search<'s> {
             Part { shard: task.shard, sure: RoaringBitmap::new(), kept: Vec::new(), above: 0, from_floor: 0 };
         let (mut values, mut which, mut sure) = (Vec::new(), Vec::new(), Vec::new());
         let mut looked = Ok(());
-        candidates.list(task, |block, listed| {
+        candidates.list(task, |chunk, listed| {
             sure.clear();
-            let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(block) };
+            let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(chunk) };
             for (rows, slots) in listed.rows.chunks(BATCH).zip(listed.slots.chunks(BATCH)) {
                 looked = looked.clone().and_then(|()| self.look());
                 if looked.is_err() {
                     return;
                 }
-                self.score(block, rows, &mut values, &mut which);
+                self.score(chunk, rows, &mut values, &mut which);
                 for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
                     // Most are far below, and need no bound of their own.
                     if *value + widest < window.floor {
                         continue;
                     }
-                    let (lower, upper) = self.bounds(block, *row, *value);
+                    let (lower, upper) = self.bounds(chunk, *row, *value);
                     if upper < window.floor {
                         continue;
                     }
@@ -294,7 +294,7 @@ impl<'s> Search<'s> {
                     if lower > window.ceiling {
                         sure.push(*slot);
                     } else {
-                        part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, block, lower, upper });
+                        part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, chunk, lower, upper });
                     }
                 }
             }
@@ -338,7 +338,7 @@ impl<'s> Search<'s> {
             self.look()?;
             let mut value = Vec::with_capacity(1);
             if !self.exact {
-                self.scorer.exact(open.block, &[open.row], &mut value);
+                self.scorer.exact(open.chunk, &[open.row], &mut value);
                 open.lower = value[0];
             }
             Ok(())

@@ -1,30 +1,32 @@
 //! All vectors of a space, as they are at one moment.
 
 use super::RecallError;
-use crate::lookalike::block::Block;
-use crate::lookalike::vector::Metric;
+use crate::lookalike::layer::Layer;
+use crate::lookalike::vector::{Metric, checked};
 
-/// Blocks per shard, the newest first: a slot's vector is that of the first block that has it, unless a newer one says that it
-/// was removed.
+/// Layers per shard, the newest first: a slot's vector is that of the first layer that speaks of it, if it has one.
 #[derive(Clone, Debug)]
 pub struct Space<'a> {
+    metric: Metric,
     dimension: usize,
-    shards: Vec<Vec<Block<'a>>>,
+    shards: Vec<Vec<Layer<'a>>>,
 }
 
 impl<'a> Space<'a> {
-    /// Takes the blocks of all shards.
+    /// Takes the layers of all shards.
     ///
     /// # Errors
-    /// [`RecallError::Block`] if one is of another dimension or metric.
-    pub fn new(metric: Metric, dimension: usize, shards: Vec<Vec<Block<'a>>>) -> Result<Self, RecallError> {
-        for block in shards.iter().flatten() {
-            if block.dimension() != dimension || block.metric() != metric {
-                let (found, metric) = (block.dimension(), block.metric());
-                return Err(RecallError::Block { expected: dimension, found, metric });
-            }
+    /// [`RecallError::Layer`] if one is of another dimension.
+    pub fn new(metric: Metric, dimension: usize, shards: Vec<Vec<Layer<'a>>>) -> Result<Self, RecallError> {
+        match shards.iter().flatten().find(|layer| layer.dimension() != dimension) {
+            Some(layer) => Err(RecallError::Layer { expected: dimension, found: layer.dimension() }),
+            None => Ok(Space { metric, dimension, shards }),
         }
-        Ok(Space { dimension, shards })
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.metric
     }
 
     /// Numbers a vector has.
@@ -32,22 +34,30 @@ impl<'a> Space<'a> {
         self.dimension
     }
 
-    /// Blocks of each shard.
-    pub fn shards(&self) -> &[Vec<Block<'a>>] {
+    /// Layers of each shard.
+    pub fn shards(&self) -> &[Vec<Layer<'a>>] {
         &self.shards
     }
 
-    /// The vector of a slot, as the space keeps it.
+    /// The vector of a slot, as it came.
     ///
     /// # Panics
     /// If there is no such shard.
     pub fn vector(&self, shard: usize, slot: u32) -> Option<Vec<f32>> {
-        for block in &self.shards[shard] {
-            let found = block.vector(slot);
-            if found.is_some() || block.removed().contains(slot) {
+        for layer in &self.shards[shard] {
+            let found = layer.vector(slot);
+            if found.is_some() || layer.touched().contains(slot) {
                 return found;
             }
         }
         None
+    }
+
+    /// The same as it is compared: of length one under cosine. `None` also for one that is damaged.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn compared(&self, shard: usize, slot: u32) -> Option<Vec<f32>> {
+        checked(self.metric, self.dimension, &self.vector(shard, slot)?).ok()
     }
 }

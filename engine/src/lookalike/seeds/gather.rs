@@ -36,7 +36,7 @@ pub fn gather(space: &Space<'_>, users: &[RoaringBitmap], random_seed: u64) -> G
             shard += 1;
         }
         let Some(slot) = users[shard].select((pick - before) as u32) else { continue };
-        if let Some(vector) = space.vector(shard, slot) {
+        if let Some(vector) = space.compared(shard, slot) {
             gathered.examples.vectors.extend(vector);
             gathered.users.push((shard, slot));
         }

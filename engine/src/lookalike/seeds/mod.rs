@@ -55,7 +55,7 @@ pub struct Learned {
     pub tried: Vec<(Method, f64)>,
 }
 
-/// Vectors of a space as it keeps them, one behind the other, with weights above zero.
+/// Vectors of a space as they are compared ([`super::vector::checked`]), one behind the other, with weights above zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     /// Numbers of all vectors.
@@ -240,6 +240,6 @@ fn make(
         }
         Method::Prototypes(found) => Err(SeedError::Prototypes { found }),
         Method::Linear if background.vectors.is_empty() => Err(SeedError::NoBackground),
-        Method::Linear => Ok(Scorer::linear(dimension, &linear::weights(setting, examples, background)?)?),
+        Method::Linear => Ok(Scorer::linear(metric, dimension, &linear::weights(setting, examples, background)?)?),
     }
 }

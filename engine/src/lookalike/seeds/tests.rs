@@ -1,7 +1,7 @@
 //! Hidden members are found, and bad seeds are told.
 
 use super::*;
-use crate::lookalike::block::{Block, BlockWriter};
+use crate::lookalike::naive::OwnedLayer;
 use crate::lookalike::recall::Space;
 use roaring::RoaringBitmap;
 
@@ -99,13 +99,11 @@ fn bad_seeds_are_told() {
 
 #[test]
 fn vectors_are_gathered_evenly() {
-    let mut writers = [BlockWriter::new(Metric::L2, 2), BlockWriter::new(Metric::L2, 2)];
-    for slot in 0..30_000 {
-        writers[slot as usize % 2].push(slot, &[slot as f32, 1.0]).expect("a vector");
-    }
-    let bytes = writers.map(BlockWriter::finish);
-    let blocks = bytes.iter().map(|bytes| vec![Block::new(bytes).expect("a block")]).collect();
-    let space = Space::new(Metric::L2, 2, blocks).expect("a space");
+    let of =
+        |shard: u32| (0..30_000).filter(move |slot| slot % 2 == shard).map(|slot| (slot, Some(vec![slot as f32, 1.0])));
+    let owned = [OwnedLayer::new(2, of(0)), OwnedLayer::new(2, of(1))];
+    let layers = owned.iter().map(|layer| vec![layer.view()]).collect();
+    let space = Space::new(Metric::L2, 2, layers).expect("a space");
     let few = [RoaringBitmap::from_iter([4, 5, 100_000]), RoaringBitmap::from_iter([7])];
     let gathered = gather(&space, &few, 1);
     assert_eq!((gathered.asked, gathered.users), (4, vec![(0, 4), (1, 7)]));

@@ -3,7 +3,8 @@
 use super::{TagMerger, load};
 use crate::error::{MergeError, ReadError};
 use crate::ids::{CHUNK_SLOTS, Slot};
-use crate::segment::{BlockKey, Part, Segment, SegmentWriter};
+use crate::lookalike::quantise::Most;
+use crate::segment::{BlockKey, Form, Part, Segment, SegmentWriter};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 
@@ -59,7 +60,11 @@ impl TagMerger<'_> {
             );
         }
         rows.sort_unstable_by_key(|(slot, _)| *slot);
-        writer.add_block(self.key(Part::Block(key)), rows.len() as u64, |put| {
+        let number = match key.form {
+            Form::Scale => Most::among(rows.iter().filter_map(|(_, row)| row.as_array())).to_number(),
+            Form::Full | Form::Codes => 0,
+        };
+        writer.add_numbered_block(self.key(Part::Block(key)), number, rows.len() as u64, |put| {
             rows.iter().try_for_each(|(_, row)| put(row)).map_err(MergeError::from)
         })
     }
