@@ -360,6 +360,7 @@ impl From<ExprError> for Failure {
             ExprErrorKind::UnknownTag => Kind::UnknownTag,
             ExprErrorKind::UnknownFact => Kind::UnknownFact,
             ExprErrorKind::UnknownColumn => Kind::UnknownColumn,
+            ExprErrorKind::UnknownSpace => Kind::UnknownTag,
             ExprErrorKind::UnknownAudience => Kind::UnknownAudience,
             ExprErrorKind::Type => Kind::TagType,
             ExprErrorKind::Value => Kind::TagValue,

@@ -439,7 +439,7 @@ mod tests {
         for chunk in [0, 256] {
             let key = Key { tag: TagId(22), part: Part::Block(block_key(chunk)) };
             let rows = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| (0..5).try_for_each(|row| put(&[row; 8]));
-            writer.add_block::<std::io::Error>(key, 5, rows).expect("memory");
+            writer.add_block::<std::io::Error>(key, 0, 5, rows).expect("memory");
         }
     }
 

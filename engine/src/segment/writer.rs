@@ -112,7 +112,7 @@ impl SegmentWriter {
         added
     }
 
-    /// Adds a block of so many rows, whose bytes `rows` hands over piece by piece; one without rows is left out.
+    /// Adds a block of so many rows, whose bytes `rows` hands over piece by piece, and a number; one without rows is left out.
     ///
     /// # Errors
     /// As [`SegmentWriter::add_serialized`], and those of `rows`.
@@ -120,22 +120,6 @@ impl SegmentWriter {
     /// # Panics
     /// If keys do not rise.
     pub(crate) fn add_block<E: From<io::Error>>(
-        &mut self,
-        key: Key<'_>,
-        row_count: u64,
-        rows: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.add_numbered_block(key, 0, row_count, rows)
-    }
-
-    /// The same of a block that carries a number.
-    ///
-    /// # Errors
-    /// As [`SegmentWriter::add_block`].
-    ///
-    /// # Panics
-    /// If keys do not rise.
-    pub(crate) fn add_numbered_block<E: From<io::Error>>(
         &mut self,
         key: Key<'_>,
         aux: i64,

@@ -67,14 +67,11 @@ impl VectorLog {
                 from = rows.end;
                 let number = if form == Form::Scale { Most::among(&scales[rows.clone()]).to_number() } else { 0 };
                 let key = Key { tag, part: Part::Block(BlockKey { form, chunk }) };
-                let added =
-                    out.0.add_numbered_block::<std::io::Error>(key, number, of_chunk.len() as u64, |put| match form {
-                        Form::Full => {
-                            of_chunk.iter().try_for_each(|(_, place)| put(self.vector(*place).as_flattened()))
-                        }
-                        Form::Scale => put(scales[rows].as_flattened()),
-                        Form::Codes => put(&codes[rows.start * width..rows.end * width]),
-                    });
+                let added = out.0.add_block::<std::io::Error>(key, number, of_chunk.len() as u64, |put| match form {
+                    Form::Full => of_chunk.iter().try_for_each(|(_, place)| put(self.vector(*place).as_flattened())),
+                    Form::Scale => put(scales[rows].as_flattened()),
+                    Form::Codes => put(&codes[rows.start * width..rows.end * width]),
+                });
                 added.expect(LAYERS_ARE_SMALL);
             }
         }

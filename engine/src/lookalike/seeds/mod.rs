@@ -21,6 +21,7 @@ use super::recall::RecallError;
 use super::scorer::{PROTOTYPES_MAX, Scorer};
 use super::vector::{Metric, VectorError};
 use crate::error::Class;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More examples, or users of the background, than this are sampled.
@@ -33,7 +34,7 @@ const PER_PROTOTYPE: usize = 8;
 const TRIED_MAX: usize = 64;
 
 /// How a scorer is made of examples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
     /// Similarity to their mean.
     Mean,
@@ -41,6 +42,29 @@ pub enum Method {
     Prototypes(usize),
     /// A regularised logistic regression against the background.
     Linear,
+}
+
+impl Method {
+    /// What [`Method::prototypes`] asks for.
+    pub const PROTOTYPES_RULE: &'static str = "between 1 and 256 prototypes can be had";
+
+    /// So many centres; `None` if there are none or too many.
+    pub fn prototypes(count: usize) -> Option<Method> {
+        (1..=PROTOTYPES_MAX).contains(&count).then_some(Method::Prototypes(count))
+    }
+}
+
+const _: () = assert!(PROTOTYPES_MAX == 256, "the rule says so");
+
+/// As an option of the audience language: `method => 'mean'`, `prototypes => 8`.
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Mean => f.write_str("method => 'mean'"),
+            Method::Prototypes(count) => write!(f, "prototypes => {count}"),
+            Method::Linear => f.write_str("method => 'linear'"),
+        }
+    }
 }
 
 /// A scorer, and how it was chosen.
@@ -106,8 +130,14 @@ impl SeedError {
 }
 
 impl Examples {
-    fn len(&self, dimension: usize) -> usize {
+    /// How many there are.
+    pub fn len(&self, dimension: usize) -> usize {
         self.vectors.len() / dimension
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.vectors.is_empty()
     }
 
     fn weight(&self, index: usize) -> f32 {
@@ -115,7 +145,10 @@ impl Examples {
     }
 
     /// Those at these places.
-    fn choose(&self, dimension: usize, places: &[usize]) -> Examples {
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn choose(&self, dimension: usize, places: &[usize]) -> Examples {
         let row = |place: &usize| &self.vectors[place * dimension..][..dimension];
         let vectors = places.iter().flat_map(row).copied().collect();
         let weights =
@@ -181,23 +214,45 @@ pub fn learn(
     }
 }
 
+/// Examples by their places, those that are learned from and those that are not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Not learned from.
+    pub hidden: Vec<usize>,
+    /// The others.
+    pub known: Vec<usize>,
+}
+
+/// Hides a random tenth of so many examples; `None` if they are too few.
+pub fn hide(count: usize, random_seed: u64) -> Option<Split> {
+    split(count, count / 10, random_seed ^ 1)
+}
+
+/// Hides a half of so many users of the background; `None` if they are too few.
+pub fn halve(count: usize, random_seed: u64) -> Option<Split> {
+    split(count, count / 2, random_seed ^ 2)
+}
+
+fn split(count: usize, hidden: usize, random_seed: u64) -> Option<Split> {
+    if count < HIDDEN_FROM {
+        return None;
+    }
+    let mut places: Vec<usize> = (0..count).collect();
+    Random::new(random_seed).shuffle(&mut places);
+    let known = places.split_off(hidden);
+    Some(Split { hidden: places, known })
+}
+
 /// The area under the curve on hidden examples, of each method that can be tried.
 fn tried(setting: &Setting<'_>, examples: &Examples, background: &Examples) -> Result<Vec<(Method, f64)>, SeedError> {
     let dimension = setting.dimension;
     let (count, around) = (examples.len(dimension), background.len(dimension));
-    if count < HIDDEN_FROM || around < HIDDEN_FROM {
+    let (Some(places), Some(around)) = (hide(count, setting.random_seed), halve(around, setting.random_seed)) else {
         return Ok(Vec::new());
-    }
-    let mixed = |count: usize, seed: u64| {
-        let mut places: Vec<usize> = (0..count).collect();
-        Random::new(setting.random_seed ^ seed).shuffle(&mut places);
-        places
     };
-    let (places, around) = (mixed(count, 1), mixed(around, 2));
-    let (hidden, known) = places.split_at(count / 10);
-    let (measured, trained) = around.split_at(around.len() / 2);
-    let (hidden, known) = (examples.choose(dimension, hidden), examples.choose(dimension, known));
-    let (measured, trained) = (background.choose(dimension, measured), background.choose(dimension, trained));
+    let (hidden, known) = (examples.choose(dimension, &places.hidden), examples.choose(dimension, &places.known));
+    let measured = background.choose(dimension, &around.hidden);
+    let trained = background.choose(dimension, &around.known);
     let counts = std::iter::successors(Some(2), |count| Some(count * 2));
     let counts = counts.take_while(|count| *count <= TRIED_MAX && count * PER_PROTOTYPE <= known.len(dimension));
     let methods = [Method::Mean].into_iter().chain(counts.map(Method::Prototypes)).chain([Method::Linear]);

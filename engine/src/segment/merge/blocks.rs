@@ -64,7 +64,7 @@ impl TagMerger<'_> {
             Form::Scale => Most::among(rows.iter().filter_map(|(_, row)| row.as_array())).to_number(),
             Form::Full | Form::Codes => 0,
         };
-        writer.add_numbered_block(self.key(Part::Block(key)), number, rows.len() as u64, |put| {
+        writer.add_block(self.key(Part::Block(key)), number, rows.len() as u64, |put| {
             rows.iter().try_for_each(|(_, row)| put(row)).map_err(MergeError::from)
         })
     }

@@ -163,7 +163,7 @@ fn what_is_scanned_must_be_what_the_vectors_give() {
                 if change(form, &mut bytes, &mut aux) {
                     let rows = block.row_count as u64;
                     let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(&bytes);
-                    writer.add_numbered_block::<std::io::Error>(key, aux, rows, put).expect("memory");
+                    writer.add_block::<std::io::Error>(key, aux, rows, put).expect("memory");
                 }
             } else {
                 let posting = layer.posting_at(number).expect("sound");
