@@ -89,7 +89,8 @@ impl Space {
         }
         let square: f32 = numbers.iter().map(|number| number * number).sum();
         match self.metric {
-            _ if !square.is_finite() => Err(VectorError::Length),
+            // Two that are as long may be opposite: the square of their distance is four times as much, and is to be a number.
+            _ if !(square * 8.0).is_finite() => Err(VectorError::Length),
             Metric::Cosine if square < f32::MIN_POSITIVE => Err(VectorError::Zero),
             _ => Ok(()),
         }
@@ -106,6 +107,7 @@ mod tests {
         let told = |metric, numbers: &[f32]| space(metric).check(numbers).map_err(|error| error.to_string());
         assert_eq!(told(Metric::Cosine, &[1.0, -2.0, 0.0]), Ok(()));
         assert_eq!(told(Metric::Dot, &[0.0; 3]), Ok(()));
+        assert_eq!(told(Metric::L2, &[0.0, -6e18, 0.0]), Ok(()));
         assert_eq!(told(Metric::L2, &[0.0; 3]), Ok(()));
         for (metric, numbers, part) in [
             (Metric::Dot, &[1.0, 2.0][..], "has 3 numbers, this one has 2"),
@@ -114,6 +116,7 @@ mod tests {
             (Metric::Cosine, &[0.0, -0.0, 0.0], "no length"),
             (Metric::Cosine, &[1e-30, 0.0, 0.0], "no length"),
             (Metric::L2, &[1e30, 0.0, 0.0], "too long"),
+            (Metric::Cosine, &[0.0, 7e18, 0.0], "too long"),
         ] {
             let error = told(metric, numbers).expect_err(part);
             assert!(error.contains(part), "{error}");
