@@ -115,7 +115,7 @@ pub enum CatalogError {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Catalog::from_parts([], [], [], [], [], TagId::FIRST_DECLARED)
+        Catalog::from_parts([], [], [], [], TagId::FIRST_DECLARED)
     }
 }
 
@@ -342,12 +342,11 @@ impl Catalog {
         self.sinks.remove(name)
     }
 
-    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::declared_facts`], [`Catalog::spaces`],
+    /// Puts a catalog without vector spaces together again from what [`Catalog::tags`], [`Catalog::declared_facts`],
     /// [`Catalog::sources`], [`Catalog::sinks`] and [`Catalog::next_id`] told.
     pub fn from_parts(
         tags: impl IntoIterator<Item = (String, Tag)>,
         facts: impl IntoIterator<Item = (String, Fact)>,
-        spaces: impl IntoIterator<Item = (String, Space)>,
         sources: impl IntoIterator<Item = (String, Source)>,
         sinks: impl IntoIterator<Item = (String, Sink)>,
         next_id: TagId,
@@ -357,11 +356,17 @@ impl Catalog {
         Catalog {
             tags: tags.into_iter().collect(),
             facts: facts.into_iter().chain(own).collect(),
-            spaces: spaces.into_iter().collect(),
+            spaces: BTreeMap::new(),
             sources: sources.into_iter().collect(),
             sinks: sinks.into_iter().collect(),
             next_id,
         }
+    }
+
+    /// The catalog with what [`Catalog::spaces`] told in the place of its vector spaces.
+    pub fn with_spaces(mut self, spaces: impl IntoIterator<Item = (String, Space)>) -> Catalog {
+        self.spaces = spaces.into_iter().collect();
+        self
     }
 }
 

@@ -36,6 +36,7 @@ mod tests {
         let told = |metric, numbers: &[f32]| space(metric).check(numbers).map_err(|error| error.to_string());
         assert_eq!(told(Metric::Cosine, &[1.0, -2.0, 0.0]), Ok(()));
         assert_eq!(told(Metric::Dot, &[0.0; 3]), Ok(()));
+        assert_eq!(told(Metric::L2, &[0.0, -6e18, 0.0]), Ok(()));
         assert_eq!(told(Metric::L2, &[0.0; 3]), Ok(()));
         for (metric, numbers, part) in [
             (Metric::Dot, &[1.0, 2.0][..], "has 3 numbers, this one has 2"),
@@ -44,6 +45,7 @@ mod tests {
             (Metric::Cosine, &[0.0, -0.0, 0.0], "no length"),
             (Metric::Cosine, &[1e-30, 0.0, 0.0], "no length"),
             (Metric::L2, &[1e30, 0.0, 0.0], "too long"),
+            (Metric::Cosine, &[0.0, 7e18, 0.0], "too long"),
         ] {
             let error = told(metric, numbers).expect_err(part);
             assert!(error.contains(part), "{error}");

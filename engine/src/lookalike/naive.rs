@@ -117,7 +117,12 @@ impl Model {
 /// Numbers of very different sizes, or of few values.
 pub(super) fn vector(dimension: usize, random: &mut Random) -> Vec<f32> {
     let few = random.below(2) == 0;
-    let size = 10.0_f64.powi(random.below(7) as i32 - 3);
+    let size = match random.below(16) {
+        // At both ends of what a vector can be.
+        0 => 3e17,
+        1 => 1e-14,
+        _ => 10.0_f64.powi(random.below(7) as i32 - 3),
+    };
     let number = |random: &mut Random| {
         if few { random.below(3) as f32 - 1.0 } else { ((random.unit() - 0.3) * size) as f32 }
     };

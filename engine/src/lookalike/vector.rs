@@ -6,11 +6,13 @@ use std::ops::RangeInclusive;
 /// The fewest and the most numbers of a vector.
 pub const DIMENSIONS: RangeInclusive<u16> = 2..=4_096;
 
-/// Lengths a vector can have where its length counts, so that sums of squares stay far from both ends of single precision. A vector
-/// of zeros is one, too.
-const LENGTHS: RangeInclusive<f64> = 1e-15..=1e15;
-/// The same where only directions are compared.
-const LENGTHS_OF_DIRECTIONS: RangeInclusive<f64> = 1e-19..=1e19;
+/// The longest vector. Two that are as long may be opposite: the square of their distance is four times as much as theirs, and is
+/// to be a number of single precision.
+const LENGTH_MAX: f64 = 6.5e18;
+/// The shortest where its length counts, so that products stay far from zero. A vector of zeros is one, too.
+const LENGTH_MIN: f64 = 1e-15;
+/// The shortest where only directions are compared.
+const DIRECTION_LENGTH_MIN: f64 = 1e-19;
 
 /// How alike two vectors are. More is more alike under each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,9 +98,9 @@ pub fn check(metric: Metric, dimension: usize, vector: &[f32]) -> Result<(), Vec
     }
     let length = norm(vector);
     match metric {
-        Metric::Cosine if length < *LENGTHS_OF_DIRECTIONS.start() => Err(VectorError::Zero),
-        Metric::Cosine if !LENGTHS_OF_DIRECTIONS.contains(&length) => Err(VectorError::Length { length }),
-        Metric::Dot | Metric::L2 if length != 0.0 && !LENGTHS.contains(&length) => Err(VectorError::Length { length }),
+        _ if length > LENGTH_MAX => Err(VectorError::Length { length }),
+        Metric::Cosine if length < DIRECTION_LENGTH_MIN => Err(VectorError::Zero),
+        Metric::Dot | Metric::L2 if length != 0.0 && length < LENGTH_MIN => Err(VectorError::Length { length }),
         _ => Ok(()),
     }
 }

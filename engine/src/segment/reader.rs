@@ -1,11 +1,11 @@
 //! Opens a segment.
 
 use super::format::{self, ENTRY_BYTES, NUMBER_BYTES, POSTING_ALIGN, TRAILER_BYTES};
-use super::{BlockKey, Key, Part, Series};
+use super::{BlockKey, Form, Key, Part, Series};
 use crate::behavior::Slice as TimeSlice;
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
-use crate::ids::TagId;
+use crate::ids::{CHUNK_SLOTS, Slot, TagId};
 use crate::vfs::sealed::SealedFile;
 use crate::vfs::{FileBytes, Vfs};
 use std::ops::Range;
@@ -282,6 +282,26 @@ impl Segment {
         Ok(Block { row_count, bytes, aux: self.aux(number) })
     }
 
+    /// The vector that this layer has of a user.
+    ///
+    /// # Errors
+    /// As [`Segment::block`]; also if the block has other rows than there are users with a vector.
+    pub fn vector(&self, space: TagId, form: Form, slot: Slot) -> Result<Option<&[u8]>, ReadError> {
+        let Some(exists) = self.posting(Key { tag: space, part: Part::Exists })? else { return Ok(None) };
+        if !exists.bitmap.contains(slot) {
+            return Ok(None);
+        }
+        let key = BlockKey { form, chunk: (slot / CHUNK_SLOTS) as u16 };
+        let container = exists.bitmap.find(key.chunk).map(|index| exists.bitmap.container(index));
+        let place = container.map_or(0, |container| {
+            container.iter().take_while(|position| u32::from(*position) < slot % CHUNK_SLOTS).count()
+        });
+        match self.block(space, key)? {
+            Some(block) if block.row_count == exists.bitmap.chunk_len(key.chunk) as usize => Ok(Some(block.row(place))),
+            _ => Err(self.file.corrupt(0, &format!("space {space}, chunk {}: vectors are missing", key.chunk))),
+        }
+    }
+
     fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {
         let bitmap = BitmapView::new(bytes)
             .map_err(|error| self.file.corrupt(entry.posting_at + error.offset_bytes as u64, error.what))?;
@@ -410,7 +430,7 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::{Form, SegmentWriter};
+    use crate::segment::SegmentWriter;
     use crate::vfs::memory::MemoryVfs;
     use roaring::RoaringBitmap;
 

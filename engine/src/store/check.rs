@@ -345,3 +345,63 @@ fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadE
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Metric;
+    use crate::segment::SegmentWriter;
+
+    const SPACE: Space = Space { id: TagId(20), dimension: 2, metric: Metric::Cosine };
+
+    /// What is told of a segment whose users in `exists` have these blocks: chunk, and numbers of each row.
+    fn told(exists: &[u32], touched: &[u32], blocks: &[(u16, &[&[f32]])]) -> String {
+        let mut writer = SegmentWriter::in_memory();
+        for (part, users) in [(Part::Touched, touched), (Part::Exists, exists)] {
+            let users: RoaringBitmap = users.iter().collect();
+            writer.add(Key { tag: SPACE.id, part }, 0, &users).expect("memory");
+        }
+        for form in Form::ALL {
+            for (chunk, rows) in blocks {
+                let key = Key { tag: SPACE.id, part: Part::Block(BlockKey { form, chunk: *chunk }) };
+                let (mut full, mut codes, mut scales) = (Vec::new(), Vec::new(), Vec::new());
+                for row in *rows {
+                    full.extend(row.iter().flat_map(|number| number.to_le_bytes()));
+                    scales.push(quantise(row, &mut codes));
+                }
+                let (bytes, aux) = match form {
+                    Form::Full => (&full[..], 0),
+                    Form::Scale => (scales.as_flattened(), Most::among(&scales).to_number()),
+                    Form::Codes => (&codes[..], 0),
+                };
+                let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(bytes);
+                writer.add_block::<std::io::Error>(key, aux, rows.len() as u64, put).expect("memory");
+            }
+        }
+        let segment = Segment::from_memory(writer.finish_in_memory()).expect("whole");
+        let check = SegmentCheck { segment, slot_count: 100_000, is_oldest: touched.is_empty() };
+        check.space(&SPACE).map_or_else(|error| error.to_string(), |()| "good".to_owned())
+    }
+
+    #[test]
+    fn each_user_with_a_vector_has_one_that_the_space_takes() {
+        let row: &[f32] = &[1.0, -2.0];
+        assert_eq!(told(&[1, 3, 70_000], &[], &[(0, &[row, row]), (1, &[row])]), "good");
+        assert_eq!(told(&[1], &[1, 2], &[(0, &[row])]), "good");
+        assert_eq!(told(&[], &[1, 2], &[]), "good");
+        for (exists, touched, blocks, what) in [
+            (&[1, 3][..], &[][..], &[(0, &[row][..])][..], "not as many vectors"),
+            (&[1, 3], &[], &[(0, &[row, row, row])], "not as many vectors"),
+            (&[1], &[], &[(1, &[row])], "not as many vectors"),
+            (&[1, 70_000], &[], &[(0, &[row])], "vectors are missing"),
+            (&[1], &[], &[], "vectors are missing"),
+            (&[1], &[], &[(0, &[&[1.0, 2.0, 3.0]])], "another length"),
+            (&[1], &[], &[(0, &[&[f32::NAN, 2.0]])], "NaN"),
+            (&[1], &[], &[(0, &[&[0.0, 0.0]])], "no length"),
+            (&[1], &[2], &[(0, &[row])], "not touched"),
+        ] {
+            let told = told(exists, touched, blocks);
+            assert!(told.contains(what), "{told}, not {what}");
+        }
+    }
+}

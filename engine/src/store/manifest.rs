@@ -5,7 +5,6 @@
 //! ```text
 //! shard count u16 | epoch u64 | log position u64 | next file u64
 //! next id u32 | tags u32 | per tag: name | id u32 | type u8 | scale u8 | facts u32 | per fact: see `encode_fact`
-//! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8
 //! audiences u32 | per audience: see `encode_audience`
 //! sources u32 | per source: name | offset u64
 //! once files u32 | per file: id u64 | last expiry u64
@@ -13,6 +12,7 @@
 //! row numbers u32 | per fact: fact u32 | next number u64
 //! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
 //! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
+//! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8 (not in version 4, which had none)
 //! ```
 //!
 //! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
@@ -38,6 +38,8 @@ use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
 const VERSION: u32 = 5;
+/// The oldest version that is still read.
+const OLDEST_VERSION: u32 = 4;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,6 +148,7 @@ impl Manifest {
                 out.u64(*len);
             }
         }
+        encode_spaces(&self.catalog, &mut out);
         out.0
     }
 
@@ -153,7 +156,7 @@ impl Manifest {
         let mut bytes = Decoder(bytes);
         let shard_count = bytes.u16()?;
         let (epoch, position, next_file) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
-        let catalog = Arc::new(decode_catalog(&mut bytes)?);
+        let catalog = decode_catalog(&mut bytes)?;
         let audiences = bytes.many(decode_audience)?;
         let sources = bytes.many(|bytes| Some((bytes.text()?, bytes.u64()?)))?;
         let once_files = bytes.many(|bytes| Some(OnceFile { id: FileId(bytes.u64()?), expires: bytes.u64()? }))?;
@@ -169,8 +172,8 @@ impl Manifest {
                 segments: bytes.many(|bytes| Some((FileId(bytes.u64()?), bytes.u64()?)))?,
             });
         }
-        let whole = bytes.0.is_empty() && shard_count.is_power_of_two();
-        whole.then(|| Manifest {
+        let catalog = Arc::new(decode_spaces(catalog, &mut bytes)?);
+        shard_count.is_power_of_two().then(|| Manifest {
             epoch,
             position,
             next_file,
@@ -244,7 +247,7 @@ pub(super) fn read_prepared(vfs: &dyn Vfs, folder: &Path, number: u64) -> Result
 }
 
 fn read_from(vfs: &dyn Vfs, path: &Path) -> Result<Manifest, ReadError> {
-    let file = SealedFile::open(vfs, path, KIND, VERSION)?;
+    let file = SealedFile::open_since(vfs, path, KIND, OLDEST_VERSION..=VERSION)?;
     let payload = file.payload(0..file.payload_len())?;
     Manifest::decode(payload).ok_or_else(|| file.corrupt(0, "not a manifest"))
 }
@@ -279,13 +282,6 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
     }
     out.u32(catalog.declared_facts().count() as u32);
     catalog.declared_facts().for_each(|(name, fact)| encode_fact(name, fact, out));
-    out.u32(catalog.spaces().len() as u32);
-    for (name, space) in catalog.spaces() {
-        out.text(name);
-        out.u32(space.id.0);
-        out.u16(space.dimension);
-        out.0.push(space.metric as u8);
-    }
     out.u32(catalog.sources().len() as u32);
     for (name, source) in catalog.sources() {
         out.text(name);
@@ -298,6 +294,17 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
         out.text(&sink.definition);
         out.u32(sink.life.0);
         out.0.push(wanted_number(sink.wanted));
+    }
+}
+
+/// The vector spaces, which stand last, because files of before have none.
+pub(super) fn encode_spaces(catalog: &Catalog, out: &mut Encoder) {
+    out.u32(catalog.spaces().len() as u32);
+    for (name, space) in catalog.spaces() {
+        out.text(name);
+        out.u32(space.id.0);
+        out.u16(space.dimension);
+        out.0.push(space.metric as u8);
     }
 }
 
@@ -424,12 +431,22 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
         given(id).then_some((name, Tag { id, tag_type }))
     })?;
     let facts = bytes.many(decode_fact)?;
-    let spaces = bytes.many(decode_space)?;
-    let numbered = facts.iter().all(|(_, fact)| given(fact.id)) && spaces.iter().all(|(_, space)| given(space.id));
+    let numbered = facts.iter().all(|(_, fact)| given(fact.id));
     let sources = bytes.many(decode_source)?;
     let sinks = bytes.many(decode_sink)?;
     let numbered = numbered && sinks.iter().all(|(_, sink)| given(sink.life));
-    numbered.then(|| Catalog::from_parts(tags, facts, spaces, sources, sinks, next))
+    numbered.then(|| Catalog::from_parts(tags, facts, sources, sinks, next))
+}
+
+/// A catalog with the vector spaces that are left to read, up to the end; none in what was written before there were any.
+pub(super) fn decode_spaces(catalog: Catalog, bytes: &mut Decoder<'_>) -> Option<Catalog> {
+    if bytes.0.is_empty() {
+        return Some(catalog);
+    }
+    let spaces = bytes.many(decode_space)?;
+    let next = catalog.next_id();
+    let numbered = spaces.iter().all(|(_, space)| space.id < next && space.id >= TagId::FIRST_DECLARED);
+    (numbered && bytes.0.is_empty()).then(|| catalog.with_spaces(spaces))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64 | 2 u8, expression, list id`.
@@ -540,3 +557,6 @@ impl<'a> Decoder<'a> {
         (0..count).map(|_| item(self)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

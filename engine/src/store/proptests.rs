@@ -166,6 +166,12 @@ fn read(snapshot: &Snapshot) -> Result<Users, ReadError> {
             }
         }
     }
+    let space = *snapshot.catalog().space("v").expect("declared");
+    for (id, user) in &users {
+        let found = snapshot.vector(&space, id)?;
+        let bits = found.map(|numbers| [0, 1].map(|at: usize| numbers[at].to_bits()));
+        assert_eq!(bits, user.vector, "{id}, looked up in layers, not merged");
+    }
     Ok(users)
 }
 

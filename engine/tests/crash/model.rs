@@ -65,8 +65,7 @@ impl State {
                 named |= tag >= TagId::FIRST_DECLARED;
                 if let Change::Event(event) = change {
                     self.event(user.user_id, tag, &event);
-                } else if let Some((_, space)) = self.catalog.spaces().find(|(_, space)| space.id == tag) {
-                    let dimension = usize::from(space.dimension);
+                } else if let Some(dimension) = self.dimension(tag) {
                     self.vector((user.user_id.to_vec(), tag), dimension, change);
                 } else if let Some(tag_type) = self.tag_type(tag) {
                     self.change((user.user_id.to_vec(), tag), tag_type, change);
@@ -153,6 +152,12 @@ impl State {
             // A change that does not fit its tag is ignored.
             _ => {}
         }
+    }
+
+    /// Of a vector space.
+    fn dimension(&self, id: TagId) -> Option<usize> {
+        let mut spaces = self.catalog.spaces();
+        spaces.find(|(_, space)| space.id == id).map(|(_, space)| usize::from(space.dimension))
     }
 
     fn vector(&mut self, key: (Vec<u8>, TagId), dimension: usize, change: Change<'_>) {

@@ -230,8 +230,8 @@ impl<'s> Search<'s> {
     #[inline]
     pub(super) fn bounds(&self, chunk: &ChunkRows<'_>, row: u32, value: f32) -> (f32, f32) {
         let bound = if self.exact { 0.0 } else { self.scorer.bound(chunk, row) };
-        // Damaged numbers decide nothing.
-        if value.is_nan() || bound == f32::INFINITY {
+        // Numbers that are damaged, or beyond single precision on the way, decide nothing.
+        if !value.is_finite() || bound == f32::INFINITY {
             return (f32::NEG_INFINITY, f32::INFINITY);
         }
         (value - bound, value + bound)
@@ -282,7 +282,7 @@ impl<'s> Search<'s> {
                 self.score(chunk, rows, &mut values, &mut which);
                 for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
                     // Most are far below, and need no bound of their own.
-                    if *value + widest < window.floor {
+                    if *value + widest < window.floor && value.is_finite() {
                         continue;
                     }
                     let (lower, upper) = self.bounds(chunk, *row, *value);
