@@ -1,6 +1,6 @@
 //! The vectors of users, as many as are worth learning from.
 
-use super::{EXAMPLES_MAX, Examples};
+use super::{Examples, examples_max};
 use crate::lookalike::random::Random;
 use crate::lookalike::recall::Space;
 use roaring::RoaringBitmap;
@@ -12,18 +12,18 @@ pub struct Gathered {
     pub examples: Examples,
     /// Shard and slot of each.
     pub users: Vec<(usize, u32)>,
-    /// Users that were looked up: all, or a sample of [`EXAMPLES_MAX`].
+    /// Users that were looked up: all, or a sample of [`examples_max`].
     pub asked: u64,
 }
 
-/// Looks up the vectors of users (a bitmap a shard): of all, or of an even sample of [`EXAMPLES_MAX`] that follows from
+/// Looks up the vectors of users (a bitmap a shard): of all, or of an even sample of [`examples_max`] that follows from
 /// `random_seed`.
 ///
 /// # Panics
 /// If there are more bitmaps than shards.
 pub fn gather(space: &Space<'_>, users: &[RoaringBitmap], random_seed: u64) -> Gathered {
     let total: u64 = users.iter().map(RoaringBitmap::len).sum();
-    let sample = total.min(EXAMPLES_MAX as u64);
+    let sample = total.min(examples_max(space.dimension()) as u64);
     let mut random = Random::new(random_seed);
     let place = |index: u64| (u128::from(index) * u128::from(total) / u128::from(sample)) as u64;
     let mut gathered = Gathered { asked: sample, ..Gathered::default() };

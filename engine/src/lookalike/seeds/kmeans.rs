@@ -50,12 +50,12 @@ fn moved(
         let mut changed = false;
         total = 0.0;
         for (index, (row, side)) in rows.iter().zip(&mut sides).enumerate() {
+            setting.look()?;
             let (now, distance) = nearest(row, &centres);
             total += distance * f64::from(examples.weight(index));
             changed |= now != *side;
             *side = now;
         }
-        setting.look()?;
         if !changed {
             break;
         }
@@ -81,10 +81,10 @@ fn first(
     let mut centres = vec![rows[random.below(rows.len())].to_vec()];
     let mut distances = vec![f64::INFINITY; rows.len()];
     while centres.len() < count {
-        setting.look()?;
         let last = &centres[centres.len() - 1..];
         let mut total = 0.0;
         for (index, distance) in distances.iter_mut().enumerate() {
+            setting.look()?;
             *distance = distance.min(nearest(rows[index], last).1);
             total += *distance * f64::from(examples.weight(index));
         }

@@ -49,8 +49,7 @@ pub(super) fn weights(
     let mut now = vec![0.0_f64; dimension + 1];
     let mut ahead = now.clone();
     for round in 0..ROUNDS_MAX {
-        setting.look()?;
-        let slope = slope(&rows, &ahead, scale);
+        let slope = slope(setting, &rows, &ahead, scale)?;
         let next: Vec<f64> = ahead.iter().zip(&slope).map(|(at, slope)| at - step * slope).collect();
         let momentum = round as f64 / (round as f64 + 3.0);
         ahead = next.iter().zip(&now).map(|(next, now)| next + momentum * (next - now)).collect();
@@ -68,10 +67,11 @@ pub(super) fn weights(
 }
 
 /// The gradient of the loss.
-fn slope(rows: &[Row<'_>], at: &[f64], scale: f64) -> Vec<f64> {
+fn slope(setting: &Setting<'_>, rows: &[Row<'_>], at: &[f64], scale: f64) -> Result<Vec<f64>, SeedError> {
     let (constant, weights) = at.split_last().expect("a constant stands behind the weights");
     let mut slope = vec![0.0; weights.len() + 1];
     for row in rows {
+        setting.look()?;
         let product: f64 = row.vector.iter().zip(weights).map(|(number, weight)| f64::from(*number) * weight).sum();
         let likely = 1.0 / (1.0 + (-(product * scale + constant)).exp());
         let off = row.weight * (likely - f64::from(u8::from(row.is_example)));
@@ -79,5 +79,5 @@ fn slope(rows: &[Row<'_>], at: &[f64], scale: f64) -> Vec<f64> {
         slope[weights.len()] += off;
     }
     slope.iter_mut().zip(weights).for_each(|(slope, weight)| *slope += REGULARISATION * weight);
-    slope
+    Ok(slope)
 }

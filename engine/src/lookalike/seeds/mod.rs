@@ -21,17 +21,27 @@ use super::recall::RecallError;
 use super::scorer::{PROTOTYPES_MAX, Scorer};
 use super::vector::{Metric, VectorError};
 use crate::error::Class;
+use rayon::prelude::*;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// More examples, or users of the background, than this are sampled.
+/// More examples, or users of the background, than this are sampled; of many dimensions fewer: see [`examples_max`].
 pub const EXAMPLES_MAX: usize = 20_000;
+/// The most numbers of their vectors, so that what is learned from stays within some dozens of megabytes.
+const NUMBERS_MAX: usize = 1 << 23;
+/// So many are learned from while ways are tried: what is tried is to be told apart, not to be the answer.
+const TRIED_EXAMPLES: usize = 4_000;
 /// Fewer examples are too few to hide some of them.
 const HIDDEN_FROM: usize = 20;
 /// Examples a prototype has on average, at least.
 const PER_PROTOTYPE: usize = 8;
 /// The most prototypes that are tried unasked.
 const TRIED_MAX: usize = 64;
+
+/// As many examples as are learned from.
+pub fn examples_max(dimension: usize) -> usize {
+    EXAMPLES_MAX.min(NUMBERS_MAX / dimension)
+}
 
 /// How a scorer is made of examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -247,29 +257,31 @@ fn split(count: usize, hidden: usize, random_seed: u64) -> Option<Split> {
 fn tried(setting: &Setting<'_>, examples: &Examples, background: &Examples) -> Result<Vec<(Method, f64)>, SeedError> {
     let dimension = setting.dimension;
     let (count, around) = (examples.len(dimension), background.len(dimension));
-    let (Some(places), Some(around)) = (hide(count, setting.random_seed), halve(around, setting.random_seed)) else {
+    let (Some(mut places), Some(mut around)) = (hide(count, setting.random_seed), halve(around, setting.random_seed))
+    else {
         return Ok(Vec::new());
     };
+    places.known.truncate(TRIED_EXAMPLES);
+    around.known.truncate(TRIED_EXAMPLES);
     let (hidden, known) = (examples.choose(dimension, &places.hidden), examples.choose(dimension, &places.known));
     let measured = background.choose(dimension, &around.hidden);
     let trained = background.choose(dimension, &around.known);
     let counts = std::iter::successors(Some(2), |count| Some(count * 2));
     let counts = counts.take_while(|count| *count <= TRIED_MAX && count * PER_PROTOTYPE <= known.len(dimension));
     let methods = [Method::Mean].into_iter().chain(counts.map(Method::Prototypes)).chain([Method::Linear]);
-    let mut tried = Vec::new();
-    for method in methods {
+    let measure = |method: Method| {
         let scorer = match make(setting, &known, &trained, method) {
-            Err(SeedError::Scorer(_)) => continue,
+            Err(SeedError::Scorer(_)) => return Ok(None),
             scorer => scorer?,
         };
         let score = |of: &Examples| -> Vec<f32> {
             of.vectors.chunks_exact(dimension).map(|vector| scorer.score(vector)).collect()
         };
-        if let Some(area) = area_under_curve(&score(&hidden), &score(&measured)) {
-            tried.push((method, area));
-        }
-    }
-    Ok(tried)
+        Ok(area_under_curve(&score(&hidden), &score(&measured)).map(|area| (method, area)))
+    };
+    let methods: Vec<Method> = methods.collect();
+    let tried: Result<Vec<_>, SeedError> = methods.into_par_iter().map(measure).collect();
+    Ok(tried?.into_iter().flatten().collect())
 }
 
 /// The best, or the first that is as good but for chance.

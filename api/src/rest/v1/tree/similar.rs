@@ -89,7 +89,9 @@ impl Place {
             (Some(_), Some(_)) => self.at("prototypes").refuse("write `method` or `prototypes`, not both"),
             (Some(Value::String(name)), None) if name == "mean" => Ok(Some(Method::Mean)),
             (Some(Value::String(name)), None) if name == "linear" => Ok(Some(Method::Linear)),
-            (Some(_), None) => self.at("method").refuse("expected \"mean\" or \"linear\"; for several centres write `prototypes`"),
+            (Some(_), None) => {
+                self.at("method").refuse("expected \"mean\" or \"linear\"; for several centres write `prototypes`")
+            }
             (None, Some(count)) => {
                 let count = count.as_u64().and_then(|count| usize::try_from(count).ok());
                 match count.and_then(Method::prototypes) {
@@ -113,9 +115,14 @@ pub(super) fn similar_tree(similar: &SimilarTo, subject: &'static str) -> Value 
     put("seed", users(&similar.seed));
     let key = if matches!(similar.extent.amount(), Amount::Count(_)) { "size" } else { "share" };
     put(key, number(similar.extent.amount()));
-    similar.extent.after().map(number).map_or((), |after| put("after", after));
-    similar.within.as_ref().map(users).map_or((), |within| put("within", within));
-    similar.exclude.as_ref().map(users).map_or((), |exclude| put("exclude", exclude));
+    if let Some(after) = similar.extent.after() {
+        put("after", number(after));
+    }
+    for (key, of) in [("within", &similar.within), ("exclude", &similar.exclude)] {
+        if let Some(of) = of {
+            put(key, users(of));
+        }
+    }
     if similar.include_seed {
         put("include_seed", json!(true));
     }
@@ -125,7 +132,9 @@ pub(super) fn similar_tree(similar: &SimilarTo, subject: &'static str) -> Value 
         Some(Method::Linear) => put("method", json!("linear")),
         Some(Method::Prototypes(count)) => put("prototypes", json!(count)),
     }
-    similar.weights.as_ref().map_or((), |weights| put("weights", json!(weights)));
+    if let Some(weights) = &similar.weights {
+        put("weights", json!(weights));
+    }
     if similar.exact {
         put("exact", json!(true));
     }

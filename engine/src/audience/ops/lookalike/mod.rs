@@ -24,6 +24,8 @@ use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::Method;
 use crate::store::Snapshot;
 use roaring::RoaringBitmap;
+use seed::Learned;
+use std::sync::Arc;
 
 /// Like whom.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,7 @@ pub struct Lookalike {
     /// How they were found.
     pub report: LookalikeReport,
     space: Space,
-    scorer: Scorer,
+    learned: Arc<Learned>,
 }
 
 /// How users were found, and how well.
@@ -143,14 +145,27 @@ pub fn lookalike(
     let (name, space) = space_of(snapshot, asked.space)?;
     let view = snapshot.vectors(&space)?;
     let vectors = Vectors { present: present(&view), view };
-    let learned = seed::learn(snapshot, name, asked, &vectors, context)?;
+    let learned = Arc::new(seed::learn(snapshot, name, asked, &vectors, context)?);
+    found(snapshot, asked, &space, &vectors, learned, measure, context)
+}
+
+/// Finds users by what was learned.
+fn found(
+    snapshot: &Snapshot,
+    asked: &Likeness<'_>,
+    space: &Space,
+    vectors: &Vectors<'_>,
+    learned: Arc<Learned>,
+    measure: Measure,
+    context: &QueryContext,
+) -> Result<Lookalike, QueryError> {
     context.check()?;
-    let eligible = eligible(snapshot, asked, &vectors, context)?;
+    let eligible = eligible(snapshot, asked, vectors, context)?;
     let mut candidates = eligible.clone();
     if !asked.include_seed {
         candidates.iter_mut().zip(&learned.users).for_each(|(candidates, seed)| *candidates -= seed);
     }
-    let search = Search { vectors: &vectors, scorer: &learned.scorer, exact: asked.exact, context };
+    let search = Search { vectors, scorer: &learned.scorer, exact: asked.exact, context };
     let (found, wanted) = search.band(&candidates, asked.extent)?;
     let mut report = LookalikeReport {
         method: learned.method,
@@ -172,12 +187,29 @@ pub fn lookalike(
         report.recall = measure::share_found(&exact.members, &found.members);
     }
     if measure.holdout {
-        report.holdout = measure::holdout(asked, &space, &learned, &vectors, &eligible, context)?;
+        report.holdout = measure::holdout(asked, space, &learned, vectors, &eligible, context)?;
     }
-    Ok(Lookalike { members: found.members, report, space, scorer: learned.scorer })
+    Ok(Lookalike { members: found.members, report, space: *space, learned })
 }
 
 impl Lookalike {
+    /// Asks again with another extent or filter, without learning anew: `asked` has the same space, seed, weights and method. The
+    /// snapshot may be a later one; the seed is as it was.
+    ///
+    /// # Errors
+    /// As [`lookalike`].
+    pub fn again(
+        &self,
+        snapshot: &Snapshot,
+        asked: &Likeness<'_>,
+        measure: Measure,
+        context: &QueryContext,
+    ) -> Result<Lookalike, QueryError> {
+        let view = snapshot.vectors(&self.space)?;
+        let vectors = Vectors { present: present(&view), view };
+        found(snapshot, asked, &self.space, &vectors, Arc::clone(&self.learned), measure, context)
+    }
+
     /// Members by falling score (of equal ones, by shard and slot), from a place on; `snapshot` is the one they were found in.
     ///
     /// # Errors
@@ -193,7 +225,8 @@ impl Lookalike {
         let bytes = serialized(&self.members);
         let filter: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect();
         let count = from.saturating_add(limit as u64);
-        let hits = recall::top(&view, &self.scorer, Some(&filter), count, &context.cancelled).map_err(refused)?;
+        let hits =
+            recall::top(&view, &self.learned.scorer, Some(&filter), count, &context.cancelled).map_err(refused)?;
         let mut users = Vec::new();
         for hit in hits.into_iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
             let user = user_id(&snapshot.shards()[hit.shard], hit.slot)?;
@@ -208,13 +241,13 @@ impl Lookalike {
     /// [`QueryError`].
     pub fn scores(&self, snapshot: &Snapshot, context: &QueryContext) -> Result<Vec<(usize, Slot, f32)>, QueryError> {
         let view = snapshot.vectors(&self.space)?;
-        let hits = recall::scores(&view, &self.scorer, &self.members, &context.cancelled).map_err(refused)?;
+        let hits = recall::scores(&view, &self.learned.scorer, &self.members, &context.cancelled).map_err(refused)?;
         Ok(hits.into_iter().map(|hit| (hit.shard, hit.slot, hit.score)).collect())
     }
 
     /// What users are compared with.
     pub fn scorer(&self) -> &Scorer {
-        &self.scorer
+        &self.learned.scorer
     }
 }
 

@@ -219,6 +219,8 @@ proptest! {
             expected.iter().map(|(score, .., name)| ScoredUser { user: (*name).to_owned(), score: *score }).collect();
         prop_assert_eq!(pages, best);
         prop_assert_eq!(found.scores(&world.snapshot, &context).expect("scored").len(), names.len());
+        let again = found.again(&world.snapshot, &likeness, Measure::default(), &context).expect("found");
+        prop_assert_eq!(&again.members, &found.members);
         // A mean is a mean.
         if report.method == Method::Mean {
             let mut sums = vec![0.0_f64; DIMENSION.into()];

@@ -12,6 +12,7 @@ use crate::store::Snapshot;
 use roaring::RoaringBitmap;
 
 /// What a question learned of its seed.
+#[derive(Debug)]
 pub(super) struct Learned {
     pub(super) scorer: Scorer,
     pub(super) method: Method,
@@ -92,8 +93,8 @@ fn of_vectors(setting: &Setting<'_>, given: &[Vec<f32>]) -> Result<Examples, Que
     if given.is_empty() {
         return Err(QueryError::Invalid("the seed has no vectors; give at least one, or users".to_owned()));
     }
-    if given.len() > seeds::EXAMPLES_MAX {
-        let most = seeds::EXAMPLES_MAX;
+    let most = seeds::examples_max(setting.dimension);
+    if given.len() > most {
         let message = format!("the seed has {} vectors, and may have {most}; sample them", given.len());
         return Err(QueryError::Invalid(message));
     }
