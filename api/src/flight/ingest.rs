@@ -72,18 +72,18 @@ impl Flight {
     fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, String), Status> {
         let snapshot = self.state.snapshot().map_err(|failure| status(&failure))?;
         let catalog = snapshot.catalog();
-        let is_space = catalog.space(&command.table).is_some() && catalog.declared_fact(&command.table).is_none();
-        let is_space = is_space || command.schema.as_deref() == Some(SPACES);
-        let exists = catalog.declared_fact(&command.table).is_some() || command.table == "users" || is_space;
-        modes(command.table_definition_options.as_ref(), &command.table, exists)?;
-        if command.table == "users" {
-            return Ok((RowTarget::Tags(snapshot.shared_catalog()), "tags".to_owned()));
-        }
-        if is_space {
+        let in_spaces = command.schema.as_deref() == Some(SPACES);
+        let is_table = !in_spaces && (command.table == "users" || catalog.declared_fact(&command.table).is_some());
+        let is_space = !is_table && catalog.space(&command.table).is_some();
+        modes(command.table_definition_options.as_ref(), &command.table, is_table || is_space)?;
+        if is_space || in_spaces {
             let space = spaces::space(catalog, &command.table).map_err(|failure| status(&failure))?;
             return Ok((RowTarget::Vectors(*space), format!("spaces/{}", command.table)));
         }
-        let fact = facts::fact(snapshot.catalog(), &command.table).map_err(|failure| status(&failure))?;
+        if command.table == "users" {
+            return Ok((RowTarget::Tags(snapshot.shared_catalog()), "tags".to_owned()));
+        }
+        let fact = facts::fact(catalog, &command.table).map_err(|failure| status(&failure))?;
         let target = RowTarget::Events { fact: Box::new(fact.clone()), now: SystemClock.now() };
         Ok((target, format!("facts/{}", command.table)))
     }
@@ -138,7 +138,7 @@ fn body(messages: Messages<FlightData>, broken: Arc<Mutex<Option<Status>>>) -> B
 fn check(command: &CommandStatementIngest) -> Result<(), Status> {
     super::statements::no_transaction(command.transaction_id.as_deref())?;
     if command.temporary {
-        return Err(invalid("there are no temporary tables; send the rows into a fact or into `users`"));
+        return Err(invalid("there are no temporary tables; send the rows into a fact, a vector space or `users`"));
     }
     let catalog = command.catalog.as_deref().filter(|name| !name.is_empty());
     if let Some(other) = catalog.filter(|name| *name != CATALOG) {
@@ -170,7 +170,7 @@ fn modes(options: Option<&TableDefinitionOptions>, table: &str, exists: bool) ->
             "the table `{table}` cannot be replaced: what is in it stays; append to it (mode `append`)"
         ))),
         (false, _, TableNotExistOption::Create) => Err(invalid(format!(
-            "there is no table `{table}`, and none is made by sending rows; declare a fact `{table}` in the catalog (PUT /v1/catalog), then append"
+            "there is no table `{table}`, and none is made by sending rows; declare a fact `{table}` (or a vector space) in the catalog (PUT /v1/catalog), then append"
         ))),
         _ => Ok(()),
     }

@@ -9,6 +9,7 @@ use super::events::fields::FieldNames;
 use super::guard::shielded;
 use super::lines::LINE_BYTES_MAX;
 use super::tag_columns::{NullMeaning, Plan, push_columns};
+use super::vectors::VectorFields;
 use super::vectors::columns::{check_columns, push_vectors};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -82,7 +83,7 @@ impl BatchDecoder {
                 Bound::Events(Box::new(decoder.map_err(|error| error.to_string())?))
             }
             RowTarget::Vectors(space) => {
-                check_columns(space, schema)?;
+                check_columns(space, &VectorFields::default(), schema)?;
                 Bound::Vectors(*space)
             }
         };
@@ -108,7 +109,7 @@ impl BatchDecoder {
                 refuse(row, LineError::new(LineErrorKind::Value, why));
             }),
             Bound::Events(decoder) => decoder.decode(rows, batch, refuse).map_err(|error| error.to_string()),
-            Bound::Vectors(space) => push_vectors(space, rows, batch, refuse),
+            Bound::Vectors(space) => push_vectors(space, &VectorFields::default(), rows, batch, refuse),
         });
         let decoded = decoded.unwrap_or_else(|why| {
             self.bound = None;

@@ -57,4 +57,4 @@ pub use mapping::Mapping;
 pub(crate) use mapping::push_json_string;
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};
-pub use vectors::VectorDecoder;
+pub use vectors::{VectorDecoder, VectorFields};

@@ -1,6 +1,6 @@
 //! Rows of Arrow to vectors: `user_id`, and `vector`, a list of floats or integers of any width. NULL takes the vector away.
 
-use super::{FIELDS, unknown_field, value_error};
+use super::{VectorFields, push_null, unknown_field, value_error};
 use crate::decode::error::{LineError, LineErrorKind};
 use crate::decode::own_items::own_items;
 use crate::decode::tag_columns::id_texts;
@@ -8,31 +8,39 @@ use crate::decode::tags::check_user_id;
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array, ListArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
+use engine::audience::suggest::closest;
 use engine::catalog::Space;
-use engine::update::{Change, UpdateBatch};
+use engine::update::UpdateBatch;
 use std::sync::Arc;
 
-/// Whether columns can be vectors of a space.
+/// Whether columns can be vectors of a space; answers those that are passed over.
 ///
 /// # Errors
 /// For people: which column does not fit.
-pub(crate) fn check_columns(space: &Space, schema: &Schema) -> Result<(), String> {
+pub(crate) fn check_columns(space: &Space, fields: &VectorFields, schema: &Schema) -> Result<Vec<String>, String> {
+    let VectorFields { user_id, vector, is_lenient, .. } = fields;
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut others = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        if !FIELDS.contains(name) {
+        if name == user_id || name == vector {
+            if names[..index].contains(name) {
+                return Err(format!("column `{name}` is there twice"));
+            }
+        } else if *is_lenient {
+            others.push((*name).to_owned());
+        } else {
             return Err(unknown_field(name).to_string());
         }
-        if names[..index].contains(name) {
-            return Err(format!("column `{name}` is there twice"));
-        }
     }
-    if let Some(missing) = FIELDS.iter().find(|field| !names.contains(field)) {
-        return Err(format!("there is no column `{missing}`; a row has `user_id` and `vector`"));
+    if let Some(missing) = [user_id, vector].into_iter().find(|field| !names.contains(&field.as_str())) {
+        let near = closest(missing, others.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        return Err(format!("there is no column `{missing}`{near}; a row has `{user_id}` and `{vector}`"));
     }
-    let found = schema.field_with_name("vector").map_err(|error| error.to_string())?.data_type();
+    let found = schema.field_with_name(vector).map_err(|error| error.to_string())?.data_type();
     match found {
         DataType::FixedSizeList(_, len) if i32::from(space.dimension) != *len => {
-            Err(format!("column `vector`: a vector of this space has {} numbers, these have {len}", space.dimension))
+            Err(format!("column `{vector}`: a vector of this space has {} numbers, these have {len}", space.dimension))
         }
         DataType::List(item)
         | DataType::LargeList(item)
@@ -41,9 +49,9 @@ pub(crate) fn check_columns(space: &Space, schema: &Schema) -> Result<(), String
         | DataType::FixedSizeList(item, _)
             if item.data_type().is_numeric() =>
         {
-            Ok(())
+            Ok(others)
         }
-        other => Err(format!("column `vector`: a list of floats is expected, not {other}")),
+        other => Err(format!("column `{vector}`: a list of floats is expected, not {other}")),
     }
 }
 
@@ -53,42 +61,50 @@ pub(crate) fn check_columns(space: &Space, schema: &Schema) -> Result<(), String
 /// As [`check_columns`]; then no row was read.
 pub(crate) fn push_vectors(
     space: &Space,
+    fields: &VectorFields,
     rows: &RecordBatch,
     batch: &mut UpdateBatch,
     refuse: &mut dyn FnMut(usize, LineError),
 ) -> Result<(), String> {
-    check_columns(space, rows.schema_ref())?;
+    check_columns(space, fields, rows.schema_ref())?;
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| format!("column `{name}` is gone"));
-    let ids = id_texts(column("user_id")?).map_err(|what| format!("column `user_id`: {what}"))?;
-    let vectors = lists(column("vector")?).map_err(|what| format!("column `vector`: {what}"))?;
-    let numbers: &Float32Array = vectors.values().as_primitive::<Float32Type>();
+    let ids = id_texts(column(&fields.user_id)?).map_err(|what| format!("column `{}`: {what}", fields.user_id))?;
+    let vectors = lists(column(&fields.vector)?).map_err(|what| format!("column `{}`: {what}", fields.vector))?;
     let mut scratch = String::new();
     for row in 0..rows.num_rows() {
-        let taken =
-            ids.text(row, &mut scratch).ok_or_else(|| LineError::new(LineErrorKind::UserId, "the user id is NULL"));
-        let taken = taken.and_then(|id| check_user_id(id.as_bytes()).map(|()| id));
-        let taken = taken.and_then(|id| {
-            if vectors.is_null(row) {
-                batch.begin_user(id.as_bytes());
-                batch.push(space.id, Change::Unset);
-                return Ok(());
-            }
-            let range = vectors.value_offsets()[row] as usize..vectors.value_offsets()[row + 1] as usize;
-            if let Some(at) = range.clone().find(|at| numbers.is_null(*at)) {
-                let message = format!("`vector`: number {} is NULL", at - range.start + 1);
-                return Err(LineError::new(LineErrorKind::Value, message));
-            }
-            let numbers = &numbers.values()[range];
-            space.check(numbers).map_err(|error| value_error(&error))?;
+        let id = ids.text(row, &mut scratch);
+        let id = id.ok_or_else(|| LineError::new(LineErrorKind::UserId, "the user id is NULL"));
+        let pushed = id.and_then(|id| {
+            check_user_id(id.as_bytes())?;
+            let numbers = numbers(space, &fields.vector, &vectors, row)?;
             batch.begin_user(id.as_bytes());
-            batch.push_vector(space.id, numbers);
+            match numbers {
+                Some(numbers) => batch.push_vector(space.id, numbers),
+                None => push_null(space, fields, batch),
+            }
             Ok(())
         });
-        if let Err(error) = taken {
+        if let Err(error) = pushed {
             refuse(row, error);
         }
     }
     Ok(())
+}
+
+/// The vector of a row; `None` for NULL.
+fn numbers<'v>(space: &Space, field: &str, vectors: &'v ListArray, row: usize) -> Result<Option<&'v [f32]>, LineError> {
+    if vectors.is_null(row) {
+        return Ok(None);
+    }
+    let items: &Float32Array = vectors.values().as_primitive::<Float32Type>();
+    let range = vectors.value_offsets()[row] as usize..vectors.value_offsets()[row + 1] as usize;
+    if let Some(at) = range.clone().find(|at| items.is_null(*at)) {
+        let message = format!("`{field}`: number {} is NULL", at - range.start + 1);
+        return Err(LineError::new(LineErrorKind::Value, message));
+    }
+    let numbers = &items.values()[range];
+    space.check(numbers).map_err(|error| value_error(field, &error))?;
+    Ok(Some(numbers))
 }
 
 /// Lists of any kind as lists of 32-bit floats.
@@ -121,7 +137,9 @@ mod tests {
 
     fn push(rows: &RecordBatch) -> Result<(String, Vec<String>), String> {
         let (mut batch, mut refused) = (UpdateBatch::new(), Vec::new());
-        push_vectors(&space(), rows, &mut batch, &mut |row, error| refused.push(format!("{row}: {error}")))?;
+        push_vectors(&space(), &VectorFields::default(), rows, &mut batch, &mut |row, error| {
+            refused.push(format!("{row}: {error}"))
+        })?;
         Ok((told(&batch), refused))
     }
 

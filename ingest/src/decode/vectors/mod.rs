@@ -8,6 +8,8 @@
 //! * `vector`: as many numbers as the space has dimensions, each rounded to 32 bits; it replaces the one that the user has. `null` takes
 //!   that away.
 //!
+//! Lines of files may have other names for both, and other fields beside them; see [`VectorFields`].
+//!
 //! * [`columns`]: rows of Arrow to the same.
 
 #[cfg(feature = "arrow")]
@@ -20,13 +22,32 @@ use engine::audience::suggest::closest;
 use engine::catalog::{Space, VectorError};
 use engine::update::{Change, UpdateBatch};
 
-/// The fields of a line, and the columns of a row.
-const FIELDS: [&str; 2] = ["user_id", "vector"];
+/// Which fields of a line, or columns of a row, are read, and what the others and NULLs mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorFields {
+    /// The one with the user id.
+    pub user_id: String,
+    /// The one with the numbers.
+    pub vector: String,
+    /// Others are passed over, and one that is missing is a NULL; else both are errors.
+    pub is_lenient: bool,
+    /// A NULL leaves the vector as it was; else it takes it away.
+    pub nulls_keep: bool,
+}
+
+impl Default for VectorFields {
+    /// Those of `POST /v1/spaces/{space}`.
+    fn default() -> VectorFields {
+        let (user_id, vector) = ("user_id".to_owned(), "vector".to_owned());
+        VectorFields { user_id, vector, is_lenient: false, nulls_keep: false }
+    }
+}
 
 /// Decodes lines against one vector space.
 #[derive(Clone, Debug)]
 pub struct VectorDecoder {
     space: Space,
+    fields: VectorFields,
     user_id: String,
     numbers: Vec<f32>,
     /// Reused buffer for strings with escapes.
@@ -36,8 +57,13 @@ pub struct VectorDecoder {
 impl VectorDecoder {
     /// A decoder for vectors of a space as it is declared now.
     pub fn new(space: &Space) -> VectorDecoder {
+        VectorDecoder::with_fields(space, VectorFields::default())
+    }
+
+    /// One for lines whose fields have these names and meanings.
+    pub fn with_fields(space: &Space, fields: VectorFields) -> VectorDecoder {
         let (user_id, scratch) = <(String, String)>::default();
-        VectorDecoder { space: *space, user_id, numbers: Vec::new(), scratch }
+        VectorDecoder { space: *space, fields, user_id, numbers: Vec::new(), scratch }
     }
 
     /// Appends the line's user and vector to `batch`; on an error the batch is as before.
@@ -50,7 +76,7 @@ impl VectorDecoder {
         if is_there {
             batch.push_vector(self.space.id, &self.numbers);
         } else {
-            batch.push(self.space.id, Change::Unset);
+            push_null(&self.space, &self.fields, batch);
         }
         Ok(())
     }
@@ -66,36 +92,39 @@ impl VectorDecoder {
         let (mut has_user, mut vector) = (false, None);
         while let Some(key) = json.key(&mut first, &mut key_buffer)? {
             let key_at = json.key_position();
-            let is_again = match key {
-                "user_id" => {
-                    read_user_id(&mut json, &mut self.scratch, &mut self.user_id)?;
-                    std::mem::replace(&mut has_user, true)
-                }
-                "vector" => {
-                    let is_there = self.read_vector(&mut json)?;
-                    vector.replace(is_there).is_some()
-                }
-                other => return Err(unknown_field(other).at(key_at)),
+            let is_again = if key == self.fields.user_id {
+                read_user_id(&mut json, &mut self.scratch, &mut self.user_id)?;
+                std::mem::replace(&mut has_user, true)
+            } else if key == self.fields.vector {
+                let is_there = self.read_vector(&mut json)?;
+                vector.replace(is_there).is_some()
+            } else if self.fields.is_lenient {
+                json.skip(&mut self.scratch)?;
+                false
+            } else {
+                return Err(unknown_field(key).at(key_at));
             };
             if is_again {
                 return Err(twice(key, key_at));
             }
         }
         json.end()?;
+        let VectorFields { user_id, vector: field, is_lenient, .. } = &self.fields;
         if !has_user {
-            return Err(LineError::new(LineErrorKind::UserId, "`user_id` is missing").suggest(SHAPE));
+            return Err(LineError::new(LineErrorKind::UserId, format!("`{user_id}` is missing")).suggest(SHAPE));
         }
-        vector.ok_or_else(|| {
-            LineError::new(LineErrorKind::Key, "`vector` is missing")
-                .suggest("write the numbers of the vector, or \"vector\":null to take it away")
+        vector.or(is_lenient.then_some(false)).ok_or_else(|| {
+            LineError::new(LineErrorKind::Key, format!("`{field}` is missing"))
+                .suggest(format!("write the numbers of the vector, or \"{field}\":null to take it away"))
         })
     }
 
     fn read_vector(&mut self, json: &mut Json<'_>) -> Result<bool, LineError> {
         let kind = json.kind()?;
         let at = json.position();
+        let field = &self.fields.vector;
         let refuse =
-            |what: String| LineError::new(LineErrorKind::Type, format!("`vector`: {what}")).at(at).suggest(SHAPE);
+            |what: String| LineError::new(LineErrorKind::Type, format!("`{field}`: {what}")).at(at).suggest(SHAPE);
         match kind {
             Kind::Null => {
                 json.word()?;
@@ -118,22 +147,29 @@ impl VectorDecoder {
                 }
             }
         }
-        self.space.check(&self.numbers).map_err(|error| value_error(&error).at(at))?;
+        self.space.check(&self.numbers).map_err(|error| value_error(field, &error).at(at))?;
         Ok(true)
     }
 }
 
 const SHAPE: &str = "write {\"user_id\":\"u1\",\"vector\":[0.5,-1.25,…]}";
 
+/// What it means that the user begun last has no vector.
+fn push_null(space: &Space, fields: &VectorFields, batch: &mut UpdateBatch) {
+    if !fields.nulls_keep {
+        batch.push(space.id, Change::Unset);
+    }
+}
+
 /// The refusal of a vector.
-fn value_error(error: &VectorError) -> LineError {
-    LineError::new(LineErrorKind::Value, format!("`vector`: {error}"))
+fn value_error(field: &str, error: &VectorError) -> LineError {
+    LineError::new(LineErrorKind::Value, format!("`{field}`: {error}"))
 }
 
 /// The refusal of a field, or a column, that vectors do not have.
 fn unknown_field(name: &str) -> LineError {
     let error = LineError::new(LineErrorKind::Key, format!("unknown field `{}`", shown(name)));
-    match closest(name, FIELDS.into_iter()) {
+    match closest(name, ["user_id", "vector"].into_iter()) {
         Some(near) => error.suggest(format!("did you mean `{near}`?")),
         None => error.suggest("a vector has the fields `user_id` and `vector`; tags and facts have doors of their own"),
     }
@@ -183,6 +219,36 @@ mod tests {
         assert_eq!(decode(r#"{"user_id":"u1","vector":[1,-0.5,2e-1]}"#).expect("good"), "u1 [1.0, -0.5, 0.2];");
         assert_eq!(decode(r#" {"vector" : [ 0 , 0 , 1 ] , "user_id" : 17 }"#).expect("good"), "17 [0.0, 0.0, 1.0];");
         assert_eq!(decode(r#"{"user_id":"u1","vector":null}"#).expect("good"), "u1 none;");
+    }
+
+    #[test]
+    fn lines_of_files_have_names_of_their_own() {
+        let fields = |nulls_keep| VectorFields {
+            user_id: "id".to_owned(),
+            vector: "taste".to_owned(),
+            is_lenient: true,
+            nulls_keep,
+        };
+        let decode = |line: &str, nulls_keep| {
+            let mut batch = UpdateBatch::new();
+            let mut decoder = VectorDecoder::with_fields(&space(), fields(nulls_keep));
+            decoder.decode(line.as_bytes(), &mut batch).map(|()| told(&batch)).map_err(|error| error.to_string())
+        };
+        let line = r#"{"user_id":"x","vector":[1],"taste":[1,2,3],"deep":{"a":[null]},"id":"u"}"#;
+        assert_eq!(decode(line, true).expect("good"), "u [1.0, 2.0, 3.0];");
+        for line in [r#"{"id":"u","taste":null}"#, r#"{"id":"u","other":1}"#] {
+            assert_eq!(decode(line, false).expect("good"), "u none;");
+            assert_eq!(decode(line, true).expect("good"), "u");
+        }
+        for (line, part) in [
+            (r#"{"user_id":"u","taste":[1,2,3]}"#, "`id` is missing"),
+            (r#"{"id":"u","taste":[1,2]}"#, "`taste`: a vector of this space has 3"),
+            (r#"{"id":"u","taste":7}"#, "`taste`: a list of numbers is expected"),
+            (r#"{"id":"u","taste":[1,2,3],"taste":null}"#, "`taste` is given twice"),
+        ] {
+            let error = decode(line, true).expect_err(line);
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]
