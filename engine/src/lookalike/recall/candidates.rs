@@ -70,7 +70,7 @@ impl<'s> Candidates<'s> {
             listed.slots.clear();
             let mut row = 0;
             for (index, (present, live)) in present.iter().zip(live).enumerate() {
-                let slot = u32::from(task.chunk) << 16 | index as u32 * 64;
+                let slot = (u32::from(task.chunk) << 16) | (index as u32 * 64);
                 if *live == u64::MAX {
                     listed.rows.extend(row..row + 64);
                     listed.slots.extend(slot..=slot + 63);

@@ -257,8 +257,8 @@ proptest! {
 fn small() -> World {
     let user = |at: u8| User {
         vector: (at < 60).then(|| vec![f32::from(at), 1.0, f32::from(at % 7), -1.0]),
-        flags: [at % 3 == 0, at % 2 == 0, at == 5, at >= 60],
-        spend: (at % 2 == 0).then(|| i64::from(at)),
+        flags: [at.is_multiple_of(3), at.is_multiple_of(2), at == 5, at >= 60],
+        spend: at.is_multiple_of(2).then(|| i64::from(at)),
     };
     World::new(Metric::Cosine, 2, &[(0..70).map(|at| (at, user(at))).collect()])
 }
