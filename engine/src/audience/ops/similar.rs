@@ -1,6 +1,6 @@
 //! Users like others come before everything else: they are a set of their own, found once, that becomes a leaf of slots.
 
-use super::lookalike::{Likeness, Measure, Seed, lookalike};
+use super::lookalike::{Likeness, Measure, lookalike};
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
 use crate::audience::scan::{Found, Given};
@@ -38,7 +38,6 @@ pub(super) fn settle(
 
 fn find(snapshot: &Snapshot, similar: &Similar, context: &QueryContext) -> Result<Given, QueryError> {
     let likeness = Likeness::of(similar);
-    debug_assert!(matches!(likeness.seed, Seed::Users(_)));
     let found = lookalike(snapshot, &likeness, Measure::default(), context)?;
     let report = &found.report;
     let stats = SimilarStats {

@@ -184,9 +184,19 @@ fn what_is_scanned_must_be_what_the_vectors_give() {
         };
         let found = problem(copy(&flip)).expect("damage");
         assert!(found.contains("what is scanned of a vector is not what its numbers give"), "{form:?}: {found}");
-        let missing = problem(copy(&|at, _, _| at != form)).expect("damage");
+        let segment = copy(&|at, _, _| at != form);
+        let error = super::layer(&segment, &space).expect_err("damage").to_string();
+        assert!(error.contains("its vectors are missing in some form"), "{error}");
+        let missing = problem(segment).expect("damage");
         assert!(missing.contains("vectors are missing"), "{form:?}: {missing}");
     }
+    let cut = |form: Form, bytes: &mut Vec<u8>, _: &mut i64| {
+        let rest = if form == Form::Codes { bytes.len() - 3 } else { bytes.len() };
+        bytes.truncate(rest);
+        true
+    };
+    let error = super::layer(&copy(&cut), &space).expect_err("damage").to_string();
+    assert!(error.contains("there are not as many vectors as users with one"), "{error}");
     let more = |form: Form, _: &mut Vec<u8>, aux: &mut i64| {
         *aux += i64::from(form == Form::Scale);
         true
