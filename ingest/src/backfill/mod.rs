@@ -197,8 +197,8 @@ pub struct BackfillReport {
     pub errors: Vec<RowError>,
     /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
     pub resumed_at: Option<(PathBuf, u64)>,
-    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector, which were left out, or
-    /// that the fact does not declare, which were kept as undeclared fields.
+    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector, which were left
+    /// out, or that the fact does not declare, which were kept as undeclared fields.
     pub unmatched: BTreeSet<String>,
 }
 

@@ -28,7 +28,7 @@ fn metric_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metric, D::Er
     let name = String::deserialize(deserializer)?;
     Metric::of(&name).ok_or_else(|| {
         let names = Metric::ALL.map(Metric::name);
-        let near = closest(&name, names.into_iter()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        let near = closest(&name, names).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         Error::custom(format!("there is no metric `{name}`, only {}{near}", names.join(", ")))
     })
 }

@@ -17,13 +17,13 @@ use ingest::decode::column_body::RowTarget;
 
 /// Takes vectors of users.
 ///
-/// The body is NDJSON of any length, also with `Content-Encoding: gzip`; a line a user: `{"user_id":"u1","vector":[0.5,-1.25,3]}`, with
-/// as many numbers as the space has dimensions. A vector replaces the one that the user has; `"vector":null` takes it away. Refused
-/// lines do not stop the others. What is answered is on disk. With an `Idempotency-Key` header, the same key and body again
-/// changes nothing, also when the first attempt broke off.
+/// The body is NDJSON of any length, also with `Content-Encoding: gzip`; a line a user:
+/// `{"user_id":"u1","vector":[0.5,-1.25,3]}`, with as many numbers as the space has dimensions. A vector replaces the one that
+/// the user has; `"vector":null` takes it away. Refused lines do not stop the others. What is answered is on disk. With an
+/// `Idempotency-Key` header, the same key and body again changes nothing, also when the first attempt broke off.
 ///
-/// With `Content-Type: application/vnd.apache.arrow.stream` the body is an Arrow IPC stream (optionally LZ4 or ZSTD inside), a row a
-/// user: `user_id`, and `vector`, a list of floats (best `FixedSizeList<Float32>`). `line` in the answer is the row. A message
+/// With `Content-Type: application/vnd.apache.arrow.stream` the body is an Arrow IPC stream (optionally LZ4 or ZSTD inside),
+/// a row a user: `user_id`, and `vector`, a list of floats (best `FixedSizeList<Float32>`). `line` in the answer is the row. A message
 /// (record batch) has at most 16 MiB, unless the setting `arrow_message_bytes_max` says otherwise. Other columns, and a damaged
 /// stream, refuse the body.
 #[utoipa::path(post, path = "/v1/spaces/{space}", operation_id = "post_vectors", tag = "data",

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! * `user_id`: as in the lines of tags.
-//! * `vector`: as many numbers as the space has dimensions, each rounded to 32 bits; it replaces the one that the user has. `null` takes
-//!   that away.
+//! * `vector`: as many numbers as the space has dimensions, each rounded to 32 bits; it replaces the one that the user has.
+//!   `null` takes that away.
 //!
 //! Lines of files may have other names for both, and other fields beside them; see [`VectorFields`].
 //!
@@ -169,7 +169,7 @@ fn value_error(field: &str, error: &VectorError) -> LineError {
 /// The refusal of a field, or a column, that vectors do not have.
 fn unknown_field(name: &str) -> LineError {
     let error = LineError::new(LineErrorKind::Key, format!("unknown field `{}`", shown(name)));
-    match closest(name, ["user_id", "vector"].into_iter()) {
+    match closest(name, ["user_id", "vector"]) {
         Some(near) => error.suggest(format!("did you mean `{near}`?")),
         None => error.suggest("a vector has the fields `user_id` and `vector`; tags and facts have doors of their own"),
     }
