@@ -2,7 +2,7 @@
 //!
 //! The client is as little of HTTP as goes, since it shares the processor with the server.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,6 +71,24 @@ impl Server {
         let mut connection = self.connect();
         connection.call(method, path, body);
         serde_json::from_slice(connection.answer_body()).unwrap_or(Value::Null)
+    }
+
+    /// Loads files as a job, to its end.
+    ///
+    /// # Panics
+    /// If the job fails.
+    pub fn backfill(&self, files: &Path, into: &str) {
+        let job = json!({"backfill": {"files": [files], "into": into}});
+        let job = self.call("POST", "/v1/jobs", &job.to_string());
+        let place = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
+        loop {
+            let job = self.call("GET", &place, "");
+            match job["state"].as_str() {
+                Some("done") => return,
+                Some("failed" | "cancelled") => panic!("{job}"),
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
     }
 
     /// Processor time used so far, by all threads.

@@ -8,7 +8,7 @@ use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::queries::{Progress, Watch};
 use crate::rest::limits;
-use crate::rest::v1::members::STALLED_MAX;
+use crate::rest::stream::STALLED_MAX;
 use crate::rest::v1::sql::system;
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;

@@ -5,7 +5,7 @@ use super::frames::Frames;
 use super::session::Session;
 use super::startup::{self, Refused};
 use super::{Shared, TIME_TO_BEGIN};
-use crate::rest::v1::members::STALLED_MAX;
+use crate::rest::stream::STALLED_MAX;
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;

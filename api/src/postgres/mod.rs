@@ -5,11 +5,13 @@
 //! past the guard, or trust the lengths in a message; so what is read of a client is read here, byte by byte, with nothing that can panic.
 //!
 //! * [`connection`], [`startup`], [`keys`]: a connection, who it is, and how it is cancelled from another.
-//! * [`frames`], [`messages`]: bytes in and out. * [`session`], [`statements`], [`portal`]: statements and their answers.
-//! * [`words`], [`settings`], [`catalog`]: what drivers say and look for besides. * [`errors`]: what goes wrong.
+//! * [`frames`], [`messages`]: bytes in and out. * [`session`], [`statements`], [`prepared`], [`portal`]: statements and their
+//!   answers.
+//! * [`words`], [`commands`], [`settings`], [`catalog`]: what drivers say and look for besides. * [`errors`]: what goes wrong.
 //! * [`types`], [`values`], [`numeric`], [`times`], [`parameters`]: types, and values in both directions.
 
 mod catalog;
+mod commands;
 mod connection;
 mod errors;
 mod frames;
@@ -18,6 +20,7 @@ mod messages;
 mod numeric;
 mod parameters;
 mod portal;
+mod prepared;
 mod session;
 mod settings;
 mod startup;

@@ -1,5 +1,6 @@
 //! Dates, times and intervals as PostgreSQL writes them, with the styles `ISO` and `postgres`.
 
+use engine::behavior::calendar;
 use std::fmt::{Display, Formatter, Result};
 
 /// PostgreSQL counts from the first day of 2000.
@@ -10,24 +11,9 @@ const DAY_MICROS: i64 = 86_400_000_000;
 /// A day, of those since 1970.
 pub(super) struct Date(pub(super) i64);
 
-impl Date {
-    /// Year, month and day of the Gregorian calendar; the year before 1 is 0.
-    fn parts(&self) -> (i64, i64, i64) {
-        // Years that begin with March have the odd day at their end. 400 of them have always as many days.
-        let days = self.0 + 719_468;
-        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        (year + era * 400 + i64::from(month <= 2), month, day)
-    }
-}
-
 impl Display for Date {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let (year, month, day) = self.parts();
+        let calendar::Date { year, month, day } = calendar::Date::of(self.0);
         match year {
             1.. => write!(f, "{year:04}-{month:02}-{day:02}"),
             _ => write!(f, "{:04}-{month:02}-{day:02} BC", 1 - year),
@@ -65,7 +51,7 @@ impl Display for Timestamp {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let zone = if self.is_utc { "+00" } else { "" };
         let day = self.micros.div_euclid(DAY_MICROS);
-        let (year, month, day) = Date(day).parts();
+        let calendar::Date { year, month, day } = calendar::Date::of(day);
         let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
         write!(f, "{year:04}-{month:02}-{day:02} {}{zone}{era}", Time(self.micros.rem_euclid(DAY_MICROS)))
     }

@@ -1,7 +1,7 @@
 //! SQL through its doors: `POST /v1/sql` and `beluga sql`.
 
 use crate::process::Process;
-use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
+use crate::support::{PEOPLE, PURCHASES, TestServer, beluga, catalog, stderr, stdout, success};
 use arrow::ipc::reader::StreamReader;
 use reqwest::header::ACCEPT;
 use serde_json::{Value, json};
@@ -16,10 +16,8 @@ fn shop_with(change: impl FnOnce(&mut api::config::Config)) -> TestServer {
     let mut with = catalog();
     with["facts"] = json!({"purchase": {"columns": {"category": "string", "amount": {"decimal": [12, 2]}}}});
     server.put_catalog(&with);
-    server.post_tags(crate::support::PEOPLE);
-    let events = "{\"user_id\":\"u1\",\"ts\":\"2026-11-20T10:00:00Z\",\"category\":\"shoes\",\"amount\":20.5}\n\
-                  {\"user_id\":\"u2\",\"ts\":\"2026-11-19T10:00:00Z\",\"category\":\"hats\",\"amount\":3}\n";
-    let answer = success(server.post("/v1/facts/purchase?visible=true").body(events).send().expect("post"));
+    server.post_tags(PEOPLE);
+    let answer = success(server.post("/v1/facts/purchase?visible=true").body(PURCHASES).send().expect("post"));
     assert_eq!(answer["rejected"], 0, "{answer}");
     server
 }

@@ -175,6 +175,11 @@ pub(crate) const PEOPLE: &str = r#"{"user_id":"u1","set":{"gender":"f","age":31,
 {"user_id":"u4"}
 "#;
 
+/// Two purchases of [`PEOPLE`].
+pub(crate) const PURCHASES: &str = r#"{"user_id":"u1","ts":"2026-11-20T10:00:00Z","category":"shoes","amount":20.5}
+{"user_id":"u2","ts":"2026-11-19T10:00:00Z","category":"hats","amount":3}
+"#;
+
 /// The JSON of an answer that must be a success.
 pub(crate) fn success(answer: Response) -> Value {
     let status = answer.status();

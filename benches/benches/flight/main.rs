@@ -97,18 +97,8 @@ fn load(server: &Server, users: &Path, purchases: &Path) {
     let tags: serde_json::Map<_, _> = tags.map(|(name, tag_type)| ((*name).to_owned(), declared(*tag_type))).collect();
     let fact = json!({"columns": {"category": "string", "channel": "string", "amount": {"decimal": [12, 2]}}});
     server.call("PUT", "/v1/catalog", &json!({"tags": tags, "facts": {"purchase": fact}}).to_string());
-    for (file, into) in [(users, "tags"), (purchases, "purchase")] {
-        let job = server.call("POST", "/v1/jobs", &json!({"backfill": {"files": [file], "into": into}}).to_string());
-        let place = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
-        loop {
-            let job = server.call("GET", &place, "");
-            match job["state"].as_str() {
-                Some("done") => break,
-                Some("failed" | "cancelled") => panic!("{job}"),
-                _ => std::thread::sleep(Duration::from_millis(200)),
-            }
-        }
-    }
+    server.backfill(users, "tags");
+    server.backfill(purchases, "purchase");
 }
 
 fn declared(tag_type: TagType) -> Value {

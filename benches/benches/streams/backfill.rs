@@ -17,7 +17,6 @@ const EVENTS_PER_FILE: u64 = 5_000_000;
 /// The live stream: so many events at a time, so often.
 const LIVE_EVENTS: u64 = 500;
 const LIVE_EVERY: Duration = Duration::from_millis(100);
-const ASKED_EVERY: Duration = Duration::from_millis(100);
 
 /// Loads `count` purchases of 90 days while 5,000 a second come live.
 pub(crate) fn run(user_count: u64, count: u64) {
@@ -37,17 +36,7 @@ pub(crate) fn run(user_count: u64, count: u64) {
     let before = server.cpu();
     let begun = Instant::now();
     let meanwhile = live(&server, population, || {
-        let job = json!({"backfill": {"files": [folder.path().join("*.parquet")], "into": "purchase"}});
-        let job = server.call("POST", "/v1/jobs", &job.to_string());
-        let place = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
-        loop {
-            let job = server.call("GET", &place, "");
-            match job["state"].as_str() {
-                Some("done") => break,
-                Some("failed" | "cancelled") => panic!("{job}"),
-                _ => std::thread::sleep(ASKED_EVERY),
-            }
-        }
+        server.backfill(&folder.path().join("*.parquet"), "purchase");
     });
     let elapsed = begun.elapsed();
     let cpu = server.cpu() - before;

@@ -8,6 +8,7 @@
 //! Numbers keep all their digits; what has no value is left out.
 
 use crate::decode::push_json_string as push_string;
+use engine::behavior::calendar::Date;
 use engine::catalog::{Catalog, Column, ColumnType, DEAD_LETTERS};
 use engine::ids::TagId;
 use engine::store::FactRow;
@@ -144,34 +145,20 @@ const DAY_SECONDS: i64 = 86_400;
 /// that it cannot write, before 0 and after 9999, stand as the bare number.
 fn push_time(micros: i64, out: &mut String) {
     let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-    let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));
-    if !(0..=9999).contains(&year) {
+    let date = Date::of(seconds.div_euclid(DAY_SECONDS));
+    if !(0..=9999).contains(&date.year) {
         let _ = write!(out, "{micros}");
         return;
     }
     let second = seconds.rem_euclid(DAY_SECONDS);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let _ = write!(out, "\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let _ = write!(out, "\"{date}T{hour:02}:{minute:02}:{second:02}");
     let _ = match fraction {
         0 => Ok(()),
         fraction if fraction % 1000 == 0 => write!(out, ".{:03}", fraction / 1000),
         fraction => write!(out, ".{fraction:06}"),
     };
     out.push_str("Z\"");
-}
-
-/// Year, month and day of a day since 1970, in the Gregorian calendar. Years begin in March here, so that the leap day is their last;
-/// 400 of them have the same number of days.
-fn civil(day: i64) -> (i64, i64, i64) {
-    const ERA_DAYS: i64 = 146_097;
-    let day = day + 719_468;
-    let (era, day) = (day.div_euclid(ERA_DAYS), day.rem_euclid(ERA_DAYS));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -11,27 +11,25 @@ use super::count::elapsed_us;
 use super::export::{self, ListFormat, UserWriter};
 use super::expression::{Bound, Where};
 use crate::error::{Failure, Kind};
-use crate::queries::{Asks, Progress, Watch};
+use crate::queries::{Asks, Progress};
 use crate::rest::asker::{self, Asker};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::cursors::{self, Held};
 use crate::rest::negotiate::{self, Format};
+use crate::rest::stream::Streamed;
 use crate::state::AppState;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::audience::ops::{self, MemberPage, Position, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::store::Snapshot;
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::CancellationToken;
+use std::time::Instant;
 
 /// Users of a page when `limit` is not given.
 pub const PAGE_DEFAULT: usize = 1_000;
@@ -39,10 +37,6 @@ pub const PAGE_DEFAULT: usize = 1_000;
 pub const PAGE_MAX: usize = 100_000;
 /// Users fetched at a time for a stream.
 const STREAM_BATCH: usize = 16_384;
-/// Bytes of a stream that are sent at a time.
-pub(super) const STREAM_BYTES: usize = 64 << 10;
-/// How long a client may leave a stream unread.
-pub(crate) const STALLED_MAX: Duration = Duration::from_secs(60);
 /// Where a page in a format other than JSON says how to go on.
 pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 /// The view that an answer in a format other than JSON is of.
@@ -283,57 +277,12 @@ async fn stream(
         }
     };
     let context = state.query_context();
-    watch.sets(Arc::clone(&context.cancelled));
     let epoch = snapshot.epoch().0;
-    let (sender, receiver) = mpsc::channel(2);
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        let list = Sending { snapshot, predicate, first, list };
-        list.send_all(sender, runtime, &context, watch, permit);
+    let streamed = Streamed { watch, permit, cancelled: Arc::clone(&context.cancelled), deadline: None };
+    let body = streamed.body("the members of a list", move |out, watch| {
+        write_all(&snapshot, &predicate, Some(first), list, out, &context, |users| watch.add_rows(users))
     });
-    let chunks = futures::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|chunk| (chunk, receiver))
-    });
-    // What compresses a body asks for more behind its end.
-    Ok(with_headers(Body::from_stream(chunks.fuse()), format, epoch))
-}
-
-/// A list on its way out.
-struct Sending {
-    snapshot: Snapshot,
-    predicate: Predicate,
-    first: MemberPage,
-    list: ListFormat,
-}
-
-impl Sending {
-    /// Writes the first batch and all that follow; an error ends the body before its end, which the client notices.
-    fn send_all(
-        self,
-        sender: mpsc::Sender<io::Result<Bytes>>,
-        runtime: tokio::runtime::Handle,
-        context: &QueryContext,
-        watch: Watch,
-        permit: OwnedSemaphorePermit,
-    ) {
-        let out = ChunkSender {
-            sender: sender.clone(),
-            runtime: runtime.clone(),
-            pending: Vec::with_capacity(STREAM_BYTES),
-            deadline: None,
-            cancelled: watch.cancellation(),
-        };
-        let Sending { snapshot, predicate, first, list } = self;
-        let wrote = |users| watch.add_rows(users);
-        let Err(error) = write_all(&snapshot, &predicate, Some(first), list, out, context, wrote) else {
-            return watch.end(Progress::Done);
-        };
-        tracing::info!(%error, "a list of members was not sent to its end");
-        watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
-        // Its place is free now, not when the client has noticed.
-        drop(permit);
-        let _ = runtime.block_on(tokio::time::timeout(STALLED_MAX, sender.send(Err(error))));
-    }
+    Ok(with_headers(body, format, epoch))
 }
 
 /// Writes all members to `out`; `first` if it was fetched already. `wrote` is told how many, batch by batch.
@@ -366,49 +315,6 @@ pub fn write_all<W: Write + Send>(
         match page.next {
             Some(position) => page = fetch(Some(position))?,
             None => return writer.finish()?.flush(),
-        }
-    }
-}
-
-/// Sends what is written as chunks of a body.
-pub(super) struct ChunkSender {
-    pub(super) sender: mpsc::Sender<io::Result<Bytes>>,
-    pub(super) runtime: tokio::runtime::Handle,
-    pub(super) pending: Vec<u8>,
-    /// When the answer must be over, if ever.
-    pub(super) deadline: Option<Instant>,
-    /// Done when somebody cancels the question, also while its client does not read.
-    pub(super) cancelled: CancellationToken,
-}
-
-impl Write for ChunkSender {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= STREAM_BYTES {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let chunk = Bytes::from(std::mem::replace(&mut self.pending, Vec::with_capacity(STREAM_BYTES)));
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let patience = left.map_or(STALLED_MAX, |left| left.min(STALLED_MAX));
-        let sent = self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.cancelled.cancelled() => None,
-                sent = tokio::time::timeout(patience, self.sender.send(Ok(chunk))) => Some(sent),
-            }
-        });
-        let Some(sent) = sent else { return Err(io::Error::other("the question was cancelled")) };
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")),
         }
     }
 }

@@ -5,7 +5,7 @@ mod begin;
 mod hostile;
 mod psql;
 
-use crate::support::{PEOPLE, TestServer, catalog, success};
+use crate::support::{PEOPLE, PURCHASES, TestServer, catalog, success};
 use api::config::Config;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -87,9 +87,7 @@ pub(crate) fn shop_with(change: impl FnOnce(&mut Config)) -> TestServer {
     with["facts"] = json!({"purchase": {"columns": {"category": "string", "amount": {"decimal": [12, 2]}}}});
     server.put_catalog(&with);
     server.post_tags(PEOPLE);
-    let events = "{\"user_id\":\"u1\",\"ts\":\"2026-11-20T10:00:00Z\",\"category\":\"shoes\",\"amount\":20.5}\n\
-                  {\"user_id\":\"u2\",\"ts\":\"2026-11-19T10:00:00Z\",\"category\":\"hats\",\"amount\":3}\n";
-    let answer = success(server.post("/v1/facts/purchase?visible=true").body(events).send().expect("post"));
+    let answer = success(server.post("/v1/facts/purchase?visible=true").body(PURCHASES).send().expect("post"));
     assert_eq!(answer["rejected"], 0, "{answer}");
     server.settle();
     server

@@ -1,8 +1,8 @@
 //! A filter on `users` as an expression of the audience language.
 //!
 //! Only what means exactly the same is translated; what it means (of NULLs above all) is settled by [`engine::audience::bind`], as for
-//! everybody else. A condition on a single `enum`, or on any value of a set, is asked of the values ([`super::values`]). The rest is left to DataFusion, which
-//! evaluates it over the rows.
+//! everybody else. A condition on a single `enum`, or on any value of a set, is asked of the values ([`super::values`]). The rest is left
+//! to DataFusion, which evaluates it over the rows.
 
 use super::calls::Calls;
 use super::columns::{DIGITS, USER_ID};

@@ -7,10 +7,10 @@
 //!
 //! * [`guard`], [`growth`]: what is taken. * [`split`]: where statements end. * [`error`]: why there is no answer.
 //! * [`catalog`]: which tables there are. * [`calls`]: functions of the audience language.
+//! * [`parametric`]: calls with two pairs of parentheses. * [`driver_functions`]: what clients of PostgreSQL call.
 //! * [`users`], [`columns`], [`filter`], [`values`], [`lambda`], [`members`]: users. * [`aggregate`], [`distinct`], [`top`]: figures of them.
-//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both; [`by_audience`], [`audiences_exec`]: with `members`. * [`tag_values`]: values of tags. * [`system`]: the rest.
-//! * [`parametric`]: calls with two pairs of parentheses. * [`subqueries`]: told apart.
-//! * [`driver_functions`]: what clients of PostgreSQL call.
+//! * [`facts`], [`fact_exec`]: facts. * [`joins`], [`late`]: joins of both. * [`by_audience`], [`audiences_exec`]: facts with `members`.
+//! * [`subqueries`]: told apart. * [`tag_values`]: values of tags. * [`system`]: the rest.
 //! * [`answer`]: batches as they come. * [`memory`]: what a statement holds. * [`parameters`]: values that come apart from the text. * [`listing`]: tables and columns without a statement.
 
 mod aggregate;
@@ -59,7 +59,6 @@ pub use listing::ListedTable;
 pub use memory::Meter;
 pub use parameters::STATEMENT_PARAMETERS_MAX;
 pub use split::{Statements, statements};
-use subqueries::SubqueriesApart;
 pub use system::SystemTable;
 
 use crate::distinct_from;
@@ -93,6 +92,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use subqueries::SubqueriesApart;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use top::TopUsers;

@@ -12,7 +12,7 @@ pub use values::Column;
 
 use super::count::elapsed_us;
 use super::export::ListFormat;
-use super::members::{ChunkSender, EPOCH, STREAM_BYTES};
+use super::members::EPOCH;
 use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::queries::{Progress, Watch};
@@ -20,23 +20,20 @@ use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::limits;
 use crate::rest::negotiate::{self, Format};
+use crate::rest::stream::Streamed;
 use crate::state::AppState;
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
 use engine_sql::session::{Answer, Sql, SystemTable};
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Rows of a JSON answer when `limit` is not given.
 pub const ROWS_DEFAULT: usize = 10_000;
@@ -258,55 +255,17 @@ async fn stream(
             return Err(failure);
         }
     };
-    let (sender, receiver) = mpsc::channel(2);
     let context = state.query_context();
-    watch.sets(Arc::clone(&context.cancelled));
-    let (cancelled, gone) = (Arc::clone(&context.cancelled), sender.clone());
-    let timer = tokio::spawn(async move {
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline.into()) => {}
-            () = gone.closed() => {}
-        }
-        cancelled.store(true, Ordering::Relaxed);
+    let cancelled = Arc::clone(&context.cancelled);
+    let streamed = Streamed { watch, permit, cancelled, deadline: Some(deadline) };
+    let body = streamed.body("the rows of a statement", move |out, watch| {
+        // The statement ends with this.
+        let mut answer = answer;
+        write_all(&mut answer, list, out, &context, |rows| watch.add_rows(rows))
     });
-    let runtime = tokio::runtime::Handle::current();
-    tokio::task::spawn_blocking(move || {
-        send_all(answer, list, sender, (runtime, deadline), &context, watch, permit);
-        timer.abort();
-    });
-    let chunks = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<io::Result<Bytes>>| async {
-        receiver.recv().await.map(|chunk| (chunk, receiver))
-    });
-    // What compresses a body asks for more behind its end.
-    let mut response = Response::new(Body::from_stream(chunks.fuse()));
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(EPOCH, HeaderValue::from(epoch));
     Ok(response)
-}
-
-/// Writes all rows; an error ends the body before its end, which the client notices.
-fn send_all(
-    mut answer: Answer,
-    list: ListFormat,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    (runtime, deadline): (tokio::runtime::Handle, Instant),
-    context: &QueryContext,
-    watch: Watch,
-    permit: OwnedSemaphorePermit,
-) {
-    let out = ChunkSender {
-        sender: sender.clone(),
-        runtime: runtime.clone(),
-        pending: Vec::with_capacity(STREAM_BYTES),
-        deadline: Some(deadline),
-        cancelled: watch.cancellation(),
-    };
-    let written = write_all(&mut answer, list, out, context, |rows| watch.add_rows(rows));
-    let Err(error) = written else { return watch.end(Progress::Done) };
-    tracing::info!(%error, "the rows of a statement were not sent to their end");
-    watch.end(if sender.is_closed() { Progress::Cancelled } else { Progress::Failed(error.to_string()) });
-    // The statement ends now, and its place is free, not when the client has noticed.
-    drop((answer, permit));
-    let _ = runtime.block_on(tokio::time::timeout(super::members::STALLED_MAX, sender.send(Err(error))));
 }
