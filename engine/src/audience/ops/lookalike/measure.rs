@@ -1,6 +1,6 @@
 //! How well users are found: against a scan in full precision, and against users of the seed that were hidden.
 
-use super::seed::{Learned, RANDOM_SEED, seed_refused, setting};
+use super::seed::{Learned, RANDOM_SEED, background, seed_refused, setting};
 use super::{Likeness, QueryContext, QueryError, Search, Vectors, total};
 use crate::catalog::Space;
 use crate::lookalike::quality::{area_under_curve, lift};
@@ -52,20 +52,20 @@ pub(super) fn holdout(
     context: &QueryContext,
 ) -> Result<Option<Holdout>, QueryError> {
     let dimension = usize::from(space.dimension);
-    let (Some(places), Some(around)) = (
-        seeds::hide(learned.examples_of.len(), RANDOM_SEED),
-        seeds::halve(learned.background.len(dimension), RANDOM_SEED),
-    ) else {
+    let background = background(vectors, &learned.users);
+    let (Some(places), Some(around)) =
+        (seeds::hide(learned.examples_of.len(), RANDOM_SEED), seeds::halve(background.len(dimension), RANDOM_SEED))
+    else {
         return Ok(None);
     };
     let known = learned.examples.choose(dimension, &places.known);
-    let trained = learned.background.choose(dimension, &around.known);
+    let trained = background.choose(dimension, &around.known);
     let scorer = match seeds::learn(&setting(vectors, context), &known, &trained, Some(learned.method)) {
         Err(seeds::SeedError::Scorer(_)) => return Ok(None),
         learned => learned.map_err(seed_refused)?.scorer,
     };
     let hidden_examples = learned.examples.choose(dimension, &places.hidden);
-    let measured = learned.background.choose(dimension, &around.hidden);
+    let measured = background.choose(dimension, &around.hidden);
     let area = area_under_curve(&scores(&scorer, &hidden_examples), &scores(&scorer, &measured));
     let mut hidden = vec![RoaringBitmap::new(); eligible.len()];
     for place in &places.hidden {

@@ -130,7 +130,7 @@ impl<'q> Likeness<'q> {
 
 /// Finds the users most like others, and measures what is asked.
 ///
-/// Costs learning (up to a second for large seeds of many dimensions), and a pass over a byte a dimension of every candidate; holds
+/// Costs learning (about a second for a large seed, or several if no method is asked for; [`Lookalike::again`] spares it), and a pass over a byte a dimension of every candidate; holds
 /// a bitmap of the candidates and a few per cent of them with their scores.
 ///
 /// # Errors

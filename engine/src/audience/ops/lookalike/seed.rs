@@ -27,8 +27,6 @@ pub(super) struct Learned {
     pub(super) examples: Examples,
     /// Whose vectors these are; empty for vectors that were given.
     pub(super) examples_of: Vec<(usize, u32)>,
-    /// Others.
-    pub(super) background: Examples,
 }
 
 /// Samples follow from these: the same question has the same answer.
@@ -65,8 +63,11 @@ pub(super) fn learn(
             (total(&users), of_users.with_vector, of_users.examples, of_users.examples_of)
         }
     };
-    let others: Vec<RoaringBitmap> = vectors.present.iter().zip(&users).map(|(present, seed)| present - seed).collect();
-    let background = gather(&vectors.view, &others, BACKGROUND_SEED).examples;
+    // A mean or centres are those of the seed alone.
+    let background = match asked.method {
+        None | Some(Method::Linear) => background(vectors, &users),
+        Some(Method::Mean | Method::Prototypes(_)) => Examples::default(),
+    };
     context.check()?;
     let learned = seeds::learn(&setting, &examples, &background, asked.method).map_err(seed_refused)?;
     Ok(Learned {
@@ -78,8 +79,13 @@ pub(super) fn learn(
         users,
         examples,
         examples_of,
-        background,
     })
+}
+
+/// A sample of the users who are not of the seed.
+pub(super) fn background(vectors: &Vectors<'_>, seed: &[RoaringBitmap]) -> Examples {
+    let others: Vec<RoaringBitmap> = vectors.present.iter().zip(seed).map(|(present, seed)| present - seed).collect();
+    gather(&vectors.view, &others, BACKGROUND_SEED).examples
 }
 
 pub(super) fn seed_refused(error: SeedError) -> QueryError {
