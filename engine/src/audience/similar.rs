@@ -2,9 +2,10 @@
 //!
 //! `similar_to` is a set of users of its own, whatever stands beside it in an expression. Its *candidates* are the users who fit
 //! `within` (everybody, if it is left out), do not fit `exclude`, have a vector in the space, and are not of the seed, unless
-//! `include_seed` is asked for. They stand in one order: by falling score, then shard, then slot. `size => n` are the first `n` of
-//! them, all if there are fewer; `share => x` is the first part of them, rounded up to whole users. With `after`, which is told in
-//! the same way, the first so many are passed over; so bands that follow each other neither overlap nor leave anybody out.
+//! `include_seed` is asked for. They stand in one order: by falling score, then shard, then slot. `size => n` are the first `n`
+//! of them, all if there are fewer; `share => x` is the first part of them, rounded up to whole users. With `after`, which is
+//! told in the same way, the first so many are passed over; so bands that follow each other neither overlap nor leave anybody
+//! out.
 
 use super::predicate::Predicate;
 use crate::ids::TagId;

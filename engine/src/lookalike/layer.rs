@@ -40,8 +40,8 @@ pub struct LayerError {
 }
 
 impl<'a> Layer<'a> {
-    /// Of the users who have a vector here, all users this layer speaks of (layers below it are not asked about them; of the lowest
-    /// layer that does not matter), and the vectors, chunk by chunk.
+    /// Of the users who have a vector here, all users this layer speaks of (layers below it are not asked about them; of the
+    /// lowest layer that does not matter), and the vectors, chunk by chunk.
     ///
     /// # Errors
     /// [`LayerError`] if there are not as many vectors as users.

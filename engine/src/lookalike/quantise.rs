@@ -6,9 +6,9 @@
 //!          1/65,535 of half the norm, rounded up; all little-endian
 //! ```
 //!
-//! Codes are 256 even steps from a vector's least number to its greatest. So they leave out at most `step * sqrt(dimension) / 2`,
-//! and a step is at most `2 * norm / 255`: a quarter of the norm at [`super::DIMENSIONS`]' end, and about a hundredth for vectors as
-//! they come. A vector so costs its dimension and 14 bytes to be scanned.
+//! Codes are 256 even steps from a vector's least number to its greatest. So they leave out at most `step * sqrt(dimension) / 2`;
+//! since a step is at most `2 * norm / 255`, that is a quarter of the norm at the most dimensions there are, and about a
+//! hundredth for vectors as they come. A vector so costs its dimension and 14 bytes to be scanned.
 
 use super::vector::norm;
 

@@ -22,8 +22,9 @@ pub const SCANS_MAX: usize = 64;
 /// have in common restricts them, which is fewer terms and more users.
 const RESTRICTION_TERMS_MAX: usize = 100_000;
 
-/// The predicate with what its scans and searches for similar users find in the snapshot, for questions about this snapshot only; itself if it has none. Costs
-/// as much as the scans; every operator does it by itself, so it is worth a call only where one question is asked in parts.
+/// The predicate with what its scans and searches for similar users find in the snapshot, for questions about this snapshot
+/// only; itself if it has none. Costs as much as the scans; every operator does it by itself, so it is worth a call only where
+/// one question is asked in parts.
 ///
 /// # Errors
 /// [`QueryError`], also if there is nobody to scan.

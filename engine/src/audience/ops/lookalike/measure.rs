@@ -17,8 +17,8 @@ pub struct Measure {
     pub holdout: bool,
 }
 
-/// A tenth of the seed's users is hidden, likeness is learned from the rest by the same method, and the question is asked again with
-/// the hidden ones among the candidates.
+/// A tenth of the seed's users is hidden, likeness is learned from the rest by the same method, and the question is asked again
+/// with the hidden ones among the candidates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holdout {
     /// How likely a hidden user scores more than one of the background that was not learned from; a half is chance.

@@ -1,8 +1,8 @@
 //! The users most like others: from a seed to a scorer, and from the scorer to the first of the candidates.
 //!
 //! What is found is exact: the users that a scan of all vectors in full precision would put first, whatever the filter (see
-//! [`crate::lookalike::recall`]). What is chosen is how likeness is learned, which is measured on users of the seed that are hidden
-//! from the learner. The same question on the same snapshot has the same answer.
+//! [`crate::lookalike::recall`]). What is chosen is how likeness is learned, which is measured on users of the seed that are
+//! hidden from the learner. The same question on the same snapshot has the same answer.
 
 mod measure;
 mod seed;
@@ -75,8 +75,8 @@ pub struct Lookalike {
 pub struct LookalikeReport {
     /// How likeness was learned.
     pub method: Method,
-    /// Each way that was tried, and the area under the curve that it reached on hidden users of the seed; empty if one was asked for,
-    /// or the seed has too few vectors to hide some.
+    /// Each way that was tried, and the area under the curve that it reached on hidden users of the seed; empty if one was
+    /// asked for, or the seed has too few vectors to hide some.
     pub tried: Vec<(Method, f64)>,
     /// Users of the seed, or vectors.
     pub seed_users: u64,
@@ -130,8 +130,9 @@ impl<'q> Likeness<'q> {
 
 /// Finds the users most like others, and measures what is asked.
 ///
-/// Costs learning (about a second for a large seed, or several if no method is asked for; [`Lookalike::again`] spares it), and a pass over a byte a dimension of every candidate; holds
-/// a bitmap of the candidates and a few per cent of them with their scores.
+/// Costs learning (about a second for a large seed, or several if no method is asked for; [`Lookalike::again`] spares it), and
+/// a pass over a byte a dimension of every candidate; holds a bitmap of the candidates and a few per cent of them with their
+/// scores.
 ///
 /// # Errors
 /// [`QueryError`]: cancelled, a damaged file, or a seed that nothing can be learned from, with what to do about it.
