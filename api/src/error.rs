@@ -360,6 +360,7 @@ impl From<ExprError> for Failure {
             ExprErrorKind::UnknownTag => Kind::UnknownTag,
             ExprErrorKind::UnknownFact => Kind::UnknownFact,
             ExprErrorKind::UnknownColumn => Kind::UnknownColumn,
+            ExprErrorKind::UnknownSpace => Kind::UnknownTag,
             ExprErrorKind::UnknownAudience => Kind::UnknownAudience,
             ExprErrorKind::Type => Kind::TagType,
             ExprErrorKind::Value => Kind::TagValue,
@@ -459,6 +460,7 @@ impl From<CatalogError> for Failure {
             CatalogError::Name { name, .. } => (Kind::InvalidCatalog, "tags", name),
             CatalogError::TypeChange { name, .. } => (Kind::UnsafeChange, "tags", name),
             CatalogError::Fact { fact, .. } => (Kind::InvalidCatalog, "facts", fact),
+            CatalogError::Space { space, .. } => (Kind::InvalidCatalog, "spaces", space),
         };
         Failure::new(kind, error.to_string()).at(format!("/{part}/{}", escape_pointer(name)))
     }

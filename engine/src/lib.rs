@@ -15,6 +15,7 @@
 //! * [`clock`]: the seam to the wall clock. [`computed`]: the seam to a language of expressions over records.
 //! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
 //! * [`segment`], [`dictionary`], [`events`]: the kinds of immutable file a shard is made of.
+//! * [`lookalike`]: vectors of users, and the users most like others.
 //! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
 //! * [`audience`]: the audience language, its planner and the operators that answer questions on a snapshot.
 
@@ -28,6 +29,7 @@ pub mod dictionary;
 pub mod error;
 pub mod events;
 pub mod ids;
+pub mod lookalike;
 pub mod segment;
 pub mod store;
 pub mod update;

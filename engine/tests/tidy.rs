@@ -19,8 +19,9 @@ const MAY_USE: [(&str, &[&str]); 6] = [
 const NOT_IN_ENGINE: [&str; 8] = ["tokio", "datafusion", "arrow", "parquet", "axum", "reqwest", "serde_json", "jiff"];
 
 /// Inside the engine: a module, and the modules it must not know.
-const NOT_IN_MODULE: [(&str, &[&str]); 4] = [
+const NOT_IN_MODULE: [(&str, &[&str]); 5] = [
     ("bitmap", &["segment", "store", "audience", "catalog", "vfs"]),
+    ("lookalike", &["segment", "store", "audience", "catalog", "vfs"]),
     ("vfs", &["bitmap", "segment", "store", "audience", "catalog"]),
     ("segment", &["store", "audience"]),
     ("dictionary", &["segment", "store", "audience", "bitmap"]),

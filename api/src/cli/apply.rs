@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         };
         let name = |prefix: &str, name: &Option<String>| name.as_ref().map(|name| format!("{prefix}{name}"));
         let what = name("fact ", &change.fact).or_else(|| name("source ", &change.source));
-        let what = what.or_else(|| name("sink ", &change.sink));
+        let what = what.or_else(|| name("space ", &change.space)).or_else(|| name("sink ", &change.sink));
         println!("{sign} {}: {}", what.or_else(|| name("", &change.tag)).unwrap_or_default(), change.r#type);
     }
     let counts = [

@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::jobs::JobDefinition;
 use crate::jobs::definition::BackfillDefinition;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ingest::backfill::{self, BackfillError, BackfillJob, BackfillReport, Target};
+use ingest::backfill::{self, BackfillError, BackfillJob, BackfillReport};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,10 +21,10 @@ const PLAIN_PROGRESS: Duration = Duration::from_secs(10);
 /// Refused rows that are printed.
 const ERRORS_SHOWN: usize = 10;
 
-/// Loads files into tags, or into a fact. A job that was killed goes on where it stopped when it is run again.
+/// Loads files into tags, a fact or a vector space. A job that was killed goes on where it stopped when it is run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nFiles may be objects: s3://bucket/users/*.parquet, with AWS_REGION, AWS_ACCESS_KEY_ID, … as usual, or `object_store` in the job.\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags and facts must be declared (beluga apply).\n\nWith --data no server may have the directory open. With --url a running server loads files of its own machine, named from the root\nand in its `source_folders`, or objects in its `source_stores`, as a job: Ctrl-C leaves it running, and it outlives restarts of the server.\n\nExamples:\n  beluga backfill -f job.yaml --data ./beluga-data\n  beluga backfill -f job.yaml --url http://127.0.0.1:7700 --rate 50000"
+    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nExample of a job that loads vectors:\n  into: spaces/taste                    # the vector space\n  files: [\"vectors/*.parquet\"]\n  columns: { embedding: vector }        # the column with the numbers; left out: vector\n\nFiles may be objects: s3://bucket/users/*.parquet, with AWS_REGION, AWS_ACCESS_KEY_ID, … as usual, or `object_store` in the job.\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags, facts and vector spaces must be declared (beluga apply).\n\nWith --data no server may have the directory open. With --url a running server loads files of its own machine, named from the root\nand in its `source_folders`, or objects in its `source_stores`, as a job: Ctrl-C leaves it running, and it outlives restarts of the server.\n\nExamples:\n  beluga backfill -f job.yaml --data ./beluga-data\n  beluga backfill -f job.yaml --url http://127.0.0.1:7700 --rate 50000"
 )]
 pub(super) struct Arguments {
     /// The job, YAML or JSON
@@ -74,7 +74,7 @@ fn load(arguments: &Arguments, definition: &BackfillDefinition, data: &Path) -> 
     });
     shown.bar.finish_and_clear();
     let report = report.map_err(failure)?;
-    tell(&job.into, &report, started.elapsed());
+    tell(definition, &report, started.elapsed());
     Ok(())
 }
 
@@ -87,12 +87,9 @@ fn failure(error: BackfillError) -> Exit {
     Failure::new(kind, error.to_string()).into()
 }
 
-fn tell(into: &Target, report: &BackfillReport, took: Duration) {
+fn tell(definition: &BackfillDefinition, report: &BackfillReport, took: Duration) {
     let progress = &report.progress;
-    let (is_fact, count, noun) = match into {
-        Target::Tags => (false, progress.values, "tag values"),
-        Target::Fact(_) => (true, progress.events, "events"),
-    };
+    let (noun, unmatched) = words(definition);
     for row in report.errors.iter().take(ERRORS_SHOWN) {
         eprintln!("refused: {}, row {}: {}", row.file.display(), row.row, row.error);
     }
@@ -101,21 +98,25 @@ fn tell(into: &Target, report: &BackfillReport, took: Duration) {
     }
     if !report.unmatched.is_empty() {
         let columns: Vec<&str> = report.unmatched.iter().map(String::as_str).collect();
-        println!("{}: {}", unmatched(is_fact), columns.join(", "));
+        println!("{unmatched}: {}", columns.join(", "));
     }
     println!(
         "{} rows, {} {noun}, {} rows refused, {} files in {:.1} s",
         grouped(progress.rows_done),
-        grouped(count),
+        grouped(progress.values + progress.events),
         grouped(progress.rejected),
         progress.files_total,
         took.as_secs_f64()
     );
 }
 
-/// What became of columns that the catalog does not know.
-fn unmatched(is_fact: bool) -> &'static str {
-    if is_fact { "kept as undeclared fields" } else { "not loaded, because no tag has their name" }
+/// What rows became, and what became of columns that were not known.
+fn words(definition: &BackfillDefinition) -> (&'static str, &'static str) {
+    match (definition.fact(), definition.space()) {
+        (Some(_), _) => ("events", "kept as undeclared fields"),
+        (None, Some(_)) => ("vectors", "not loaded, because a vector is an id and numbers"),
+        (None, None) => ("tag values", "not loaded, because no tag has their name"),
+    }
 }
 
 /// A bar on a terminal, a line now and then elsewhere.

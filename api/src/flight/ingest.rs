@@ -1,4 +1,4 @@
-//! Bulk ingest: rows of a client into a fact, or into users' tags, by the way that HTTP bodies go.
+//! Bulk ingest: rows of a client into a fact, users' tags or a vector space, by the way that HTTP bodies go.
 //!
 //! Flight's messages are those of Arrow's streaming format without their frame. With the frame put back they are the body that
 //! `POST /v1/facts/…` takes as an Arrow stream: decoded as it is, written once under an idempotency key, acknowledged once on disk, and
@@ -7,8 +7,8 @@
 use super::door::{Flight, Messages};
 use super::status::{cut, invalid, status};
 use crate::error::{Failure, Kind};
-use crate::rest::v1::facts;
 use crate::rest::v1::upload::{Decoder, IdempotencyKey, UploadAnswer, receive};
+use crate::rest::v1::{facts, spaces};
 use crate::state::lock;
 use arrow_flight::FlightData;
 use arrow_flight::sql::{
@@ -31,6 +31,8 @@ use tonic::{Code, Status};
 const KEY: [&str; 2] = ["idempotency_key", "idempotency-key"];
 /// The option, and the header of a call, that says what becomes of one with refused rows.
 const REFUSED: [&str; 2] = ["refused_rows", "refused-rows"];
+/// The schema whose tables are vector spaces, for those that have the name of a fact.
+const SPACES: &str = "spaces";
 /// What begins each message of the format.
 const MARKER: [u8; 4] = [0xff; 4];
 /// What the head of a message is filled up to.
@@ -69,12 +71,19 @@ impl Flight {
     /// What rows become, and the kind of call that an idempotency key is for.
     fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, String), Status> {
         let snapshot = self.state.snapshot().map_err(|failure| status(&failure))?;
-        let exists = snapshot.catalog().declared_fact(&command.table).is_some() || command.table == "users";
-        modes(command.table_definition_options.as_ref(), &command.table, exists)?;
+        let catalog = snapshot.catalog();
+        let in_spaces = command.schema.as_deref() == Some(SPACES);
+        let is_table = !in_spaces && (command.table == "users" || catalog.declared_fact(&command.table).is_some());
+        let is_space = !is_table && catalog.space(&command.table).is_some();
+        modes(command.table_definition_options.as_ref(), &command.table, is_table || is_space)?;
+        if is_space || in_spaces {
+            let space = spaces::space(catalog, &command.table).map_err(|failure| status(&failure))?;
+            return Ok((RowTarget::Vectors(*space), format!("spaces/{}", command.table)));
+        }
         if command.table == "users" {
             return Ok((RowTarget::Tags(snapshot.shared_catalog()), "tags".to_owned()));
         }
-        let fact = facts::fact(snapshot.catalog(), &command.table).map_err(|failure| status(&failure))?;
+        let fact = facts::fact(catalog, &command.table).map_err(|failure| status(&failure))?;
         let target = RowTarget::Events { fact: Box::new(fact.clone()), now: SystemClock.now() };
         Ok((target, format!("facts/{}", command.table)))
     }
@@ -129,15 +138,17 @@ fn body(messages: Messages<FlightData>, broken: Arc<Mutex<Option<Status>>>) -> B
 fn check(command: &CommandStatementIngest) -> Result<(), Status> {
     super::statements::no_transaction(command.transaction_id.as_deref())?;
     if command.temporary {
-        return Err(invalid("there are no temporary tables; send the rows into a fact or into `users`"));
+        return Err(invalid("there are no temporary tables; send the rows into a fact, a vector space or `users`"));
     }
     let catalog = command.catalog.as_deref().filter(|name| !name.is_empty());
     if let Some(other) = catalog.filter(|name| *name != CATALOG) {
         return Err(Status::not_found(cut(format!("there is no catalog `{other}`; the only one is `{CATALOG}`"))));
     }
     let schema = command.schema.as_deref().filter(|name| !name.is_empty());
-    if let Some(other) = schema.filter(|name| *name != PUBLIC) {
-        return Err(invalid(format!("rows can be sent into the tables of `{PUBLIC}`, not of `{other}`")));
+    if let Some(other) = schema.filter(|name| ![PUBLIC, SPACES].contains(name)) {
+        return Err(invalid(format!(
+            "rows can be sent into the tables of `{PUBLIC}`, and into vector spaces as tables of `{SPACES}`, not of `{other}`"
+        )));
     }
     let known = |name: &str| KEY.contains(&name) || REFUSED.contains(&name);
     match command.options.keys().find(|name| !known(name)) {
@@ -159,7 +170,7 @@ fn modes(options: Option<&TableDefinitionOptions>, table: &str, exists: bool) ->
             "the table `{table}` cannot be replaced: what is in it stays; append to it (mode `append`)"
         ))),
         (false, _, TableNotExistOption::Create) => Err(invalid(format!(
-            "there is no table `{table}`, and none is made by sending rows; declare a fact `{table}` in the catalog (PUT /v1/catalog), then append"
+            "there is no table `{table}`, and none is made by sending rows; declare a fact `{table}` (or a vector space) in the catalog (PUT /v1/catalog), then append"
         ))),
         _ => Ok(()),
     }

@@ -6,8 +6,9 @@
 use super::JobDefinition;
 use super::name_of;
 use crate::config::Config;
-use crate::error::{Failure, escape_pointer};
+use crate::error::{Failure, Kind, escape_pointer};
 use crate::objects::check_store;
+use crate::rest::v1::spaces;
 use crate::sources::Place;
 use crate::sources::declaration::no_fact;
 use crate::sources::folders::check_folder;
@@ -54,9 +55,17 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
 pub(super) fn check(definition: &JobDefinition, catalog: &Catalog, config: &Config, now: i64) -> Result<(), Failure> {
     let field = |place: Place| Failure::field(place.pointer, place.why);
     let job = job(definition, "", config).map_err(field)?;
+    if let Some(space) = definition.backfill.space() {
+        spaces::space(catalog, space)
+            .map_err(|failure| Failure { kind: Kind::InvalidField, ..failure }.at("/backfill/into"))?;
+    }
     if let Some(fact) = definition.backfill.fact()
         && catalog.declared_fact(fact).is_none()
     {
+        if catalog.space(fact).is_some() {
+            let why = format!("there is no fact `{fact}`; write `spaces/{fact}` for the vector space");
+            return Err(Failure::field("/backfill/into", why));
+        }
         let place = no_fact(fact, catalog);
         return Err(Failure::field(format!("/backfill{}", place.pointer), place.why));
     }

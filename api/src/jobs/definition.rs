@@ -5,7 +5,7 @@ use crate::error::escape_pointer;
 use crate::objects::{ObjectStoreDeclaration, objects};
 use crate::sources::Place;
 use crate::sources::declaration::TAGS;
-use ingest::backfill::{BackfillJob, ColumnMapping, FactTarget, FileFormat, NullMeaning, Target};
+use ingest::backfill::{BackfillJob, ColumnMapping, FactTarget, FileFormat, NullMeaning, SpaceTarget, Target};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,8 @@ pub struct BackfillDefinition {
     /// How files are written; left out: by each file's extension (`.gz` behind it for text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<BackfillFormat>,
-    /// What rows become: events of the fact of this name, or `tags`, which is meant if it is left out.
+    /// What rows become: events of the fact of this name, vectors of a space (`spaces/taste`), or `tags`, which is meant if it is
+    /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub into: Option<String>,
     /// The column with the user id; `user_id` if it is left out.
@@ -39,10 +40,10 @@ pub struct BackfillDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
     /// Of tags: which column goes into which tag; left out: every column that is named like one. Of events: what is not named
-    /// as in the fact, with null for what is not to be loaded.
+    /// as in the fact, with null for what is not to be loaded. Of vectors: which column is `vector`, if none has that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnDefinition>,
-    /// Of tags: what an empty cell says.
+    /// Of tags and vectors: what an empty cell says.
     #[serde(default)]
     pub nulls: NullsName,
     /// What stands between CSV cells; a comma if it is left out.
@@ -66,7 +67,8 @@ pub enum BackfillFormat {
     Arrow,
     /// Text with a header line.
     Csv,
-    /// A JSON object a line, a key per column; of events, lines of `POST /v1/facts/{fact}`.
+    /// A JSON object a line, a key per column; of events, lines of `POST /v1/facts/{fact}`; of vectors, those of
+    /// `POST /v1/spaces/{space}`.
     Ndjson,
     /// Lines of `POST /v1/tags`.
     Tags,
@@ -76,7 +78,7 @@ pub enum BackfillFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NullsName {
-    /// Nothing: the tag stays as it was.
+    /// Nothing: the tag, or the vector, stays as it was.
     #[default]
     Keep,
     /// The user has no such value any more.
@@ -108,6 +110,11 @@ pub struct ColumnMappingDefinition {
     #[serde(default)]
     pub add: bool,
 }
+
+/// What stands before the name of a vector space, to tell it from a fact.
+const SPACES: &str = "spaces/";
+/// What a column of vectors goes into.
+const VECTOR: &str = "vector";
 
 /// By hand, so that a wrong field of a mapping is told by its name.
 impl<'de> Deserialize<'de> for ColumnDefinition {
@@ -141,7 +148,12 @@ impl<'de> Deserialize<'de> for ColumnDefinition {
 impl BackfillDefinition {
     /// The fact that rows become events of, if they do.
     pub fn fact(&self) -> Option<&str> {
-        self.into.as_deref().filter(|into| *into != TAGS)
+        self.into.as_deref().filter(|into| *into != TAGS && !into.starts_with(SPACES))
+    }
+
+    /// The vector space that rows become vectors of, if they do.
+    pub fn space(&self) -> Option<&str> {
+        self.into.as_deref()?.strip_prefix(SPACES)
     }
 
     /// What is to run, under this name. `config` says which secrets may be read; none: any.
@@ -153,9 +165,10 @@ impl BackfillDefinition {
             let pointer = place.pointer.replace("/paths", "/files");
             Place::new(pointer, place.why)
         })?;
-        let (into, columns) = match self.fact() {
-            Some(fact) => (Target::Fact(self.fact_target(fact)?), Vec::new()),
-            None => (Target::Tags, self.tag_columns()?),
+        let (into, columns) = match (self.fact(), self.space()) {
+            (Some(fact), _) => (Target::Fact(self.fact_target(fact)?), Vec::new()),
+            (None, Some(space)) => (Target::Space(self.space_target(space)?), Vec::new()),
+            (None, None) => (Target::Tags, self.tag_columns()?),
         };
         let csv_delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
             None => b',',
@@ -201,12 +214,30 @@ impl BackfillDefinition {
         })
     }
 
-    fn tag_columns(&self) -> Result<Vec<ColumnMapping>, Place> {
+    fn space_target(&self, space: &str) -> Result<SpaceTarget, Place> {
+        self.no_event_fields()?;
+        let mut vector = None;
+        for (column, what) in &self.columns {
+            let is_vector = matches!(what, ColumnDefinition::Name(name) if name == VECTOR);
+            if !is_vector || vector.replace(column.clone()).is_some() {
+                let why = "of vectors one column is named, as in { embedding: vector }; the others are passed over";
+                return Err(Place::new(at_column(column), why));
+            }
+        }
+        Ok(SpaceTarget { space: space.to_owned(), vector })
+    }
+
+    fn no_event_fields(&self) -> Result<(), Place> {
         for (field, value) in [("/ts", &self.ts), ("/event_id", &self.event_id)] {
             if value.is_some() {
                 return Err(Place::new(field, "ts and event_id are for events; say of which fact with `into`"));
             }
         }
+        Ok(())
+    }
+
+    fn tag_columns(&self) -> Result<Vec<ColumnMapping>, Place> {
+        self.no_event_fields()?;
         let mapping = |(column, what): (&String, &ColumnDefinition)| {
             let (tag, separator, add) = match what {
                 ColumnDefinition::Name(tag) => (tag, None, false),
@@ -242,6 +273,12 @@ mod tests {
         assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), definition);
         let job = definition.job("j".to_owned(), None).expect("a job");
         assert!(matches!(&job.into, Target::Fact(fact) if fact.columns["note"].is_none()), "{job:?}");
+        let vectors = read("files: [a.parquet]\ninto: spaces/taste\ncolumns: { embedding: vector }");
+        let text = serde_json::to_string(&vectors).expect("JSON");
+        assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), vectors);
+        let wanted = SpaceTarget { space: "taste".to_owned(), vector: Some("embedding".to_owned()) };
+        assert_eq!(vectors.job("j".to_owned(), None).expect("a job").into, Target::Space(wanted));
+        assert_eq!((vectors.space(), vectors.fact()), (Some("taste"), None));
         let tags = read("files: [a.csv]\ncolumns: { a: b, hobbies: { tag: interest, add: true } }\nnulls: unset");
         let text = serde_json::to_string(&tags).expect("JSON");
         assert_eq!(serde_json::from_str::<BackfillDefinition>(&text).expect("reads back"), tags);
@@ -256,6 +293,10 @@ mod tests {
         assert_eq!(refused("files: [a]\ndelimiter: ''"), "/delimiter");
         assert_eq!(refused("files: [a]\ncolumns: { a/b: null }"), "/columns/a~1b");
         assert_eq!(refused("files: [a]\ninto: f\ncolumns: { a: { tag: b } }"), "/columns/a");
+        assert_eq!(refused("files: [a]\ninto: spaces/s\ncolumns: { a: b }"), "/columns/a");
+        assert_eq!(refused("files: [a]\ninto: spaces/s\ncolumns: { a: vector, b: vector }"), "/columns/b");
+        assert_eq!(refused("files: [a]\ninto: spaces/s\ncolumns: { a: null }"), "/columns/a");
+        assert_eq!(refused("files: [a]\ninto: spaces/s\nts: at"), "/ts");
         let wrong = serde_json::from_str::<BackfillDefinition>(r#"{"files":[],"columns":{"a":{"tg":"b"}}}"#);
         assert!(wrong.expect_err("refused").to_string().contains("unknown field `tg`"));
     }

@@ -52,6 +52,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::catalog::get, v1::catalog::put))
         .routes(routes!(v1::tags::post))
         .routes(routes!(v1::facts::post))
+        .routes(routes!(v1::spaces::post))
         .routes(routes!(v1::count::post))
         .routes(routes!(v1::profile::post))
         .routes(routes!(v1::overlap::post))

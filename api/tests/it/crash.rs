@@ -1,5 +1,5 @@
 //! Nothing acknowledged is lost, nothing is made up, nothing happens twice: the real binary is killed at random moments
-//! (also while it recovers) under a stream of updates and events, reopened, and compared with what it had acknowledged.
+//! (also while it recovers) under a stream of updates, vectors and events, reopened, and compared with what it had acknowledged.
 //!
 //! The oracle lives outside the process under test. Every request carries an idempotency key; a request that was in
 //! flight at the kill is either sent again (and must then have happened exactly once) or looked up (and must have
@@ -33,7 +33,8 @@ fn killed_at_random_moments_it_loses_nothing_and_doubles_nothing() {
     let mut server = Server::start(folder.path());
     server.put(&json!({"tags": {
         "colour": {"type": "enum"}, "score": {"type": "number"}, "vip": {"type": "flag"}, "likes": {"type": "set"},
-    }, "facts": {"view": {"columns": {"page": "string"}, "activity": {"dimensions": ["page"]}}}}));
+    }, "facts": {"view": {"columns": {"page": "string"}, "activity": {"dimensions": ["page"]}}},
+        "spaces": {"taste": {"dimension": 3, "metric": "cosine"}}}));
     for round in 0..rounds {
         let url = server.url.clone();
         std::thread::scope(|scope| {
@@ -73,6 +74,8 @@ struct User {
     score: Option<i64>,
     vip: bool,
     likes: BTreeSet<&'static str>,
+    /// Its numbers in halves.
+    taste: Option<[i64; 3]>,
 }
 
 /// One client with users of its own, so that the order of its requests is the order of their effects.
@@ -163,19 +166,30 @@ impl Writer {
         if self.random.below(3) == 0 {
             return self.event_request();
         }
+        let path = if self.random.below(3) == 0 { "/v1/spaces/taste" } else { "/v1/tags" };
         let mut after = BTreeMap::new();
         let mut body = String::new();
         for _ in 0..=self.random.below(40) {
             let id = format!("w{}-{}", self.number, self.random.below(USERS_PER_WRITER));
             let mut user = after.get(&id).or(self.users.get(&id)).cloned().unwrap_or_default();
-            let line = self.change(&id, &mut user);
+            let line = if path == "/v1/tags" { self.change(&id, &mut user) } else { self.vector(&id, &mut user) };
             body.push_str(&line.to_string());
             body.push('\n');
             after.insert(id, user);
         }
         self.next_request += 1;
         let key = format!("w{}-r{}", self.number, self.next_request);
-        Request { path: "/v1/tags", key, body, after, events: BTreeMap::new() }
+        Request { path, key, body, after, events: BTreeMap::new() }
+    }
+
+    /// A vector for a user, or that it has none any more: the line to send, and its effect.
+    fn vector(&mut self, id: &str, user: &mut User) -> Value {
+        let random = &mut self.random;
+        // Never without a length.
+        let mut number = || random.below(200) as i64 - 100;
+        let numbers = [number(), number(), 1];
+        user.taste = (random.below(4) > 0).then_some(numbers);
+        json!({"user_id": id, "vector": user.taste.map(|numbers| numbers.map(|number| number as f64 / 2.0))})
     }
 
     /// A random change of one user: the line to send, and its effect.
@@ -288,7 +302,9 @@ fn compare(server: &Server, writers: &[Writer], round: u64) {
         let found: BTreeSet<String> = server.members(&format!("did('view', count = {count})")).into_iter().collect();
         assert_eq!(found, expected, "round {round}, users with {count} events");
     }
-    for (id, user) in users.iter().take(20) {
+    // No question is about vectors, so users are looked up: each in one of some rounds.
+    let (step, turn) = (5, round as usize % 5);
+    for (id, user) in users.iter().take(20).chain(users.iter().skip(turn).step_by(step)) {
         assert_eq!(look_up(server, id).as_ref(), Some(*user), "round {round}, {id}");
     }
 }
@@ -305,7 +321,12 @@ fn look_up(server: &Server, id: &str) -> Option<User> {
         name.as_str().map(|name| *names.iter().find(|known| **known == name).expect("a value that was sent"))
     };
     let likes = tags["likes"].as_array().into_iter().flatten();
+    let taste = body["vectors"]["taste"]["values"].as_array().map(|numbers| {
+        let halves = |at: usize| (numbers[at].as_f64().expect("a number") * 2.0) as i64;
+        [halves(0), halves(1), halves(2)]
+    });
     Some(User {
+        taste,
         colour: known(&COLOURS, &tags["colour"]),
         score: tags["score"].as_i64(),
         vip: tags["vip"].as_bool().unwrap_or(false),

@@ -30,6 +30,7 @@ mod questions;
 mod scans;
 mod sinks;
 mod sources;
+mod spaces;
 mod sql;
 mod support;
 mod tables;

@@ -109,6 +109,7 @@ fn answers_look_as_described() {
     let mut with_fact = catalog();
     with_fact["facts"]["purchase"] = json!({"columns": {"category": "string", "amount": {"decimal": [12, 2]}},
         "activity": {"dimensions": ["category"], "measures": ["amount"]}, "retention": "400 days", "time_zone": "Asia/Shanghai"});
+    with_fact["spaces"]["taste"] = json!({"dimension": 2, "metric": "cosine"});
     with_fact["sources"]["some"] = json!({"files": {"paths": input.path(), "every": "10 ms"}, "into": "purchase"});
     with_fact["sinks"]["some"] = json!({"files": {"folder": files.path().join("out"), "max_age": "1 s"},
         "from": "purchase", "when_full": "drop"});
@@ -119,6 +120,8 @@ fn answers_look_as_described() {
         ("PUT /v1/catalog", "", 200, catalog()),
         ("PUT /v1/catalog", "", 200, with_fact),
         ("GET /v1/catalog", "", 200, Value::Null),
+        ("POST /v1/spaces/{space}", "?visible=true", 200, json!({"user_id": "u1", "vector": [1, 2]})),
+        ("POST /v1/spaces/{space}", "", 200, json!({"user_id": "u1", "vector": [1]})),
         ("POST /v1/facts/{fact}", "?visible=true", 200, json!({"user_id": "u1", "ts": "2026-02-30"})),
         ("POST /v1/sources/{name}/rewind", "", 200, json!({"to": "earliest"})),
         ("POST /v1/sources/{name}/rewind", "", 400, json!({"to": "yesterday"})),
@@ -183,7 +186,11 @@ fn answers_look_as_described() {
         left.remove(call);
         let (method, path) = call.split_once(' ').expect("a method and a path");
         let url = server.url(
-            &format!("{path}{query}").replace("{name}", "some").replace("{id}", "u1").replace("{fact}", "purchase"),
+            &format!("{path}{query}")
+                .replace("{name}", "some")
+                .replace("{id}", "u1")
+                .replace("{fact}", "purchase")
+                .replace("{space}", "taste"),
         );
         let request = server.client.request(Method::from_bytes(method.as_bytes()).expect("a method"), url);
         let request = match &body {

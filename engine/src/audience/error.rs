@@ -29,6 +29,8 @@ pub enum ExprErrorKind {
     UnknownFact,
     /// The fact has no such column.
     UnknownColumn,
+    /// No such vector space.
+    UnknownSpace,
     /// No such audience.
     UnknownAudience,
     /// The tag's type does not allow this.

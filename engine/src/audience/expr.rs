@@ -1,5 +1,8 @@
 //! The tree of the audience language, as written.
 
+use super::similar::Extent;
+use crate::lookalike::seeds::Method;
+
 /// Where in its source an expression stands: bytes `start..end` of the text; a tree form has no places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -35,8 +38,6 @@ pub enum CompareOp {
 }
 
 /// An expression of the audience language. Two are equal if they say the same in the same words, wherever they stand.
-///
-/// A place kept open: `similar_to(…)` comes as a further variant of [`ExprKind`].
 #[derive(Clone, Debug)]
 pub struct Expr {
     /// What it says.
@@ -92,6 +93,7 @@ pub enum ExprKind {
     },
     InAudience(String),
     Did(Box<Did>),
+    SimilarTo(Box<SimilarTo>),
     AtLeast {
         k: u32,
         of: Vec<Expr>,
@@ -116,6 +118,30 @@ pub struct Did {
     pub within: Option<String>,
     /// `within` begins exactly so long ago, and ends now, instead of with whole hours or days.
     pub exact_window: bool,
+}
+
+/// `similar_to('taste', seed => in_audience('vip'), share => 0.02)`: whether a user is among those most like others; see
+/// [`super::similar`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimilarTo {
+    /// The vector space.
+    pub space: String,
+    /// Like whom.
+    pub seed: Expr,
+    /// How many, and from where on.
+    pub extent: Extent,
+    /// Of whom; `None`: of everybody.
+    pub within: Option<Expr>,
+    /// But not of these.
+    pub exclude: Option<Expr>,
+    /// Also of the seed.
+    pub include_seed: bool,
+    /// How likeness is learned; `None`: whichever way measures best.
+    pub method: Option<Method>,
+    /// The number tag by which users of the seed count for more.
+    pub weights: Option<String>,
+    /// In full precision all the way; the answer is the same.
+    pub exact: bool,
 }
 
 /// A condition on what events come to.

@@ -4,6 +4,7 @@
 //! * [`bind`](mod@bind): checks names and types against the catalog and gives a [`predicate::Predicate`].
 //! * [`predicate`]: two-valued logic over known tags, in canonical form.
 //! * [`scan`]: what is asked of single events where nothing was counted, and the seam to whoever reads them.
+//! * [`similar`]: users like others, how many of them, and what that means exactly.
 //! * [`plan`]: predicate → one [`crate::bitmap::program::Program`] per shard.
 //! * [`ops`]: count, members, profile, overlap, sample, top-k, export, explain.
 //! * [`naive`]: the same meaning on plain maps; the tests' oracle.
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod predicate;
 mod print;
 pub mod scan;
+pub mod similar;
 pub mod suggest;
 
 pub use bind::bind;

@@ -1,6 +1,7 @@
 //! Two-valued logic over known tags: what an expression means, with names, types and NULLs settled.
 
 use super::scan::{Given, Scan};
+use super::similar::Similar;
 use crate::behavior::Window;
 use crate::bitmap::bsi::NumberRange;
 use crate::ids::TagId;
@@ -30,6 +31,8 @@ pub enum Predicate {
     Did(Did),
     /// The same, of events that no activity index tells apart.
     Scan(Box<Scan>),
+    /// Users like others.
+    Similar(Box<Similar>),
     /// Users told one by one.
     Given(Arc<Given>),
     /// Members of all.
@@ -106,10 +109,10 @@ impl Predicate {
         }
     }
 
-    /// Whether rows have to be read to know its members.
+    /// Whether rows or vectors have to be read to know its members.
     pub fn needs_scan(&self) -> bool {
         match self {
-            Predicate::Scan(_) => true,
+            Predicate::Scan(_) | Predicate::Similar(_) => true,
             Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => of.iter().any(Predicate::needs_scan),
             Predicate::Xor(a, b) => a.needs_scan() || b.needs_scan(),
             Predicate::Not(of) => of.needs_scan(),
@@ -125,6 +128,7 @@ impl Predicate {
             }
             Predicate::Xor(a, b) => a.node_count() + b.node_count(),
             Predicate::Not(of) => of.node_count(),
+            Predicate::Similar(similar) => similar.inner().into_iter().map(Predicate::node_count).sum(),
             _ => 0,
         }
     }

@@ -1,6 +1,6 @@
 //! An expression as canonical text, which parses back to an equal tree.
 
-use super::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
+use super::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, SimilarTo, Test};
 use std::fmt;
 
 impl fmt::Display for Expr {
@@ -28,6 +28,7 @@ impl fmt::Display for Expr {
             }
             ExprKind::InAudience(name) => write!(f, "in_audience({})", Quoted(name)),
             ExprKind::Did(did) => did.fmt(f),
+            ExprKind::SimilarTo(similar) => similar.fmt(f),
             ExprKind::AtLeast { k, of } => {
                 write!(f, "at_least({k}")?;
                 of.iter().try_for_each(|operand| write!(f, ", {operand}"))?;
@@ -59,6 +60,21 @@ impl fmt::Display for Did {
     }
 }
 
+impl fmt::Display for SimilarTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "similar_to({}, seed => {}, {}", Quoted(&self.space), self.seed, self.extent)?;
+        for (name, users) in [("within", &self.within), ("exclude", &self.exclude)] {
+            users.as_ref().map_or(Ok(()), |users| write!(f, ", {name} => {users}"))?;
+        }
+        if self.include_seed {
+            f.write_str(", include_seed => TRUE")?;
+        }
+        self.method.map_or(Ok(()), |method| write!(f, ", {method}"))?;
+        self.weights.as_ref().map_or(Ok(()), |weights| write!(f, ", weights => {weights}"))?;
+        f.write_str(if self.exact { ", exact => TRUE)" } else { ")" })
+    }
+}
+
 impl fmt::Display for FigureTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.figure {
@@ -87,7 +103,10 @@ fn tightness(expr: &Expr) -> u8 {
 fn within(f: &mut fmt::Formatter<'_>, expr: &Expr, outer: u8) -> fmt::Result {
     // A comparison behind NOT is put in parentheses too: `NOT (a = 1)` cannot be misread.
     let parentheses = if outer == 3 { !matches!(expr.kind, ExprKind::Flag(_)) } else { tightness(expr) <= outer };
-    let is_call = matches!(expr.kind, ExprKind::InAudience(_) | ExprKind::AtLeast { .. } | ExprKind::Did(_));
+    let is_call = matches!(
+        expr.kind,
+        ExprKind::InAudience(_) | ExprKind::AtLeast { .. } | ExprKind::Did(_) | ExprKind::SimilarTo(_)
+    );
     if parentheses && !is_call && !matches!(expr.kind, ExprKind::Literal(_)) {
         write!(f, "({expr})")
     } else {

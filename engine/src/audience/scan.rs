@@ -11,6 +11,7 @@
 
 use super::ops::QueryError;
 use super::predicate::{Did, Selection};
+use super::similar::{Similar, SimilarStats};
 use crate::behavior::Window;
 use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::view::BitmapView;
@@ -351,18 +352,27 @@ pub struct ScanError {
     pub class: Class,
 }
 
-/// Users told one by one: those a scan found, or was told to look among.
+/// What users were found by, and what that came to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// Rows of a fact.
+    Scan(Scan, ScanStats),
+    /// Their vectors.
+    Similar(Box<Similar>, SimilarStats),
+}
+
+/// Users told one by one: those a scan or a search found, or was told to look among.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Given {
-    /// What they were found by, if by a scan.
-    pub by: Option<(Scan, ScanStats)>,
+    /// What they were found by, if by anything.
+    pub by: Option<Found>,
     /// Slots per shard, serialised.
     pub(super) slots: Vec<Vec<u8>>,
 }
 
 impl Given {
     /// Users of a snapshot, as slots per shard; a shard that is left out has none.
-    pub fn new(by: Option<(Scan, ScanStats)>, shard_count: usize, users: &[RoaringBitmap]) -> Given {
+    pub fn new(by: Option<Found>, shard_count: usize, users: &[RoaringBitmap]) -> Given {
         let none = RoaringBitmap::new();
         let serialized = |shard: usize| {
             let users = users.get(shard).unwrap_or(&none);
@@ -381,7 +391,11 @@ impl Given {
 
 impl Hash for Given {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.by.as_ref().map(|(scan, _)| scan).hash(state);
+        match &self.by {
+            None => {}
+            Some(Found::Scan(scan, _)) => scan.hash(state),
+            Some(Found::Similar(similar, _)) => similar.hash(state),
+        }
         self.slots.iter().map(Vec::len).for_each(|len| len.hash(state));
     }
 }

@@ -1,15 +1,17 @@
-//! What is declared: the tags and their types, the facts and their columns, the sources and the sinks.
+//! What is declared: the tags and their types, the facts and their columns, the vector spaces, the sources and the sinks.
 //!
 //! A catalog is a value: a change makes a new one, and a snapshot holds the one it was published with.
 
 pub mod fact;
 pub mod sink;
 pub mod source;
+pub mod space;
 pub mod zone;
 
 pub use fact::{AUDIENCE_CHANGES, Activity, Column, ColumnType, DEAD_LETTERS, Fact};
 pub use sink::Sink;
 pub use source::{Source, Wanted};
+pub use space::{Metric, Space, VectorError};
 pub use zone::Zone;
 
 use crate::ids::TagId;
@@ -58,12 +60,13 @@ pub struct Tag {
     pub tag_type: TagType,
 }
 
-/// The declared tags, facts, sources and sinks by name.
+/// The declared tags, facts, vector spaces, sources and sinks by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     tags: BTreeMap<String, Tag>,
     /// Also the engine's own.
     facts: BTreeMap<String, Fact>,
+    spaces: BTreeMap<String, Space>,
     sources: BTreeMap<String, Source>,
     sinks: BTreeMap<String, Sink>,
     next_id: TagId,
@@ -100,6 +103,14 @@ pub enum CatalogError {
         /// What is wrong, and what to write instead.
         why: String,
     },
+    /// What is said of a vector space cannot be, or cannot become of what it is.
+    #[error("space `{space}`: {why}")]
+    Space {
+        /// The space.
+        space: String,
+        /// What is wrong, and what to write instead.
+        why: String,
+    },
 }
 
 impl Default for Catalog {
@@ -114,10 +125,11 @@ impl Catalog {
         self.tags.get(name)
     }
 
-    /// The name of a tag or fact; cost is linear in their number.
+    /// The name of a tag, fact or vector space; cost is linear in their number.
     pub fn name_of(&self, id: TagId) -> Option<&str> {
-        let mut names =
-            self.tags().map(|(name, tag)| (name, tag.id)).chain(self.facts().map(|(name, fact)| (name, fact.id)));
+        let (tags, facts) = (self.tags(), self.facts());
+        let names = tags.map(|(name, tag)| (name, tag.id)).chain(facts.map(|(name, fact)| (name, fact.id)));
+        let mut names = names.chain(self.spaces().map(|(name, space)| (name, space.id)));
         names.find(|(_, known)| *known == id).map(|(name, _)| name)
     }
 
@@ -151,6 +163,16 @@ impl Catalog {
         self.fact(name).filter(|fact| fact.id >= TagId::FIRST_DECLARED)
     }
 
+    /// The vector space of this name.
+    pub fn space(&self, name: &str) -> Option<&Space> {
+        self.spaces.get(name)
+    }
+
+    /// All vector spaces, by name.
+    pub fn spaces(&self) -> impl ExactSizeIterator<Item = (&str, &Space)> {
+        self.spaces.iter().map(|(name, space)| (name.as_str(), space))
+    }
+
     /// The source of this name.
     pub fn source(&self, name: &str) -> Option<&Source> {
         self.sources.get(name)
@@ -171,7 +193,7 @@ impl Catalog {
         self.sinks.iter().map(|(name, sink)| (name.as_str(), sink))
     }
 
-    /// The number the next new tag, fact or sink will get.
+    /// The number the next new tag, fact, vector space or sink will get.
     pub fn next_id(&self) -> TagId {
         self.next_id
     }
@@ -237,6 +259,37 @@ impl Catalog {
         self.facts.remove(name)
     }
 
+    /// Declares a vector space; declaring it again as it is changes nothing. Answers its id.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the name or the dimension is not usable, or the space is another one.
+    pub fn declare_space(&mut self, name: &str, dimension: u16, metric: Metric) -> Result<TagId, CatalogError> {
+        let refuse = |why: String| Err(CatalogError::Space { space: name.to_owned(), why });
+        if let Some(known) = self.spaces.get(name) {
+            if (known.dimension, known.metric) == (dimension, metric) {
+                return Ok(known.id);
+            }
+            return refuse(format!(
+                "it has dimension {} and metric {}, which cannot change: declare a new space and load it",
+                known.dimension,
+                known.metric.name()
+            ));
+        }
+        check_name(name)?;
+        let (least, most) = (space::DIMENSIONS.start(), space::DIMENSIONS.end());
+        if !space::DIMENSIONS.contains(&dimension) {
+            return refuse(format!("dimension {dimension} is not one of {least} to {most}"));
+        }
+        let id = self.new_id();
+        self.spaces.insert(name.to_owned(), Space { id, dimension, metric });
+        Ok(id)
+    }
+
+    /// Forgets a vector space. Its vectors go with the next compaction; its id is never given again.
+    pub fn drop_space(&mut self, name: &str) -> Option<Space> {
+        self.spaces.remove(name)
+    }
+
     /// Declares a source, or gives one another definition; what it is to do stays. Whether that changes anything.
     ///
     /// # Errors
@@ -289,8 +342,8 @@ impl Catalog {
         self.sinks.remove(name)
     }
 
-    /// Puts a catalog together again from what [`Catalog::tags`], [`Catalog::declared_facts`], [`Catalog::sources`],
-    /// [`Catalog::sinks`] and [`Catalog::next_id`] told.
+    /// Puts a catalog without vector spaces together again from what [`Catalog::tags`], [`Catalog::declared_facts`],
+    /// [`Catalog::sources`], [`Catalog::sinks`] and [`Catalog::next_id`] told.
     pub fn from_parts(
         tags: impl IntoIterator<Item = (String, Tag)>,
         facts: impl IntoIterator<Item = (String, Fact)>,
@@ -303,10 +356,17 @@ impl Catalog {
         Catalog {
             tags: tags.into_iter().collect(),
             facts: facts.into_iter().chain(own).collect(),
+            spaces: BTreeMap::new(),
             sources: sources.into_iter().collect(),
             sinks: sinks.into_iter().collect(),
             next_id,
         }
+    }
+
+    /// The catalog with what [`Catalog::spaces`] told in the place of its vector spaces.
+    pub fn with_spaces(mut self, spaces: impl IntoIterator<Item = (String, Space)>) -> Catalog {
+        self.spaces = spaces.into_iter().collect();
+        self
     }
 }
 

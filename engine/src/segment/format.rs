@@ -3,19 +3,19 @@
 //! The payload of a sealed file of kind `BELUGSEG` (or the same bytes in memory):
 //!
 //! ```text
-//! postings     bitmaps in the portable Roaring format, each at a multiple of 4
+//! postings     bitmaps in the portable Roaring format, and blocks of rows, each at a multiple of 4
 //! keys         encoded keys one after another, rising
 //! entries      per key, 16 bytes: end of its key u32 (from the begin of `keys`) | posting at u32, in units of 4 |
-//!              length of the posting u32 | cardinality u32
+//!              length of the posting u32 | cardinality (of a block: rows) u32
 //! numbers      per posting with one, 12 bytes: entry u32 | number i64, by rising entry
 //! hash index   u32 each, a power of two of them: entry + 1, or 0 if free; by xxh3 of the key, linear probing
 //! trailer      40 bytes: keys at u64 | entries at u64 | numbers at u64 | hash index at u64 | entry count u32 | 0 u32
 //!
-//! key          tag u32 big-endian | part u8 | slice u8, or the value's bytes, or
+//! key          tag u32 big-endian | part u8 | slice u8, or the value's bytes, or form u8 | chunk u16 big-endian, or
 //!              dimension u16 | value length u16 | value | figure u8 | grain u8 | slice u32 | negative u8 | bit u8, all big-endian
 //! ```
 
-use super::{ActivityKey, BITS_MAX, Figure, Key, Part, Series};
+use super::{ActivityKey, BITS_MAX, BlockKey, Figure, Form, Key, Part, Series};
 use crate::behavior::{Grain, Slice};
 use crate::ids::TagId;
 
@@ -47,10 +47,15 @@ pub(super) fn encode_key(key: Key<'_>, out: &mut Vec<u8>) {
             encode_slice(key.figure.of, key.slice, out);
             out.extend_from_slice(&[u8::from(key.figure.is_negative), key.bit]);
         }
+        Part::Block(BlockKey { form, chunk }) => {
+            out.extend_from_slice(&[BLOCK, form as u8]);
+            out.extend_from_slice(&chunk.to_be_bytes());
+        }
     }
 }
 
 const ACTIVITY: u8 = 5;
+const BLOCK: u8 = 6;
 /// Turned, so that negative numbers sort first.
 const SIGN: u32 = 1 << 31;
 const ACTIVITY_TAIL_BYTES: usize = 8;
@@ -120,6 +125,9 @@ pub(super) fn decode_key(bytes: &[u8]) -> Option<Key<'_>> {
         (3, value) => Part::Value(value),
         (4, value) => Part::Removed(value),
         (&ACTIVITY, rest) => Part::Activity(decode_activity(rest)?),
+        (&BLOCK, [form, a, b]) => {
+            Part::Block(BlockKey { form: *Form::ALL.get(usize::from(*form))?, chunk: u16::from_be_bytes([*a, *b]) })
+        }
         _ => return None,
     };
     Some(Key { tag: TagId(u32::from_be_bytes(*tag)), part })

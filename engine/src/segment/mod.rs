@@ -1,4 +1,4 @@
-//! An immutable file of one shard: key → posting (a bitmap in the portable Roaring format).
+//! An immutable file of one shard: key → posting (a bitmap in the portable Roaring format), or block (rows of vectors).
 //!
 //! Knows keys and layers but no audiences. The same bytes serve as a file (mapped) and as an in-memory layer.
 //!
@@ -10,11 +10,14 @@ pub mod merge;
 pub mod reader;
 pub mod writer;
 
-pub use reader::{Posting, Segment};
+pub use reader::{Block, Posting, Segment};
 pub use writer::SegmentWriter;
 
 use crate::behavior::Slice as TimeSlice;
 use crate::ids::TagId;
+#[cfg(doc)]
+use crate::lookalike::quantise::Most;
+use crate::lookalike::quantise::SCALE_BYTES;
 use std::cmp::Ordering;
 
 /// What a posting is of. Keys sort by tag, then part in the order below, then value.
@@ -28,6 +31,7 @@ use std::cmp::Ordering;
 /// | flag | `Exists` (users for whom it is true) | `Touched` |
 /// | number | `Exists` (users with a number) and `Slice(0..)` | `Touched` |
 /// | fact | `Activity`: counts and sums that add up over layers | none |
+/// | vector space | `Exists` (users with a vector) and `Block`: their vectors | `Touched` |
 /// | universe | `Exists` (known users) | `Touched` (users erased) |
 ///
 /// An `enum` also keeps `Exists`, the union of its values. A bottom segment (one that covers all older data) has no
@@ -55,6 +59,42 @@ pub enum Part<'a> {
     Removed(&'a [u8]),
     /// Users for whom a figure of a fact in a slice of time has this bit.
     Activity(ActivityKey<'a>),
+    /// Vectors, one behind another: of the users of a chunk that are in `Exists`, by rising slot. Not a bitmap.
+    Block(BlockKey),
+}
+
+/// Which vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockKey {
+    /// How they are written.
+    pub form: Form,
+    /// Whose: slots of this chunk.
+    pub chunk: u16,
+}
+
+/// How vectors are written; a row of any form has as many bytes as the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// As they came: `f32`, little-endian.
+    Full,
+    /// What stands beside the codes: see [`crate::lookalike::quantise`]. The block's number is [`Most`] of them.
+    Scale,
+    /// A byte a dimension, to be scanned.
+    Codes,
+}
+
+impl Form {
+    /// All of them, by their numbers in files.
+    pub const ALL: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
+
+    /// Bytes of a vector of so many numbers.
+    pub fn row_bytes(self, dimension: u16) -> usize {
+        match self {
+            Form::Full => usize::from(dimension) * 4,
+            Form::Scale => SCALE_BYTES,
+            Form::Codes => dimension.into(),
+        }
+    }
 }
 
 /// A bit of a figure: of whom, what, when. They sort by series, figure and slice, so that a window is a range of keys.

@@ -1,11 +1,11 @@
 //! Opens a segment.
 
 use super::format::{self, ENTRY_BYTES, NUMBER_BYTES, POSTING_ALIGN, TRAILER_BYTES};
-use super::{Key, Part, Series};
+use super::{BlockKey, Form, Key, Part, Series};
 use crate::behavior::Slice as TimeSlice;
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
-use crate::ids::TagId;
+use crate::ids::{CHUNK_SLOTS, Slot, TagId};
 use crate::vfs::sealed::SealedFile;
 use crate::vfs::{FileBytes, Vfs};
 use std::ops::Range;
@@ -32,6 +32,32 @@ pub struct Posting<'a> {
     pub bitmap: BitmapView<'a>,
     /// The number stored with the posting: the base of a number tag's `Exists`, else 0.
     pub aux: i64,
+}
+
+/// Vectors found in a segment; their checksum is verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// How many.
+    pub row_count: usize,
+    /// One behind another, of equal length.
+    pub bytes: &'a [u8],
+    /// The number stored with the block, else 0.
+    pub aux: i64,
+}
+
+impl<'a> Block<'a> {
+    /// Bytes of one.
+    pub fn row_bytes(&self) -> usize {
+        self.bytes.len() / self.row_count
+    }
+
+    /// One by its place.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn row(&self, place: usize) -> &'a [u8] {
+        &self.bytes[place * self.row_bytes()..][..self.row_bytes()]
+    }
 }
 
 /// A posting with its key, as they stand in a segment.
@@ -233,6 +259,49 @@ impl Segment {
         Ok(Stored { key: self.key_of(number), cardinality: entry.cardinality.into(), bitmap })
     }
 
+    /// A block of a space's vectors. Its checksum is verified at the first touch.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if the block is damaged; the rest stays usable.
+    pub fn block(&self, space: TagId, key: BlockKey) -> Result<Option<Block<'_>>, ReadError> {
+        let place = self.find(Key { tag: space, part: Part::Block(key) });
+        place.map(|number| self.block_at(number)).transpose()
+    }
+
+    /// A block by its place in key order.
+    ///
+    /// # Errors
+    /// As [`Segment::block`].
+    pub fn block_at(&self, number: usize) -> Result<Block<'_>, ReadError> {
+        let entry = self.entry(number);
+        let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
+        let row_count = entry.cardinality as usize;
+        if row_count == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(row_count) {
+            return Err(self.file.corrupt(entry.posting_at, "a block has other rows than its entry states"));
+        }
+        Ok(Block { row_count, bytes, aux: self.aux(number) })
+    }
+
+    /// The vector that this layer has of a user.
+    ///
+    /// # Errors
+    /// As [`Segment::block`]; also if the block has other rows than there are users with a vector.
+    pub fn vector(&self, space: TagId, form: Form, slot: Slot) -> Result<Option<&[u8]>, ReadError> {
+        let Some(exists) = self.posting(Key { tag: space, part: Part::Exists })? else { return Ok(None) };
+        if !exists.bitmap.contains(slot) {
+            return Ok(None);
+        }
+        let key = BlockKey { form, chunk: (slot / CHUNK_SLOTS) as u16 };
+        let container = exists.bitmap.find(key.chunk).map(|index| exists.bitmap.container(index));
+        let place = container.map_or(0, |container| {
+            container.iter().take_while(|position| u32::from(*position) < slot % CHUNK_SLOTS).count()
+        });
+        match self.block(space, key)? {
+            Some(block) if block.row_count == exists.bitmap.chunk_len(key.chunk) as usize => Ok(Some(block.row(place))),
+            _ => Err(self.file.corrupt(0, &format!("space {space}, chunk {}: vectors are missing", key.chunk))),
+        }
+    }
+
     fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {
         let bitmap = BitmapView::new(bytes)
             .map_err(|error| self.file.corrupt(entry.posting_at + error.offset_bytes as u64, error.what))?;
@@ -333,9 +402,13 @@ impl Segment {
         self.file.verify()?;
         self.check_directory()?;
         for number in 0..self.entry_count() {
-            let entry = self.entry(number);
-            let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
-            self.validate(&entry, bytes)?;
+            if matches!(self.key_at(number).part, Part::Block(_)) {
+                self.block_at(number)?;
+            } else {
+                let entry = self.entry(number);
+                let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
+                self.validate(&entry, bytes)?;
+            }
             if self.find(self.key_at(number)) != Some(number) {
                 return Err(self.file.corrupt(self.index.start as u64, "the hash index misses a key"));
             }
@@ -369,6 +442,10 @@ mod tests {
         (0..count).map(|number| (number, (number..number + 1 + number % 50).collect())).collect()
     }
 
+    fn block_key(chunk: u16) -> BlockKey {
+        BlockKey { form: Form::Full, chunk }
+    }
+
     fn write(writer: &mut SegmentWriter, postings: &[(u32, RoaringBitmap)]) {
         let tag = TagId(20);
         let all: RoaringBitmap = (0..70_000).collect();
@@ -379,6 +456,11 @@ mod tests {
             writer.add(Key { tag, part: Part::Value(value(*number).as_bytes()) }, 0, bitmap).expect("memory");
         }
         writer.add(Key { tag: TagId(21), part: Part::Value(b"") }, 0, &all).expect("memory");
+        for chunk in [0, 256] {
+            let key = Key { tag: TagId(22), part: Part::Block(block_key(chunk)) };
+            let rows = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| (0..5).try_for_each(|row| put(&[row; 8]));
+            writer.add_block::<std::io::Error>(key, 0, 5, rows).expect("memory");
+        }
     }
 
     #[test]
@@ -400,7 +482,11 @@ mod tests {
         assert!(segment.posting(Key { tag: TagId(19), part: Part::Exists }).expect("good").is_none());
         assert_eq!(segment.parts(tag).count(), 3_003);
         assert_eq!(segment.parts(TagId(21)).collect::<Vec<_>>(), [(Part::Value(&b""[..]), 70_000)]);
-        assert_eq!(segment.parts(TagId(22)).count(), 0);
+        let block = segment.block(TagId(22), block_key(256)).expect("good").expect("there");
+        assert_eq!((block.row_count, block.row_bytes(), block.row(3)), (5, 8, &[3; 8][..]));
+        assert!(segment.block(TagId(22), block_key(1)).expect("good").is_none());
+        assert_eq!(segment.parts(TagId(22)).count(), 2);
+        assert_eq!(segment.parts(TagId(23)).count(), 0);
         segment.verify().expect("good");
     }
 
@@ -437,6 +523,7 @@ mod tests {
             if let Ok(segment) = Segment::from_memory(FileBytes::new(bad)) {
                 let _ = segment.verify();
                 let _ = segment.posting(Key { tag: TagId(20), part: Part::Value(b"value-00007") });
+                let _ = segment.block(TagId(22), block_key(0)).map(|block| block.map(|block| block.row(0).len()));
             }
         }
     }

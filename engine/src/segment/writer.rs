@@ -112,6 +112,32 @@ impl SegmentWriter {
         added
     }
 
+    /// Adds a block of so many rows, whose bytes `rows` hands over piece by piece, and a number; one without rows is left out.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::add_serialized`], and those of `rows`.
+    ///
+    /// # Panics
+    /// If keys do not rise.
+    pub(crate) fn add_block<E: From<io::Error>>(
+        &mut self,
+        key: Key<'_>,
+        aux: i64,
+        row_count: u64,
+        rows: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if row_count == 0 {
+            return Ok(());
+        }
+        let begin = self.keys.len();
+        format::encode_key(key, &mut self.keys);
+        self.begin_posting(begin)?;
+        let from = self.sink.position();
+        let sink = &mut self.sink;
+        rows(&mut |piece| sink.append(piece))?;
+        Ok(self.end_posting(from, aux, row_count)?)
+    }
+
     /// Adds a posting as it stands in another segment.
     ///
     /// # Errors
@@ -140,22 +166,32 @@ impl SegmentWriter {
 
     /// Adds the posting of the key that was appended at `begin`.
     fn add_behind_key(&mut self, begin: usize, aux: i64, cardinality: u64, bitmap: &[u8]) -> io::Result<()> {
+        self.begin_posting(begin)?;
+        let from = self.sink.position();
+        self.sink.append(bitmap)?;
+        self.end_posting(from, aux, cardinality)
+    }
+
+    /// Takes the key that was appended at `begin`; what is appended next belongs to it.
+    fn begin_posting(&mut self, begin: usize) -> io::Result<()> {
         let (before, key) = self.keys.split_at(begin);
         assert!(self.entry_count == 0 || before[self.last_key..] < *key, "keys rise: {:?}", format::decode_key(key));
         self.last_key = begin;
 
         let padding = self.sink.position().next_multiple_of(POSTING_ALIGN) - self.sink.position();
-        self.sink.append(&[0; POSTING_ALIGN as usize][..padding as usize])?;
-        let at = self.sink.position() / POSTING_ALIGN;
-        self.sink.append(bitmap)?;
+        self.sink.append(&[0; POSTING_ALIGN as usize][..padding as usize])
+    }
 
+    /// Enters what was appended since `from` into the directory.
+    fn end_posting(&mut self, from: u64, aux: i64, cardinality: u64) -> io::Result<()> {
         let small = |number: u64| {
             u32::try_from(number).map_err(|_| {
                 let message = "a segment has grown past 16 GiB; make the data directory with more shards";
                 io::Error::new(io::ErrorKind::FileTooLarge, message)
             })
         };
-        for number in [self.keys.len() as u64, at, bitmap.len() as u64, cardinality] {
+        let len = self.sink.position() - from;
+        for number in [self.keys.len() as u64, from / POSTING_ALIGN, len, cardinality] {
             self.entries.extend_from_slice(&small(number)?.to_le_bytes());
         }
         if aux != 0 {

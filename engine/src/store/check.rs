@@ -3,6 +3,7 @@
 //! * Files: those the newest manifest names are there, of the length it says, and whole.
 //! * Postings: below the shard's slot count; the values of an `enum` are disjoint and their union is `Exists`; slices lie within
 //!   `Exists`; above the oldest segment what exists was touched; months of activity are the sums of their days.
+//! * Vectors: one of each form for each user in `Exists`, as its space wants it.
 //! * User ids: each in its shard, each found under its slot and no other. Ids of events: in order, each found.
 //! * The log: whole records of known form without a gap, but for a torn end.
 
@@ -12,13 +13,14 @@ use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_rec
 use super::{event_ids_path, once_path, part_path, wal};
 use crate::behavior::Grain;
 use crate::bitmap::counter::Counter;
-use crate::catalog::TagType;
+use crate::catalog::{Space, TagType};
 use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
 use crate::events::part::Part as EventPart;
-use crate::ids::{Lsn, TagId, shard_of};
-use crate::segment::{Key, Part, Segment};
-use crate::store::memtable::Types;
+use crate::ids::{CHUNK_SLOTS, Lsn, TagId, shard_of};
+use crate::lookalike::quantise::{Most, quantise};
+use crate::segment::{BlockKey, Form, Key, Part, Segment};
+use crate::store::memtable::{TypeOf, Types};
 use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,9 +116,10 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         self.found(check.segment.verify());
         // What holds between postings can only be told when each can be read.
         for tag in tags.into_iter().filter(|_| sound) {
-            let related = match types.tag(tag) {
-                None => check.months(tag),
-                tag_type => check.tag(tag, tag_type),
+            let related = match types.get(tag) {
+                Some(TypeOf::Tag(tag_type)) => check.tag(tag, *tag_type),
+                Some(TypeOf::Space(space)) => check.space(space),
+                Some(TypeOf::Fact(_)) | None => check.months(tag),
             };
             self.found(related);
         }
@@ -195,7 +198,11 @@ impl SegmentCheck {
     }
 
     fn posting(&self, number: usize) -> Result<(), ReadError> {
-        let (key, posting) = (self.segment.key_at(number), self.segment.posting_at(number)?);
+        let key = self.segment.key_at(number);
+        if matches!(key.part, Part::Block(_)) {
+            return self.segment.block_at(number).map(|_| ());
+        }
+        let posting = self.segment.posting_at(number)?;
         if posting.bitmap.last().is_some_and(|slot| slot >= self.slot_count) {
             return Err(self.corrupt(key.tag, "a posting names users that the dictionary does not have"));
         }
@@ -242,8 +249,60 @@ impl SegmentCheck {
         Ok(())
     }
 
-    /// What must hold between the postings of a tag; `None` for one that was dropped.
-    fn tag(&self, tag: TagId, tag_type: Option<TagType>) -> Result<(), ReadError> {
+    /// Each user with a vector has one of each form, of finite numbers that the space takes, and the forms say the same.
+    fn space(&self, space: &Space) -> Result<(), ReadError> {
+        let exists = self.load(space.id, Part::Exists)?;
+        if !self.is_oldest && !exists.is_subset(&self.load(space.id, Part::Touched)?) {
+            return Err(self.corrupt(space.id, "users have a vector that was not touched"));
+        }
+        let mut left = [exists.len(); Form::ALL.len()];
+        for (part, row_count) in self.segment.parts(space.id) {
+            let Part::Block(key) = part else { continue };
+            let Some(block) = self.segment.block(space.id, key)? else { continue };
+            let from = u32::from(key.chunk) * CHUNK_SLOTS;
+            if exists.range_cardinality(from..=from + (CHUNK_SLOTS - 1)) != row_count {
+                return Err(self.corrupt(space.id, "there are not as many vectors as users with one"));
+            }
+            if block.row_bytes() != key.form.row_bytes(space.dimension) {
+                return Err(self.corrupt(space.id, "vectors have another length than their space says"));
+            }
+            left[key.form as usize] -= row_count;
+        }
+        if left.iter().any(|left| *left > 0) {
+            return Err(self.corrupt(space.id, "vectors are missing"));
+        }
+        for (part, _) in self.segment.parts(space.id) {
+            if let Part::Block(BlockKey { form: Form::Full, chunk }) = part {
+                self.forms(space, chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is scanned is what the vectors give.
+    fn forms(&self, space: &Space, chunk: u16) -> Result<(), ReadError> {
+        let [full, scale, codes] = Form::ALL.map(|form| self.segment.block(space.id, BlockKey { form, chunk }));
+        let (Some(full), Some(scale), Some(codes)) = (full?, scale?, codes?) else {
+            return Err(self.corrupt(space.id, "vectors are missing in some form"));
+        };
+        let (mut numbers, mut given) = (Vec::new(), Vec::new());
+        for place in 0..full.row_count {
+            numbers.clear();
+            numbers.extend(full.row(place).as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
+            space.check(&numbers).map_err(|error| self.corrupt(space.id, &error.to_string()))?;
+            given.clear();
+            if quantise(&numbers, &mut given)[..] != *scale.row(place) || given != codes.row(place) {
+                return Err(self.corrupt(space.id, "what is scanned of a vector is not what its numbers give"));
+            }
+        }
+        if Most::among(scale.bytes.as_chunks().0).to_number() != scale.aux {
+            return Err(self.corrupt(space.id, "the greatest length or error is not that of its vectors"));
+        }
+        Ok(())
+    }
+
+    /// What must hold between the postings of a tag.
+    fn tag(&self, tag: TagId, tag_type: TagType) -> Result<(), ReadError> {
         let exists = self.load(tag, Part::Exists)?;
         let (mut union, mut sum) = (RoaringBitmap::new(), 0);
         for (part, users) in self.segment.parts(tag) {
@@ -251,22 +310,29 @@ impl SegmentCheck {
                 Part::Slice(_) if !self.load(tag, part)?.is_subset(&exists) => {
                     return Err(self.corrupt(tag, "a slice has users without a number"));
                 }
-                Part::Value(_) if tag_type == Some(TagType::Enum) => {
+                Part::Value(_) if tag_type == TagType::Enum => {
                     union |= self.load(tag, part)?;
                     sum += users;
                 }
                 _ => {}
             }
         }
-        if tag_type == Some(TagType::Enum) && (union.len() != sum || union != exists) {
+        if tag_type == TagType::Enum && (union.len() != sum || union != exists) {
             return Err(self.corrupt(tag, "users have several values, or one that is not counted"));
         }
-        let decides = matches!(tag_type, Some(TagType::Enum | TagType::Flag | TagType::Number(_)));
+        let decides = matches!(tag_type, TagType::Enum | TagType::Flag | TagType::Number(_));
         if decides && !self.is_oldest && !exists.is_subset(&self.load(tag, Part::Touched)?) {
             return Err(self.corrupt(tag, "users have a value that was not touched"));
         }
         Ok(())
     }
+}
+
+/// What is wrong with the vectors of a segment above others.
+#[cfg(test)]
+pub(super) fn space_problem(segment: Segment, slot_count: u32, space: &Space) -> Option<String> {
+    let check = SegmentCheck { segment, slot_count, is_oldest: false };
+    check.space(space).err().map(|error| error.to_string())
 }
 
 fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadError> {
@@ -278,4 +344,64 @@ fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Metric;
+    use crate::segment::SegmentWriter;
+
+    const SPACE: Space = Space { id: TagId(20), dimension: 2, metric: Metric::Cosine };
+
+    /// What is told of a segment whose users in `exists` have these blocks: chunk, and numbers of each row.
+    fn told(exists: &[u32], touched: &[u32], blocks: &[(u16, &[&[f32]])]) -> String {
+        let mut writer = SegmentWriter::in_memory();
+        for (part, users) in [(Part::Touched, touched), (Part::Exists, exists)] {
+            let users: RoaringBitmap = users.iter().collect();
+            writer.add(Key { tag: SPACE.id, part }, 0, &users).expect("memory");
+        }
+        for form in Form::ALL {
+            for (chunk, rows) in blocks {
+                let key = Key { tag: SPACE.id, part: Part::Block(BlockKey { form, chunk: *chunk }) };
+                let (mut full, mut codes, mut scales) = (Vec::new(), Vec::new(), Vec::new());
+                for row in *rows {
+                    full.extend(row.iter().flat_map(|number| number.to_le_bytes()));
+                    scales.push(quantise(row, &mut codes));
+                }
+                let (bytes, aux) = match form {
+                    Form::Full => (&full[..], 0),
+                    Form::Scale => (scales.as_flattened(), Most::among(&scales).to_number()),
+                    Form::Codes => (&codes[..], 0),
+                };
+                let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(bytes);
+                writer.add_block::<std::io::Error>(key, aux, rows.len() as u64, put).expect("memory");
+            }
+        }
+        let segment = Segment::from_memory(writer.finish_in_memory()).expect("whole");
+        let check = SegmentCheck { segment, slot_count: 100_000, is_oldest: touched.is_empty() };
+        check.space(&SPACE).map_or_else(|error| error.to_string(), |()| "good".to_owned())
+    }
+
+    #[test]
+    fn each_user_with_a_vector_has_one_that_the_space_takes() {
+        let row: &[f32] = &[1.0, -2.0];
+        assert_eq!(told(&[1, 3, 70_000], &[], &[(0, &[row, row]), (1, &[row])]), "good");
+        assert_eq!(told(&[1], &[1, 2], &[(0, &[row])]), "good");
+        assert_eq!(told(&[], &[1, 2], &[]), "good");
+        for (exists, touched, blocks, what) in [
+            (&[1, 3][..], &[][..], &[(0, &[row][..])][..], "not as many vectors"),
+            (&[1, 3], &[], &[(0, &[row, row, row])], "not as many vectors"),
+            (&[1], &[], &[(1, &[row])], "not as many vectors"),
+            (&[1, 70_000], &[], &[(0, &[row])], "vectors are missing"),
+            (&[1], &[], &[], "vectors are missing"),
+            (&[1], &[], &[(0, &[&[1.0, 2.0, 3.0]])], "another length"),
+            (&[1], &[], &[(0, &[&[f32::NAN, 2.0]])], "NaN"),
+            (&[1], &[], &[(0, &[&[0.0, 0.0]])], "no length"),
+            (&[1], &[2], &[(0, &[row])], "not touched"),
+        ] {
+            let told = told(exists, touched, blocks);
+            assert!(told.contains(what), "{told}, not {what}");
+        }
+    }
 }

@@ -28,6 +28,8 @@ const SIZE_RATIO: u64 = 3;
 const DAY_MICROS: i64 = 86_400_000_000;
 /// No shard keeps more segments than this, whatever their sizes.
 const SEGMENTS_MAX: usize = 8;
+/// Segments are merged up to this size, somewhat below the 16 GiB that one can have; larger ones stay beside each other.
+const MERGED_BYTES_MAX: u64 = 15 << 30;
 
 /// The rules of a merge, owning what they look at.
 #[derive(Clone)]
@@ -47,8 +49,9 @@ impl OwnedRules {
             let (now_hour, kept_from) = fact.hours_at(now);
             (fact.id, MergeKind::Activity(ActivityRules { now_hour, kept_from, sum_months: true }))
         });
+        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors));
         OwnedRules {
-            kinds: Arc::new(tags.chain(facts).collect()),
+            kinds: Arc::new(tags.chain(facts).chain(spaces).collect()),
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
             bottom: false,
         }
@@ -103,6 +106,17 @@ fn due(sizes: &[u64]) -> Option<Range<usize>> {
         run = 2;
     }
     (run > 1).then_some(0..run)
+}
+
+/// How many of the newest segments one segment can hold. Vectors make segments that are as large as one can be, and a merge that
+/// finds that out while it writes would end all writing.
+fn fitting(sizes: &[u64]) -> usize {
+    let mut merged = 0_u64;
+    let fits = |size: &&u64| {
+        merged += **size;
+        merged <= MERGED_BYTES_MAX
+    };
+    sizes.iter().take_while(fits).count()
 }
 
 impl Store {
@@ -173,7 +187,7 @@ impl Store {
         let sound = layers.shards.iter().enumerate().filter(|(number, _)| !compacting.damaged.contains(number));
         let runs = sound.filter_map(|(number, shard)| {
             let sizes: Vec<u64> = shard.disk.iter().map(|disk| disk.segment.size_bytes()).collect();
-            let run = due(&sizes)?;
+            let run = due(&sizes[..fitting(&sizes)])?;
             Some(Due { shard: number, bottom: run.end == sizes.len(), run: shard.disk[run].to_vec() })
         });
         runs.max_by_key(|due| due.run.len())
@@ -309,6 +323,26 @@ fn replace_run<T>(items: &mut Vec<T>, id: impl Fn(&T) -> FileId, old: &[FileId],
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_segment_cannot_hold_is_not_merged() {
+        let most = MERGED_BYTES_MAX;
+        for (sizes, count) in [
+            (&[][..], 0),
+            (&[most], 1),
+            (&[most + 1], 0),
+            (&[1, 2, 3], 3),
+            (&[1, most - 1, 5], 2),
+            (&[1, most, 5], 1),
+            (&[most, most], 1),
+            (&[u64::MAX], 0),
+        ] {
+            assert_eq!(fitting(sizes), count, "{sizes:?}");
+        }
+        // What is new is not written again and again with a segment that is nearly full.
+        let sizes = [1 << 20, most - (2 << 20), most - 1];
+        assert_eq!(due(&sizes[..fitting(&sizes)]), None);
+    }
 
     #[test]
     fn a_byte_is_rewritten_a_bounded_number_of_times() {

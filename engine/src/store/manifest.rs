@@ -12,6 +12,7 @@
 //! row numbers u32 | per fact: fact u32 | next number u64
 //! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
 //! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
+//! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8 (not in version 4, which had none)
 //! ```
 //!
 //! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
@@ -23,7 +24,9 @@
 //! done first of all.
 
 use super::{Audience, Definition};
-use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Sink, Source, Tag, TagType, Unit, Wanted, Zone};
+use crate::catalog::{
+    Activity, Catalog, Column, ColumnType, Fact, Metric, Sink, Source, Space, Tag, TagType, Unit, Wanted, Zone, space,
+};
 use crate::error::ReadError;
 use crate::ids::{Epoch, FileId, Lsn, TagId};
 use crate::vfs::Vfs;
@@ -34,7 +37,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
+/// The oldest version that is still read.
+const OLDEST_VERSION: u32 = 4;
 
 /// The durable state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -143,6 +148,7 @@ impl Manifest {
                 out.u64(*len);
             }
         }
+        encode_spaces(&self.catalog, &mut out);
         out.0
     }
 
@@ -150,7 +156,7 @@ impl Manifest {
         let mut bytes = Decoder(bytes);
         let shard_count = bytes.u16()?;
         let (epoch, position, next_file) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
-        let catalog = Arc::new(decode_catalog(&mut bytes)?);
+        let catalog = decode_catalog(&mut bytes)?;
         let audiences = bytes.many(decode_audience)?;
         let sources = bytes.many(|bytes| Some((bytes.text()?, bytes.u64()?)))?;
         let once_files = bytes.many(|bytes| Some(OnceFile { id: FileId(bytes.u64()?), expires: bytes.u64()? }))?;
@@ -166,8 +172,8 @@ impl Manifest {
                 segments: bytes.many(|bytes| Some((FileId(bytes.u64()?), bytes.u64()?)))?,
             });
         }
-        let whole = bytes.0.is_empty() && shard_count.is_power_of_two();
-        whole.then(|| Manifest {
+        let catalog = Arc::new(decode_spaces(catalog, &mut bytes)?);
+        shard_count.is_power_of_two().then(|| Manifest {
             epoch,
             position,
             next_file,
@@ -241,7 +247,7 @@ pub(super) fn read_prepared(vfs: &dyn Vfs, folder: &Path, number: u64) -> Result
 }
 
 fn read_from(vfs: &dyn Vfs, path: &Path) -> Result<Manifest, ReadError> {
-    let file = SealedFile::open(vfs, path, KIND, VERSION)?;
+    let file = SealedFile::open_since(vfs, path, KIND, OLDEST_VERSION..=VERSION)?;
     let payload = file.payload(0..file.payload_len())?;
     Manifest::decode(payload).ok_or_else(|| file.corrupt(0, "not a manifest"))
 }
@@ -291,6 +297,17 @@ pub(super) fn encode_catalog(catalog: &Catalog, out: &mut Encoder) {
     }
 }
 
+/// The vector spaces, which stand last, because files of before have none.
+pub(super) fn encode_spaces(catalog: &Catalog, out: &mut Encoder) {
+    out.u32(catalog.spaces().len() as u32);
+    for (name, space) in catalog.spaces() {
+        out.text(name);
+        out.u32(space.id.0);
+        out.u16(space.dimension);
+        out.0.push(space.metric as u8);
+    }
+}
+
 fn wanted_number(wanted: Wanted) -> u8 {
     match wanted {
         Wanted::Running => 0,
@@ -306,6 +323,12 @@ fn decode_wanted(bytes: &mut Decoder<'_>) -> Option<Wanted> {
         2 => Wanted::Stopped,
         _ => return None,
     })
+}
+
+fn decode_space(bytes: &mut Decoder<'_>) -> Option<(String, Space)> {
+    let (name, id, dimension) = (bytes.text()?, TagId(bytes.u32()?), bytes.u16()?);
+    let metric = *Metric::ALL.get(usize::from(bytes.u8()?))?;
+    space::DIMENSIONS.contains(&dimension).then_some((name, Space { id, dimension, metric }))
 }
 
 fn decode_source(bytes: &mut Decoder<'_>) -> Option<(String, Source)> {
@@ -392,6 +415,7 @@ const COLUMN_TYPES: [ColumnType; 7] = [
 
 pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let next = TagId(bytes.u32()?);
+    let given = |id: TagId| id < next && id >= TagId::FIRST_DECLARED;
     let tags = bytes.many(|bytes| {
         let name = bytes.text()?;
         let id = TagId(bytes.u32()?);
@@ -404,14 +428,25 @@ pub(super) fn decode_catalog(bytes: &mut Decoder<'_>) -> Option<Catalog> {
             (5, 0) => TagType::Number(Unit::Timestamp),
             _ => return None,
         };
-        (id < next && id >= TagId::FIRST_DECLARED).then_some((name, Tag { id, tag_type }))
+        given(id).then_some((name, Tag { id, tag_type }))
     })?;
     let facts = bytes.many(decode_fact)?;
-    let numbered = facts.iter().all(|(_, fact)| fact.id < next && fact.id >= TagId::FIRST_DECLARED);
+    let numbered = facts.iter().all(|(_, fact)| given(fact.id));
     let sources = bytes.many(decode_source)?;
     let sinks = bytes.many(decode_sink)?;
-    let numbered = numbered && sinks.iter().all(|(_, sink)| sink.life < next && sink.life >= TagId::FIRST_DECLARED);
+    let numbered = numbered && sinks.iter().all(|(_, sink)| given(sink.life));
     numbered.then(|| Catalog::from_parts(tags, facts, sources, sinks, next))
+}
+
+/// A catalog with the vector spaces that are left to read, up to the end; none in what was written before there were any.
+pub(super) fn decode_spaces(catalog: Catalog, bytes: &mut Decoder<'_>) -> Option<Catalog> {
+    if bytes.0.is_empty() {
+        return Some(catalog);
+    }
+    let spaces = bytes.many(decode_space)?;
+    let next = catalog.next_id();
+    let numbered = spaces.iter().all(|(_, space)| space.id < next && space.id >= TagId::FIRST_DECLARED);
+    (numbered && bytes.0.is_empty()).then(|| catalog.with_spaces(spaces))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64 | 2 u8, expression, list id`.
@@ -522,3 +557,6 @@ impl<'a> Decoder<'a> {
         (0..count).map(|_| item(self)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,9 @@
 //! that the last writer wins), and makes the newest layer of the shard out of it: an in-memory segment.
 
 use super::activity::ActivityLog;
+use super::vectors::VectorLog;
 use crate::bitmap::bsi;
-use crate::catalog::{Catalog, Fact, TagType};
+use crate::catalog::{Catalog, Fact, Space, TagType};
 use crate::ids::{Slot, TagId};
 use crate::segment::{Key, Part, Segment, SegmentWriter};
 use crate::update::{Change, Event};
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// The types of the tags and the facts, by id: what a change must fit to be applied.
+/// The types of the tags, facts and vector spaces, by id: what a change must fit to be applied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Types(Vec<Option<TypeOf>>);
 
@@ -24,6 +25,7 @@ pub(super) struct Types(Vec<Option<TypeOf>>);
 pub(super) enum TypeOf {
     Tag(TagType),
     Fact(Arc<Fact>),
+    Space(Space),
 }
 
 impl Types {
@@ -32,6 +34,7 @@ impl Types {
         types[TagId::UPLOADS.0 as usize] = Some(TypeOf::Tag(TagType::Set));
         catalog.tags().for_each(|(_, tag)| types[tag.id.0 as usize] = Some(TypeOf::Tag(tag.tag_type)));
         catalog.facts().for_each(|(_, fact)| types[fact.id.0 as usize] = Some(TypeOf::Fact(Arc::new(fact.clone()))));
+        catalog.spaces().for_each(|(_, space)| types[space.id.0 as usize] = Some(TypeOf::Space(*space)));
         Types(types)
     }
 
@@ -39,18 +42,10 @@ impl Types {
         self.0.get(id.0 as usize)?.as_ref()
     }
 
-    /// The type of a tag; `None` for what is none.
-    pub(super) fn tag(&self, id: TagId) -> Option<TagType> {
-        match self.get(id)? {
-            TypeOf::Tag(tag_type) => Some(*tag_type),
-            TypeOf::Fact(_) => None,
-        }
-    }
-
     fn fact(&self, id: TagId) -> Option<&Fact> {
         match self.get(id)? {
             TypeOf::Fact(fact) => Some(fact),
-            TypeOf::Tag(_) => None,
+            TypeOf::Tag(_) | TypeOf::Space(_) => None,
         }
     }
 }
@@ -72,6 +67,7 @@ enum Changes {
     Flag(Vec<(Slot, bool)>),
     Number(Vec<(Slot, Option<i64>)>),
     Activity(ActivityLog),
+    Vectors(VectorLog),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +89,7 @@ pub(super) struct Values {
 }
 
 /// What a change costs in memory, in a log that grows by doubling.
-const CHANGE_BYTES: usize = 24;
+pub(super) const CHANGE_BYTES: usize = 24;
 
 /// What a value costs in memory besides its text: where it ends, its place in the hash table, room to grow.
 const VALUE_BYTES_MORE: usize = 32;
@@ -185,6 +181,15 @@ impl Memtable {
         }
     }
 
+    /// Appends what happens to a user's vector; ignored if it does not fit the space.
+    pub(super) fn put_vector(&mut self, slot: Slot, space: &Space, change: Change<'_>) {
+        let Memtable { tags, bytes, .. } = self;
+        let log = tags.entry(space.id).or_insert_with(|| Changes::Vectors(VectorLog::new(space)));
+        if let Changes::Vectors(log) = log {
+            log.push(slot, change, bytes);
+        }
+    }
+
     /// Memory held, roughly.
     pub(super) fn heap_bytes(&self) -> usize {
         self.bytes
@@ -215,6 +220,7 @@ impl Memtable {
                     out.put(tag, Part::Exists, 0, &slots(&last, |value| *value));
                 }
                 Changes::Number(log) => seal_number(&mut out, tag, log),
+                Changes::Vectors(log) => log.seal(&mut out, tag),
                 Changes::Activity(log) => {
                     if let Some(fact) = types.fact(tag) {
                         log.seal(&mut out, tag, fact.hours_at(now).0);
@@ -226,7 +232,7 @@ impl Memtable {
     }
 }
 
-pub(super) struct Output(SegmentWriter);
+pub(super) struct Output(pub(super) SegmentWriter);
 
 impl Output {
     /// Adds a posting of rising slots.
@@ -240,7 +246,7 @@ impl Output {
     }
 }
 
-const LAYERS_ARE_SMALL: &str = "memory does not fail, and layers are small";
+pub(super) const LAYERS_ARE_SMALL: &str = "memory does not fail, and layers are small";
 
 /// Sorts stably; a log is often in order already, as slots are given in order of arrival.
 fn sort_by_slot<T>(log: &mut [T], slot: impl Fn(&T) -> Slot) {
@@ -250,7 +256,7 @@ fn sort_by_slot<T>(log: &mut [T], slot: impl Fn(&T) -> Slot) {
 }
 
 /// The last entry of each slot, by rising slot.
-fn last_of_each<T: Copy>(mut log: Vec<(Slot, T)>) -> Vec<(Slot, T)> {
+pub(super) fn last_of_each<T: Copy>(mut log: Vec<(Slot, T)>) -> Vec<(Slot, T)> {
     sort_by_slot(&mut log, |(slot, _)| *slot);
     let mut last: Vec<(Slot, T)> = Vec::with_capacity(log.len());
     for entry in log {
@@ -262,7 +268,7 @@ fn last_of_each<T: Copy>(mut log: Vec<(Slot, T)>) -> Vec<(Slot, T)> {
     last
 }
 
-fn slots<T>(entries: &[(Slot, T)], wanted: impl Fn(&T) -> bool) -> Vec<Slot> {
+pub(super) fn slots<T>(entries: &[(Slot, T)], wanted: impl Fn(&T) -> bool) -> Vec<Slot> {
     entries.iter().filter(|(_, value)| wanted(value)).map(|(slot, _)| *slot).collect()
 }
 

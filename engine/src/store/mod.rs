@@ -20,6 +20,7 @@ mod rows;
 mod snapshot;
 mod tables;
 mod tap;
+mod vectors;
 mod verdict;
 mod wal;
 mod write;
@@ -353,6 +354,7 @@ impl Store {
     pub fn put_catalog(&self, catalog: Catalog) -> Result<(), WriteError> {
         let mut encoded = Encoder::default();
         manifest::encode_catalog(&catalog, &mut encoded);
+        manifest::encode_spaces(&catalog, &mut encoded);
         let mut writer = held(&self.writer);
         let lsn = self.log.append(Kind::Catalog, &[&encoded.0])?;
         writer.put_catalog(catalog);

@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::bitmap::bsi;
-use crate::catalog::{TagType, Unit};
+use crate::catalog::{Metric, TagType, Unit};
 use crate::segment::merge::{merge, number_view};
-use crate::segment::{Key, Part, SegmentWriter};
+use crate::segment::{BlockKey, Form, Key, Part, SegmentWriter};
 use crate::update::Change;
 use crate::update::UpdateBatch;
 use crate::vfs::memory::MemoryVfs;
@@ -21,6 +21,8 @@ struct User {
     choice: Option<String>,
     flag: bool,
     number: Option<i64>,
+    /// The bits of its numbers.
+    vector: Option<[u32; 2]>,
 }
 
 type Users = BTreeMap<String, User>;
@@ -33,6 +35,7 @@ enum Op {
     Choose(Option<usize>),
     Flag(bool),
     Number(Option<i64>),
+    Vector(Option<i8>),
     Touch,
 }
 
@@ -45,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => proptest::option::of(0..3usize).prop_map(Op::Choose),
         2 => any::<bool>().prop_map(Op::Flag),
         3 => proptest::option::of(number).prop_map(Op::Number),
+        3 => proptest::option::of(any::<i8>()).prop_map(Op::Vector),
         1 => Just(Op::Touch),
     ]
 }
@@ -54,16 +58,21 @@ fn batch() -> impl Strategy<Value = Vec<(u8, Op)>> {
     proptest::collection::vec((0..30u8, op()), 1..25)
 }
 
-fn catalog() -> (Catalog, [TagId; 4]) {
+fn vector(seed: i8) -> [f32; 2] {
+    [f32::from(seed) / 3.0, -1.0]
+}
+
+fn catalog() -> (Catalog, [TagId; 5]) {
     let mut catalog = Catalog::default();
     let types =
         [("s", TagType::Set), ("e", TagType::Enum), ("f", TagType::Flag), ("n", TagType::Number(Unit::Integer))];
-    let ids = types.map(|(name, tag_type)| catalog.declare(name, tag_type).expect("good name"));
-    (catalog, ids)
+    let [set, choice, flag, number] = types.map(|(name, tag_type)| catalog.declare(name, tag_type).expect("good name"));
+    let space = catalog.declare_space("v", 2, Metric::Cosine).expect("good name");
+    (catalog, [set, choice, flag, number, space])
 }
 
 fn encode(ops: &[(u8, Op)]) -> UpdateBatch {
-    let (_, [set, choice, flag, number]) = catalog();
+    let (_, [set, choice, flag, number, space]) = catalog();
     let mut batch = UpdateBatch::new();
     for (user, op) in ops {
         batch.begin_user(format!("user-{user}").as_bytes());
@@ -76,6 +85,8 @@ fn encode(ops: &[(u8, Op)]) -> UpdateBatch {
             Op::Flag(value) => batch.push(flag, Change::Flag(*value)),
             Op::Number(None) => batch.push(number, Change::Unset),
             Op::Number(Some(value)) => batch.push(number, Change::Number(*value)),
+            Op::Vector(None) => batch.push(space, Change::Unset),
+            Op::Vector(Some(seed)) => batch.push_vector(space, &vector(*seed)),
             Op::Touch => {}
         }
     }
@@ -96,6 +107,7 @@ fn apply(users: &mut Users, ops: &[(u8, Op)]) {
             Op::Choose(value) => user.choice = value.map(|value| VALUES[value].to_owned()),
             Op::Flag(value) => user.flag = *value,
             Op::Number(value) => user.number = *value,
+            Op::Vector(seed) => user.vector = seed.map(|seed| vector(seed).map(f32::to_bits)),
             Op::Touch => {}
         }
     }
@@ -103,7 +115,7 @@ fn apply(users: &mut Users, ops: &[(u8, Op)]) {
 
 /// Everything a snapshot says, by merging each shard's layers to the bottom and reading that.
 fn read(snapshot: &Snapshot) -> Result<Users, ReadError> {
-    let (_, [set, choice, flag, number]) = catalog();
+    let (_, [set, choice, flag, number, space]) = catalog();
     let rules = OwnedRules::new(snapshot.catalog(), 0, std::iter::empty()).with_bottom(true);
     let mut users = Users::new();
     for shard in snapshot.shards() {
@@ -145,6 +157,20 @@ fn read(snapshot: &Snapshot) -> Result<Users, ReadError> {
                 users.entry(name(slot)?).or_default().number = Some(number);
             }
         }
+        // Few users: all are in one chunk.
+        if let Some(block) = segment.block(space, BlockKey { form: Form::Full, chunk: 0 })? {
+            for (place, slot) in slots(space, Part::Exists)?.into_iter().enumerate() {
+                let (numbers, _) = block.row(place).as_chunks();
+                let bits = [0, 1].map(|at| u32::from_le_bytes(numbers[at]));
+                users.entry(name(slot)?).or_default().vector = Some(bits);
+            }
+        }
+    }
+    let space = *snapshot.catalog().space("v").expect("declared");
+    for (id, user) in &users {
+        let found = snapshot.vector(&space, id)?;
+        let bits = found.map(|numbers| [0, 1].map(|at: usize| numbers[at].to_bits()));
+        assert_eq!(bits, user.vector, "{id}, looked up in layers, not merged");
     }
     Ok(users)
 }
@@ -299,11 +325,12 @@ fn some_steps() -> Vec<Step> {
     let ops = |from: u8| {
         (0..20u8)
             .map(|n| {
-                let op = match (n + from) % 5 {
+                let op = match (n + from) % 6 {
                     0 => Op::Add(usize::from(n % 3)),
                     1 => Op::Choose(Some(usize::from(n % 3))),
                     2 => Op::Number(Some(i64::from(n) * 100 - 700)),
                     3 => Op::Flag(n % 2 == 0),
+                    4 => Op::Vector((n % 4 > 0).then_some(n as i8)),
                     _ => Op::Remove(usize::from(n % 3)),
                 };
                 ((n * 7 + from) % 30, op)

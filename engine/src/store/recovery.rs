@@ -306,7 +306,10 @@ impl Record {
                 let head = Head::decode(&mut bytes)?;
                 Record::Tags(head, UpdateBatch::from_bytes(bytes.0.to_vec()).ok()?)
             }
-            Kind::Catalog => Record::Catalog(manifest::decode_catalog(&mut bytes)?),
+            Kind::Catalog => {
+                let catalog = manifest::decode_catalog(&mut bytes)?;
+                Record::Catalog(manifest::decode_spaces(catalog, &mut bytes)?)
+            }
             Kind::PutAudience => {
                 let (name, audience) = manifest::decode_audience(&mut bytes)?;
                 Record::PutAudience(name, audience)

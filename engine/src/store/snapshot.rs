@@ -1,11 +1,11 @@
 //! An immutable, consistent view of all shards.
 
 use super::{RecentRows, RowLog};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Space};
 use crate::dictionary::{Dictionary, HashedId};
 use crate::error::ReadError;
-use crate::ids::{Epoch, Slot, TagId};
-use crate::segment::Segment;
+use crate::ids::{Epoch, Slot, TagId, shard_of};
+use crate::segment::{Form, Key, Part, Segment};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -125,6 +125,15 @@ impl Snapshot {
     pub fn shards(&self) -> &[ShardSnapshot] {
         &self.shards
     }
+
+    /// The numbers of a user's vector in a space, by the user's id.
+    ///
+    /// # Errors
+    /// [`ReadError`] if something is damaged.
+    pub fn vector(&self, space: &Space, user_id: &str) -> Result<Option<Vec<f32>>, ReadError> {
+        let shard = &self.shards[usize::from(shard_of(user_id.as_bytes(), self.shards.len() as u16).0)];
+        shard.slot_of(user_id.as_bytes())?.map_or(Ok(None), |slot| shard.vector(space, slot))
+    }
 }
 
 impl ShardSnapshot {
@@ -157,6 +166,23 @@ impl ShardSnapshot {
     pub fn slots_of(&self, ids: &[HashedId<'_>]) -> Result<Vec<Option<Slot>>, ReadError> {
         let slots = self.dictionary.slots_of(ids)?.into_iter();
         Ok(slots.map(|slot| slot.filter(|slot| *slot < self.slot_count)).collect())
+    }
+
+    /// The numbers of a user's vector; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the vector or what leads to it is damaged.
+    pub fn vector(&self, space: &Space, slot: Slot) -> Result<Option<Vec<f32>>, ReadError> {
+        for layer in self.layers.iter() {
+            if let Some(row) = layer.vector(space.id, Form::Full, slot)? {
+                return Ok(Some(row.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect()));
+            }
+            let touched = layer.posting(Key { tag: space.id, part: Part::Touched })?;
+            if touched.is_some_and(|touched| touched.bitmap.contains(slot)) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
     }
 
     /// Appends the user id of a slot to `out`; false if the slot was erased.

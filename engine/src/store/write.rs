@@ -252,6 +252,7 @@ impl Writer {
                         }
                     }
                     (Some(TypeOf::Tag(tag_type)), change) => memtable.apply(*slot, tag, *tag_type, change),
+                    (Some(TypeOf::Space(space)), change) => memtable.put_vector(*slot, space, change),
                     _ => {}
                 }
             }

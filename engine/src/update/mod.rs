@@ -9,7 +9,7 @@
 //! user   = id length u16 | id | change count u32 | change*
 //! change = tag u32 | kind u8 | payload
 //! kind   = 0 unset: nothing | 1 enum, 4 add, 5 remove: length u32, value | 2 number: i64 | 3 flag: u8, 0 or 1
-//!          | 6 event (`tag` is the fact): length u32, see `event`
+//!          | 6 event (`tag` is the fact): length u32, see `event` | 7 vector (`tag` is the space): length u32, f32*
 //! ```
 
 mod event;
@@ -36,6 +36,8 @@ pub enum Change<'a> {
     Remove(&'a str),
     /// An event of a fact.
     Event(Event<'a>),
+    /// The user's vector in a space: its numbers, little-endian. [`Change::Unset`] takes it away.
+    Vector(&'a [[u8; 4]]),
 }
 
 /// Tag updates of many users, in arrival order.
@@ -106,6 +108,7 @@ impl UpdateBatch {
                 let values: Vec<Value<'_>> = event.values().collect();
                 self.push_event_payload(&event.head, &values);
             }
+            Change::Vector(numbers) => self.push_vector_payload(numbers.iter().copied()),
         }
         self.count_change(at);
     }
@@ -119,6 +122,23 @@ impl UpdateBatch {
         self.bytes.extend_from_slice(&fact.0.to_le_bytes());
         self.push_event_payload(head, values);
         self.count_change(at);
+    }
+
+    /// Gives the user begun last a vector, which its space has checked.
+    ///
+    /// # Panics
+    /// If no user was begun.
+    pub fn push_vector(&mut self, space: TagId, numbers: &[f32]) {
+        let at = self.open_count_at.expect("begin_user comes before push");
+        self.bytes.extend_from_slice(&space.0.to_le_bytes());
+        self.push_vector_payload(numbers.iter().map(|number| number.to_le_bytes()));
+        self.count_change(at);
+    }
+
+    fn push_vector_payload(&mut self, numbers: impl ExactSizeIterator<Item = [u8; 4]>) {
+        self.bytes.push(VECTOR);
+        self.bytes.extend_from_slice(&(numbers.len() as u32 * 4).to_le_bytes());
+        self.bytes.extend(numbers.flatten());
     }
 
     fn push_event_payload(&mut self, head: &EventHead<'_>, values: &[Value<'_>]) {
@@ -221,6 +241,8 @@ pub struct BatchMark {
 
 /// The kind of change that is an event.
 const EVENT: u8 = 6;
+/// The kind of change that is a vector.
+const VECTOR: u8 = 7;
 
 const CHECKED: &str = "a batch is built by push or checked by from_bytes";
 
@@ -285,7 +307,7 @@ impl<'a> Reader<'a> {
     fn skip_change(&mut self) -> Result<(), BatchDamage> {
         let head: [u8; 5] = self.array()?;
         let len = match head[4] {
-            1 | 4 | 5 | EVENT => self.u32()? as usize,
+            1 | 4 | 5 | EVENT | VECTOR => self.u32()? as usize,
             2 => 8,
             3 => 1,
             _ => 0,
@@ -306,6 +328,13 @@ impl<'a> Reader<'a> {
             EVENT => {
                 let len = self.u32()? as usize;
                 Change::Event(event::read(self.take(len)?)?)
+            }
+            VECTOR => {
+                let len = self.u32()? as usize;
+                match self.take(len)?.as_chunks() {
+                    (numbers, []) => Change::Vector(numbers),
+                    _ => return Err(self.damage("a vector is not made of whole numbers")),
+                }
             }
             _ => return Err(self.damage("unknown kind of change")),
         };
@@ -329,25 +358,29 @@ mod tests {
         }
         let head = EventHead { ts: -5, is_retraction: true, event_id: "e1", undeclared: "{\"a\":1}" };
         batch.push_event(TagId(19), &head, &VALUES);
+        batch.push_vector(TagId(20), &VECTOR_NUMBERS);
         batch
     }
 
+    const VECTOR_NUMBERS: [f32; 3] = [0.5, -1.0, 3.25];
     const VALUES: [Value<'_>; 5] =
         [Value::Null, Value::Text("shoes"), Value::Integer(-1250), Value::Float(0.5), Value::Boolean(true)];
 
     #[test]
     fn reads_back_what_was_pushed() {
         let batch = UpdateBatch::from_bytes(sample().as_bytes().to_vec()).expect("valid");
-        assert_eq!((batch.user_count(), batch.change_count()), (3, 7));
+        assert_eq!((batch.user_count(), batch.change_count()), (3, 8));
         let users: Vec<_> = batch.users().collect();
         assert_eq!(users[0].user_id, b"u1");
         assert_eq!(users[0].changes().nth(1), Some((TagId(17), Change::Number(-3))));
         assert_eq!(users[1].changes().count(), 0);
         assert_eq!(users[2].changes().nth(3), Some((TagId(18), Change::Remove("golf"))));
-        let Some((TagId(19), Change::Event(event))) = users[2].changes().last() else { panic!("an event") };
+        let Some((TagId(19), Change::Event(event))) = users[2].changes().nth(4) else { panic!("an event") };
         assert_eq!((event.head.ts, event.head.event_id, event.head.undeclared), (-5, "e1", "{\"a\":1}"));
         assert!(event.head.is_retraction);
         assert!(event.values().eq(VALUES));
+        let Some((TagId(20), Change::Vector(numbers))) = users[2].changes().last() else { panic!("a vector") };
+        assert!(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).eq(VECTOR_NUMBERS));
         let mut again = UpdateBatch::new();
         again.begin_user(b"u");
         again.push(TagId(19), Change::Event(event));
@@ -365,7 +398,7 @@ mod tests {
         batch.push(TagId(16), Change::Enum("x"));
         batch.truncate(mark);
         assert_eq!(batch.as_bytes(), sample().as_bytes());
-        assert_eq!(batch.change_count(), 7);
+        assert_eq!(batch.change_count(), 8);
     }
 
     fn walk((_, change): (TagId, Change<'_>)) {

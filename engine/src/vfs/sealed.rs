@@ -14,7 +14,7 @@
 use super::{FileBytes, Vfs, WriteFile};
 use crate::error::ReadError;
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,6 +111,19 @@ impl SealedFile {
     /// # Errors
     /// [`ReadError`] if the file cannot be mapped, is not of this kind and version, or is damaged at its end.
     pub fn open(vfs: &dyn Vfs, path: &Path, kind: [u8; 8], version: u32) -> Result<Self, ReadError> {
+        Self::open_since(vfs, path, kind, version..=version)
+    }
+
+    /// As [`SealedFile::open`], of a kind whose older versions are read too.
+    ///
+    /// # Errors
+    /// As [`SealedFile::open`].
+    pub fn open_since(
+        vfs: &dyn Vfs,
+        path: &Path,
+        kind: [u8; 8],
+        versions: RangeInclusive<u32>,
+    ) -> Result<Self, ReadError> {
         let bytes = vfs.map(path).map_err(|error| ReadError::Io {
             path: path.to_owned(),
             verb: "map into memory",
@@ -133,8 +146,10 @@ impl SealedFile {
             return Err(corrupt(footer_at, "a file of another kind"));
         }
         let found = number(8) as u32;
-        if found != version {
-            return Err(corrupt(footer_at, &format!("format version {found}, this program reads version {version}")));
+        if !versions.contains(&found) {
+            let (oldest, newest) = (versions.start(), versions.end());
+            let known = if oldest == newest { format!("version {newest}") } else { format!("{oldest} to {newest}") };
+            return Err(corrupt(footer_at, &format!("format version {found}, this program reads {known}")));
         }
         let payload_len = number(16) as usize;
         let pages = payload_len.div_ceil(PAGE_BYTES);

@@ -7,7 +7,7 @@
 use crate::model::{State, event_of, read};
 use crate::rows::{OpenTables, Tables};
 use crate::tap::RowList;
-use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
+use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Metric, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
 use engine::store::{
@@ -30,6 +30,7 @@ const NUMBER: TagId = TagId(19);
 const CLOCK: TagId = TagId(20);
 const FACT: TagId = TagId(21);
 const NAME: &str = "purchase";
+const SPACE: &str = "taste";
 const EXTRA_COLUMNS_MAX: usize = 3;
 /// A moment in 2096, which the files of a history have: newer than what tables forget, by the clock of the machine.
 const NOW_MS: i64 = 4_000_000_000_000;
@@ -151,6 +152,7 @@ fn base_catalog() -> Catalog {
     assert_eq!(declare(&mut catalog, "spend", TagType::Number(Unit::Decimal { scale: 2 })), NUMBER);
     assert_eq!(declare(&mut catalog, "clock", TagType::Number(Unit::Integer)), CLOCK);
     assert_eq!(catalog.declare_fact(NAME, purchase(0)), Ok(FACT));
+    catalog.declare_space(SPACE, 3, Metric::Dot).expect("a good name");
     catalog
 }
 
@@ -549,11 +551,16 @@ impl History {
         Ok(())
     }
 
-    /// Declares or drops a tag beside the five.
+    /// Declares or drops a tag beside the five, or the space.
     fn change_catalog(&mut self, store: &Store) -> Result<(), WriteError> {
         let mut catalog = self.last().catalog.clone();
         let extra = catalog.tags().map(|(name, _)| name.to_owned()).find(|name| name.starts_with("extra"));
         match extra {
+            _ if self.random.chance(4) => {
+                if catalog.drop_space(SPACE).is_none() {
+                    catalog.declare_space(SPACE, self.random.pick(&[2, 3, 5]), Metric::L2).expect("a good name");
+                }
+            }
             Some(name) if self.random.chance(2) => drop(catalog.drop_tag(&name)),
             _ => {
                 self.names += 1;
@@ -637,6 +644,9 @@ impl History {
     fn push_change(&mut self, batch: &mut UpdateBatch, stream: char) {
         let value = self.random.pick(&VALUES);
         let number = self.random.pick(&[i64::MIN, -7, 0, 1, 250, i64::MAX]);
+        if self.random.chance(6) {
+            return self.push_vector(batch);
+        }
         let change = match self.random.below(8) {
             0 => Change::Unset,
             1 | 2 => Change::Add(value),
@@ -650,7 +660,7 @@ impl History {
             Change::Add(_) | Change::Remove(_) => SET,
             Change::Enum(_) => CHOICE,
             Change::Flag(_) => FLAG,
-            Change::Number(_) | Change::Event(_) => NUMBER,
+            Change::Number(_) | Change::Event(_) | Change::Vector(_) => NUMBER,
         };
         if stream == 'l' && self.random.chance(5) {
             // A tag that comes and goes, may have another type, or was never declared.
@@ -663,6 +673,17 @@ impl History {
         } else {
             batch.push(fitting, change);
         }
+    }
+
+    /// A vector of the space as it is now, or one of a length that it had or will have, or none any more.
+    fn push_vector(&mut self, batch: &mut UpdateBatch) {
+        let Some(space) = self.last().catalog.space(SPACE).copied() else { return };
+        if self.random.chance(4) {
+            return batch.push(space.id, Change::Unset);
+        }
+        let dimension = if self.random.chance(10) { 3 } else { space.dimension };
+        let numbers: Vec<f32> = (0..dimension).map(|_| self.random.below(64) as f32 / 8.0 - 4.0).collect();
+        batch.push_vector(space.id, &numbers);
     }
 
     /// Writes are over, and reading is not.

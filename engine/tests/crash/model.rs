@@ -3,11 +3,11 @@
 use crate::rows::{Rows, Tables, fact_of, row_text, text_of, time_of, values_of};
 use engine::behavior::Grain;
 use engine::bitmap::bsi;
-use engine::catalog::{Catalog, TagType};
+use engine::catalog::{Catalog, Space, TagType};
 use engine::error::ReadError;
-use engine::ids::TagId;
+use engine::ids::{CHUNK_SLOTS, TagId};
 use engine::segment::merge::number_view;
-use engine::segment::{Key, Part, Segment};
+use engine::segment::{BlockKey, Form, Key, Part, Segment};
 use engine::store::{Audience, ShardSnapshot, Snapshot};
 use engine::update::{Change, Event, UpdateBatch};
 use roaring::RoaringBitmap;
@@ -19,6 +19,8 @@ pub(crate) enum Value {
     Enum(String),
     Flag,
     Number(i64),
+    /// The bits of its numbers.
+    Vector(Vec<u32>),
 }
 
 /// Everything a question could be answered from.
@@ -63,6 +65,8 @@ impl State {
                 named |= tag >= TagId::FIRST_DECLARED;
                 if let Change::Event(event) = change {
                     self.event(user.user_id, tag, &event);
+                } else if let Some(dimension) = self.dimension(tag) {
+                    self.vector((user.user_id.to_vec(), tag), dimension, change);
                 } else if let Some(tag_type) = self.tag_type(tag) {
                     self.change((user.user_id.to_vec(), tag), tag_type, change);
                 }
@@ -150,8 +154,29 @@ impl State {
         }
     }
 
+    /// Of a vector space.
+    fn dimension(&self, id: TagId) -> Option<usize> {
+        let mut spaces = self.catalog.spaces();
+        spaces.find(|(_, space)| space.id == id).map(|(_, space)| usize::from(space.dimension))
+    }
+
+    fn vector(&mut self, key: (Vec<u8>, TagId), dimension: usize, change: Change<'_>) {
+        match change {
+            Change::Vector(numbers) if numbers.len() == dimension => {
+                let bits = numbers.iter().map(|number| u32::from_le_bytes(*number)).collect();
+                self.values.insert(key, Value::Vector(bits));
+            }
+            Change::Unset => {
+                self.values.remove(&key);
+            }
+            // A change that does not fit its space is ignored.
+            _ => {}
+        }
+    }
+
     pub(crate) fn put_catalog(&mut self, catalog: Catalog) {
-        let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).collect();
+        let spaces = catalog.spaces().map(|(_, space)| space.id);
+        let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).chain(spaces).collect();
         self.activity.retain(|(_, fact, ..), _| catalog.fact_of(*fact).is_some());
         self.rows.retain(|row, _| catalog.fact_of(fact_of(row)).is_some());
         self.values.retain(|(_, tag), _| *tag == TagId::UPLOADS || live.contains(tag));
@@ -244,6 +269,11 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &dyn Tables) -> Result<State, Re
                 state.values.insert((ids[slot as usize].clone(), *tag), value);
             }
         }
+        for (_, space) in snapshot.catalog().spaces() {
+            for (slot, value) in vectors(shard, space)? {
+                state.values.insert((ids[slot as usize].clone(), space.id), value);
+            }
+        }
         for (_, fact) in snapshot.catalog().facts() {
             for layer in shard.layers() {
                 add_activity(layer, fact.id, &ids, &mut state.activity)?;
@@ -321,6 +351,26 @@ fn layered(layers: &[std::sync::Arc<Segment>], tag: TagId, part: Part<'_>) -> Re
         }
     }
     Ok(result)
+}
+
+/// Of each user the newest vector, unless something newer took it away.
+fn vectors(shard: &ShardSnapshot, space: &Space) -> Result<Vec<(u32, Value)>, ReadError> {
+    let (mut found, mut closed) = (Vec::new(), RoaringBitmap::new());
+    for layer in shard.layers() {
+        let exists = load(layer, space.id, Part::Exists)?;
+        for (place, slot) in exists.iter().enumerate() {
+            let chunk = (slot / CHUNK_SLOTS) as u16;
+            let block = layer.block(space.id, BlockKey { form: Form::Full, chunk })?.expect("who exists has a vector");
+            assert_eq!(block.row_bytes(), usize::from(space.dimension) * 4);
+            // These histories have few users, all in one chunk.
+            let bits = block.row(place).as_chunks().0.iter().map(|number| u32::from_le_bytes(*number)).collect();
+            if !closed.contains(slot) {
+                found.push((slot, Value::Vector(bits)));
+            }
+        }
+        closed |= load(layer, space.id, Part::Touched)?;
+    }
+    Ok(found)
 }
 
 fn values(shard: &ShardSnapshot, tag: TagId, tag_type: TagType) -> Result<Vec<(u32, Value)>, ReadError> {

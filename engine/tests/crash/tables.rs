@@ -84,11 +84,14 @@ impl FactTables for FileTables {
         let failed = failed(name, "commit rows");
         let folder = folder(name);
         let committed = format!("{epoch}.rows");
+        // A name beside the other: of one that is changed and not synced, this disk may lose both.
+        let staged = folder.join(std::str::from_utf8(staged).expect("a name"));
         if !self.0.list(&folder).map_err(&failed)?.contains(&committed) {
-            let staged = folder.join(std::str::from_utf8(staged).expect("a name"));
-            self.0.rename(&staged, &folder.join(committed)).map_err(&failed)?;
+            self.0.link(&staged, &folder.join(committed)).map_err(&failed)?;
         }
         self.0.sync_folder(&folder).map_err(&failed)?;
+        // What is left goes with the next start.
+        let _ = self.0.remove(&staged);
         Ok(epoch)
     }
 

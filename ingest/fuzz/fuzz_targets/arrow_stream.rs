@@ -7,13 +7,13 @@
 #![no_main]
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
+    ArrayRef, DictionaryArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
     TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int8Type, Int32Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int8Type, Int32Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use engine::catalog::{Activity, Column, ColumnType, Fact, Zone};
+use engine::catalog::{Activity, Column, ColumnType, Fact, Metric, Space, Zone};
 use engine::ids::TagId;
 use engine::update::UpdateBatch;
 use ingest::decode::arrow_stream::Limits;
@@ -62,22 +62,45 @@ fn rows(count: i64) -> RecordBatch {
         .expect("columns of one length")
 }
 
+/// Users with vectors: lists of one length, or of any.
+fn vectors(count: usize, is_fixed: bool) -> RecordBatch {
+    let ids: ArrayRef = Arc::new((0..count).map(|row| Some(format!("u{row}"))).collect::<StringArray>());
+    let items = |len: usize| (0..len).map(|item| Some(item as f32 - 1.0)).collect::<Vec<_>>();
+    let vectors: ArrayRef = if is_fixed {
+        let rows = (0..count).map(|row| (row % 5 > 0).then(|| items(3)));
+        Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 3))
+    } else {
+        let wide = |row| items(2 + row % 2).into_iter().map(|item| item.map(f64::from)).collect::<Vec<_>>();
+        let rows = (0..count).map(|row| (row % 5 > 0).then(|| wide(row)));
+        Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows))
+    };
+    RecordBatch::try_from_iter_with_nullable([("user_id", ids, true), ("vector", vectors, true)])
+        .expect("columns of one length")
+}
+
 static BODIES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     std::panic::set_hook(Box::new(|_| {}));
-    let body = |codec| {
+    let body = |codec, rows: &dyn Fn(usize) -> RecordBatch| {
         let options = IpcWriteOptions::default().try_with_compression(codec).expect("a codec");
         let mut writer =
             StreamWriter::try_new_with_options(Vec::new(), &rows(0).schema(), options).expect("a writer in memory");
         [3, 40].into_iter().for_each(|count| writer.write(&rows(count)).expect("written"));
         writer.into_inner().expect("written")
     };
-    [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)].map(body).into()
+    let codecs = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)];
+    let events = codecs.map(|codec| body(codec, &|count| rows(count as i64)));
+    let vectors = [true, false].map(|is_fixed| body(None, &|count| vectors(count, is_fixed)));
+    events.into_iter().chain(vectors).collect()
 });
+
+fn targets() -> [RowTarget; 2] {
+    let space = Space { id: TagId::FIRST_DECLARED, dimension: 3, metric: Metric::Cosine };
+    [RowTarget::Events { fact: Box::new(fact()), now: NOW }, RowTarget::Vectors(space)]
+}
 
 type Read = Result<(u64, u64), String>;
 
-fn read(body: &[u8], chunk_len: usize) -> (Read, Vec<u8>) {
-    let target = RowTarget::Events { fact: Box::new(fact()), now: NOW };
+fn read(target: RowTarget, body: &[u8], chunk_len: usize) -> (Read, Vec<u8>) {
     let (mut reader, mut batch, mut all) = (ColumnBodyReader::new(target, LIMITS), UpdateBatch::new(), Vec::new());
     let mut read = || {
         for mut chunk in body.chunks(chunk_len) {
@@ -99,7 +122,7 @@ fn read(body: &[u8], chunk_len: usize) -> (Read, Vec<u8>) {
 // First which body; then, for a whole one, places and what stands there.
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, rest)) = bytes.split_first() else { return };
-    let body = match BODIES.get(usize::from(choice % 4)) {
+    let body = match BODIES.get(usize::from(choice % 6)) {
         None => rest.to_vec(),
         Some(whole) => {
             let mut body = whole.clone();
@@ -110,8 +133,10 @@ fuzz_target!(|bytes: &[u8]| {
             body
         }
     };
-    let whole = read(&body, body.len().max(1));
-    if whole.0.is_ok() {
-        assert_eq!(read(&body, 13), whole);
+    for target in targets() {
+        let whole = read(target.clone(), &body, body.len().max(1));
+        if whole.0.is_ok() {
+            assert_eq!(read(target, &body, 13), whole);
+        }
     }
 });

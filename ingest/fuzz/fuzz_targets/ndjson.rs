@@ -1,13 +1,14 @@
-//! Any bytes as a body of `POST /v1/tags` or `POST /v1/facts/{fact}`, and as a list of users: refused line by line or
+//! Any bytes as a body of `POST /v1/tags`, `POST /v1/facts/{fact}` or `POST /v1/spaces/{space}`, and as a list of users: refused line by line or
 //! decoded, never a crash; the same however the body is cut; nothing of a refused line stays; a line that is taken is JSON.
 
 #![no_main]
 
-use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, TagType, Unit, Zone};
+use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Metric, Space, TagType, Unit, Zone};
 use engine::ids::TagId;
 use engine::update::UpdateBatch;
 use ingest::decode::{
     BodyReader, EventDecoder, LineDecoder, LineError, LineReport, TagDecoder, UserListDecoder, UserListFormat,
+    VectorDecoder, VectorFields,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -54,6 +55,14 @@ fn fact() -> Fact {
     }
 }
 
+/// Vectors of lines, and of the lines of a file with other names.
+fn vectors() -> [VectorDecoder; 2] {
+    let space = Space { id: TagId::FIRST_DECLARED, dimension: 3, metric: Metric::Cosine };
+    let names = ("id".to_owned(), "v".to_owned());
+    let fields = VectorFields { user_id: names.0, vector: names.1, is_lenient: true, nulls_keep: true };
+    [VectorDecoder::new(&space), VectorDecoder::with_fields(&space, fields)]
+}
+
 /// Line by line: nothing of a refused one stays, and one that is taken is JSON.
 fn check_lines(body: &[u8], mut decode: impl FnMut(&[u8], &mut UpdateBatch) -> Result<(), LineError>) {
     let mut batch = UpdateBatch::new();
@@ -84,7 +93,10 @@ fn decode<'c>(decoder: LineDecoder, chunks: impl Iterator<Item = &'c [u8]>) -> (
 fuzz_target!(|bytes: &[u8]| {
     let Some((cut, body)) = bytes.split_first() else { return };
     let catalog = catalog();
+    let [door, file] = vectors();
     let decoders = [
+        LineDecoder::Vectors(door),
+        LineDecoder::Vectors(file),
         LineDecoder::Tags(TagDecoder::new(&catalog)),
         LineDecoder::Events(Box::new(EventDecoder::new(&fact(), NOW))),
         LineDecoder::UserList(UserListDecoder::new(UserListFormat::Text, "list")),
@@ -103,4 +115,7 @@ fuzz_target!(|bytes: &[u8]| {
     let (mut tags, mut events) = (TagDecoder::new(&catalog), EventDecoder::new(&fact(), NOW));
     check_lines(body, |line, batch| tags.decode(line, batch));
     check_lines(body, |line, batch| events.decode(line, batch));
+    for mut vectors in vectors() {
+        check_lines(body, |line, batch| vectors.decode(line, batch));
+    }
 });

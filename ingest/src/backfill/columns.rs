@@ -2,9 +2,10 @@
 
 use super::BackfillError;
 use super::files::{file_error, open_counted};
-use super::plan::{Events, Task, plan_tags};
+use super::plan::{Events, Task, Vectors, plan_tags};
 use super::rows::{Refused, Rows};
 use crate::decode::tag_columns::{Plan, push_columns};
+use crate::decode::vectors::columns::{check_columns, push_vectors};
 use crate::decode::{BindError, ColumnDecoder, guard};
 use crate::objects::{ColumnBytes, Place};
 use arrow::array::{RecordBatch, RecordBatchReader};
@@ -22,6 +23,8 @@ use std::sync::atomic::AtomicU64;
 
 /// Rows decoded at once.
 const ROWS_PER_STEP: usize = 4096;
+/// Numbers of vectors decoded at once.
+const NUMBERS_PER_STEP: usize = 1 << 20;
 
 /// The rows of a file.
 pub(super) struct ColumnRows {
@@ -29,6 +32,8 @@ pub(super) struct ColumnRows {
     /// What is left of the batch read last.
     rest: Option<RecordBatch>,
     sink: Sink,
+    /// Rows decoded at once.
+    step: usize,
     unmatched: Vec<String>,
     row: u64,
     total: Option<u64>,
@@ -38,6 +43,7 @@ pub(super) struct ColumnRows {
 enum Sink {
     Tags(Plan),
     Events(Box<ColumnDecoder>),
+    Vectors(Box<Vectors>),
 }
 
 impl ColumnRows {
@@ -45,6 +51,7 @@ impl ColumnRows {
         let path = place.path();
         let (bytes, footer) = open_footer(place).map_err(|what| file_error(path, what))?;
         let (sink, unmatched) = bind(path, task, footer.schema())?;
+        let step = sink.step();
         let total = row_count(&footer);
         let skip = skip.min(total);
         let reader = shielded(|| {
@@ -54,7 +61,7 @@ impl ColumnRows {
             ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer)
                 .with_row_groups(groups)
                 .with_projection(mask)
-                .with_batch_size(ROWS_PER_STEP)
+                .with_batch_size(step)
                 .with_offset((skip - before) as usize)
                 .build()
         });
@@ -66,7 +73,7 @@ impl ColumnRows {
             }
             (sink, _) => sink,
         };
-        Ok(ColumnRows { batches: Box::new(reader), rest: None, sink, unmatched, row: skip, total: Some(total) })
+        Ok(ColumnRows { batches: Box::new(reader), rest: None, sink, step, unmatched, row: skip, total: Some(total) })
     }
 
     pub(super) fn open_arrow(
@@ -78,7 +85,8 @@ impl ColumnRows {
         let path = place.path();
         let batches = shielded(|| open_ipc(place, bytes_read)).map_err(|what| file_error(path, what))?;
         let (sink, unmatched) = bind(path, task, &batches.schema())?;
-        let mut rows = ColumnRows { batches, rest: None, sink, unmatched, row: 0, total: None };
+        let step = sink.step();
+        let mut rows = ColumnRows { batches, rest: None, sink, step, unmatched, row: 0, total: None };
         while rows.row < skip {
             let most = usize::try_from(skip - rows.row).unwrap_or(usize::MAX);
             match rows.next(most).map_err(|what| file_error(path, what))? {
@@ -114,6 +122,10 @@ fn bind(path: &Path, task: &Task<'_>, schema: &SchemaRef) -> Result<(Sink, Vec<S
         let undeclared = decoder.undeclared().map(str::to_owned).collect();
         return Ok((Sink::Events(decoder), undeclared));
     }
+    if let Some(vectors) = task.vectors()? {
+        let others = check_columns(&vectors.space, &vectors.fields, schema).map_err(|error| file_error(path, error))?;
+        return Ok((Sink::Vectors(Box::new(vectors)), others));
+    }
     let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let mut plan = plan_tags(task, Some(&columns)).map_err(|what| file_error(path, what))?;
     let unmatched = std::mem::take(&mut plan.unmatched);
@@ -123,14 +135,24 @@ fn bind(path: &Path, task: &Task<'_>, schema: &SchemaRef) -> Result<(Sink, Vec<S
 impl Sink {
     /// The columns that are read.
     fn places(&self, schema: &SchemaRef) -> Vec<usize> {
+        let places = |wanted: &dyn Fn(&String) -> bool| {
+            let fields = schema.fields().iter().enumerate();
+            fields.filter(|(_, field)| wanted(field.name())).map(|(place, _)| place).collect()
+        };
         match self {
             Sink::Events(decoder) => decoder.places(),
             Sink::Tags(plan) => {
-                let wanted =
-                    |name: &String| *name == plan.user_id || plan.bounds.iter().any(|bound| bound.column == *name);
-                let fields = schema.fields().iter().enumerate();
-                fields.filter(|(_, field)| wanted(field.name())).map(|(place, _)| place).collect()
+                places(&|name| *name == plan.user_id || plan.bounds.iter().any(|bound| bound.column == *name))
             }
+            Sink::Vectors(vectors) => places(&|name| *name == vectors.fields.user_id || *name == vectors.fields.vector),
+        }
+    }
+
+    /// Rows decoded at once: fewer if they are long.
+    fn step(&self) -> usize {
+        match self {
+            Sink::Vectors(vectors) => ROWS_PER_STEP.min(NUMBERS_PER_STEP / usize::from(vectors.space.dimension)),
+            Sink::Tags(_) | Sink::Events(_) => ROWS_PER_STEP,
         }
     }
 }
@@ -196,7 +218,7 @@ impl Rows for ColumnRows {
     }
 
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
-        let Some(rows) = self.next(ROWS_PER_STEP)? else { return Ok(false) };
+        let Some(rows) = self.next(self.step)? else { return Ok(false) };
         let before = self.row;
         match &mut self.sink {
             Sink::Tags(plan) => {
@@ -205,6 +227,11 @@ impl Rows for ColumnRows {
             Sink::Events(decoder) => decoder
                 .decode(&rows, batch, &mut |row, error| refused.push(before + row as u64 + 1, error))
                 .map_err(|error| error.to_string())?,
+            Sink::Vectors(vectors) => {
+                push_vectors(&vectors.space, &vectors.fields, &rows, batch, &mut |row, error| {
+                    refused.push(before + row as u64 + 1, error);
+                })?;
+            }
         }
         self.row += rows.num_rows() as u64;
         Ok(true)

@@ -192,8 +192,10 @@ pub(super) fn fingerprint(job: &BackfillJob, files: &[JobFile]) -> u64 {
     text(&job.user_id);
     text(&format!("{:?} {:?} {}", job.columns, job.nulls, job.csv_delimiter));
     // Of tags nothing, so that what an older release began goes on.
-    if let Target::Fact(target) = &job.into {
-        text(&format!("{target:?}"));
+    match &job.into {
+        Target::Tags => {}
+        Target::Fact(target) => text(&format!("{target:?}")),
+        Target::Space(target) => text(&format!("{target:?}")),
     }
     hash.finish()
 }

@@ -1,4 +1,4 @@
-//! Files to tags, or to events of a fact: a batch job that can be killed at any moment and run again.
+//! Files to tags, to events of a fact, or to vectors: a batch job that can be killed at any moment and run again.
 //!
 //! One thread decodes rows into batches, the calling one applies them, a third writes checkpoints. Every checkpoint
 //! records how far the job is, as file number and row, so that the job run again under its name goes on there. It does
@@ -59,7 +59,7 @@ pub struct BackfillJob {
     pub user_id: String,
     /// Of tags: which column fills which one; empty: every column that is named like a tag.
     pub columns: Vec<ColumnMapping>,
-    /// Of tags: what an empty cell says.
+    /// Of tags and vectors: what an empty cell says.
     pub nulls: NullMeaning,
     /// The byte between CSV cells.
     pub csv_delimiter: u8,
@@ -77,6 +77,17 @@ pub enum Target {
     Tags,
     /// Events of a fact, one per row.
     Fact(FactTarget),
+    /// Vectors of a space, one per row.
+    Space(SpaceTarget),
+}
+
+/// Into which vector space, and which column has the numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpaceTarget {
+    /// The space.
+    pub space: String,
+    /// The column with the vectors; `None`: `vector`.
+    pub vector: Option<String>,
 }
 
 /// Into which fact, and which column is which field of the event.
@@ -156,7 +167,7 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes of all files.
     pub bytes_total: u64,
-    /// Changes of tags applied in this run: one per value.
+    /// Changes of tags applied in this run, one per value; or vectors.
     pub values: u64,
     /// Events applied in this run, those included that turned out to have come before.
     pub events: u64,
@@ -171,7 +182,7 @@ pub struct Progress {
 pub struct Earlier {
     /// Rows applied or refused.
     pub rows: u64,
-    /// Changes of tags, or events.
+    /// Changes of tags, events, or vectors.
     pub changes: u64,
     /// Rows refused.
     pub rejected: u64,
@@ -186,8 +197,8 @@ pub struct BackfillReport {
     pub errors: Vec<RowError>,
     /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
     pub resumed_at: Option<(PathBuf, u64)>,
-    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, which were left out, or that the fact does not
-    /// declare, which were kept as undeclared fields.
+    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector, which were left
+    /// out, or that the fact does not declare, which were kept as undeclared fields.
     pub unmatched: BTreeSet<String>,
 }
 
@@ -259,7 +270,7 @@ pub enum BackfillError {
     Dropped {
         /// The job's name.
         job: String,
-        /// The fact or the tag.
+        /// The fact, the tag or the space.
         what: String,
     },
     /// The caller gave up.

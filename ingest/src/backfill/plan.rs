@@ -1,10 +1,10 @@
-//! What goes where: which column into which tag or which field of an event.
+//! What goes where: which column into which tag, which field of an event, or which part of a vector.
 
-use super::{BackfillError, BackfillJob, NullMeaning, Target};
+use super::{BackfillError, BackfillJob, FileFormat, NullMeaning, SpaceTarget, Target};
 use crate::decode::tag_columns::{Bound, Plan};
-use crate::decode::{EventDecoder, FieldNames};
+use crate::decode::{EventDecoder, FieldNames, VectorFields};
 use engine::audience::suggest::closest;
-use engine::catalog::{Catalog, Fact, TagType};
+use engine::catalog::{Catalog, Fact, Space, TagType};
 use std::collections::BTreeMap;
 
 /// A job, the catalog as it was when this run began, and when that was (microseconds since 1970).
@@ -23,6 +23,13 @@ pub(super) struct Events<'a> {
     pub(super) mapping: FieldNames,
 }
 
+/// Rows become vectors of a space.
+#[derive(Clone, Debug)]
+pub(super) struct Vectors {
+    pub(super) space: Space,
+    pub(super) fields: VectorFields,
+}
+
 impl<'a> Task<'a> {
     pub(super) fn wrong(&self, what: impl Into<String>) -> BackfillError {
         BackfillError::Job { job: self.job.name.clone(), what: what.into() }
@@ -35,6 +42,10 @@ impl<'a> Task<'a> {
                 let id = |catalog: &Catalog| catalog.fact(&target.fact).map(|fact| fact.id);
                 (id(now) != id(self.catalog)).then(|| format!("the fact `{}`", target.fact))
             }
+            Target::Space(target) => {
+                let id = |catalog: &Catalog| catalog.space(&target.space).map(|space| space.id);
+                (id(now) != id(self.catalog)).then(|| format!("the vector space `{}`", target.space))
+            }
             Target::Tags => {
                 let id = |catalog: &Catalog, tag: &str| catalog.tag(tag).map(|tag| tag.id);
                 let mut tags = self.job.columns.iter().map(|column| &column.tag);
@@ -45,6 +56,44 @@ impl<'a> Task<'a> {
             Some(what) => Err(BackfillError::Dropped { job: self.job.name.clone(), what }),
             None => Ok(()),
         }
+    }
+
+    /// Whether what rows become is there, and the mapping fits it, as far as no file is needed to tell.
+    pub(super) fn check(&self) -> Result<(), BackfillError> {
+        self.events()?;
+        self.vectors().map(drop)
+    }
+
+    /// The vectors that rows become, if they do.
+    pub(super) fn vectors(&self) -> Result<Option<Vectors>, BackfillError> {
+        let Target::Space(SpaceTarget { space: name, vector }) = &self.job.into else { return Ok(None) };
+        let Some(space) = self.catalog.space(name) else {
+            return Err(self.wrong(unknown("vector space", name, self.catalog.spaces().map(|space| space.0))));
+        };
+        if !self.job.columns.is_empty() {
+            return Err(self.wrong("`add` and `separator` of `columns` are for tags; leave them out"));
+        }
+        if let Some(format @ (FileFormat::Csv | FileFormat::Tags)) = self.job.format {
+            return Err(self.no_vectors(format));
+        }
+        let fields = VectorFields {
+            user_id: self.job.user_id.clone(),
+            vector: vector.clone().unwrap_or_else(|| VectorFields::default().vector),
+            is_lenient: true,
+            nulls_keep: self.job.nulls == NullMeaning::Keep,
+        };
+        if fields.user_id == fields.vector {
+            return Err(self.wrong(format!("column `{}` cannot be the user id and the vector", fields.vector)));
+        }
+        Ok(Some(Vectors { space: *space, fields }))
+    }
+
+    /// The refusal of files that cannot have vectors.
+    pub(super) fn no_vectors(&self, format: FileFormat) -> BackfillError {
+        self.wrong(match format {
+            FileFormat::Tags => "format `tags` is lines of `POST /v1/tags`; lines of vectors are `ndjson`",
+            _ => "a cell of CSV holds no vector; write vectors as Parquet, Arrow or NDJSON",
+        })
     }
 
     /// The events that rows become, if they do.

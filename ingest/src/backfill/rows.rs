@@ -4,7 +4,7 @@ use super::columns::ColumnRows;
 use super::csv::CsvRows;
 use super::files::{JobFile, file_error};
 use super::plan::Task;
-use super::text::{EventLines, JsonRows, TagLines};
+use super::text::{EventLines, JsonRows, TagLines, VectorLines};
 use super::{BackfillError, FileFormat};
 use crate::decode::body::BATCH_BYTES;
 use engine::update::UpdateBatch;
@@ -65,10 +65,16 @@ impl OpenFile {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let (place, size_bytes) = (&file.place, file.size_bytes);
         let rows: Box<dyn Rows> = match (file.format, task.events()?) {
+            (format @ (FileFormat::Csv | FileFormat::Tags), _) if task.vectors()?.is_some() => {
+                return Err(task.no_vectors(format));
+            }
             (FileFormat::Parquet, _) => Box::new(ColumnRows::open_parquet(place, skip, task)?),
             (FileFormat::Arrow, _) => Box::new(ColumnRows::open_arrow(place, skip, task, &bytes_read)?),
             (FileFormat::Csv, _) => Box::new(CsvRows::open(place, skip, task, &bytes_read)?),
-            (FileFormat::Ndjson, None) => Box::new(JsonRows::open(place, skip, task, &bytes_read)?),
+            (FileFormat::Ndjson, None) => match task.vectors()? {
+                Some(vectors) => Box::new(VectorLines::open(place, skip, vectors, &bytes_read)?),
+                None => Box::new(JsonRows::open(place, skip, task, &bytes_read)?),
+            },
             (FileFormat::Ndjson, Some(events)) => Box::new(EventLines::open(place, skip, task, &events, &bytes_read)?),
             (FileFormat::Tags, None) => Box::new(TagLines::open(place, skip, task, &bytes_read)?),
             (FileFormat::Tags, Some(_)) => {

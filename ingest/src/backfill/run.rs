@@ -116,7 +116,7 @@ pub fn run_beside(
 /// # Errors
 /// The first thing that is wrong.
 pub fn check_mapping(job: &BackfillJob, catalog: &Catalog, now: i64) -> Result<(), BackfillError> {
-    Task { job, catalog, now }.events().map(drop)
+    Task { job, catalog, now }.check()
 }
 
 /// Whether the files are there, with formats that are known; of objects, whether there are any. A store that does not tell in
@@ -157,7 +157,7 @@ fn load(
     store.publish()?;
     let catalog = store.snapshot().catalog().clone();
     let task = Task { job, catalog: &catalog, now: store.now() };
-    task.events()?;
+    task.check()?;
     let opener = Opener::new(job.objects.clone());
     let files =
         files::find(job, Search { opener: &opener, is_over: &|| cancel.load(Ordering::Relaxed), first_only: false })?;
@@ -315,7 +315,7 @@ impl<'a> State<'a> {
         progress.files_done = decoded.next.file;
         progress.rows_done += decoded.rows;
         *match self.job.into {
-            Target::Tags => &mut progress.values,
+            Target::Tags | Target::Space(_) => &mut progress.values,
             Target::Fact(_) => &mut progress.events,
         } += decoded.batch.change_count() as u64;
         progress.rejected += decoded.refused.count;

@@ -1,15 +1,15 @@
-//! Lines of text: JSON objects, lines of `POST /v1/tags`, and lines of `POST /v1/facts/{fact}`.
+//! Lines of text: JSON objects, and lines of `POST /v1/tags`, `POST /v1/facts/{fact}` and `POST /v1/spaces/{space}`.
 
 use super::files::{file_error, open_text};
-use super::plan::{Events, Task, plan_tags};
+use super::plan::{Events, Task, Vectors, plan_tags};
 use super::rows::{Refused, Rows};
 use super::{BackfillError, NullMeaning};
-use crate::decode::EventDecoder;
 use crate::decode::error::LineError;
 use crate::decode::json::{Json, Kind};
 use crate::decode::lines::{LINE_BYTES_MAX, Line, LineSplitter};
 use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::tags::{TagDecoder, read_user_id, set_value, utf8};
+use crate::decode::{EventDecoder, VectorDecoder};
 use crate::objects::Place;
 use engine::catalog::TagType;
 use engine::update::UpdateBatch;
@@ -139,6 +139,34 @@ impl EventLines {
 }
 
 impl Rows for EventLines {
+    fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
+        self.lines.step(refused, |line| self.decoder.decode(line, batch))
+    }
+
+    fn position(&self) -> u64 {
+        self.lines.number
+    }
+}
+
+/// Lines as `POST /v1/spaces/{space}` takes them, under the names of the job; other keys are ignored.
+pub(super) struct VectorLines {
+    lines: Lines,
+    decoder: VectorDecoder,
+}
+
+impl VectorLines {
+    pub(super) fn open(
+        place: &Place,
+        skip: u64,
+        vectors: Vectors,
+        bytes_read: &Arc<AtomicU64>,
+    ) -> Result<VectorLines, BackfillError> {
+        let decoder = VectorDecoder::with_fields(&vectors.space, vectors.fields);
+        Ok(VectorLines { lines: Lines::open(place, skip, bytes_read)?, decoder })
+    }
+}
+
+impl Rows for VectorLines {
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
         self.lines.step(refused, |line| self.decoder.decode(line, batch))
     }

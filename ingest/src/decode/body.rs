@@ -5,6 +5,7 @@ use super::events::EventDecoder;
 use super::lines::{Line, LineSplitter};
 use super::tags::TagDecoder;
 use super::user_list::UserListDecoder;
+use super::vectors::VectorDecoder;
 use engine::update::UpdateBatch;
 
 /// Bytes of the body at which a batch counts as full. Full batches end at the same lines however a body is cut into chunks
@@ -32,6 +33,8 @@ pub enum LineDecoder {
     Tags(TagDecoder),
     /// Lines of `POST /v1/facts/{fact}`.
     Events(Box<EventDecoder>),
+    /// Lines of `POST /v1/spaces/{space}`.
+    Vectors(VectorDecoder),
     /// A list of users.
     UserList(UserListDecoder),
 }
@@ -42,6 +45,7 @@ impl LineDecoder {
         match self {
             LineDecoder::Tags(decoder) => decoder.decode(line, batch).map(|()| true),
             LineDecoder::Events(decoder) => decoder.decode(line, batch).map(|()| true),
+            LineDecoder::Vectors(decoder) => decoder.decode(line, batch).map(|()| true),
             LineDecoder::UserList(decoder) => decoder.decode(line, batch),
         }
     }
@@ -50,7 +54,7 @@ impl LineDecoder {
     pub(crate) fn event_time(&self) -> Option<i64> {
         match self {
             LineDecoder::Events(decoder) => Some(decoder.event_time()),
-            LineDecoder::Tags(_) | LineDecoder::UserList(_) => None,
+            LineDecoder::Tags(_) | LineDecoder::Vectors(_) | LineDecoder::UserList(_) => None,
         }
     }
 }

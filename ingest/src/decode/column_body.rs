@@ -9,10 +9,12 @@ use super::events::fields::FieldNames;
 use super::guard::shielded;
 use super::lines::LINE_BYTES_MAX;
 use super::tag_columns::{NullMeaning, Plan, push_columns};
+use super::vectors::VectorFields;
+use super::vectors::columns::{check_columns, push_vectors};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use engine::audience::suggest::closest;
-use engine::catalog::{Catalog, Fact};
+use engine::catalog::{Catalog, Fact, Space};
 use engine::update::UpdateBatch;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub enum RowTarget {
         /// When it is.
         now: i64,
     },
+    /// Vectors of a space as it is declared now.
+    Vectors(Space),
 }
 
 /// Decodes record batches of any schemas, one after the other.
@@ -44,6 +48,7 @@ pub struct BatchDecoder {
 enum Bound {
     Tags(Plan),
     Events(Box<ColumnDecoder>),
+    Vectors(Space),
 }
 
 /// Why a body cannot be read on.
@@ -77,6 +82,10 @@ impl BatchDecoder {
                 let decoder = ColumnDecoder::bind(fact, *now, &FieldNames::default(), schema);
                 Bound::Events(Box::new(decoder.map_err(|error| error.to_string())?))
             }
+            RowTarget::Vectors(space) => {
+                check_columns(space, &VectorFields::default(), schema)?;
+                Bound::Vectors(*space)
+            }
         };
         self.bound = Some((schema.clone(), bound));
         Ok(())
@@ -100,6 +109,7 @@ impl BatchDecoder {
                 refuse(row, LineError::new(LineErrorKind::Value, why));
             }),
             Bound::Events(decoder) => decoder.decode(rows, batch, refuse).map_err(|error| error.to_string()),
+            Bound::Vectors(space) => push_vectors(space, &VectorFields::default(), rows, batch, refuse),
         });
         let decoded = decoded.unwrap_or_else(|why| {
             self.bound = None;

@@ -1,4 +1,5 @@
-//! Text and columns to updates: the bodies of `POST /v1/tags` and `POST /v1/facts/{fact}`, and lists of user ids.
+//! Text and columns to updates: the bodies of `POST /v1/tags`, `POST /v1/facts/{fact}` and `POST /v1/spaces/{space}`, and lists of user
+//! ids.
 //!
 //! A body comes in chunks; [`lines::LineSplitter`] cuts it into lines and skips an over-long one without keeping it;
 //! [`tags::TagDecoder`] turns a line into changes of one user and [`events::EventDecoder`] into one event, all of the
@@ -12,7 +13,7 @@
 //! * `json_rows`, `json_text`: columns and single values as JSON. `own_items`: slices of lists without the items of others.
 //! * `guard`: readers of others, held so that a panic is an error.
 //! * [`value`]: text to the 64 bits of a number tag or column, exactly; `number`: the same of what comes as a number.
-//! * [`error`]: why a line is refused.
+//! * [`vectors`]: lines and columns to vectors. [`error`]: why a line is refused.
 
 #[cfg(feature = "arrow")]
 pub mod arrow_stream;
@@ -30,6 +31,7 @@ pub mod tag_columns;
 pub mod tags;
 pub mod user_list;
 pub mod value;
+pub mod vectors;
 
 #[cfg(feature = "arrow")]
 pub(crate) mod guard;
@@ -55,3 +57,4 @@ pub use mapping::Mapping;
 pub(crate) use mapping::push_json_string;
 pub use tags::TagDecoder;
 pub use user_list::{UserListDecoder, UserListFormat};
+pub use vectors::{VectorDecoder, VectorFields};

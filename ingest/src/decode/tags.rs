@@ -467,7 +467,7 @@ mod tests {
                     Change::Flag(value) => format!(" {name}={value}"),
                     Change::Add(value) => format!(" {name}+{value}"),
                     Change::Remove(value) => format!(" {name}-{value}"),
-                    Change::Event(_) => panic!("a tag decoder makes no events"),
+                    Change::Event(_) | Change::Vector(_) => panic!("a tag decoder makes changes of tags"),
                 };
             }
         }

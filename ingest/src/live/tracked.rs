@@ -99,6 +99,10 @@ impl Tracked {
     /// Takes in what was published, with the users who became known by it; `None`: something that is not known.
     pub(super) fn note(&mut self, published: Option<(&PublishedLayers, &[RoaringBitmap])>) {
         let (Pending::These(pending), Some(bound)) = (&mut self.pending, &self.bound) else { return };
+        if bound.reads.concerns_everybody() {
+            self.pending = Pending::Everybody;
+            return;
+        }
         // Damage is told by the look at everybody.
         let touched = published.and_then(|(layers, newcomers)| Some((bound.reads.touched(layers).ok()?, newcomers)));
         let Some((touched, newcomers)) = touched else {

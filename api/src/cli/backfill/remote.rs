@@ -59,19 +59,18 @@ fn is_away(failure: &Failure) -> bool {
 }
 
 fn tell(job: &JobAnswer) -> Result<(), Exit> {
-    let is_fact = job.definition.backfill.fact().is_some();
+    let (noun, unmatched) = super::words(&job.definition.backfill);
     let progress = &job.progress;
     for refused in job.refused.iter().take(ERRORS_SHOWN) {
         eprintln!("refused: {}, row {}: {}", refused.file, refused.row, refused.error);
     }
     if !job.unmatched.is_empty() {
-        println!("{}: {}", super::unmatched(is_fact), job.unmatched.join(", "));
+        println!("{unmatched}: {}", job.unmatched.join(", "));
     }
-    let (count, noun) = if is_fact { (progress.events, "events") } else { (progress.values, "tag values") };
     println!(
         "{} rows, {} {noun}, {} rows refused, {} files",
         grouped(progress.rows_done),
-        grouped(count),
+        grouped(progress.values + progress.events),
         grouped(progress.rejected),
         progress.files_done,
     );

@@ -1,12 +1,13 @@
-//! `PUT` and `GET /v1/catalog`: which tags, facts, sources and sinks there are.
+//! `PUT` and `GET /v1/catalog`: which tags, facts, vector spaces, sources and sinks there are.
 //!
-//! A put brings the catalog to what the document says. New tags and facts are declared; one that is missing from the
+//! A put brings the catalog to what the document says. New tags, facts and spaces are declared; one that is missing from the
 //! document would be dropped with all its data, so that is refused unless asked for; a type never changes, a fact gains
 //! columns. Everything that is wrong is told at once, and nothing is changed unless everything is right.
 
 use super::expression::Where;
 use super::fact_declaration::{FactDeclaration, difference, summary};
 use super::profile::type_name;
+use super::space_declaration::SpaceDeclaration;
 use crate::config::Config;
 use crate::error::{Failure, Item, Kind, escape_pointer};
 use crate::rest::body::{JsonBody, Parameters};
@@ -37,10 +38,9 @@ pub struct CatalogDocument {
     /// Event types by name.
     #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, FactDeclaration>,
-    /// Vector spaces. Not available yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub spaces: Option<serde_json::Value>,
+    /// Vector spaces by name.
+    #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
+    pub spaces: BTreeMap<String, SpaceDeclaration>,
     /// Streaming sources by name.
     #[serde(default, deserialize_with = "declarations", skip_serializing_if = "BTreeMap::is_empty")]
     pub sources: BTreeMap<String, SourceDeclaration>,
@@ -93,7 +93,7 @@ pub struct PutParameters {
     /// Only tell what would change.
     #[serde(default)]
     pub dry_run: bool,
-    /// Drop tags, facts, sources and sinks that the document does not have, with all their data.
+    /// Drop tags, facts, vector spaces, sources and sinks that the document does not have, with all their data.
     #[serde(default)]
     pub allow_drop: bool,
 }
@@ -110,6 +110,9 @@ pub struct PutAnswer {
     /// The facts as they are afterwards.
     #[serde(default)]
     pub facts: BTreeMap<String, FactDeclaration>,
+    /// The vector spaces as they are afterwards.
+    #[serde(default)]
+    pub spaces: BTreeMap<String, SpaceDeclaration>,
     /// The sources as they are afterwards.
     #[serde(default)]
     pub sources: BTreeMap<String, SourceDeclaration>,
@@ -120,7 +123,7 @@ pub struct PutAnswer {
     pub epoch: u64,
 }
 
-/// One difference, of a tag, a fact, a source or a sink.
+/// One difference, of a tag, a fact, a vector space, a source or a sink.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// `add`, `alter` or `drop`.
@@ -131,17 +134,20 @@ pub struct Change {
     /// The fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fact: Option<String>,
+    /// The vector space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
     /// The source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
-    /// The tag's type, or what the fact, source or sink is or how it is altered; for people.
+    /// The tag's type, or what the fact, space, source or sink is or how it is altered; for people.
     pub r#type: String,
 }
 
-/// What happens to a tag, a fact, a source or a sink.
+/// What happens to a tag, a fact, a vector space, a source or a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
@@ -203,23 +209,10 @@ impl CatalogDocument {
         CatalogDocument {
             tags: tags.collect(),
             facts: facts.collect(),
-            spaces: None,
+            spaces: catalog.spaces().map(|(name, space)| (name.to_owned(), SpaceDeclaration::of(space))).collect(),
             sources: sources.collect(),
             sinks: sinks.collect(),
         }
-    }
-
-    fn later(&self) -> Option<Failure> {
-        let is_said = match &self.spaces {
-            None | Some(serde_json::Value::Null) => false,
-            Some(serde_json::Value::Object(entries)) => !entries.is_empty(),
-            Some(_) => true,
-        };
-        if !is_said {
-            return None;
-        }
-        let detail = "`spaces` in a catalog is not available yet in this version; leave it out";
-        Some(Failure::new(Kind::NotAvailable, detail).at("/spaces"))
     }
 }
 
@@ -267,16 +260,13 @@ pub struct Plan {
 /// Compares a catalog with a document.
 ///
 /// # Errors
-/// [`Kind::InvalidCatalog`] or [`Kind::UnsafeChange`] with everything that is wrong, or [`Kind::NotAvailable`].
+/// [`Kind::InvalidCatalog`] or [`Kind::UnsafeChange`] with everything that is wrong.
 pub fn plan(
     snapshot: &Snapshot,
     document: &CatalogDocument,
     allow_drop: bool,
     config: &Config,
 ) -> Result<Plan, Failure> {
-    if let Some(failure) = document.later() {
-        return Err(failure);
-    }
     let mut plan = Plan { catalog: snapshot.catalog().clone(), changes: Vec::new() };
     let mut wrong = plan.declare(document);
     if allow_drop {
@@ -309,6 +299,12 @@ impl Plan {
         }
         for (name, declaration) in &document.facts {
             match declare_fact(&mut self.catalog, name, declaration) {
+                Ok(change) => self.changes.extend(change),
+                Err(failure) => wrong.push(failure),
+            }
+        }
+        for (name, declaration) in &document.spaces {
+            match declaration.declare(&mut self.catalog, name) {
                 Ok(change) => self.changes.extend(change),
                 Err(failure) => wrong.push(failure),
             }
@@ -392,6 +388,11 @@ impl Plan {
             let dropped = self.catalog.drop_fact(&name);
             self.changes.extend(dropped.map(|fact| Change::of_fact(ChangeKind::Drop, &name, summary(&fact))));
         }
+        let spaces: Vec<String> = self.catalog.spaces().map(|(name, _)| name.to_owned()).collect();
+        for name in spaces.into_iter().filter(|name| !document.spaces.contains_key(name)) {
+            let what = self.catalog.drop_space(&name).map(|space| SpaceDeclaration::of(&space).summary());
+            self.changes.extend(what.map(|what| Change::of_space(ChangeKind::Drop, &name, what)));
+        }
         let sources: Vec<String> = self.catalog.sources().map(|(name, _)| name.to_owned()).collect();
         for name in sources.into_iter().filter(|name| !document.sources.contains_key(name)) {
             let dropped = self.catalog.drop_source(&name);
@@ -414,6 +415,8 @@ fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
     let tags = catalog.tags().map(|(name, _)| ("tag", name)).filter(|(_, name)| !document.tags.contains_key(*name));
     let facts = catalog.declared_facts().map(|(name, _)| ("fact", name));
     let facts = facts.filter(|(_, name)| !document.facts.contains_key(*name));
+    let spaces = catalog.spaces().map(|(name, _)| ("space", name));
+    let spaces = spaces.filter(|(_, name)| !document.spaces.contains_key(*name));
     let loss = |(what, name): (&str, &str)| {
         let detail = format!("{what} `{name}` is not in the new catalog: dropping it would lose its data");
         Failure::new(Kind::UnsafeChange, detail).at(format!("/{what}s/{}", escape_pointer(name)))
@@ -429,7 +432,7 @@ fn losses(catalog: &Catalog, document: &CatalogDocument) -> Vec<Failure> {
             format!("sink `{name}` is not in the new catalog: dropping it would lose what it has not delivered");
         Failure::new(Kind::UnsafeChange, detail).at(format!("/sinks/{}", escape_pointer(name)))
     };
-    tags.chain(facts).map(loss).chain(sources.map(ends)).chain(sinks.map(forgets)).collect()
+    tags.chain(facts).chain(spaces).map(loss).chain(sources.map(ends)).chain(sinks.map(forgets)).collect()
 }
 
 impl Change {
@@ -441,6 +444,10 @@ impl Change {
         Change { fact: Some(name.to_owned()), ..Change::new(change, what) }
     }
 
+    pub(super) fn of_space(change: ChangeKind, name: &str, what: String) -> Change {
+        Change { space: Some(name.to_owned()), ..Change::new(change, what) }
+    }
+
     fn of_source(change: ChangeKind, name: &str, what: String) -> Change {
         Change { source: Some(name.to_owned()), ..Change::new(change, what) }
     }
@@ -450,7 +457,7 @@ impl Change {
     }
 
     fn new(change: ChangeKind, r#type: String) -> Change {
-        Change { change, tag: None, fact: None, source: None, sink: None, r#type }
+        Change { change, tag: None, fact: None, space: None, source: None, sink: None, r#type }
     }
 }
 
@@ -541,11 +548,12 @@ pub fn apply(
         store.put_catalog(plan.catalog.clone())?;
         epoch = store.publish()?;
     }
-    let CatalogDocument { tags, facts, sources, sinks, .. } = CatalogDocument::of(&plan.catalog);
-    Ok(PutAnswer { changes: plan.changes, applied: !parameters.dry_run, tags, facts, sources, sinks, epoch: epoch.0 })
+    let CatalogDocument { tags, facts, spaces, sources, sinks } = CatalogDocument::of(&plan.catalog);
+    let (changes, applied) = (plan.changes, !parameters.dry_run);
+    Ok(PutAnswer { changes, applied, tags, facts, spaces, sources, sinks, epoch: epoch.0 })
 }
 
-/// The tags, facts, sources and sinks there are.
+/// The tags, facts, vector spaces, sources and sinks there are.
 #[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
     responses((status = 200, body = CatalogDocument)))]
 pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {

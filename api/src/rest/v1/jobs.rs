@@ -72,7 +72,7 @@ impl From<Record> for JobAnswer {
     }
 }
 
-/// Loads files of the server into tags or into a fact, beside live updates.
+/// Loads files of the server into tags, a fact or a vector space, beside live updates.
 ///
 /// What is loaded is what the same rows would be if they were sent as they are. Jobs run one at a time, in the order in which they
 /// came, as fast as live updates leave room for, and at most at `rate` rows a second. One that a restart or a kill of the server

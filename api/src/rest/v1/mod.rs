@@ -22,6 +22,8 @@ pub mod queries;
 pub mod sample;
 pub mod sinks;
 pub mod sources;
+pub mod space_declaration;
+pub mod spaces;
 pub mod sql;
 pub mod tags;
 pub mod tokens;

@@ -14,7 +14,10 @@
 //! | `{"user_id": {"in": ["u1"]}}`, `not_in` | `user_id IN ('u1')` |
 //! | `{"in_audience": "vip"}` | `in_audience('vip')` |
 //! | `{"did": "purchase", "where": […], "having": […], "within": "30 days"}` | `did('purchase', …, within => '30 days')` |
+//! | `{"similar_to": "taste", "seed": "vip", "size": 1000}` | `similar_to('taste', seed => in_audience('vip'), size => 1000)` |
 //! | `true`, `false` | `TRUE`, `FALSE` |
+//!
+//! `similar_to` takes the options of the text as keys. `seed`, `within` and `exclude` are trees as above, or names of audiences.
 //!
 //! Of `did` all but the fact may be left out. `where` is a list of trees as above about an event, with `"column"` in the
 //! place of `"tag"`; `ts` is one of the columns, `undeclared.extra.\"Coupon\"` a value in JSON. `"exact_window": true` goes
@@ -27,6 +30,8 @@
 //! | `{"figure": "first", …}`, `{"figure": "last", "op": "<", "value": "7 days ago"}` | `last < '7 days ago'` |
 //!
 //! A key that stands for nothing is an error, not passed over; errors tell the JSON pointer.
+
+mod similar;
 
 use engine::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use engine::audience::parse::EXPRESSION_DEPTH_MAX;
@@ -45,7 +50,7 @@ pub struct TreeError {
 
 type Parsed<T> = Result<T, TreeError>;
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "all",
     "any",
     "not",
@@ -63,6 +68,7 @@ const KEYS: [&str; 22] = [
     "known",
     "user_id",
     "in_audience",
+    "similar_to",
     "did",
     "where",
     "having",
@@ -149,6 +155,9 @@ impl Place {
             ["user_id"] => self.user_id(field("user_id")),
             [subject] if *subject == self.subject => Ok(ExprKind::Flag(self.text(field(subject))?)),
             _ if fields.contains_key(self.subject) => self.condition(fields, &keys),
+            _ if fields.contains_key("similar_to") => {
+                Ok(ExprKind::SimilarTo(Box::new(self.similar_to(fields, &keys)?)))
+            }
             _ if fields.contains_key("did") => Ok(ExprKind::Did(Box::new(self.did(fields, &keys)?))),
             _ => self.unknown(&keys),
         }
@@ -382,6 +391,7 @@ fn tree(expr: &Expr, subject: &'static str) -> Value {
         }
         ExprKind::IsNull { tag, negated } => json!({subject: tag, "known": negated}),
         ExprKind::Did(did) => did_tree(did),
+        ExprKind::SimilarTo(similar) => similar::similar_tree(similar, subject),
         ExprKind::UserIn { ids, negated } => {
             json!({"user_id": if *negated { json!({"not_in": ids}) } else { json!({"in": ids}) }})
         }

@@ -1,4 +1,4 @@
-//! `GET /v1/users/{id}`: one user's tags and audiences, the online look-up.
+//! `GET /v1/users/{id}`: one user's tags, vectors and audiences, the online look-up.
 
 use super::count::elapsed_us;
 use super::expression::Where;
@@ -25,12 +25,24 @@ pub struct UserAnswer {
     pub user_id: String,
     /// The tags that have a value: a string, a number, `true`, or a list of strings.
     pub tags: BTreeMap<String, TagValue>,
+    /// The vectors that the user has, by the name of their space.
+    #[serde(default)]
+    pub vectors: BTreeMap<String, UserVector>,
     /// The audiences that the user belongs to, by name.
     pub audiences: Vec<String>,
     /// Number of the view that was asked.
     pub epoch: u64,
     /// Time of the query itself, in microseconds.
     pub elapsed_us: u64,
+}
+
+/// A vector of a user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct UserVector {
+    /// How many numbers it has.
+    pub dimension: u16,
+    /// Its numbers, as they are kept: 32 bits each.
+    pub values: Vec<f32>,
 }
 
 /// The value of a tag.
@@ -61,9 +73,16 @@ pub fn answer(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> Res
         .catalog()
         .tags()
         .filter_map(|(name, tag)| Some((name.to_owned(), tag_value(tag.tag_type, values.remove(&tag.id)?))));
+    let mut vectors = BTreeMap::new();
+    for (name, space) in snapshot.catalog().spaces() {
+        if let Some(values) = snapshot.vector(space, user_id)? {
+            vectors.insert(name.to_owned(), UserVector { dimension: space.dimension, values });
+        }
+    }
     Ok(UserAnswer {
         user_id: user_id.to_owned(),
         tags: tags.collect(),
+        vectors,
         audiences: audiences_of(snapshot, user_id, context)?,
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
@@ -104,7 +123,7 @@ fn audiences_of(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> R
     Ok(names)
 }
 
-/// Tells a user's tags and audiences.
+/// Tells a user's tags, vectors and audiences.
 #[utoipa::path(get, path = "/v1/users/{id}", operation_id = "get_user", tag = "data", params(("id" = String, Path)),
     responses((status = 200, body = UserAnswer)))]
 pub(in crate::rest) async fn get(

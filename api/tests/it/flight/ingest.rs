@@ -1,11 +1,14 @@
-//! Rows in: into facts and tags, durable once they are answered, once under a key.
+//! Rows in: into facts, tags and vector spaces, durable once they are answered, once under a key.
 
 use super::{Client, assert_told, shop, shop_with, told};
 use crate::support::TestServer;
 use arrow::array::{
-    ArrayRef, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondArray,
+    ArrayRef, FixedSizeListArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+    TimestampMillisecondArray,
 };
+use arrow::datatypes::{Float32Type, Float64Type};
 use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tonic::{Code, Status};
 
@@ -181,4 +184,63 @@ fn what_cannot_be_sent_is_refused_before_anything_is_taken() {
     // A create_append into a table that is there is an append.
     let both = into("purchase", There::Append, Missing::Create);
     assert_eq!(send(&client, both, vec![events(0..5)]).expect("taken"), 5);
+}
+
+/// Vectors of users; `None`: none any more.
+fn vectors<const N: usize>(users: &[(&str, Option<[f32; N]>)]) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(users.iter().map(|(id, _)| id)));
+    let numbers = users.iter().map(|(_, vector)| vector.map(|numbers| numbers.map(Some)));
+    let vectors: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(numbers, N as i32));
+    RecordBatch::try_from_iter_with_nullable([("user_id", ids, false), ("vector", vectors, true)]).expect("rows")
+}
+
+#[test]
+fn vectors_go_into_spaces() {
+    let mut server = shop();
+    let mut catalog: Value = server.get("/v1/catalog").send().expect("get").json().expect("JSON");
+    catalog["spaces"] =
+        json!({"taste": {"dimension": 2, "metric": "cosine"}, "visit": {"dimension": 3, "metric": "l2"}});
+    server.put_catalog(&catalog);
+    let client = Client::of(&server);
+    let taste = |server: &TestServer, id: &str| {
+        let user: Value = server.get(&format!("/v1/users/{id}")).send().expect("get").json().expect("JSON");
+        user["vectors"]["taste"]["values"].clone()
+    };
+    let rows = vectors(&[("u1", Some([1.0, -0.5])), ("new", Some([0.0, 2.0])), ("u2", Some([1.0, 1.0]))]);
+    let keyed = || append("taste", &[("idempotency_key", "v1")]);
+    for _ in 0..2 {
+        assert_eq!(send(&client, keyed(), vec![rows.clone()]).expect("taken"), 3);
+    }
+    // A list of doubles is as good, in several messages.
+    let mut doubles = ListBuilder::new(arrow::array::PrimitiveBuilder::<Float64Type>::new());
+    doubles.append_value([Some(0.25), Some(4.0)]);
+    let columns: [(&str, ArrayRef); 2] =
+        [("user_id", Arc::new(StringArray::from(vec!["u2"]))), ("vector", Arc::new(doubles.finish()))];
+    let doubles = RecordBatch::try_from_iter(columns).expect("rows");
+    assert_eq!(send(&client, append("taste", &[]), vec![doubles.clone(), doubles]).expect("taken"), 2);
+    assert_eq!(send(&client, append("taste", &[]), vec![vectors::<2>(&[("new", None)])]).expect("taken"), 1);
+    server.kill();
+    server.restart();
+    assert_eq!(taste(&server, "u1"), json!([1.0, -0.5]));
+    assert_eq!(taste(&server, "u2"), json!([0.25, 4.0]));
+    assert_eq!(taste(&server, "new"), Value::Null);
+
+    // The space that has the name of a fact is reached through its schema.
+    let client = Client::of(&server);
+    let in_spaces = |table: &str| CommandStatementIngest { schema: Some("spaces".into()), ..append(table, &[]) };
+    let rows = || vec![vectors(&[("u1", Some([1.0, 2.0, 3.0]))])];
+    assert_eq!(send(&client, in_spaces("visit"), rows()).expect("taken"), 1);
+    assert_told(&send(&client, append("visit", &[]), rows()).expect_err("a fact"), Code::InvalidArgument, "ts");
+    for (command, code, says) in [
+        (in_spaces("tase"), Code::NotFound, "did you mean `taste`?"),
+        (in_spaces("users"), Code::NotFound, "no vector space `users`"),
+        (in_spaces("taste"), Code::InvalidArgument, "has 2 numbers, these have 3"),
+    ] {
+        assert_told(&send(&client, command, rows()).expect_err(says), code, says);
+    }
+    let some = vectors(&[("u1", Some([7.0, 7.0])), ("u2", Some([0.0, 0.0]))]);
+    let status = send(&client, append("taste", &[]), vec![some]).expect_err("one is refused");
+    assert_told(&status, Code::InvalidArgument, "row 2: `vector`: the vector has no length");
+    server.settle();
+    assert_eq!(taste(&server, "u1"), json!([7.0, 7.0]));
 }

@@ -5,9 +5,10 @@
 //! laws hold for both, so a NOT travels down to the leaves and is settled there.
 //!
 //! What can be NULL: an `enum` or `number` the user does not have. A `set` is only empty, a `flag` only false;
-//! `at_least`, `in_audience` and `user_id IN` are true or false.
+//! `at_least`, `in_audience`, `similar_to` and `user_id IN` are true or false.
 
 mod did;
+mod similar;
 
 use super::error::{ExprError, ExprErrorKind};
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
@@ -93,6 +94,7 @@ impl Binder<'_> {
             }
             ExprKind::InAudience(name) => settled(self.audience(name)?),
             ExprKind::Did(did) => settled(did::bind(did, self.catalog, self.now)?),
+            ExprKind::SimilarTo(similar) => settled(self.similar(similar)?),
             ExprKind::Flag(name) => match self.tag(name)?.tag_type {
                 TagType::Flag => settled(Predicate::Flag(self.tag(name)?.id)),
                 other => {

@@ -85,6 +85,7 @@ pub fn truth(expr: &Expr, user: &User, audiences: &BTreeMap<String, Audience>) -
             }
         }),
         ExprKind::Did(did) => Some(event::did(did, user)),
+        ExprKind::SimilarTo(_) => panic!("who is most like others cannot be told of one user alone"),
         ExprKind::IsNull { tag, negated } => {
             let never = tag == "interest" || tag == "member";
             Some((!never && !user.tags.contains_key(tag)) != *negated)
@@ -172,6 +173,7 @@ pub fn fits(predicate: &Predicate, user: &User, catalog: &Catalog) -> bool {
         Predicate::Users(ids) => ids.contains(&user.id),
         Predicate::Did(did) => event::fits(did, user, catalog),
         Predicate::Scan(scan) => event::fits_scan(scan, user, catalog),
+        Predicate::Similar(_) => panic!("who is most like others cannot be told of one user alone"),
         Predicate::Given(_) => panic!("what is found in a snapshot says nothing of a user outside of it"),
         Predicate::And(of) => of.iter().all(inner),
         Predicate::Or(of) => of.iter().any(inner),

@@ -4,9 +4,11 @@ use super::resolve::{resolve, restrictions};
 use super::{QueryContext, QueryError};
 use crate::audience::plan::{Plan, describe, estimate};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{Scan, ScanStats};
+use crate::audience::scan::{Found, Scan, ScanStats};
+use crate::audience::similar::SimilarStats;
 use crate::bitmap::evaluate::{Evaluator, NodeRecord};
 use crate::bitmap::program::Node;
+use crate::lookalike::seeds::Method;
 use crate::store::Snapshot;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +16,7 @@ use std::fmt;
 /// A node of an explained plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanNode {
-    /// The operator: `and`, `or`, `and-not`, `xor`, `at-least`, `bitmap`, `range`, `activity`, `scan`.
+    /// The operator: `and`, `or`, `and-not`, `xor`, `at-least`, `bitmap`, `range`, `activity`, `scan`, `similar`.
     pub operator: String,
     /// What it is of, in the language's words: `gender = 'f'`.
     pub detail: String,
@@ -24,8 +26,22 @@ pub struct PlanNode {
     pub actual: Option<NodeStats>,
     /// What a scan came to; without `analyze` only the users it is restricted to, at most.
     pub scan: Option<ScanStats>,
+    /// How users like others are searched for; what that came to with `analyze`.
+    pub similar: Option<SimilarNode>,
     /// Operands, by rising estimate: the order they are evaluated in, chunk by chunk by their true size there.
     pub inputs: Vec<PlanNode>,
+}
+
+/// How users like others are searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimilarNode {
+    /// Vectors are scanned in full precision, since that was asked for; else a byte a dimension, and full precision only where
+    /// error bounds do not decide.
+    pub exact: bool,
+    /// How likeness is learned, if that was asked for; else whichever way finds hidden users of the seed best.
+    pub method: Option<Method>,
+    /// With `analyze`.
+    pub stats: Option<SimilarStats>,
 }
 
 /// What a node did in a run, summed over shards. A node that several others use did it once.
@@ -107,12 +123,17 @@ impl Tree<'_> {
             Predicate::Scan(scan) => {
                 Some(ScanStats { users_within: self.restricted.get(scan).copied(), ..ScanStats::default() })
             }
-            Predicate::Given(given) => given.by.as_ref().map(|(_, stats)| *stats),
+            Predicate::Given(given) => match &given.by {
+                Some(Found::Scan(_, stats)) => Some(*stats),
+                _ => None,
+            },
             _ => None,
         };
+        let similar = similar_node(meaning).filter(|_| matches!(self.nodes[index], Node::Leaf(_)));
         let operator = match &self.nodes[index] {
             Node::Leaf(_) if matches!(meaning, Predicate::InRange(_, _)) => "range",
             Node::Leaf(_) if scan.is_some() => "scan",
+            Node::Leaf(_) if similar.is_some() => "similar",
             Node::Leaf(_) => "bitmap",
             Node::Sum(_) => "activity",
             Node::And(_) => "and",
@@ -136,6 +157,7 @@ impl Tree<'_> {
             operator: operator.to_owned(),
             detail,
             scan: scan.filter(|_| matches!(self.nodes[index], Node::Leaf(_))),
+            similar,
             estimate: estimate(self.snapshot.shards(), meaning),
             actual: self.records.get(index).map(|record| NodeStats {
                 members: record.members,
@@ -146,6 +168,39 @@ impl Tree<'_> {
             }),
             inputs,
         }
+    }
+}
+
+fn similar_node(meaning: &Predicate) -> Option<SimilarNode> {
+    let (similar, stats) = match meaning {
+        Predicate::Similar(similar) => (similar, None),
+        Predicate::Given(given) => match &given.by {
+            Some(Found::Similar(similar, stats)) => (similar, Some(*stats)),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(SimilarNode { exact: similar.exact, method: similar.method, stats })
+}
+
+impl fmt::Display for SimilarNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.stats.map(|stats| stats.method), self.method) {
+            (None, None) => f.write_str("the method that finds hidden users of the seed best")?,
+            (Some(method), None) => write!(f, "{method}, which found hidden users of the seed best")?,
+            (_, Some(method)) => write!(f, "{method} as asked")?,
+        }
+        f.write_str(if self.exact {
+            "; all vectors in full precision as asked"
+        } else {
+            "; a byte a dimension is scanned, and full precision where that does not decide"
+        })?;
+        let Some(stats) = &self.stats else { return Ok(()) };
+        let SimilarStats { seed_users, seed_with_vector, candidates, rescored, passes, .. } = stats;
+        write!(
+            f,
+            "; {seed_with_vector} of {seed_users} users of the seed have a vector, {candidates} candidates, {passes} passes, {rescored} vectors in full precision"
+        )
     }
 }
 
@@ -182,6 +237,9 @@ impl PlanNode {
                 let ScanStats { rows_read, files, recent_rows, microseconds, .. } = scan;
                 write!(f, ", {rows_read} rows of {files} files, {recent_rows} recent rows, {microseconds} µs")?;
             }
+        }
+        if let Some(similar) = &self.similar {
+            write!(f, "; {similar}")?;
         }
         writeln!(f, ")")?;
         self.inputs.iter().try_for_each(|input| input.write(f, depth + 1))

@@ -2,13 +2,14 @@
 //!
 //! A scan under an AND is asked about the members of the other operands only, whatever NOTs and ORs stand in between: what it
 //! says of others does not matter there. A scan that stands in several places runs once, for the users that matter in
-//! any of them. Of several scans the one with the fewest such users runs first, and what it finds narrows the others.
+//! any of them. Users like others are found before scans are, since their set does not depend on what stands beside it, and
+//! narrows scans. Of several scans the one with the fewest such users runs first, and what it finds narrows the others.
 
 use super::members::slots;
 use super::{QueryContext, QueryError};
 use crate::audience::plan::estimate;
 use crate::audience::predicate::{Predicate, Selection};
-use crate::audience::scan::{Given, Scan, ScanStats};
+use crate::audience::scan::{Found, Given, Scan, ScanStats};
 use crate::store::Snapshot;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +22,9 @@ pub const SCANS_MAX: usize = 64;
 /// have in common restricts them, which is fewer terms and more users.
 const RESTRICTION_TERMS_MAX: usize = 100_000;
 
-/// The predicate with what its scans find in the snapshot, for questions about this snapshot only; itself if it has none. Costs
-/// as much as the scans; every operator does it by itself, so it is worth a call only where one question is asked in parts.
+/// The predicate with what its scans and searches for similar users find in the snapshot, for questions about this snapshot
+/// only; itself if it has none. Costs as much as the scans; every operator does it by itself, so it is worth a call only where
+/// one question is asked in parts.
 ///
 /// # Errors
 /// [`QueryError`], also if there is nobody to scan.
@@ -58,6 +60,7 @@ pub(super) fn resolve_all(
     context: &QueryContext,
 ) -> Result<(), QueryError> {
     check_scans(predicates.iter())?;
+    super::similar::settle(snapshot, predicates, context)?;
     loop {
         let mut next: Option<(u64, &Scan, Option<Predicate>)> = None;
         for (scan, places) in pending(predicates.iter()) {
@@ -112,7 +115,7 @@ fn run(
         found.users.iter_mut().zip(within).for_each(|(found, within)| *found &= within);
     }
     let stats = ScanStats { users_within, ..found.stats };
-    Ok(Given::new(Some((scan.clone(), stats)), shard_count, &found.users))
+    Ok(Given::new(Some(Found::Scan(scan.clone(), stats)), shard_count, &found.users))
 }
 
 /// Refuses more scans than there may be, before anything is made of them.

@@ -20,6 +20,8 @@ pub struct Reads {
     whole: BTreeSet<TagId>,
     /// Sets of which only these values matter.
     values: BTreeMap<TagId, BTreeSet<Vec<u8>>>,
+    /// Whatever is written of one user can move others.
+    concerns_everybody: bool,
 }
 
 impl Reads {
@@ -28,6 +30,11 @@ impl Reads {
         let mut reads = Reads::default();
         reads.add(predicate);
         reads
+    }
+
+    /// Whether what is written of one user can make others members, or members no more: [`Reads::touched`] does not name those.
+    pub fn concerns_everybody(&self) -> bool {
+        self.concerns_everybody
     }
 
     /// Whether events are searched for it.
@@ -55,6 +62,11 @@ impl Reads {
             // layer's part of the universe.
             Predicate::Scan(_) => {
                 self.whole.insert(TagId::UNIVERSE);
+            }
+            Predicate::Similar(similar) => {
+                self.concerns_everybody = true;
+                self.whole.insert(similar.space);
+                similar.inner().into_iter().for_each(|inner| self.add(inner));
             }
             Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {
                 of.iter().for_each(|operand| self.add(operand));
@@ -84,8 +96,8 @@ impl Reads {
     fn touched_in(&self, layer: &Segment, touched: &mut RoaringBitmap) -> Result<(), ReadError> {
         for tag in &self.whole {
             for entry in layer.entries(*tag) {
-                // The bits of a number say nothing of users that `Touched` and `Exists` do not.
-                if !matches!(layer.key_at(entry).part, Part::Slice(_)) {
+                // The bits of a number, and vectors, say nothing of users that `Touched` and `Exists` do not.
+                if !matches!(layer.key_at(entry).part, Part::Slice(_) | Part::Block(_)) {
                     *touched |= layer.posting_at(entry)?.bitmap.to_bitmap();
                 }
             }

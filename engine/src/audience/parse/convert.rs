@@ -207,9 +207,9 @@ impl Converter<'_> {
             },
             "upload" => self.refuse(whole, "upload(…) stands behind IN", "write user_id IN upload('name')"),
             "did" => self.did(whole, function),
-            "similar_to" => self.refuse(whole, format!("{name}(…) is not available yet"), ""),
+            "similar_to" => self.similar_to(whole, function),
             _ => {
-                let known = ["in_audience", "at_least", "array_has", "did"];
+                let known = ["in_audience", "at_least", "array_has", "did", "similar_to"];
                 let near = closest(&name, known).map(|near| format!("did you mean {near}(…)?"));
                 self.refuse(whole, format!("there is no function {name}(…)"), &near.unwrap_or_default())
             }

@@ -5,6 +5,7 @@
 
 mod convert;
 mod did;
+mod similar;
 mod tokens;
 
 use super::error::{ExprError, ExprErrorKind};
@@ -183,6 +184,53 @@ mod tests {
             "did('p', category in ('a', 'b') or gift) OR did('q')",
             "did('p', category IN ('a', 'b') OR gift) OR did('q')",
         );
+        check(
+            "not SIMILAR_TO('taste', Seed=>'vip', share=>0.0200) and a",
+            "NOT similar_to('taste', seed => in_audience('vip'), share => 0.02) AND a",
+        );
+        check(
+            "similar_to('it''s', size => 10, prototypes => 8, after => 5, exact=>true, weights => Spend, seed => a or b = 1, exclude => (c), include_seed => true, within => d and e is null)",
+            "similar_to('it''s', seed => a OR b = 1, size => 10, after => 5, within => d AND e IS NULL, exclude => c, include_seed => TRUE, prototypes => 8, weights => spend, exact => TRUE)",
+        );
+        check(
+            "similar_to('t', seed => user_id IN ('u'), method => 'linear', share => 1, after => 0, exact => FALSE)",
+            "similar_to('t', seed => user_id IN ('u'), share => 1, method => 'linear')",
+        );
+        check(
+            "similar_to('t', seed => similar_to('t', seed => a, size => 1), size => 2) OR b",
+            "similar_to('t', seed => similar_to('t', seed => a, size => 1), size => 2) OR b",
+        );
+    }
+
+    #[test]
+    fn who_is_like_whom_is_told_in_full() {
+        for (text, part) in [
+            ("similar_to()", "write similar_to('taste'"),
+            ("similar_to(taste, seed => a, size => 1)", "in single quotes"),
+            ("similar_to('t', a, size => 1)", "options by name"),
+            ("similar_to('t', size => 1)", "needs a seed"),
+            ("similar_to('t', seed => a)", "needs a size or a share"),
+            ("similar_to('t', seed => a, size => 1, share => 0.1)", "told twice"),
+            ("similar_to('t', seed => a, seed => b, size => 1)", "seed is told twice"),
+            ("similar_to('t', seed => a, size => 1, method => 'mean', prototypes => 3)", "write method or prototypes"),
+            ("similar_to('t', seed => a, size => 0)", "nobody is asked for"),
+            ("similar_to('t', seed => a, size => -5)", "-5 is no number of users"),
+            ("similar_to('t', seed => a, size => 'x')", "a number is expected"),
+            ("similar_to('t', seed => a, share => 0)", "nobody is asked for"),
+            ("similar_to('t', seed => a, share => 1.5)", "write share => 0.02 for the most similar 2 %"),
+            ("similar_to('t', seed => a, share => 0.6, after => 0.5)", "more than 1"),
+            ("similar_to('t', seed => a, share => 0.6, after => 5)", "at most 1"),
+            ("similar_to('t', seed => a, size => 6, after => 0.5)", "no number of users"),
+            ("similar_to('t', seed => a, size => 1, method => 'median')", "no method"),
+            ("similar_to('t', seed => a, size => 1, prototypes => 0)", "between 1 and 256"),
+            ("similar_to('t', seed => a, size => 1, prototypes => 257)", "between 1 and 256"),
+            ("similar_to('t', seed => a, size => 1, exact => 1)", "write exact => TRUE"),
+            ("similar_to('t', seed => a, size => 1, sized => 2)", "no option `sized`"),
+            ("simlar_to('t', seed => a, size => 1)", "did you mean similar_to(…)?"),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     fn refused(text: &str) -> String {

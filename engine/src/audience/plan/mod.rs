@@ -6,9 +6,10 @@
 
 mod activity;
 mod scanned;
+mod similar;
 
 use super::predicate::{Did, Predicate};
-use super::scan::Given;
+use super::scan::{Found, Given};
 use crate::bitmap::bsi::{NumberLayer, NumberRange};
 use crate::bitmap::program::{Layer, LayerValue, Mask, Node, NodeId, Program};
 use crate::bitmap::view::BitmapView;
@@ -65,7 +66,7 @@ impl<'s> Plan<'s> {
     /// Looks up the users the predicate names; reads nothing else.
     ///
     /// # Panics
-    /// If the predicate has scans: [`super::ops::resolve`] comes first.
+    /// If the predicate has scans or asks for similar users: [`super::ops::resolve`] comes first.
     ///
     /// # Errors
     /// [`ReadError`] if the dictionary is damaged.
@@ -204,7 +205,7 @@ impl Builder<'_> {
             Predicate::Flag(tag) | Predicate::Known(tag) => return Shape::Leaf(LeafOf::Exists(*tag)),
             Predicate::InRange(tag, range) => return Shape::Leaf(LeafOf::InRange(*tag, *range)),
             Predicate::Did(did) => return Shape::Leaf(LeafOf::Activity(did.clone())),
-            Predicate::Scan(_) => return Shape::Leaf(LeafOf::Unread),
+            Predicate::Scan(_) | Predicate::Similar(_) => return Shape::Leaf(LeafOf::Unread),
             Predicate::Given(given) => self.known_of(LeafOf::Given(Arc::clone(given)), predicate),
             Predicate::HasAny(tag, values) => match values.as_slice() {
                 [value] => {
@@ -382,6 +383,7 @@ pub(super) fn estimate(shards: &[ShardSnapshot], predicate: &Predicate) -> u64 {
         }
         // Whoever fits has some event in the time; the rows are not looked at.
         Predicate::Scan(scan) => of(&Predicate::Did(scan.superset())),
+        Predicate::Similar(similar) => similar.extent.at_most(of(&similar.within)),
         Predicate::Given(given) => given.count(),
         Predicate::And(operands) => operands.iter().map(of).min().unwrap_or(0),
         Predicate::Or(operands) => operands.iter().map(of).sum::<u64>().min(all()),
@@ -412,8 +414,10 @@ pub fn describe(predicate: &Predicate, catalog: &Catalog) -> String {
         Predicate::Users(ids) => format!("user_id IN ({} ids)", ids.len()),
         Predicate::Did(did) => activity::describe(did, catalog),
         Predicate::Scan(scan) => scanned::describe(scan, catalog),
+        Predicate::Similar(similar) => similar::describe_similar(similar, catalog),
         Predicate::Given(given) => match &given.by {
-            Some((scan, _)) => scanned::describe(scan, catalog),
+            Some(Found::Scan(scan, _)) => scanned::describe(scan, catalog),
+            Some(Found::Similar(similar, _)) => similar::describe_similar(similar, catalog),
             None => format!("{} given users", given.count()),
         },
         Predicate::And(of) => format!("({})", joined(of, " AND ")),

@@ -4,6 +4,7 @@
 //! posting that only one input has, and no newer layer hides anything of, is copied as it stands.
 
 mod activity;
+mod blocks;
 
 pub use activity::ActivityRules;
 pub(crate) use activity::{dimension_series, keys_within};
@@ -27,6 +28,8 @@ pub enum MergeKind {
     Number,
     /// Counters add up: the activity of a fact.
     Activity(ActivityRules),
+    /// As `Exclusive`, with a vector for each user.
+    Vectors,
 }
 
 /// What is merged how.
@@ -114,6 +117,9 @@ impl TagMerger<'_> {
             return self.numbers(writer);
         }
         self.value(writer, Part::Exists)?;
+        if self.kind == MergeKind::Vectors {
+            return self.blocks(writer);
+        }
         for value in self.names(|part| match part {
             Part::Value(value) => Some(value),
             _ => None,

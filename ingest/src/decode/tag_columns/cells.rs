@@ -25,7 +25,7 @@ pub(crate) fn push_columns(
     refuse: &mut dyn FnMut(usize, String),
 ) -> Result<(), String> {
     let column = |name: &str| columns.column_by_name(name).ok_or_else(|| format!("column `{name}` is gone"));
-    let ids = id_column(column(&plan.user_id)?).map_err(|what| format!("column `{}`: {what}", plan.user_id))?;
+    let ids = id_texts(column(&plan.user_id)?).map_err(|what| format!("column `{}`: {what}", plan.user_id))?;
     let mut cells = Vec::with_capacity(plan.bounds.len());
     for bound in &plan.bounds {
         cells.push((bound, column_for(bound, column(&bound.column)?).map_err(|what| bound.error(what))?));
@@ -56,7 +56,7 @@ fn push_row(
 }
 
 /// A column, brought to one of few forms.
-enum Cells {
+pub(crate) enum Cells {
     Null,
     Text(StringArray),
     /// Numbers as text, for tags of numbers alone: as text, 123 would be `123.0`.
@@ -70,7 +70,8 @@ enum Cells {
     List(ListArray, Box<Cells>),
 }
 
-fn id_column(array: &ArrayRef) -> Result<Cells, String> {
+/// A column of user ids, whose cells are asked as text.
+pub(crate) fn id_texts(array: &ArrayRef) -> Result<Cells, String> {
     match cells(array)? {
         found @ (Cells::Text(_) | Cells::Integer(_) | Cells::Decimal(_, 0)) => Ok(found),
         _ => Err(format!("a user id is text or an integer, not {}", array.data_type())),
@@ -170,7 +171,7 @@ impl RawNumbers for ArrayRef {
 
 impl Cells {
     /// A cell as text, for user ids and values of enums and sets; `None` if it is NULL.
-    fn text<'a>(&'a self, row: usize, scratch: &'a mut String) -> Option<&'a str> {
+    pub(crate) fn text<'a>(&'a self, row: usize, scratch: &'a mut String) -> Option<&'a str> {
         use std::fmt::Write;
         const NO_FAILURE: &str = "writing to a string does not fail";
         match self {

@@ -13,7 +13,7 @@
 
 mod cells;
 
-pub(crate) use cells::push_columns;
+pub(crate) use cells::{id_texts, push_columns};
 
 use super::tags::shown;
 use super::value::{parse_flag, parse_text};

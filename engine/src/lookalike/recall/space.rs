@@ -1,0 +1,63 @@
+//! All vectors of a space, as they are at one moment.
+
+use super::RecallError;
+use crate::lookalike::layer::Layer;
+use crate::lookalike::vector::{Metric, checked};
+
+/// Layers per shard, the newest first: a slot's vector is that of the first layer that speaks of it, if it has one.
+#[derive(Clone, Debug)]
+pub struct Space<'a> {
+    metric: Metric,
+    dimension: usize,
+    shards: Vec<Vec<Layer<'a>>>,
+}
+
+impl<'a> Space<'a> {
+    /// Takes the layers of all shards.
+    ///
+    /// # Errors
+    /// [`RecallError::Layer`] if one is of another dimension.
+    pub fn new(metric: Metric, dimension: usize, shards: Vec<Vec<Layer<'a>>>) -> Result<Self, RecallError> {
+        match shards.iter().flatten().find(|layer| layer.dimension() != dimension) {
+            Some(layer) => Err(RecallError::Layer { expected: dimension, found: layer.dimension() }),
+            None => Ok(Space { metric, dimension, shards }),
+        }
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Numbers a vector has.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Layers of each shard.
+    pub fn shards(&self) -> &[Vec<Layer<'a>>] {
+        &self.shards
+    }
+
+    /// The vector of a slot, as it came.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn vector(&self, shard: usize, slot: u32) -> Option<Vec<f32>> {
+        for layer in &self.shards[shard] {
+            let found = layer.vector(slot);
+            if found.is_some() || layer.touched().contains(slot) {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The same as it is compared: of length one under cosine. `None` also for one that is damaged.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn compared(&self, shard: usize, slot: u32) -> Option<Vec<f32>> {
+        checked(self.metric, self.dimension, &self.vector(shard, slot)?).ok()
+    }
+}

@@ -1,0 +1,131 @@
+//! Recent vectors of one space and shard, as they came, how they become blocks of a layer, and the layers of a snapshot as they
+//! are searched.
+
+use super::Snapshot;
+use super::memtable::{CHANGE_BYTES, LAYERS_ARE_SMALL, Output, last_of_each, slots};
+use crate::bitmap::view::BitmapView;
+use crate::catalog::Space;
+use crate::error::ReadError;
+use crate::ids::{CHUNK_SLOTS, Slot, TagId};
+use crate::lookalike::layer::{ChunkRows, Layer};
+use crate::lookalike::quantise::{Most, Scale, quantise};
+use crate::lookalike::recall;
+use crate::segment::{BlockKey, Form, Key, Part, Segment};
+use crate::update::Change;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct VectorLog {
+    dimension: u16,
+    /// `None`: taken away. Else where the vector stands in `numbers`, counted in vectors.
+    log: Vec<(Slot, Option<u32>)>,
+    /// Vectors, one behind another.
+    numbers: Vec<[u8; 4]>,
+}
+
+impl VectorLog {
+    pub(super) fn new(space: &Space) -> VectorLog {
+        VectorLog { dimension: space.dimension, log: Vec::new(), numbers: Vec::new() }
+    }
+
+    /// Appends a change; one that does not fit the space is ignored. Adds what it costs to `bytes`.
+    pub(super) fn push(&mut self, slot: Slot, change: Change<'_>, bytes: &mut usize) {
+        let place = match change {
+            Change::Unset => None,
+            Change::Vector(numbers) if numbers.len() == usize::from(self.dimension) => {
+                // A memtable is sealed long before it has as many.
+                let place = (self.numbers.len() / usize::from(self.dimension)) as u32;
+                self.numbers.extend_from_slice(numbers);
+                *bytes += size_of_val(numbers);
+                Some(place)
+            }
+            _ => return,
+        };
+        self.log.push((slot, place));
+        *bytes += CHANGE_BYTES;
+    }
+
+    /// Writes the postings and blocks of the space `tag`.
+    pub(super) fn seal(mut self, out: &mut Output, tag: TagId) {
+        let last = last_of_each(std::mem::take(&mut self.log));
+        out.put(tag, Part::Touched, 0, &slots(&last, |_| true));
+        out.put(tag, Part::Exists, 0, &slots(&last, Option::is_some));
+        let kept: Vec<(Slot, u32)> = last.into_iter().filter_map(|(slot, place)| Some((slot, place?))).collect();
+        let (mut scales, mut codes): (Vec<Scale>, Vec<u8>) = (Vec::with_capacity(kept.len()), Vec::new());
+        let mut vector = Vec::new();
+        for (_, place) in &kept {
+            vector.clear();
+            vector.extend(self.vector(*place).iter().map(|number| f32::from_le_bytes(*number)));
+            scales.push(quantise(&vector, &mut codes));
+        }
+        let width = usize::from(self.dimension);
+        for form in Form::ALL {
+            let mut from = 0;
+            for of_chunk in kept.chunk_by(|a, b| a.0 / CHUNK_SLOTS == b.0 / CHUNK_SLOTS) {
+                let chunk = (of_chunk[0].0 / CHUNK_SLOTS) as u16;
+                let rows = from..from + of_chunk.len();
+                from = rows.end;
+                let number = if form == Form::Scale { Most::among(&scales[rows.clone()]).to_number() } else { 0 };
+                let key = Key { tag, part: Part::Block(BlockKey { form, chunk }) };
+                let added = out.0.add_block::<std::io::Error>(key, number, of_chunk.len() as u64, |put| match form {
+                    Form::Full => of_chunk.iter().try_for_each(|(_, place)| put(self.vector(*place).as_flattened())),
+                    Form::Scale => put(scales[rows].as_flattened()),
+                    Form::Codes => put(&codes[rows.start * width..rows.end * width]),
+                });
+                added.expect(LAYERS_ARE_SMALL);
+            }
+        }
+    }
+
+    fn vector(&self, place: u32) -> &[[u8; 4]] {
+        let width = usize::from(self.dimension);
+        &self.numbers[place as usize * width..][..width]
+    }
+}
+
+impl Snapshot {
+    /// The vectors of a space, to be searched. The first look at a file verifies the checksums of all its vectors.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`] if vectors are damaged, or are not those that a segment's users should have.
+    pub fn vectors(&self, space: &Space) -> Result<recall::Space<'_>, ReadError> {
+        let mut shards = Vec::with_capacity(self.shards().len());
+        for shard in self.shards() {
+            let layers = shard.layers().iter().filter_map(|segment| layer(segment, space).transpose());
+            shards.push(layers.collect::<Result<Vec<_>, _>>()?);
+        }
+        let dimension = space.dimension.into();
+        Ok(recall::Space::new(space.metric, dimension, shards).expect("layers were made for this dimension"))
+    }
+}
+
+/// What a segment says of a space; `None` if nothing.
+fn layer<'s>(segment: &'s Segment, space: &Space) -> Result<Option<Layer<'s>>, ReadError> {
+    let posting = |part| segment.posting(Key { tag: space.id, part }).map(|found| found.map(|found| found.bitmap));
+    let (presence, touched) = (posting(Part::Exists)?, posting(Part::Touched)?);
+    if presence.is_none() && touched.is_none() {
+        return Ok(None);
+    }
+    let (presence, touched) = (presence.unwrap_or(BitmapView::EMPTY), touched.unwrap_or(BitmapView::EMPTY));
+    let damaged = |chunk: u16, what: &str| ReadError::Corrupt {
+        path: segment.path().to_owned(),
+        offset_bytes: 0,
+        what: format!("space {}, chunk {chunk}: {what}", space.id),
+    };
+    let mut rows = Vec::with_capacity(presence.container_count());
+    for chunk in (0..presence.container_count()).map(|index| presence.key(index)) {
+        let block = |form| {
+            let block = segment.block(space.id, BlockKey { form, chunk })?;
+            block.ok_or_else(|| damaged(chunk, "its vectors are missing in some form"))
+        };
+        let (full, scale, codes) = (block(Form::Full)?, block(Form::Scale)?, block(Form::Codes)?);
+        let most = Most::of_number(scale.aux).ok_or_else(|| damaged(chunk, "the greatest length is none"))?;
+        let (vectors, scales) = (full.bytes.as_chunks().0, scale.bytes.as_chunks().0);
+        rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most });
+    }
+    let layer = Layer::new(space.dimension.into(), presence, touched, rows);
+    layer.map(Some).map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one"))
+}
+
+#[cfg(test)]
+mod proptests;

@@ -1,0 +1,206 @@
+//! Vectors pushed, changed and taken away, through layers, checkpoints, merges and restarts, against a map and a sorted scan.
+
+use crate::catalog::{Catalog, Metric, Space};
+use crate::ids::shard_of;
+use crate::lookalike::recall::{Size, nearest, top};
+use crate::lookalike::scorer::Scorer;
+use crate::store::{Options, Snapshot, Store, check};
+use crate::update::{Change, UpdateBatch};
+use crate::vfs::memory::MemoryVfs;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+const DIMENSION: u16 = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Users, and their vector from now on.
+    Write(Vec<(u8, Option<[i8; 3]>)>),
+    Publish,
+    Checkpoint,
+    Compact,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let change = (0..40_u8, proptest::option::weighted(0.8, any::<[i8; 3]>()));
+    prop_oneof![
+        5 => proptest::collection::vec(change, 1..25).prop_map(Step::Write),
+        2 => Just(Step::Publish),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn name(user: u8) -> String {
+    format!("user-{user}")
+}
+
+type Vectors = BTreeMap<u8, Vec<f32>>;
+
+/// Everybody in order of score, shard and slot.
+fn ranked(snapshot: &Snapshot, users: &Vectors, scorer: &Scorer) -> Vec<(f32, usize, u32)> {
+    let place = |(user, vector): (&u8, &Vec<f32>)| {
+        let shard = usize::from(shard_of(name(*user).as_bytes(), snapshot.shards().len() as u16).0);
+        let slot = snapshot.shards()[shard].slot_of(name(*user).as_bytes()).expect("sound").expect("known");
+        (scorer.score(vector), shard, slot)
+    };
+    let mut all: Vec<_> = users.iter().map(place).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    all
+}
+
+fn compare(snapshot: &Snapshot, space: &Space, users: &Vectors) {
+    let view = snapshot.vectors(space).expect("sound");
+    let never = AtomicBool::new(false);
+    let scorer = Scorer::nearest(space.metric, 3, &[vec![1.0, -2.0, 0.5], vec![-3.0, 0.0, 1.0]]).expect("vectors");
+    let ranked = ranked(snapshot, users, &scorer);
+    for (_, shard, slot) in &ranked {
+        assert!(users.values().any(|vector| view.vector(*shard, *slot).as_ref() == Some(vector)));
+    }
+    for size in [1, 3, users.len() / 2, users.len(), users.len() + 1] {
+        let best = &ranked[..size.min(ranked.len())];
+        let hits = top(&view, &scorer, None, size as u64, &never).expect("found");
+        assert!(hits.iter().map(|hit| (hit.score, hit.shard, hit.slot)).eq(best.iter().copied()), "{size}");
+        for exact in [false, true] {
+            let found = nearest(&view, &scorer, None, Size::Count(size as u64), exact, &never).expect("found");
+            assert_eq!(found.candidates, users.len() as u64);
+            assert!(best.iter().all(|(_, shard, slot)| found.members[*shard].contains(*slot)));
+            assert_eq!(found.members.iter().map(|members| members.len()).sum::<u64>(), best.len() as u64);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn vectors_survive_whatever_is_done_to_their_files(
+        metric in 0..3_usize,
+        shard_count in prop_oneof![Just(1_u16), Just(4)],
+        steps in proptest::collection::vec(step(), 1..20),
+    ) {
+        let vfs = Arc::new(MemoryVfs::default());
+        let folder = Path::new("/data");
+        let open = || Store::open(vfs.clone(), folder, Options { shard_count, ..Options::default() }).expect("open");
+        let mut store = open();
+        let mut catalog = Catalog::default();
+        let id = catalog.declare_space("taste", DIMENSION, Metric::ALL[metric]).expect("a good name");
+        let space = *catalog.space("taste").expect("declared");
+        store.put_catalog(catalog).expect("catalog");
+        let mut users = Vectors::new();
+        for step in steps {
+            match step {
+                Step::Write(changes) => {
+                    let mut batch = UpdateBatch::new();
+                    for (user, vector) in changes {
+                        batch.begin_user(name(user).as_bytes());
+                        let vector = vector.map(|vector| vector.map(|number| f32::from(number) / 8.0));
+                        match vector.filter(|vector| space.check(vector).is_ok()) {
+                            Some(vector) => {
+                                batch.push_vector(id, &vector);
+                                users.insert(user, vector.to_vec());
+                            }
+                            None => {
+                                batch.push(id, Change::Unset);
+                                users.remove(&user);
+                            }
+                        }
+                    }
+                    store.write(&batch, None).expect("write");
+                }
+                Step::Publish => drop(store.publish().expect("publish")),
+                Step::Checkpoint => drop(store.checkpoint().expect("checkpoint")),
+                Step::Compact => drop(store.compact().expect("compact")),
+                Step::Reopen => {
+                    drop(store);
+                    store = open();
+                }
+            }
+            store.publish().expect("publish");
+            compare(&store.snapshot(), &space, &users);
+        }
+        store.checkpoint().expect("checkpoint");
+        drop(store);
+        let report = check(&*vfs, folder, |_| {});
+        prop_assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
+}
+
+/// A bit of what is scanned is damaged behind the checksums' back, in memory: the check tells it.
+#[test]
+fn what_is_scanned_must_be_what_the_vectors_give() {
+    use crate::ids::TagId;
+    use crate::segment::{BlockKey, Form, Key, Part, Segment, SegmentWriter};
+
+    let vfs = MemoryVfs::default();
+    let (folder, shared) = (Path::new("/data"), Arc::new(vfs));
+    let store = Store::open(shared.clone(), folder, Options { shard_count: 1, ..Options::default() }).expect("open");
+    let mut catalog = Catalog::default();
+    let id = catalog.declare_space("taste", DIMENSION, Metric::Dot).expect("a good name");
+    let space = *catalog.space("taste").expect("declared");
+    store.put_catalog(catalog).expect("catalog");
+    let mut batch = UpdateBatch::new();
+    for user in 0..3 {
+        batch.begin_user(name(user).as_bytes());
+        batch.push_vector(id, &[f32::from(user), 1.0, -1.0]);
+    }
+    store.write(&batch, None).expect("write");
+    store.publish().expect("publish");
+    let snapshot = store.snapshot();
+    let layer = &snapshot.shards()[0].layers()[0];
+    let copy = |change: &dyn Fn(Form, &mut Vec<u8>, &mut i64) -> bool| -> Segment {
+        let mut writer = SegmentWriter::in_memory();
+        for number in layer.entries(TagId(id.0)) {
+            let key = layer.key_at(number);
+            if let Part::Block(BlockKey { form, .. }) = key.part {
+                let block = layer.block_at(number).expect("sound");
+                let (mut bytes, mut aux) = (block.bytes.to_vec(), block.aux);
+                if change(form, &mut bytes, &mut aux) {
+                    let rows = block.row_count as u64;
+                    let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(&bytes);
+                    writer.add_block::<std::io::Error>(key, aux, rows, put).expect("memory");
+                }
+            } else {
+                let posting = layer.posting_at(number).expect("sound");
+                let key = Key { tag: id, part: key.part };
+                writer.add(key, posting.aux, &posting.bitmap.to_bitmap()).expect("memory");
+            }
+        }
+        Segment::from_memory(writer.finish_in_memory()).expect("a segment")
+    };
+    let problem = |segment: Segment| crate::store::check::space_problem(segment, 3, &space);
+    assert_eq!(problem(copy(&|_, _, _| true)), None);
+    for form in Form::ALL {
+        let flip = |at: Form, bytes: &mut Vec<u8>, _: &mut i64| {
+            if at == form {
+                bytes[3] ^= 0x40;
+            }
+            true
+        };
+        let found = problem(copy(&flip)).expect("damage");
+        assert!(found.contains("what is scanned of a vector is not what its numbers give"), "{form:?}: {found}");
+        let segment = copy(&|at, _, _| at != form);
+        let error = super::layer(&segment, &space).expect_err("damage").to_string();
+        assert!(error.contains("its vectors are missing in some form"), "{error}");
+        let missing = problem(segment).expect("damage");
+        assert!(missing.contains("vectors are missing"), "{form:?}: {missing}");
+    }
+    let cut = |form: Form, bytes: &mut Vec<u8>, _: &mut i64| {
+        let rest = if form == Form::Codes { bytes.len() - 3 } else { bytes.len() };
+        bytes.truncate(rest);
+        true
+    };
+    let error = super::layer(&copy(&cut), &space).expect_err("damage").to_string();
+    assert!(error.contains("there are not as many vectors as users with one"), "{error}");
+    let more = |form: Form, _: &mut Vec<u8>, aux: &mut i64| {
+        *aux += i64::from(form == Form::Scale);
+        true
+    };
+    let found = problem(copy(&more)).expect("damage");
+    assert!(found.contains("the greatest length or error"), "{found}");
+}
