@@ -3,7 +3,7 @@
 //! It comes last: what else is known of a join ([`super::joins`]) is known by its ids.
 
 use super::joins::{Placed, places, sides, with_places};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};

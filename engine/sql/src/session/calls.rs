@@ -1,4 +1,4 @@
-//! `did(…)`, `at_least(…)` and `in_audience(…)` in a statement.
+//! `did(…)`, `at_least(…)`, `in_audience(…)` and `similar_to(…)` in a statement.
 //!
 //! Their arguments are of the audience language: what stands in them are columns of a fact, or tags, and not what SQL takes such
 //! names for. So each call is found among the words of a statement before anything is parsed, read by the parser of that language, and
@@ -34,7 +34,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The functions.
-pub(super) const NAMES: [&str; 3] = ["at_least", "did", "in_audience"];
+pub(super) const NAMES: [&str; 4] = ["at_least", "did", "in_audience", "similar_to"];
 /// The most calls in a statement: each is bound, and may be evaluated, by itself.
 pub const STATEMENT_CALLS_MAX: usize = 256;
 

@@ -53,13 +53,14 @@ impl Place {
     }
 
     fn extent(&self, fields: &Map<String, Value>) -> Parsed<Extent> {
-        let (key, of): (&str, fn(&str) -> Result<Amount, ExtentError>) =
-            match (fields.contains_key("size"), fields.contains_key("share")) {
-                (true, false) => ("size", Amount::count_of),
-                (false, true) => ("share", Amount::share_of),
-                (true, true) => return self.at("share").refuse("write `size` or `share`, not both"),
-                (false, false) => return self.refuse("similar_to needs a `size` or a `share`"),
-            };
+        let is_share = match (fields.contains_key("size"), fields.contains_key("share")) {
+            (true, false) => false,
+            (false, true) => true,
+            (true, true) => return self.at("share").refuse("write `size` or `share`, not both"),
+            (false, false) => return self.refuse("similar_to needs a `size` or a `share`"),
+        };
+        let of = if is_share { Amount::share_of } else { Amount::count_of };
+        let key = if is_share { "share" } else { "size" };
         let amount = |key: &str| match fields.get(key) {
             None => Ok(None),
             Some(Value::Number(number)) => self.at(key).extended(of(&number.to_string())).map(Some),
