@@ -69,6 +69,8 @@ kinds! {
     UnknownFact, "unknown-fact", "Unknown fact", status(Class::Invalid);
     /// A column that the fact does not have.
     UnknownColumn, "unknown-column", "Unknown column", status(Class::Invalid);
+    /// A vector space that the catalog does not have, inside an expression.
+    UnknownSpace, "unknown-space", "Unknown vector space", status(Class::Invalid);
     /// An audience that is not defined, inside an expression.
     UnknownAudience, "unknown-audience", "Unknown audience", status(Class::Invalid);
     /// The tag's type does not allow the operation.
@@ -188,6 +190,7 @@ impl Kind {
                 | Kind::UnknownTag
                 | Kind::UnknownFact
                 | Kind::UnknownColumn
+                | Kind::UnknownSpace
                 | Kind::UnknownAudience
                 | Kind::TagType
                 | Kind::TagValue
@@ -360,7 +363,7 @@ impl From<ExprError> for Failure {
             ExprErrorKind::UnknownTag => Kind::UnknownTag,
             ExprErrorKind::UnknownFact => Kind::UnknownFact,
             ExprErrorKind::UnknownColumn => Kind::UnknownColumn,
-            ExprErrorKind::UnknownSpace => Kind::UnknownTag,
+            ExprErrorKind::UnknownSpace => Kind::UnknownSpace,
             ExprErrorKind::UnknownAudience => Kind::UnknownAudience,
             ExprErrorKind::Type => Kind::TagType,
             ExprErrorKind::Value => Kind::TagValue,

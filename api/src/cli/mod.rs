@@ -13,6 +13,7 @@ mod demo;
 mod explain;
 mod generate;
 mod interrupt;
+mod lookalike;
 mod members;
 mod output;
 mod overlap;
@@ -64,6 +65,7 @@ enum Command {
     Profile(profile::Arguments),
     /// Compare audiences pair by pair
     Overlap(overlap::Arguments),
+    Lookalike(lookalike::Arguments),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered
@@ -130,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Members(arguments) => members::run(&arguments),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Overlap(arguments) => overlap::run(&arguments),
+        Command::Lookalike(arguments) => lookalike::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

@@ -65,6 +65,8 @@ pub enum Asks {
     Sample,
     /// Those with the greatest numbers.
     Top,
+    /// Those most like others.
+    Lookalike,
     /// How a question is answered.
     Explain,
     /// What is known of one user.
@@ -82,6 +84,7 @@ impl Asks {
             Asks::Overlap => "overlap",
             Asks::Sample => "sample",
             Asks::Top => "top",
+            Asks::Lookalike => "lookalike",
             Asks::Explain => "explain",
             Asks::User => "user",
         }

@@ -39,7 +39,7 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         route if route == "/docs" || route.starts_with("/docs/") => Policy::Open,
         "/metrics" => QUERY,
         "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/explain" => QUERY,
-        "/v1/members" | "/v1/sample" | "/v1/top" | "/v1/sql" | "/v1/users/{id}" => EXPORT,
+        "/v1/members" | "/v1/sample" | "/v1/top" | "/v1/lookalike" | "/v1/sql" | "/v1/users/{id}" => EXPORT,
         "/v1/tags" | "/v1/facts/{fact}" | "/v1/spaces/{space}" => INGEST,
         "/v1/catalog" if method == GET => QUERY,
         "/v1/catalog" if method == PUT => ADMIN,

@@ -16,6 +16,7 @@ mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod live;
+mod lookalike;
 mod lookups;
 mod objects;
 mod openapi;

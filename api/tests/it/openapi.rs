@@ -142,6 +142,12 @@ fn answers_look_as_described() {
         ("POST /v1/members", "", 200, json!({"where": {"not": {"tag": "is_member"}}, "limit": 2})),
         ("POST /v1/sample", "", 200, json!({"where": "TRUE", "size": 2})),
         ("POST /v1/top", "", 200, json!({"where": "TRUE", "by": "seen_at", "k": 2})),
+        (
+            "POST /v1/lookalike",
+            "",
+            200,
+            json!({"space": "taste", "seed": "TRUE", "size": 2, "include_seed": true, "holdout": true}),
+        ),
         ("POST /v1/overlap", "", 200, json!({"audiences": {"a": "TRUE", "b": "is_member"}})),
         (
             "POST /v1/profile",

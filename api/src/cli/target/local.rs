@@ -9,6 +9,7 @@ use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::lookalike::{self, LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{self, MembersAnswer};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
@@ -87,6 +88,14 @@ impl Asker for Local {
 
     fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure> {
         profile::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
+        if request.save_as.is_some() {
+            let failure = Failure::field("/save_as", "an audience is kept by a server");
+            return Err(failure.suggest("leave `--data` out, so that the server is asked"));
+        }
+        lookalike::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

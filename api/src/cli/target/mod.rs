@@ -16,6 +16,7 @@ use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::MembersAnswer;
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
@@ -69,6 +70,7 @@ pub(super) trait Asker {
     fn count(&self, request: &CountRequest) -> Result<CountAnswer, Failure>;
     fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure>;
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure>;
+    fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
     /// The first `limit` members.
     fn members(&self, expression: &Where, limit: usize) -> Result<MembersAnswer, Failure>;

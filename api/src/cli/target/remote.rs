@@ -12,6 +12,7 @@ use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::jobs::JobAnswer;
+use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{MembersAnswer, MembersRequest};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
@@ -293,6 +294,10 @@ impl Asker for Remote {
 
     fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure> {
         self.post("/v1/profile", request)
+    }
+
+    fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
+        self.post("/v1/lookalike", request)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

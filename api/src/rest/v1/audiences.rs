@@ -170,7 +170,7 @@ impl AudienceAnswer {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     let refuse = |why: &str| Err(Failure::new(Kind::InvalidField, format!("audience name: {why}")).at("name"));
     if name.is_empty() || name.len() > AUDIENCE_NAME_BYTES_MAX {
         return refuse(&format!("it has 1 to {AUDIENCE_NAME_BYTES_MAX} bytes"));
@@ -351,6 +351,15 @@ async fn define(
         Ok(with_version(status, &audience, answer))
     })
     .await
+}
+
+/// Keeps an expression as an audience, in the place of one that had the name.
+///
+/// # Errors
+/// As `PUT /v1/audiences/{name}`.
+pub(super) async fn save(state: &AppState, name: String, r#where: Where) -> Result<(), Failure> {
+    let request = AudienceRequest { r#where, description: String::new(), live: false };
+    define(state.clone(), name, HeaderMap::new(), request).await.map(drop)
 }
 
 /// The same, with a list of its members. One that was live before keeps its list: who differs entered or left.

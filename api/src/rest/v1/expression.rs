@@ -73,7 +73,7 @@ impl Where {
         audiences: &BTreeMap<String, Audience>,
         pointer: &str,
     ) -> Result<Bound, Failure> {
-        let expr = self.parse(pointer)?;
+        let expr = self.expr(pointer)?;
         let bound = bind(&expr, catalog, audiences, SystemClock.now());
         let predicate = bound.map_err(|error| Failure::from(error).at(pointer))?;
         Ok(Bound { text: expr.to_string(), predicate })
@@ -84,7 +84,7 @@ impl Where {
     /// # Errors
     /// As [`Where::bind`], for what concerns the grammar.
     pub fn text(&self, pointer: &str) -> Result<String, Failure> {
-        Ok(self.parse(pointer)?.to_string())
+        Ok(self.expr(pointer)?.to_string())
     }
 
     /// As it came, or its begin: for lists of what was asked.
@@ -100,7 +100,11 @@ impl Where {
         }
     }
 
-    fn parse(&self, pointer: &str) -> Result<Expr, Failure> {
+    /// What stands there, names and types unchecked.
+    ///
+    /// # Errors
+    /// As [`Where::text`].
+    pub fn expr(&self, pointer: &str) -> Result<Expr, Failure> {
         match self {
             Where::Text(text) => parse(text).map_err(|error| Failure::from(error).at(pointer)),
             Where::Tree(tree) => from_json(tree).map_err(|error| {

@@ -13,6 +13,7 @@ pub mod fact_declaration;
 pub mod facts;
 pub mod jobs;
 pub mod live;
+pub mod lookalike;
 pub mod members;
 pub mod number;
 pub mod overlap;

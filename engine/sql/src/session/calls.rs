@@ -156,7 +156,7 @@ fn of_expression(error: ExprError, start: usize, end: usize) -> SqlError {
     let kind = match error.kind {
         ExprErrorKind::Syntax => SqlErrorKind::Syntax,
         ExprErrorKind::UnknownTag | ExprErrorKind::UnknownColumn => SqlErrorKind::UnknownColumn,
-        ExprErrorKind::UnknownFact => SqlErrorKind::UnknownTable,
+        ExprErrorKind::UnknownFact | ExprErrorKind::UnknownSpace => SqlErrorKind::UnknownTable,
         ExprErrorKind::TooLarge => SqlErrorKind::TooLarge,
         _ => SqlErrorKind::Invalid,
     };

@@ -1,0 +1,332 @@
+//! `POST /v1/lookalike`: the users most like others.
+
+use super::audiences;
+use super::count::elapsed_us;
+use super::expression::Where;
+use crate::error::Failure;
+use crate::queries::{Asks, begin_of};
+use crate::rest::asker::Asker;
+use crate::rest::body::JsonBody;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::State;
+use engine::audience::bind;
+use engine::audience::error::ExprErrorKind;
+use engine::audience::expr::{Expr, ExprKind, SimilarTo};
+use engine::audience::ops::{self, Holdout, Likeness, LookalikeReport, Measure, QueryContext, Seed};
+use engine::audience::predicate::Predicate;
+use engine::audience::similar::{Amount, Extent, ExtentError};
+use engine::clock::Clock;
+use engine::lookalike::seeds::Method;
+use engine::store::Snapshot;
+use ingest::clock::SystemClock;
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+use std::time::Instant;
+
+/// The longest list of users in an answer; `save_as` keeps any number.
+pub const LOOKALIKE_USERS_MAX: usize = 10_000;
+/// Users in an answer, unless it is said.
+const USERS_DEFAULT: usize = 100;
+
+/// Like whom, how many, and of whom.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(example = json!({"seed": "in_audience('vip')", "space": "taste", "share": 0.02, "within": "ads_consent", "limit": 10}))]
+pub struct LookalikeRequest {
+    /// The vector space.
+    pub space: String,
+    /// Like whom; this or `vectors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Where>,
+    /// Like these vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<Vec<Vec<f32>>>,
+    /// How many users; this or `share`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub size: Option<Number>,
+    /// Which share of the candidates: 0.02 are the most similar 2 %.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub share: Option<Number>,
+    /// Those behind so many, or behind such a share: the next ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub after: Option<Number>,
+    /// Candidates are of these; of all users if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within: Option<Where>,
+    /// And not of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<Where>,
+    /// Users of the seed are candidates, too.
+    pub include_seed: bool,
+    /// How likeness is learned; whichever way finds hidden users of the seed best if neither this nor `prototypes` is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<LearnedBy>,
+    /// Likeness to the nearest of so many centres, up to 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prototypes: Option<usize>,
+    /// A number tag by which users of the seed count for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Scan all vectors in full precision; the answer is the same, later.
+    pub exact: bool,
+    /// Hide a tenth of the seed and tell how well it is found; takes about as long again.
+    pub holdout: bool,
+    /// Tell what share of a scan in full precision was found; takes that long again.
+    pub recall: bool,
+    /// How many users to tell with their scores, best first: at most 10,000, and 100 if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Keep the question as an audience of this name: whoever is most alike whenever it is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_as: Option<String>,
+    /// Longest time, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// A way to learn likeness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LearnedBy {
+    /// Likeness to the seed's mean.
+    Mean,
+    /// A linear model of the seed against others.
+    Linear,
+}
+
+/// The users found, and how.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LookalikeAnswer {
+    /// The first of them, most alike first.
+    pub users: Vec<Scored>,
+    /// How many were found.
+    pub count: u64,
+    /// How many were asked for: more than `count` if there were too few to choose from.
+    pub wanted: u64,
+    /// Users there were to choose from: with a vector, and fitting.
+    pub candidates: u64,
+    /// Nobody found scores less; `null` if all candidates were found.
+    pub at_least: Option<f32>,
+    /// Users of the seed, or vectors.
+    pub seed_users: u64,
+    /// Those of them with a vector.
+    pub seed_with_vector: u64,
+    /// How likeness was learned, as the audience language writes it.
+    pub method: String,
+    /// The ways that were tried; empty if one was asked for.
+    pub tried: Vec<Tried>,
+    /// What share of a scan in full precision was found, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
+    /// How well hidden users of the seed are found, if that was asked and there are enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<HoldoutAnswer>,
+    /// The question in the audience language; none if it was asked with vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expression: Option<String>,
+    /// Number of the view that was asked.
+    pub epoch: u64,
+    /// Time of the query itself, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// A user, and how alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Scored {
+    /// The user.
+    pub user_id: String,
+    /// More is more alike; scores of one question can be compared, and no others.
+    pub score: f32,
+}
+
+/// A way to learn likeness that was tried.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Tried {
+    /// As the audience language writes it.
+    pub method: String,
+    /// How likely it puts a hidden user of the seed before another: a half is chance, 1 always.
+    pub area_under_curve: f64,
+}
+
+/// What hiding a tenth of the seed came to.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HoldoutAnswer {
+    /// How likely a hidden user is put before another: a half is chance, 1 always.
+    pub area_under_curve: f64,
+    /// Hidden users that are candidates.
+    pub hidden: u64,
+    /// Those of them that were found.
+    pub found: u64,
+    /// How much more often they are found than by choosing as many users at random; `null` if none is a candidate.
+    pub lift: Option<f64>,
+}
+
+impl From<Holdout> for HoldoutAnswer {
+    fn from(of: Holdout) -> HoldoutAnswer {
+        HoldoutAnswer { area_under_curve: of.area_under_curve, hidden: of.hidden, found: of.found, lift: of.lift }
+    }
+}
+
+/// Answers on a snapshot.
+///
+/// # Errors
+/// [`Failure`] for the client.
+pub fn answer(
+    snapshot: &Snapshot,
+    request: &LookalikeRequest,
+    context: &QueryContext,
+) -> Result<LookalikeAnswer, Failure> {
+    let started = Instant::now();
+    let limit = request.limit.unwrap_or(USERS_DEFAULT);
+    if limit > LOOKALIKE_USERS_MAX {
+        let failure = Failure::field("/limit", format!("`limit` is at most {LOOKALIKE_USERS_MAX}"));
+        return Err(failure.suggest("keep them with `save_as`, and list the members of that audience"));
+    }
+    let expr = request.expression(snapshot)?;
+    let Predicate::Similar(similar) = bound(&expr, snapshot)? else {
+        return Err(Failure::internal("a question for users like others has become another"));
+    };
+    let mut asked = Likeness::of(&similar);
+    if let Some(vectors) = &request.vectors {
+        asked.seed = Seed::Vectors(vectors);
+    }
+    let measure = Measure { recall: request.recall, holdout: request.holdout };
+    let found = ops::lookalike(snapshot, &asked, measure, context)?;
+    let best = found.best(snapshot, 0, limit, context)?;
+    let LookalikeReport { method, tried, seed_users, seed_with_vector, candidates, wanted, members, at_least, .. } =
+        found.report;
+    let tried = tried.into_iter();
+    Ok(LookalikeAnswer {
+        users: best.into_iter().map(|user| Scored { user_id: user.user, score: user.score }).collect(),
+        count: members,
+        wanted,
+        candidates,
+        at_least,
+        seed_users,
+        seed_with_vector,
+        method: method.to_string(),
+        tried: tried.map(|(method, area_under_curve)| Tried { method: method.to_string(), area_under_curve }).collect(),
+        recall: found.report.recall,
+        holdout: found.report.holdout.map(HoldoutAnswer::from),
+        expression: request.vectors.is_none().then(|| expr.to_string()),
+        epoch: snapshot.epoch().0,
+        elapsed_us: elapsed_us(started),
+    })
+}
+
+/// Names and types settled; what is wrong in one of the request's expressions was told before.
+fn bound(expr: &Expr, snapshot: &Snapshot) -> Result<Predicate, Failure> {
+    bind(expr, snapshot.catalog(), snapshot.audiences(), SystemClock.now()).map_err(|error| {
+        let pointer = match error.kind {
+            ExprErrorKind::UnknownSpace => "/space",
+            ExprErrorKind::UnknownTag | ExprErrorKind::Type => "/weights",
+            _ => "",
+        };
+        Failure::from(error).at(pointer)
+    })
+}
+
+impl LookalikeRequest {
+    /// The question as `similar_to(…)`; with vectors its seed is nobody.
+    fn expression(&self, snapshot: &Snapshot) -> Result<Expr, Failure> {
+        let users = |of: &Option<Where>, pointer: &str| {
+            of.as_ref().map(|of| of.bind(snapshot, pointer).and_then(|_| of.expr(pointer))).transpose()
+        };
+        let seed = match (users(&self.seed, "/seed")?, &self.vectors) {
+            (Some(seed), None) => seed,
+            (None, Some(_)) => ExprKind::Literal(false).into(),
+            (Some(_), Some(_)) => return Err(Failure::field("/vectors", "write `seed` or `vectors`, not both")),
+            (None, None) => {
+                let failure = Failure::field("/seed", "it is not said like whom");
+                return Err(failure.suggest("write `seed`: an audience expression, or `vectors`"));
+            }
+        };
+        let similar = SimilarTo {
+            space: self.space.clone(),
+            seed,
+            extent: self.extent()?,
+            within: users(&self.within, "/within")?,
+            exclude: users(&self.exclude, "/exclude")?,
+            include_seed: self.include_seed,
+            method: self.method()?,
+            weights: self.weights.clone(),
+            exact: self.exact,
+        };
+        Ok(ExprKind::SimilarTo(Box::new(similar)).into())
+    }
+
+    fn extent(&self) -> Result<Extent, Failure> {
+        let refused = |pointer: &'static str| {
+            move |error: ExtentError| Failure::field(pointer, error.message).suggest(error.suggestion)
+        };
+        let (first, pointer, is_share) = match (&self.size, &self.share) {
+            (Some(size), None) => (size, "/size", false),
+            (None, Some(share)) => (share, "/share", true),
+            (Some(_), Some(_)) => return Err(Failure::field("/share", "write `size` or `share`, not both")),
+            (None, None) => {
+                let failure = Failure::field("/size", "it is not said how many");
+                return Err(failure.suggest("write \"size\": 1000, or \"share\": 0.02 for the most similar 2 %"));
+            }
+        };
+        let of = if is_share { Amount::share_of } else { Amount::count_of };
+        let after = self.after.as_ref().map(|after| of(&after.to_string())).transpose().map_err(refused("/after"))?;
+        let first = of(&first.to_string()).map_err(refused(pointer))?;
+        Extent::new(first, after).map_err(refused(pointer))
+    }
+
+    fn method(&self) -> Result<Option<Method>, Failure> {
+        match (self.method, self.prototypes) {
+            (None, None) => Ok(None),
+            (Some(LearnedBy::Mean), None) => Ok(Some(Method::Mean)),
+            (Some(LearnedBy::Linear), None) => Ok(Some(Method::Linear)),
+            (None, Some(count)) => {
+                let method = Method::prototypes(count);
+                method.map(Some).ok_or_else(|| Failure::field("/prototypes", Method::PROTOTYPES_RULE))
+            }
+            (Some(_), Some(_)) => Err(Failure::field("/prototypes", "write `method` or `prototypes`, not both")),
+        }
+    }
+
+    /// The question for lists of what was asked.
+    fn told(&self) -> String {
+        let seed = self.seed.as_ref().map_or_else(|| "vectors".to_owned(), Where::told);
+        begin_of(&format!("in {} like {seed}", begin_of(&self.space)))
+    }
+}
+
+/// Finds the users most like others.
+///
+/// A seed may be of any size; of a large one a sample is learned from. `within` and `exclude` are exact: as many users are found
+/// as are asked for if so many fit and have a vector. Beside the users it is told how many of the seed had a vector, and on
+/// request how well hidden ones are found.
+#[utoipa::path(post, path = "/v1/lookalike", operation_id = "lookalike", tag = "questions", request_body = LookalikeRequest,
+    responses((status = 200, body = LookalikeAnswer)))]
+pub(in crate::rest) async fn post(
+    State(state): State<AppState>,
+    asker: Asker,
+    JsonBody(request): JsonBody<LookalikeRequest>,
+) -> Answer<LookalikeAnswer> {
+    if let Some(name) = &request.save_as {
+        audiences::check_name(name).map_err(|failure| failure.at("/save_as"))?;
+        if request.vectors.is_some() {
+            let failure = Failure::field("/save_as", "an audience cannot keep vectors");
+            return Err(failure.suggest("save who they are of as an audience, and make that the seed"));
+        }
+    }
+    let (text, timeout_ms, save_as) = (request.told(), request.timeout_ms, request.save_as.clone());
+    let answered = asker.ask(&state, Asks::Lookalike, text, timeout_ms, move |snapshot, context, running| {
+        let answer = answer(snapshot, &request, context)?;
+        running.add_rows(answer.users.len());
+        Ok(answer)
+    });
+    let answer = answered.await?;
+    if let (Some(name), Some(expression)) = (save_as, &answer.expression) {
+        audiences::save(&state, name, Where::Text(expression.clone())).await?;
+    }
+    Ok(Json(answer))
+}

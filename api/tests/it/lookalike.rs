@@ -1,0 +1,156 @@
+//! Users like others through every door: REST, the audience language, SQL and the command line.
+
+use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+/// Users of three tastes, twenty of each; every fifth has no vector.
+const USERS: usize = 60;
+const SEED: &str = "user_id IN ('u0', 'u3', 'u6', 'u9', 'u5')";
+
+fn taste(user: usize) -> usize {
+    user % 3
+}
+
+fn has_vector(user: usize) -> bool {
+    user == 0 || !user.is_multiple_of(5)
+}
+
+fn server() -> TestServer {
+    let server = TestServer::start();
+    let mut with = catalog();
+    with["spaces"] = json!({"taste": {"dimension": 4, "metric": "cosine"}});
+    server.put_catalog(&with);
+    let (mut tags, mut vectors) = (String::new(), String::new());
+    for user in 0..USERS {
+        let gender = if user % 2 == 0 { "f" } else { "m" };
+        tags += &format!("{}\n", json!({"user_id": format!("u{user}"), "set": {"gender": gender, "age": user}}));
+        if has_vector(user) {
+            let mut vector = [0.01 * user as f64, 0.02, 0.03, 0.04];
+            vector[1 + taste(user)] += 1.0;
+            vectors += &format!("{}\n", json!({"user_id": format!("u{user}"), "vector": vector}));
+        }
+    }
+    server.post_tags(&tags);
+    success(server.post("/v1/spaces/taste?visible=true").body(vectors).send().expect("post"));
+    server.settle();
+    server
+}
+
+fn ask(server: &TestServer, request: &Value) -> Value {
+    success(server.post("/v1/lookalike").json(request).send().expect("ask"))
+}
+
+fn asked(server: &TestServer, arguments: &[&str]) -> std::process::Output {
+    beluga(&[&["lookalike", "--url", &server.url(""), "--space", "taste", "--seed", SEED], arguments].concat())
+}
+
+fn ids(answer: &Value) -> Vec<usize> {
+    let id = |user: &Value| user["user_id"].as_str().expect("an id")[1..].parse().expect("a number");
+    answer["users"].as_array().expect("users").iter().map(id).collect()
+}
+
+#[test]
+fn the_most_alike_come_first_and_filters_are_exact() {
+    let server = server();
+    let base = json!({"space": "taste", "seed": SEED, "size": 10, "method": "mean"});
+    let with = |more: Value| {
+        let mut request = base.clone();
+        request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        request
+    };
+    let answer = ask(&server, &base);
+    let found = ids(&answer);
+    assert_eq!((found.len(), &answer["count"], &answer["wanted"]), (10, &json!(10), &json!(10)), "{answer}");
+    // Of the seed, u5 has no vector.
+    assert_eq!((&answer["seed_users"], &answer["seed_with_vector"]), (&json!(5), &json!(4)), "{answer}");
+    assert!(
+        found.iter().all(|user| taste(*user) == 0 && has_vector(*user) && ![0, 3, 6, 9].contains(user)),
+        "{found:?}"
+    );
+    let scores: Vec<f64> =
+        answer["users"].as_array().expect("users").iter().filter_map(|user| user["score"].as_f64()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b) && scores.len() == 10, "{scores:?}");
+
+    let women = ids(&ask(&server, &with(json!({"within": "gender = 'f'", "size": 5}))));
+    assert!(women.len() == 5 && women.iter().all(|user| user % 2 == 0), "{women:?}");
+    let others = ids(&ask(&server, &with(json!({"exclude": {"tag": "age", "min": 30}, "size": 60}))));
+    assert!(others.iter().all(|user| *user < 30), "{others:?}");
+    let candidates = (0..30).filter(|user| has_vector(*user) && ![0, 3, 6, 9].contains(user)).count();
+    assert_eq!(others.len(), candidates, "everybody there is");
+
+    // The next ones are those behind the first ones.
+    let next = ids(&ask(&server, &with(json!({"after": 10}))));
+    let both = ids(&ask(&server, &with(json!({"size": 20}))));
+    assert_eq!([found.clone(), next].concat(), both);
+    let kept = ids(&ask(&server, &with(json!({"include_seed": true, "size": 14, "exact": true}))));
+    assert!([0, 3, 6, 9].iter().all(|user| kept.contains(user)), "{kept:?}");
+    let share = ask(&server, &json!({"space": "taste", "seed": SEED, "share": 0.25, "recall": true, "prototypes": 2}));
+    assert_eq!((&share["count"], &share["recall"]), (&json!(11), &json!(1.0)), "a quarter of 45: {share}");
+    let like = json!({"space": "taste", "vectors": [[0, 0, 1, 0]], "size": 3, "limit": 2});
+    let like = ask(&server, &like);
+    assert_eq!((ids(&like).len(), &like["count"]), (2, &json!(3)), "{like}");
+    assert!(ids(&like).iter().all(|user| taste(*user) == 1), "{like}");
+}
+
+#[test]
+fn the_same_question_is_a_condition_everywhere() {
+    let server = server();
+    let request = json!({"space": "taste", "seed": SEED, "size": 10, "method": "mean", "save_as": "like_them"});
+    let answer = ask(&server, &request);
+    let expression = answer["expression"].as_str().expect("an expression");
+    let found: HashSet<String> = ids(&answer).iter().map(|user| format!("u{user}")).collect();
+    for r#where in [expression, "in_audience('like_them')"] {
+        let members = success(server.post("/v1/members").json(&json!({"where": r#where})).send().expect("ask"));
+        let members: HashSet<String> = members["users"]
+            .as_array()
+            .expect("users")
+            .iter()
+            .map(|user| user.as_str().expect("an id").to_owned())
+            .collect();
+        assert_eq!(members, found, "{where}");
+        let both = json!({"where": format!("gender = 'f' AND {where}")});
+        let count = success(server.post("/v1/count").json(&both).send().expect("ask"));
+        assert_eq!(
+            count["count"],
+            found.iter().filter(|user| user[1..].parse::<usize>().is_ok_and(|user| user % 2 == 0)).count()
+        );
+        let sql = json!({"sql": format!("SELECT count(*) FROM users WHERE {where}")});
+        let rows = success(server.post("/v1/sql").json(&sql).send().expect("ask"));
+        assert_eq!(rows["rows"][0][0], 10, "{rows}");
+    }
+    let printed = stdout(&asked(&server, &["--size", "10", "--method", "mean", "-o", "json"]));
+    let printed: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(printed["users"], answer["users"]);
+    let table = stdout(&asked(&server, &["--share", "0.2"]));
+    assert!(table.contains("user_id") && table.contains("candidates"), "{table}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let server = server();
+    for (request, part) in [
+        (json!({"space": "tast", "seed": SEED, "size": 1}), "did you mean 'taste'"),
+        (json!({"space": "taste", "size": 1}), "/seed"),
+        (json!({"space": "taste", "seed": SEED}), "/size"),
+        (json!({"space": "taste", "seed": SEED, "size": 0}), "nobody is asked for"),
+        (json!({"space": "taste", "seed": SEED, "share": 1.5}), "/share"),
+        (json!({"space": "taste", "seed": SEED, "size": 1, "share": 0.5}), "not both"),
+        (json!({"space": "taste", "seed": "gendr = 'f'", "size": 1}), "did you mean `gender`"),
+        (json!({"space": "taste", "seed": "gender = 'x'", "size": 1}), "seed"),
+        (json!({"space": "taste", "seed": "user_id IN ('u5')", "size": 1}), "vector"),
+        (json!({"space": "taste", "seed": SEED, "size": 1, "weights": "gender"}), "number"),
+        (json!({"space": "taste", "vectors": [[1, 2]], "size": 1}), "4"),
+        (json!({"space": "taste", "vectors": [[0, 0, 0, 0]], "size": 1}), "vector 1"),
+        (json!({"space": "taste", "vectors": [[1, 0, 0, 0]], "size": 1, "save_as": "x"}), "/save_as"),
+        (json!({"space": "taste", "seed": SEED, "size": 1, "limit": 100_000}), "save_as"),
+        (json!({"space": "taste", "seed": SEED, "size": 1, "prototypes": 0}), "prototypes"),
+        (json!({"space": "taste", "sed": SEED, "size": 1}), "sed"),
+    ] {
+        let answer = server.post("/v1/lookalike").json(&request).send().expect("ask");
+        let (told, problem) = (answer.status().as_u16(), answer.text().expect("text"));
+        assert!((400..=422).contains(&told) && problem.contains(part), "{request}: {told} {problem}, not {part}");
+    }
+    let said = stderr(&asked(&server, &["--size", "1", "--within", "gendr = 'f'"]));
+    assert!(said.contains("did you mean `gender`") && said.contains("gendr = 'f'"), "{said}");
+}
