@@ -60,7 +60,7 @@ pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
 }
 
 /// Calls that come with later versions.
-const LATER: [&str; 3] = ["/v1/funnel", "/v1/retention", "/v1/lookalike"];
+const LATER: [&str; 2] = ["/v1/funnel", "/v1/retention"];
 
 /// The answer for a path that no route has.
 pub async fn no_route(request: Request) -> Failure {
