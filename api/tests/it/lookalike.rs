@@ -143,6 +143,8 @@ fn what_is_wrong_is_told_with_its_place() {
         (json!({"space": "taste", "vectors": [[1, 2]], "size": 1}), "4"),
         (json!({"space": "taste", "vectors": [[0, 0, 0, 0]], "size": 1}), "vector 1"),
         (json!({"space": "taste", "vectors": [[1, 0, 0, 0]], "size": 1, "save_as": "x"}), "/save_as"),
+        (json!({"space": "taste", "vectors": [[1, 0, 0, 0]], "size": 1, "weights": "age"}), "/weights"),
+        (json!({"space": "taste", "seed": "in_audience('me')", "size": 1, "save_as": "me"}), "/seed"),
         (json!({"space": "taste", "seed": SEED, "size": 1, "limit": 100_000}), "save_as"),
         (json!({"space": "taste", "seed": SEED, "size": 1, "prototypes": 0}), "prototypes"),
         (json!({"space": "taste", "sed": SEED, "size": 1}), "sed"),

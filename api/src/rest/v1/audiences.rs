@@ -353,6 +353,14 @@ async fn define(
     .await
 }
 
+/// Whether an expression could be kept as this audience.
+///
+/// # Errors
+/// As [`save`].
+pub(super) fn check(snapshot: &Snapshot, name: &str, r#where: Where) -> Result<(), Failure> {
+    checked(snapshot, name, &AudienceRequest { r#where, description: String::new(), live: false }).map(drop)
+}
+
 /// Keeps an expression as an audience, in the place of one that had the name.
 ///
 /// # Errors

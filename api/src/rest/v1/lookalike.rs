@@ -239,6 +239,10 @@ impl LookalikeRequest {
         };
         let seed = match (users(&self.seed, "/seed")?, &self.vectors) {
             (Some(seed), None) => seed,
+            (None, Some(_)) if self.weights.is_some() => {
+                let failure = Failure::field("/weights", "vectors are no users, and have no tags to weigh them by");
+                return Err(failure.suggest("leave `weights` out, or write `seed`"));
+            }
             (None, Some(_)) => ExprKind::Literal(false).into(),
             (Some(_), Some(_)) => return Err(Failure::field("/vectors", "write `seed` or `vectors`, not both")),
             (None, None) => {
@@ -320,6 +324,10 @@ pub(in crate::rest) async fn post(
     }
     let (text, timeout_ms, save_as) = (request.told(), request.timeout_ms, request.save_as.clone());
     let answered = asker.ask(&state, Asks::Lookalike, text, timeout_ms, move |snapshot, context, running| {
+        if let Some(name) = &request.save_as {
+            let expression = Where::Text(request.expression(snapshot)?.to_string());
+            audiences::check(snapshot, name, expression).map_err(|failure| failure.at("/save_as"))?;
+        }
         let answer = answer(snapshot, &request, context)?;
         running.add_rows(answer.users.len());
         Ok(answer)

@@ -385,10 +385,10 @@ impl Asked {
             Planning::Kept(plan) => plan,
             Planning::Anew { statement, parameters, parameter_count, plans, key } => {
                 let plan = logical(&state, statement).await?;
-                let can_be_kept = parameters.is_none() && plans.takes(&key, &plan);
+                let columns = parameters.is_none().then(|| plans.columns_of(&key, &plan)).flatten();
                 let plan = optimized(&state, parameters::bind(plan, parameter_count, parameters.as_ref())?)?;
-                if can_be_kept {
-                    plans.keep(key, &plan);
+                if let Some(columns) = columns {
+                    plans.keep(key, &plan, columns);
                 }
                 plan
             }

@@ -5,6 +5,7 @@
 //! arguments only. A plan that is kept holds no snapshot: in the place of the table stands an empty one with its columns.
 
 use super::users::UsersTable;
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -22,8 +23,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Plans that are kept.
 const PLANS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
-/// Bytes of a statement whose plan is kept: a plan is some hundred times as large.
+/// Bytes of a statement whose plan is kept.
 const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Columns and expressions of all nodes of a plan that is kept.
+const PARTS_MAX: usize = 10_000;
 
 /// A statement, and what its names mean beside that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,10 +38,18 @@ pub(super) struct Key {
     pub(super) is_of_driver: bool,
 }
 
+/// What is kept of a statement.
+#[derive(Debug)]
+struct Kept {
+    plan: LogicalPlan,
+    /// The columns that `users` had, also where the plan does not read them any more.
+    columns: SchemaRef,
+}
+
 /// See the module. May be used from many threads.
 #[derive(Debug)]
 pub(super) struct Plans {
-    kept: Mutex<LruCache<Key, Arc<LogicalPlan>>>,
+    kept: Mutex<LruCache<Key, Arc<Kept>>>,
     functions: Functions,
 }
 
@@ -48,8 +60,11 @@ impl Plans {
 
     /// The optimized plan of a statement over these users, if it was kept and holds for them.
     pub(super) fn find(&self, key: &Key, users: impl FnOnce() -> Option<UsersTable>) -> Option<LogicalPlan> {
-        let plan = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(Arc::clone)?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(Arc::clone)?;
         let users = Arc::new(users()?);
+        if users.schema() != kept.columns {
+            return None;
+        }
         let of_users = |plan| match plan {
             LogicalPlan::TableScan(mut scan) => {
                 let is_like = |table: &UsersTable| table.schema() == scan.source.schema();
@@ -63,20 +78,37 @@ impl Plans {
             }
             other => Ok(Transformed::no(other)),
         };
-        LogicalPlan::clone(&plan).transform_up_with_subqueries(of_users).ok().map(|of_users| of_users.data)
+        kept.plan.clone().transform_up_with_subqueries(of_users).ok().map(|of_users| of_users.data)
     }
 
-    /// Whether a plan, before it is optimized, can be kept.
-    pub(super) fn takes(&self, key: &Key, plan: &LogicalPlan) -> bool {
+    /// Whether a plan, before it is optimized, can be kept: the columns of the users that it reads, if it does and reads nothing else.
+    pub(super) fn columns_of(&self, key: &Key, plan: &LogicalPlan) -> Option<SchemaRef> {
         let mut is_taken = key.text.len() <= TEXT_BYTES_MAX;
+        let mut columns = None;
         // Never fails: nothing below does.
         let _ = plan.apply_with_subqueries(|plan| {
             is_taken &= match plan {
                 LogicalPlan::TableScan(scan) => {
-                    source_as_provider(&scan.source).is_ok_and(|table| table.is::<UsersTable>())
+                    let users = source_as_provider(&scan.source).ok().filter(|table| table.is::<UsersTable>());
+                    columns = users.map(|users| users.schema());
+                    columns.is_some()
                 }
-                LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::Extension(_) => false,
-                _ => true,
+                LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Window(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Join(_)
+                | LogicalPlan::Union(_)
+                | LogicalPlan::EmptyRelation(_)
+                | LogicalPlan::Subquery(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Limit(_)
+                | LogicalPlan::Values(_)
+                | LogicalPlan::Distinct(_)
+                | LogicalPlan::Unnest(_) => true,
+                // What tells of tables, or may be anything.
+                _ => false,
             };
             if is_taken {
                 plan.apply_expressions(|expr| {
@@ -88,25 +120,34 @@ impl Plans {
             }
             Ok(if is_taken { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
         });
-        is_taken
+        columns.filter(|_| is_taken)
     }
 
-    /// Keeps an optimized plan, unless it depends on the snapshot after all.
-    pub(super) fn keep(&self, key: Key, plan: &LogicalPlan) {
-        let without_users = |plan| match plan {
-            LogicalPlan::TableScan(mut scan) => {
-                let table = source_as_provider(&scan.source)?;
-                match table.downcast_ref::<UsersTable>() {
-                    Some(users) if !users.is_restricted() => {}
-                    _ => return internal_err!("this plan reads something else"),
-                }
-                scan.source = provider_as_source(Arc::new(EmptyTable::new(table.schema())));
-                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    /// Keeps the optimized plan of a statement over users of these columns, unless it depends on the snapshot after all, or is large.
+    pub(super) fn keep(&self, key: Key, plan: &LogicalPlan, columns: SchemaRef) {
+        let mut parts = 0;
+        let without_users = |plan| {
+            let plan: LogicalPlan = plan;
+            parts += plan.schema().fields().len() + plan.expressions().len();
+            if parts > PARTS_MAX {
+                return internal_err!("this plan is too large");
             }
-            other => Ok(Transformed::no(other)),
+            match plan {
+                LogicalPlan::TableScan(mut scan) => {
+                    let table = source_as_provider(&scan.source)?;
+                    match table.downcast_ref::<UsersTable>() {
+                        Some(users) if !users.is_restricted() => {}
+                        _ => return internal_err!("this plan reads something else"),
+                    }
+                    scan.source = provider_as_source(Arc::new(EmptyTable::new(table.schema())));
+                    Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+                }
+                other => Ok(Transformed::no(other)),
+            }
         };
         if let Ok(plan) = plan.clone().transform_up_with_subqueries(without_users) {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put(key, Arc::new(plan.data));
+            let kept = Arc::new(Kept { plan: plan.data, columns });
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).put(key, kept);
         }
     }
 }
@@ -218,6 +259,14 @@ mod tests {
             Ok(rows.concat())
         }
 
+        fn columns(&self, text: &str) -> Vec<String> {
+            let (question, context) =
+                (Question { text: text.to_owned(), ..Question::default() }, QueryContext::default());
+            let planned =
+                self.sql.plan(self.store.snapshot(), &question, Vec::new(), &context).expect("a good statement");
+            planned.schema().fields().iter().map(|field| field.name().clone()).collect()
+        }
+
         fn is_kept(&self, text: &str) -> bool {
             let key = Key { text: text.to_owned(), schema: PUBLIC.to_owned(), is_of_driver: false };
             let (snapshot, context) = (self.store.snapshot(), QueryContext::default());
@@ -271,6 +320,11 @@ mod tests {
             "SELECT count(*) FROM users WHERE user_id IN (SELECT user_id FROM purchase)",
             "SELECT count(*) FROM users u JOIN purchase p ON u.user_id = p.user_id",
             "SELECT * FROM tags",
+            "SELECT 1",
+            "DESCRIBE users",
+            "DESCRIBE purchase",
+            "DESCRIBE SELECT * FROM tags",
+            "SELECT * FROM (VALUES (1)) v",
             "SELECT table_name FROM information_schema.tables",
             "EXPLAIN SELECT count(*) FROM users",
             "SELECT count(*) FROM users WHERE array_any_match(interest, v -> v LIKE 'y%')",
@@ -293,10 +347,14 @@ mod tests {
         world.store.publish().expect("publish");
         assert_eq!(world.ask(statement), Ok(before));
         assert!(world.is_kept(statement), "it was planned anew");
+        // Nothing of this one is read, but its columns are told.
+        let nobody = "SELECT * FROM users LIMIT 0";
+        assert!(world.columns(nobody).contains(&"age".to_owned()) && world.is_kept(nobody));
         catalog.drop_tag("age").expect("was there");
         world.store.put_catalog(catalog.clone()).expect("catalog");
         world.store.publish().expect("publish");
-        assert!(!world.is_kept(statement));
+        assert!(!world.is_kept(statement) && !world.is_kept(nobody));
+        assert!(!world.columns(nobody).contains(&"age".to_owned()));
         assert!(world.ask(statement).expect_err("an error").contains("age"));
         catalog.declare("age", TagType::Set).expect("new");
         world.store.put_catalog(catalog).expect("catalog");
