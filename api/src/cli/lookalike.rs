@@ -72,6 +72,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let given = [Some(&arguments.seed), arguments.within.as_ref(), arguments.exclude.as_ref()];
+    if given.into_iter().flatten().filter(|text| *text == "-").count() > 1 {
+        return Err(Exit::Usage("`-` reads standard input, which has one expression: write it once".to_owned()));
+    }
     let (seed_text, seed) = expression(&arguments.seed)?;
     let other = |text: &Option<String>| -> Result<Option<(String, Where)>, Exit> {
         text.as_deref().map(expression).transpose()
@@ -103,7 +107,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             let meant = match failure.pointer.as_deref() {
                 Some("/within") => within.map(|(text, _)| text),
                 Some("/exclude") => exclude.map(|(text, _)| text),
-                _ => Some(seed_text),
+                Some("/seed") => Some(seed_text),
+                _ => None,
             };
             about(&meant.unwrap_or_default(), Err(failure))?
         }

@@ -132,7 +132,7 @@ fn what_is_wrong_is_told_with_its_place() {
     for (request, part) in [
         (json!({"space": "tast", "seed": SEED, "size": 1}), "did you mean 'taste'"),
         (json!({"space": "taste", "size": 1}), "/seed"),
-        (json!({"space": "taste", "seed": SEED}), "/size"),
+        (json!({"space": "taste", "seed": SEED}), "`size`"),
         (json!({"space": "taste", "seed": SEED, "size": 0}), "nobody is asked for"),
         (json!({"space": "taste", "seed": SEED, "share": 1.5}), "/share"),
         (json!({"space": "taste", "seed": SEED, "size": 1, "share": 0.5}), "not both"),
@@ -153,6 +153,10 @@ fn what_is_wrong_is_told_with_its_place() {
         let (told, problem) = (answer.status().as_u16(), answer.text().expect("text"));
         assert!((400..=422).contains(&told) && problem.contains(part), "{request}: {told} {problem}, not {part}");
     }
+    let said = stderr(&asked(&server, &["--size", "1", "--weights", "agee"]));
+    assert!(said.contains("did you mean `age`") && !said.contains("user_id"), "{said}");
+    let said = stderr(&asked(&server, &["--size", "1", "--within", "-", "--exclude", "-"]));
+    assert!(said.contains("write it once"), "{said}");
     let said = stderr(&asked(&server, &["--size", "1", "--within", "gendr = 'f'"]));
     assert!(said.contains("did you mean `gender`") && said.contains("gendr = 'f'"), "{said}");
 }

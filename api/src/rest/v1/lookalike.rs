@@ -3,6 +3,7 @@
 use super::audiences;
 use super::count::elapsed_us;
 use super::expression::Where;
+use super::tree::similar::extent_and_method;
 use crate::error::Failure;
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
@@ -16,13 +17,13 @@ use engine::audience::error::ExprErrorKind;
 use engine::audience::expr::{Expr, ExprKind, SimilarTo};
 use engine::audience::ops::{self, Holdout, Likeness, LookalikeReport, Measure, QueryContext, Seed};
 use engine::audience::predicate::Predicate;
-use engine::audience::similar::{Amount, Extent, ExtentError};
+use engine::audience::similar::Extent;
 use engine::clock::Clock;
 use engine::lookalike::seeds::Method;
 use engine::store::Snapshot;
 use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value, json};
 use std::time::Instant;
 
 /// The longest list of users in an answer; `save_as` keeps any number.
@@ -227,7 +228,8 @@ fn bound(expr: &Expr, snapshot: &Snapshot) -> Result<Predicate, Failure> {
             ExprErrorKind::UnknownTag | ExprErrorKind::Type => "/weights",
             _ => "",
         };
-        Failure::from(error).at(pointer)
+        // It stands in no text that the client wrote.
+        Failure { span: None, ..Failure::from(error).at(pointer) }
     })
 }
 
@@ -250,50 +252,33 @@ impl LookalikeRequest {
                 return Err(failure.suggest("write `seed`: an audience expression, or `vectors`"));
             }
         };
+        let (extent, method) = self.extent_and_method()?;
         let similar = SimilarTo {
             space: self.space.clone(),
             seed,
-            extent: self.extent()?,
+            extent,
             within: users(&self.within, "/within")?,
             exclude: users(&self.exclude, "/exclude")?,
             include_seed: self.include_seed,
-            method: self.method()?,
+            method,
             weights: self.weights.clone(),
             exact: self.exact,
         };
         Ok(ExprKind::SimilarTo(Box::new(similar)).into())
     }
 
-    fn extent(&self) -> Result<Extent, Failure> {
-        let refused = |pointer: &'static str| {
-            move |error: ExtentError| Failure::field(pointer, error.message).suggest(error.suggestion)
-        };
-        let (first, pointer, is_share) = match (&self.size, &self.share) {
-            (Some(size), None) => (size, "/size", false),
-            (None, Some(share)) => (share, "/share", true),
-            (Some(_), Some(_)) => return Err(Failure::field("/share", "write `size` or `share`, not both")),
-            (None, None) => {
-                let failure = Failure::field("/size", "it is not said how many");
-                return Err(failure.suggest("write \"size\": 1000, or \"share\": 0.02 for the most similar 2 %"));
-            }
-        };
-        let of = if is_share { Amount::share_of } else { Amount::count_of };
-        let after = self.after.as_ref().map(|after| of(&after.to_string())).transpose().map_err(refused("/after"))?;
-        let first = of(&first.to_string()).map_err(refused(pointer))?;
-        Extent::new(first, after).map_err(refused(pointer))
-    }
-
-    fn method(&self) -> Result<Option<Method>, Failure> {
-        match (self.method, self.prototypes) {
-            (None, None) => Ok(None),
-            (Some(LearnedBy::Mean), None) => Ok(Some(Method::Mean)),
-            (Some(LearnedBy::Linear), None) => Ok(Some(Method::Linear)),
-            (None, Some(count)) => {
-                let method = Method::prototypes(count);
-                method.map(Some).ok_or_else(|| Failure::field("/prototypes", Method::PROTOTYPES_RULE))
-            }
-            (Some(_), Some(_)) => Err(Failure::field("/prototypes", "write `method` or `prototypes`, not both")),
-        }
+    /// Both are told by the keys that they have in a tree.
+    fn extent_and_method(&self) -> Result<(Extent, Option<Method>), Failure> {
+        let method = self.method.map(|method| json!(method));
+        let keys = [
+            ("size", self.size.clone().map(Value::Number)),
+            ("share", self.share.clone().map(Value::Number)),
+            ("after", self.after.clone().map(Value::Number)),
+            ("method", method),
+            ("prototypes", self.prototypes.map(|count| json!(count))),
+        ];
+        let fields = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+        extent_and_method(&fields).map_err(|error| Failure::field(error.pointer, error.message))
     }
 
     /// The question for lists of what was asked.

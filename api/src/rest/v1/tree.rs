@@ -31,7 +31,7 @@
 //!
 //! A key that stands for nothing is an error, not passed over; errors tell the JSON pointer.
 
-mod similar;
+pub(in crate::rest) mod similar;
 
 use engine::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use engine::audience::parse::EXPRESSION_DEPTH_MAX;
@@ -96,7 +96,7 @@ const OPERATORS: [(&str, CompareOp); 9] = [
 /// # Errors
 /// [`TreeError`] with the place.
 pub fn from_json(tree: &Value) -> Parsed<Expr> {
-    Place { pointer: String::new(), depth: 0, subject: TAG }.expr(tree)
+    Place::root().expr(tree)
 }
 
 /// The key of what a condition is about: of users, and of events.
@@ -112,6 +112,10 @@ struct Place {
 }
 
 impl Place {
+    fn root() -> Place {
+        Place { pointer: String::new(), depth: 0, subject: TAG }
+    }
+
     fn at(&self, key: &str) -> Place {
         Place { pointer: format!("{}/{key}", self.pointer), depth: self.depth + 1, subject: self.subject }
     }

@@ -71,6 +71,7 @@ use aggregate::AggregateUsers;
 use answer::{CancelOnDrop, Running, Told, panicked};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::temporal_conversions::timestamp_us_to_datetime;
 use calls::Calls;
 use catalog::World;
 use datafusion::common::internal_err;
@@ -224,11 +225,19 @@ impl Sql {
         let schema = question.schema.as_deref().unwrap_or(PUBLIC);
         let key =
             Key { text: question.text.clone(), schema: schema.to_owned(), is_of_driver: question.driver.is_some() };
-        let calls = || Calls::of(&question.text, &snapshot, &own, self.clock.now()).map(Arc::new);
+        let now = self.clock.now();
+        let calls = || Calls::of(&question.text, &snapshot, &own, now).map(Arc::new);
         let users = || Some(UsersTable::new(snapshot.clone(), own.clone(), calls().ok()?));
         let kept =
             (may_start.is_some() && question.parameters.is_none()).then(|| self.plans.find(&key, users)).flatten();
-        let parsed = kept.is_none().then(|| self.parsed(&question.text)).transpose()?;
+        let planning = match kept {
+            Some(plan) => Planning::Kept(plan),
+            None => {
+                let (statement, parameter_count) = self.parsed(&question.text)?;
+                let parameters = question.parameters.clone();
+                Planning::Anew { statement, parameters, parameter_count, plans: Arc::clone(&self.plans), key }
+            }
+        };
         let world = World {
             calls: calls()?,
             snapshot: snapshot.clone(),
@@ -238,16 +247,11 @@ impl Sql {
         };
         let names = world.names();
         let meter = Arc::new(Meter::default());
-        let (state, planning) = match (kept, parsed) {
-            (Some(plan), _) => (self.bounded(schema, &meter).build(), Planning::Kept(plan)),
-            (None, Some((statement, parameter_count))) => {
-                let state = self.session(world, schema, question.driver.as_ref(), &meter);
-                let state = state.map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?;
-                let parameters = question.parameters.clone();
-                let plans = Arc::clone(&self.plans);
-                (state, Planning::Anew { statement, parameters, parameter_count, plans, key })
-            }
-            (None, None) => return Err(panicked()),
+        let state = match planning {
+            Planning::Kept(_) => self.bounded(schema, &meter).build(),
+            Planning::Anew { .. } => self
+                .session(world, schema, question.driver.as_ref(), now, &meter)
+                .map_err(|error| SqlError::from_datafusion(&error, &question.text, &names))?,
         };
         let (sender, receiver) = mpsc::channel(BATCHES_WAITING);
         let text = question.text.clone();
@@ -308,6 +312,7 @@ impl Sql {
         world: World,
         schema: &str,
         driver: Option<&Driver>,
+        now: i64,
         meter: &Arc<Meter>,
     ) -> datafusion::error::Result<SessionState> {
         let mut builder = self
@@ -335,9 +340,11 @@ impl Sql {
         let of_driver = driver.map_or_else(Vec::new, |driver| driver_functions::functions(driver, schema));
         let calls = Arc::clone(&world.calls);
         let mut state = builder.with_catalog_list(world.catalogs()).build();
-        // What `now()` is.
         let options = Arc::clone(state.config().options());
-        state.execution_props_mut().mark_start_execution(options);
+        let properties = state.execution_props_mut();
+        properties.mark_start_execution(options);
+        // `now()` is the present of `did(…, within => '30 days')`, too.
+        properties.query_execution_start_time = timestamp_us_to_datetime(now).map(|now| now.and_utc());
         for function in of_driver.into_iter().chain(calls.functions()) {
             // One of DataFusion's own may have the name of a driver's.
             drop(state.register_udf(function)?);

@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PLANS_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("more than none");
 /// Bytes of a statement whose plan is kept.
 const TEXT_BYTES_MAX: usize = 4 << 10;
-
 /// Columns and expressions of all nodes of a plan that is kept.
 const PARTS_MAX: usize = 10_000;
 

@@ -21,6 +21,15 @@ const SIMILAR_KEYS: [&str; 12] = [
     "exact",
 ];
 
+/// How many users, and how likeness is learned: of a question that has keys as these trees have.
+///
+/// # Errors
+/// [`TreeError`] with the key.
+pub(in crate::rest) fn extent_and_method(fields: &Map<String, Value>) -> Parsed<(Extent, Option<Method>)> {
+    let place = Place::root();
+    Ok((place.extent(fields)?, place.method(fields)?))
+}
+
 impl Place {
     pub(super) fn similar_to(&self, fields: &Map<String, Value>, keys: &[&str]) -> Parsed<SimilarTo> {
         if keys.iter().any(|key| !SIMILAR_KEYS.contains(key)) {
@@ -57,7 +66,7 @@ impl Place {
             (true, false) => false,
             (false, true) => true,
             (true, true) => return self.at("share").refuse("write `size` or `share`, not both"),
-            (false, false) => return self.refuse("similar_to needs a `size` or a `share`"),
+            (false, false) => return self.refuse("it is not said how many: write `size` or `share`"),
         };
         let of = if is_share { Amount::share_of } else { Amount::count_of };
         let key = if is_share { "share" } else { "size" };
@@ -182,7 +191,7 @@ mod tests {
     fn errors_point_at_the_place() {
         for (tree, told) in [
             (json!({"similar_to": "t", "size": 1}), ": similar_to needs a `seed`"),
-            (json!({"similar_to": "t", "seed": "a"}), ": similar_to needs a `size` or a `share`"),
+            (json!({"similar_to": "t", "seed": "a"}), ": it is not said how many"),
             (json!({"similar_to": "t", "seed": "a", "size": 1, "share": 1}), "/share: write `size` or `share`"),
             (json!({"similar_to": "t", "seed": "a", "size": 0}), "/size: nobody is asked for"),
             (json!({"similar_to": "t", "seed": "a", "size": "1"}), "/size: expected a number"),
