@@ -9,6 +9,7 @@
 
 use super::predicate::Predicate;
 use crate::ids::TagId;
+use crate::lookalike::recall::Probed;
 use crate::lookalike::seeds::Method;
 use std::fmt;
 
@@ -191,7 +192,7 @@ pub struct Similar {
     pub exclude: Predicate,
     /// Users of the seed are candidates, too.
     pub include_seed: bool,
-    /// Vectors are scanned in full precision; the answer is the same.
+    /// Vectors are scanned in full precision; else a few of many are looked for by cells, most likely the same.
     pub exact: bool,
 }
 
@@ -199,6 +200,11 @@ impl Similar {
     /// The predicates in it.
     pub(super) fn inner(&self) -> [&Predicate; 3] {
         [&self.seed, &self.within, &self.exclude]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn inner_mut(&mut self) -> [&mut Predicate; 3] {
+        [&mut self.seed, &mut self.within, &mut self.exclude]
     }
 
     /// How deep `similar_to` stands here, this one included.
@@ -231,8 +237,12 @@ pub struct SimilarStats {
     pub candidates: u64,
     /// Vectors that were looked at in full precision.
     pub rescored: u64,
-    /// Passes over the candidates.
+    /// Passes over the candidates; none if cells were looked into.
     pub passes: u32,
+    /// How cells were looked into, if they were.
+    pub probed: Option<Probed>,
+    /// Whether ways of learning were tried on hidden users of the seed.
+    pub was_tried: bool,
 }
 
 #[cfg(test)]

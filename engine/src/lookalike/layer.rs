@@ -1,5 +1,6 @@
 //! The vectors of one layer of a shard, as they lie in a segment: the validated view that is searched.
 
+use super::cells::Cells;
 use super::kernels::Rows;
 use super::quantise::{Most, Scale, error_of, norm_of};
 use crate::bitmap::view::{BitmapView, Container};
@@ -19,6 +20,8 @@ pub struct ChunkRows<'a> {
     pub vectors: &'a [[u8; 4]],
     /// The greatest of the scales.
     pub most: Most,
+    /// Which of them are near each other, if that was written.
+    pub cells: Option<Cells<'a>>,
 }
 
 /// What one layer says of a space in one shard.

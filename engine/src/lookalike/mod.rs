@@ -6,15 +6,17 @@
 //!
 //! * [`vector`]: what may be a vector, and the errors of those that may not.
 //! * [`quantise`]: a vector in a byte a dimension. [`layer`]: the view of a layer's vectors, wherever their bytes are.
+//! * [`cells`]: which vectors of a chunk are near each other.
 //! * `kernels`: the inner loops, for what the processor offers.
 //! * [`scorer`]: what users are compared with; how far a quantised score can be off.
-//! * [`recall`]: the users with the best scores under a filter, exactly: a few, or millions.
+//! * [`recall`]: the users with the best scores under a filter: a few, by cells or exactly, or millions, exactly.
 //! * [`seeds`]: a scorer from example users: a mean, prototypes or a linear model, whichever finds hidden ones best.
 //! * [`quality`]: how well a ranking finds whom it should: area under the curve, lift, recall.
 //!
 //! A score is a number of single precision that is summed in one order on all processors, and the lower shard and slot win a
 //! tie; so an answer depends on the data alone.
 
+pub mod cells;
 mod kernels;
 pub mod layer;
 pub mod quality;

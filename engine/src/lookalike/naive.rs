@@ -1,5 +1,6 @@
 //! The slow twin: vectors in a map, and everything sorted.
 
+use super::cells::{Cells, Made, Quantised, make};
 use super::layer::{ChunkRows, Layer};
 use super::quantise::{Most, Scale, quantise};
 use super::random::Random;
@@ -27,9 +28,27 @@ pub(super) struct OwnedLayer {
     scales: Vec<Scale>,
     codes: Vec<u8>,
     vectors: Vec<[u8; 4]>,
+    /// Per chunk, if they were made.
+    cells: Vec<Option<Made>>,
 }
 
 impl OwnedLayer {
+    /// With cells in chunks that have enough vectors.
+    pub(super) fn with_cells(mut self, metric: Metric) -> Self {
+        let slots: Vec<u32> = BitmapView::new(&self.presence).expect("valid").iter().collect();
+        let mut from = 0;
+        for of_chunk in slots.chunk_by(|a, b| a >> 16 == b >> 16) {
+            let rows = from..from + of_chunk.len();
+            from = rows.end;
+            let codes: Vec<&[u8]> =
+                rows.clone().map(|row| &self.codes[row * self.dimension..][..self.dimension]).collect();
+            let positions: Vec<u16> = of_chunk.iter().map(|slot| *slot as u16).collect();
+            let vectors = Quantised { codes: &codes, scales: &self.scales[rows], positions: &positions };
+            self.cells.push(make(metric, self.dimension, vectors));
+        }
+        self
+    }
+
     /// Of changes by rising slot; `None` takes a vector away.
     pub(super) fn new(dimension: usize, changes: impl IntoIterator<Item = (u32, Option<Vec<f32>>)>) -> Self {
         let (mut present, mut touched) = (Vec::new(), Vec::new());
@@ -47,7 +66,8 @@ impl OwnedLayer {
             rising::serialize(slots, &mut out);
             out
         };
-        OwnedLayer { dimension, presence: bytes(&present), touched: bytes(&touched), scales, codes, vectors }
+        let (presence, touched) = (bytes(&present), bytes(&touched));
+        OwnedLayer { dimension, presence, touched, scales, codes, vectors, cells: Vec::new() }
     }
 
     pub(super) fn view(&self) -> Layer<'_> {
@@ -58,7 +78,11 @@ impl OwnedLayer {
             let numbers = from * self.dimension..to * self.dimension;
             let scales = &self.scales[from..to];
             let (codes, vectors) = (&self.codes[numbers.clone()], &self.vectors[numbers]);
-            rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales) });
+            let cells = self.cells.get(index).and_then(Option::as_ref).map(|made| {
+                let cells = Cells::new(self.dimension, made.count, &made.centres, &made.members, to - from);
+                cells.expect("cells of these vectors")
+            });
+            rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales), cells });
             from = to;
         }
         Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows).expect("a layer")

@@ -2,7 +2,7 @@
 
 use super::naive::{Model, OwnedLayer, similarity, vector};
 use super::random::Random;
-use super::recall::{RecallError, Size, Space, nearest, nearest::misled, scores, top};
+use super::recall::{RecallError, Size, Space, Way, nearest, nearest::misled, scores, top};
 use super::scorer::Scorer;
 use super::vector::Metric;
 use crate::bitmap::rising;
@@ -85,15 +85,15 @@ proptest! {
         let count = ranked.len();
         for size in [0, 1, 2, count / 20, count / 2, count.saturating_sub(1), count, count + 5] {
             let best = &ranked[..size.min(count)];
-            for exact in [false, true] {
-                let found = nearest(&space, &scorer, filter, Size::Count(size as u64), exact, &never).expect("found");
+            for way in [Way::Quick, Way::Scan, Way::Full] {
+                let found = nearest(&space, &scorer, filter, Size::Count(size as u64), way, &never).expect("found");
                 prop_assert_eq!(found.candidates, count as u64);
                 prop_assert_eq!(&found.members, &bitmaps(&model, best), "{} of {}", size, count);
                 if let (Some(least), Some(last)) = (found.at_least, best.last()) {
                     prop_assert!(least <= last.0);
                 }
             }
-            let hits = top(&space, &scorer, filter, size as u64, &never).expect("found");
+            let hits = top(&space, &scorer, filter, size as u64, Way::Scan, &never).expect("found");
             let hits: Vec<_> = hits.iter().map(|hit| (hit.score, hit.shard, hit.slot)).collect();
             prop_assert_eq!(&hits[..], best);
             if (1..count).contains(&size) {
@@ -105,7 +105,7 @@ proptest! {
             }
         }
         let share = random.unit();
-        let found = nearest(&space, &scorer, filter, Size::Share(share), false, &never).expect("found");
+        let found = nearest(&space, &scorer, filter, Size::Share(share), Way::Scan, &never).expect("found");
         let wanted = (share * count as f64).ceil() as usize;
         prop_assert_eq!(&found.members, &bitmaps(&model, &ranked[..wanted]));
         let all = scores(&space, &scorer, &found.members, &never).expect("scored");
@@ -160,11 +160,80 @@ fn large_spaces_are_sampled_and_right() {
         for filter in [None, Some(&views[..])] {
             let ranked = model.ranked(&scorer, filter.map(|_| &half[..]));
             for size in [1, 100, 3_000, ranked.len() / 2, ranked.len() - 1] {
-                let found = nearest(&space, &scorer, filter, Size::Count(size as u64), false, &never).expect("found");
+                let found =
+                    nearest(&space, &scorer, filter, Size::Count(size as u64), Way::Scan, &never).expect("found");
                 assert!(found.members == bitmaps(&model, &ranked[..size]), "{metric:?} {size} of {}", ranked.len());
                 assert!(found.passes <= 3);
             }
         }
+    }
+}
+
+/// Clustered vectors in cells, with newer layers that change some, give some to others and take some away.
+#[test]
+fn cells_hold_the_best_few_of_many() {
+    let (dimension, clusters, mut random) = (12, 60, Random::new(19));
+    for metric in METRICS {
+        let mut model = Model::random(metric, dimension, 2, 0, 0, &mut random);
+        let near = |at: usize, random: &mut Random| -> Vec<f32> {
+            let mut middle = Random::new(at as u64);
+            (0..dimension).map(|_| (middle.unit() - 0.5 + 0.25 * (random.unit() - 0.5)) as f32).collect()
+        };
+        for shard in 0..2 {
+            let mut changes: Vec<(u32, Option<Vec<f32>>)> = Vec::new();
+            for slot in 0..25_000 {
+                // Two chunks, of which one has too few for cells.
+                let slot = if slot < 23_000 { slot * 2 } else { 65_536 + slot };
+                changes.push((slot, Some(near(random.below(clusters), &mut random))));
+            }
+            model.vectors.extend(changes.iter().map(|(slot, vector)| ((shard, *slot), vector.clone().expect("one"))));
+            model.layers[shard].insert(0, OwnedLayer::new(dimension, changes).with_cells(metric));
+            let mut newer = Vec::new();
+            for slot in (0..40_000).step_by(37) {
+                let vector = (random.below(3) > 0).then(|| near(random.below(clusters), &mut random));
+                match &vector {
+                    Some(vector) => model.vectors.insert((shard, slot), vector.clone()),
+                    None => model.vectors.remove(&(shard, slot)),
+                };
+                newer.push((slot, vector));
+            }
+            model.layers[shard].insert(0, OwnedLayer::new(dimension, newer));
+        }
+        let space = Space::new(metric, dimension, model.views()).expect("layers of one space");
+        let never = AtomicBool::new(false);
+        let (mut found_count, mut wanted_count) = (0, 0);
+        for every in [1, 2, 100] {
+            let filter: Vec<BTreeSet<u32>> = vec![(0..100_000).filter(|slot| slot / 2 % every == 0).collect(); 2];
+            let filter_bytes = bytes(&filter);
+            let views: Vec<BitmapView<'_>> =
+                filter_bytes.iter().map(|bytes| BitmapView::new(bytes).expect("valid")).collect();
+            let views = (every > 1).then_some(&views[..]);
+            for query in 0..12 {
+                let examples: Vec<Vec<f32>> = (0..1 + query % 3).map(|of| near(query * 5 + of, &mut random)).collect();
+                let scorer = match query {
+                    0 => Scorer::linear(metric, dimension, &examples[0]).expect("weights"),
+                    _ => Scorer::nearest(metric, dimension, &examples).expect("prototypes"),
+                };
+                let ranked = model.ranked(&scorer, (every > 1).then_some(&filter[..]));
+                for size in [1, 20, 100] {
+                    let best = bitmaps(&model, &ranked[..size]);
+                    let found =
+                        nearest(&space, &scorer, views, Size::Count(size as u64), Way::Quick, &never).expect("found");
+                    assert_eq!(found.probed.is_some(), every < 100, "cells are for few of many");
+                    let all = bitmaps(&model, &ranked);
+                    assert!(found.members.iter().zip(&all).all(|(found, all)| found.is_subset(all)));
+                    assert_eq!(found.members.iter().map(RoaringBitmap::len).sum::<u64>(), size as u64);
+                    found_count += found.members.iter().zip(&best).map(|(a, b)| a.intersection_len(b)).sum::<u64>();
+                    wanted_count += size as u64;
+                    if let Some(probed) = found.probed {
+                        assert!(probed.cells < probed.of / 2, "{probed:?}");
+                    }
+                    let everywhere = misled::in_all_cells(&space, &scorer, views, size as u64);
+                    assert!(everywhere.members == best, "{metric:?} {every} {query} {size}");
+                }
+            }
+        }
+        assert!(found_count * 100 >= wanted_count * 95, "{metric:?}: {found_count} of {wanted_count}");
     }
 }
 
@@ -178,7 +247,8 @@ fn what_does_not_fit_is_refused() {
         Scorer::linear(Metric::Dot, 4, &[1.0; 4]).expect("weights"),
         Scorer::linear(Metric::Dot, 5, &[1.0; 5]).expect("weights"),
     );
-    let ask = |scorer, filter, size, flag| nearest(&space, scorer, filter, size, false, flag).expect_err("refused");
+    let ask =
+        |scorer, filter, size, flag| nearest(&space, scorer, filter, size, Way::Quick, flag).expect_err("refused");
     assert_eq!(ask(&five, None, Size::Count(1), &never), RecallError::Dimension { expected: 4, found: 5 });
     let filter = [BitmapView::EMPTY];
     assert_eq!(ask(&four, Some(&filter), Size::Count(1), &never), RecallError::Filters { expected: 2, found: 1 });

@@ -7,6 +7,7 @@
 //!
 //! Vectors lie as they came, of any length. Under cosine a product is divided by the vector's length, and so is its bound.
 
+use super::cells::Cells;
 use super::kernels::{Columns, Compare, Level, best, best_exact};
 use super::layer::ChunkRows;
 use super::vector::{Metric, VectorError, checked, norm};
@@ -20,6 +21,8 @@ pub struct Scorer {
     dimension: usize,
     prototypes: Vec<f32>,
     columns: Columns,
+    /// Length of the longest prototype.
+    longest: f32,
     bound: Bound,
 }
 
@@ -69,9 +72,11 @@ impl Scorer {
         let biases = prototypes.chunks_exact(dimension).map(|prototype| bias(squared(prototype)) as f32).collect();
         let columns = Columns::new(dimension, &prototypes, factor, biases);
         let mut bound = Bound::default();
+        let mut longest = 0.0_f64;
         let (wide, root, unit) = (dimension as f64, (dimension as f64).sqrt(), f64::from(f32::EPSILON));
         for (index, prototype) in prototypes.chunks_exact(dimension).enumerate() {
             let long = norm(prototype);
+            longest = longest.max(long);
             let scale = f64::from(columns.scale[index]);
             let left = |(number, code): (&f32, &i8)| (f64::from(*number) - scale * f64::from(*code)).powi(2);
             let error = prototype.iter().zip(columns.codes(index)).map(left).sum::<f64>().sqrt();
@@ -88,7 +93,7 @@ impl Scorer {
         }
         // Numbers below the normal ones of single precision are rounded to a multiple of the least.
         bound.always += f64::from(f32::MIN_POSITIVE) * wide;
-        Scorer { compare, per_length, dimension, prototypes, columns, bound }
+        Scorer { compare, per_length, dimension, prototypes, columns, longest: longest as f32, bound }
     }
 
     /// Of the vectors it is asked for.
@@ -145,6 +150,29 @@ impl Scorer {
     fn divide(&self, chunk: &ChunkRows<'_>, rows: &[u32], out: &mut [f32]) {
         if self.per_length {
             rows.iter().zip(out).for_each(|(row, out)| *out /= chunk.norm(*row));
+        }
+    }
+
+    /// What the best vectors of each cell may score, at most so many standard deviations above the mean; most likely, not surely.
+    pub(super) fn promises(&self, cells: &Cells<'_>, deviations: f32, out: &mut Vec<f32>, which: &mut Vec<u32>) {
+        let list: Vec<u32> = (0..cells.count() as u32).collect();
+        out.clear();
+        out.resize(list.len(), 0.0);
+        which.resize(list.len(), 0);
+        best(Level::detect(), cells.centres(), &list, &self.columns, out, which);
+        let wide = self.dimension as f32;
+        for (cell, out) in out.iter_mut().enumerate() {
+            let (spread, long) = (cells.spread(cell), cells.length(cell));
+            *out += match self.compare {
+                // Directions have length one, and so scores are products with the vectors that cells are made of.
+                Compare::Dot => deviations * self.longest * spread,
+                Compare::L2 => {
+                    let (from_centre, within) = ((long * long - *out).max(0.0), spread * spread * wide);
+                    let deviation = (4.0 * from_centre * spread * spread + 2.0 * within * within / wide).sqrt();
+                    // Nothing is nearer than what is there.
+                    (deviations * deviation - within - long * long).min(-*out)
+                }
+            };
         }
     }
 

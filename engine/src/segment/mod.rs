@@ -15,6 +15,7 @@ pub use writer::SegmentWriter;
 
 use crate::behavior::Slice as TimeSlice;
 use crate::ids::TagId;
+use crate::lookalike::cells;
 #[cfg(doc)]
 use crate::lookalike::quantise::Most;
 use crate::lookalike::quantise::SCALE_BYTES;
@@ -72,7 +73,7 @@ pub struct BlockKey {
     pub chunk: u16,
 }
 
-/// How vectors are written; a row of any form has as many bytes as the next.
+/// How vectors are written, and what helps to find them; a row of a form has as many bytes as the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
     /// As they came: `f32`, little-endian.
@@ -81,18 +82,27 @@ pub enum Form {
     Scale,
     /// A byte a dimension, to be scanned.
     Codes,
+    /// Not vectors but the cells that those of a chunk are in: a row a cell. Made by merges that write for long, of chunks
+    /// with many vectors; see [`crate::lookalike::cells`].
+    Centres,
+    /// Which cell has which of the vectors: a row a vector, cell by cell. Stands with the centres.
+    Members,
 }
 
 impl Form {
     /// All of them, by their numbers in files.
-    pub const ALL: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
+    pub const ALL: [Form; 5] = [Form::Full, Form::Scale, Form::Codes, Form::Centres, Form::Members];
+    /// Those that every vector has, a row each, by rising slot.
+    pub const OF_VECTORS: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
 
-    /// Bytes of a vector of so many numbers.
+    /// Bytes of a row, of vectors of so many numbers.
     pub fn row_bytes(self, dimension: u16) -> usize {
         match self {
             Form::Full => usize::from(dimension) * 4,
             Form::Scale => SCALE_BYTES,
             Form::Codes => dimension.into(),
+            Form::Centres => cells::cell_bytes(dimension.into()),
+            Form::Members => cells::MEMBER_BYTES,
         }
     }
 }

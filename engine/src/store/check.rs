@@ -21,6 +21,7 @@ use crate::ids::{CHUNK_SLOTS, Lsn, TagId, shard_of};
 use crate::lookalike::quantise::{Most, quantise};
 use crate::segment::{BlockKey, Form, Key, Part, Segment};
 use crate::store::memtable::{TypeOf, Types};
+use crate::store::vectors::cells;
 use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,18 +256,25 @@ impl SegmentCheck {
         if !self.is_oldest && !exists.is_subset(&self.load(space.id, Part::Touched)?) {
             return Err(self.corrupt(space.id, "users have a vector that was not touched"));
         }
-        let mut left = [exists.len(); Form::ALL.len()];
+        let mut left = [exists.len(); Form::OF_VECTORS.len()];
         for (part, row_count) in self.segment.parts(space.id) {
             let Part::Block(key) = part else { continue };
             let Some(block) = self.segment.block(space.id, key)? else { continue };
             let from = u32::from(key.chunk) * CHUNK_SLOTS;
-            if exists.range_cardinality(from..=from + (CHUNK_SLOTS - 1)) != row_count {
-                return Err(self.corrupt(space.id, "there are not as many vectors as users with one"));
-            }
+            let users = exists.range(from..=from + (CHUNK_SLOTS - 1));
             if block.row_bytes() != key.form.row_bytes(space.dimension) {
                 return Err(self.corrupt(space.id, "vectors have another length than their space says"));
             }
-            left[key.form as usize] -= row_count;
+            if let Some(left) = left.get_mut(key.form as usize) {
+                if users.len() as u64 != row_count {
+                    return Err(self.corrupt(space.id, "there are not as many vectors as users with one"));
+                }
+                *left -= row_count;
+            } else if let Some(cells) = cells(&self.segment, space, key.chunk, users.len())?
+                && !cells.is_partition(users.map(|slot| slot as u16))
+            {
+                return Err(self.corrupt(space.id, "a vector is in no cell of its chunk, or in several"));
+            }
         }
         if left.iter().any(|left| *left > 0) {
             return Err(self.corrupt(space.id, "vectors are missing"));
@@ -281,7 +289,7 @@ impl SegmentCheck {
 
     /// What is scanned is what the vectors give.
     fn forms(&self, space: &Space, chunk: u16) -> Result<(), ReadError> {
-        let [full, scale, codes] = Form::ALL.map(|form| self.segment.block(space.id, BlockKey { form, chunk }));
+        let [full, scale, codes] = Form::OF_VECTORS.map(|form| self.segment.block(space.id, BlockKey { form, chunk }));
         let (Some(full), Some(scale), Some(codes)) = (full?, scale?, codes?) else {
             return Err(self.corrupt(space.id, "vectors are missing in some form"));
         };
@@ -328,10 +336,10 @@ impl SegmentCheck {
     }
 }
 
-/// What is wrong with the vectors of a segment above others.
+/// What is wrong with the vectors of a segment, the oldest one or above others.
 #[cfg(test)]
-pub(super) fn space_problem(segment: Segment, slot_count: u32, space: &Space) -> Option<String> {
-    let check = SegmentCheck { segment, slot_count, is_oldest: false };
+pub(super) fn space_problem(segment: Segment, slot_count: u32, is_oldest: bool, space: &Space) -> Option<String> {
+    let check = SegmentCheck { segment, slot_count, is_oldest };
     check.space(space).err().map(|error| error.to_string())
 }
 
@@ -361,7 +369,7 @@ mod tests {
             let users: RoaringBitmap = users.iter().collect();
             writer.add(Key { tag: SPACE.id, part }, 0, &users).expect("memory");
         }
-        for form in Form::ALL {
+        for form in Form::OF_VECTORS {
             for (chunk, rows) in blocks {
                 let key = Key { tag: SPACE.id, part: Part::Block(BlockKey { form, chunk: *chunk }) };
                 let (mut full, mut codes, mut scales) = (Vec::new(), Vec::new(), Vec::new());
@@ -373,6 +381,7 @@ mod tests {
                     Form::Full => (&full[..], 0),
                     Form::Scale => (scales.as_flattened(), Most::among(&scales).to_number()),
                     Form::Codes => (&codes[..], 0),
+                    Form::Centres | Form::Members => continue,
                 };
                 let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(bytes);
                 writer.add_block::<std::io::Error>(key, aux, rows.len() as u64, put).expect("memory");

@@ -49,7 +49,7 @@ impl OwnedRules {
             let (now_hour, kept_from) = fact.hours_at(now);
             (fact.id, MergeKind::Activity(ActivityRules { now_hour, kept_from, sum_months: true }))
         });
-        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors));
+        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors { cells: Some(space.metric) }));
         OwnedRules {
             kinds: Arc::new(tags.chain(facts).chain(spaces).collect()),
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
@@ -64,8 +64,10 @@ impl OwnedRules {
     /// Rules for what is merged again soon.
     pub(super) fn in_memory(mut self) -> OwnedRules {
         for kind in Arc::make_mut(&mut self.kinds).values_mut() {
-            if let MergeKind::Activity(rules) = kind {
-                rules.sum_months = false;
+            match kind {
+                MergeKind::Activity(rules) => rules.sum_months = false,
+                MergeKind::Vectors { cells } => *cells = None,
+                _ => {}
             }
         }
         self

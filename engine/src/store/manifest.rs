@@ -15,6 +15,8 @@
 //! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8 (not in version 4, which had none)
 //! ```
 //!
+//! Version 6 says the same as version 5, of segments that may have cells beside their vectors.
+//!
 //! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
 //! crash's trace; it is refused by name rather than passed over, because an older one would silently lose what was
 //! acknowledged since.
@@ -37,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 4;
 

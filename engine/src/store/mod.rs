@@ -35,6 +35,7 @@ pub use rows::RowLog;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
 pub use tap::RowTap;
+pub use vectors::VectorsError;
 
 use crate::catalog::Catalog;
 use crate::catalog::source::source_of;

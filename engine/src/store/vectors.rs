@@ -7,11 +7,15 @@ use crate::bitmap::view::BitmapView;
 use crate::catalog::Space;
 use crate::error::ReadError;
 use crate::ids::{CHUNK_SLOTS, Slot, TagId};
+use crate::lookalike::cells::Cells;
 use crate::lookalike::layer::{ChunkRows, Layer};
 use crate::lookalike::quantise::{Most, Scale, quantise};
 use crate::lookalike::recall;
 use crate::segment::{BlockKey, Form, Key, Part, Segment};
 use crate::update::Change;
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// See the module.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl VectorLog {
             scales.push(quantise(&vector, &mut codes));
         }
         let width = usize::from(self.dimension);
-        for form in Form::ALL {
+        for form in Form::OF_VECTORS {
             let mut from = 0;
             for of_chunk in kept.chunk_by(|a, b| a.0 / CHUNK_SLOTS == b.0 / CHUNK_SLOTS) {
                 let chunk = (of_chunk[0].0 / CHUNK_SLOTS) as u16;
@@ -71,6 +75,8 @@ impl VectorLog {
                     Form::Full => of_chunk.iter().try_for_each(|(_, place)| put(self.vector(*place).as_flattened())),
                     Form::Scale => put(scales[rows].as_flattened()),
                     Form::Codes => put(&codes[rows.start * width..rows.end * width]),
+                    // Merges make cells.
+                    Form::Centres | Form::Members => Ok(()),
                 });
                 added.expect(LAYERS_ARE_SMALL);
             }
@@ -84,36 +90,53 @@ impl VectorLog {
 }
 
 impl Snapshot {
-    /// The vectors of a space, to be searched. The first look at a file verifies the checksums of all its vectors.
+    /// The vectors of a space, to be searched. The first look at a file verifies the checksums of all its vectors, which reads
+    /// them; so it is given up when `cancelled` is set.
     ///
     /// # Errors
-    /// [`ReadError::Corrupt`] if vectors are damaged, or are not those that a segment's users should have.
-    pub fn vectors(&self, space: &Space) -> Result<recall::Space<'_>, ReadError> {
-        let mut shards = Vec::with_capacity(self.shards().len());
-        for shard in self.shards() {
-            let layers = shard.layers().iter().filter_map(|segment| layer(segment, space).transpose());
-            shards.push(layers.collect::<Result<Vec<_>, _>>()?);
-        }
+    /// [`VectorsError`]: [`ReadError::Corrupt`] if vectors are damaged, or are not those that a segment's users should have.
+    pub fn vectors(&self, space: &Space, cancelled: &AtomicBool) -> Result<recall::Space<'_>, VectorsError> {
+        let shards: Result<Vec<_>, _> =
+            self.shards().par_iter().map(|shard| layers(shard.layers(), space, cancelled)).collect();
         let dimension = space.dimension.into();
-        Ok(recall::Space::new(space.metric, dimension, shards).expect("layers were made for this dimension"))
+        Ok(recall::Space::new(space.metric, dimension, shards?).expect("layers were made for this dimension"))
     }
 }
 
+/// Why vectors cannot be searched.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum VectorsError {
+    /// The caller gave up.
+    #[error("the search was cancelled or ran out of time")]
+    Cancelled,
+    /// See [`ReadError`].
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// What segments say of a space.
+fn layers<'s>(
+    segments: &'s [Arc<Segment>],
+    space: &Space,
+    cancelled: &AtomicBool,
+) -> Result<Vec<Layer<'s>>, VectorsError> {
+    segments.iter().filter_map(|segment| layer(segment, space, cancelled).transpose()).collect()
+}
+
 /// What a segment says of a space; `None` if nothing.
-fn layer<'s>(segment: &'s Segment, space: &Space) -> Result<Option<Layer<'s>>, ReadError> {
+fn layer<'s>(segment: &'s Segment, space: &Space, cancelled: &AtomicBool) -> Result<Option<Layer<'s>>, VectorsError> {
     let posting = |part| segment.posting(Key { tag: space.id, part }).map(|found| found.map(|found| found.bitmap));
     let (presence, touched) = (posting(Part::Exists)?, posting(Part::Touched)?);
     if presence.is_none() && touched.is_none() {
         return Ok(None);
     }
     let (presence, touched) = (presence.unwrap_or(BitmapView::EMPTY), touched.unwrap_or(BitmapView::EMPTY));
-    let damaged = |chunk: u16, what: &str| ReadError::Corrupt {
-        path: segment.path().to_owned(),
-        offset_bytes: 0,
-        what: format!("space {}, chunk {chunk}: {what}", space.id),
-    };
+    let damaged = |chunk: u16, what: &str| damaged(segment, space, chunk, what);
     let mut rows = Vec::with_capacity(presence.container_count());
     for chunk in (0..presence.container_count()).map(|index| presence.key(index)) {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(VectorsError::Cancelled);
+        }
         let block = |form| {
             let block = segment.block(space.id, BlockKey { form, chunk })?;
             block.ok_or_else(|| damaged(chunk, "its vectors are missing in some form"))
@@ -121,10 +144,39 @@ fn layer<'s>(segment: &'s Segment, space: &Space) -> Result<Option<Layer<'s>>, R
         let (full, scale, codes) = (block(Form::Full)?, block(Form::Scale)?, block(Form::Codes)?);
         let most = Most::of_number(scale.aux).ok_or_else(|| damaged(chunk, "the greatest length is none"))?;
         let (vectors, scales) = (full.bytes.as_chunks().0, scale.bytes.as_chunks().0);
-        rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most });
+        let cells = cells(segment, space, chunk, scales.len())?;
+        rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most, cells });
     }
     let layer = Layer::new(space.dimension.into(), presence, touched, rows);
-    layer.map(Some).map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one"))
+    layer.map(Some).map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one").into())
+}
+
+/// The cells of a chunk with so many vectors, if they were made.
+///
+/// # Errors
+/// [`ReadError::Corrupt`] if they are not of these vectors.
+pub(super) fn cells<'s>(
+    segment: &'s Segment,
+    space: &Space,
+    chunk: u16,
+    rows: usize,
+) -> Result<Option<Cells<'s>>, ReadError> {
+    let block = |form| segment.block(space.id, BlockKey { form, chunk });
+    let (centres, members) = match (block(Form::Centres)?, block(Form::Members)?) {
+        (None, None) => return Ok(None),
+        (Some(centres), Some(members)) => (centres, members),
+        _ => return Err(damaged(segment, space, chunk, "its cells are only there in part")),
+    };
+    let cells = Cells::new(space.dimension.into(), centres.row_count, centres.bytes, members.bytes, rows);
+    cells.map(Some).ok_or_else(|| damaged(segment, space, chunk, "its cells are not of its vectors"))
+}
+
+fn damaged(segment: &Segment, space: &Space, chunk: u16, what: &str) -> ReadError {
+    ReadError::Corrupt {
+        path: segment.path().to_owned(),
+        offset_bytes: 0,
+        what: format!("space {}, chunk {chunk}: {what}", space.id),
+    }
 }
 
 #[cfg(test)]

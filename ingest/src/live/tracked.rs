@@ -99,16 +99,18 @@ impl Tracked {
     /// Takes in what was published, with the users who became known by it; `None`: something that is not known.
     pub(super) fn note(&mut self, published: Option<(&PublishedLayers, &[RoaringBitmap])>) {
         let (Pending::These(pending), Some(bound)) = (&mut self.pending, &self.bound) else { return };
-        if bound.reads.concerns_everybody() {
-            self.pending = Pending::Everybody;
-            return;
-        }
         // Damage is told by the look at everybody.
         let touched = published.and_then(|(layers, newcomers)| Some((bound.reads.touched(layers).ok()?, newcomers)));
         let Some((touched, newcomers)) = touched else {
             self.pending = Pending::Everybody;
             return;
         };
+        // One user's change may move any other, but where nothing changed nobody moves.
+        let changed = touched.iter().chain(newcomers).any(|users| !users.is_empty());
+        if changed && bound.reads.concerns_everybody() {
+            self.pending = Pending::Everybody;
+            return;
+        }
         pending.resize_with(newcomers.len(), RoaringBitmap::new);
         for (pending, (touched, newcomers)) in pending.iter_mut().zip(touched.iter().zip(newcomers)) {
             *pending |= touched;

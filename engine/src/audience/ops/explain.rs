@@ -8,6 +8,7 @@ use crate::audience::scan::{Found, Scan, ScanStats};
 use crate::audience::similar::SimilarStats;
 use crate::bitmap::evaluate::{Evaluator, NodeRecord};
 use crate::bitmap::program::Node;
+use crate::lookalike::recall::Probed;
 use crate::lookalike::seeds::Method;
 use crate::store::Snapshot;
 use std::collections::BTreeMap;
@@ -187,19 +188,34 @@ impl fmt::Display for SimilarNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.stats.map(|stats| stats.method), self.method) {
             (None, None) => f.write_str("the method that finds hidden users of the seed best")?,
-            (Some(method), None) => write!(f, "{method}, which found hidden users of the seed best")?,
+            (Some(method), None) if self.stats.is_some_and(|stats| stats.was_tried) => {
+                write!(f, "{method}, which found hidden users of the seed best")?;
+            }
+            (Some(method), None) => write!(f, "{method}: the seed is too small to hide some and try others")?,
             (_, Some(method)) => write!(f, "{method} as asked")?,
         }
-        f.write_str(if self.exact {
-            "; all vectors in full precision as asked"
-        } else {
-            "; a byte a dimension is scanned, and full precision where that does not decide"
-        })?;
-        let Some(stats) = &self.stats else { return Ok(()) };
-        let SimilarStats { seed_users, seed_with_vector, candidates, rescored, passes, .. } = stats;
+        let Some(stats) = &self.stats else {
+            return f.write_str(match self.exact {
+                true => "; all vectors in full precision as asked",
+                false => "; by cells, if few of many candidates are wanted, else by a scan",
+            });
+        };
+        match (self.exact, stats.probed) {
+            (true, _) => f.write_str("; all vectors in full precision as asked")?,
+            (false, Some(Probed { cells, of, vectors })) => write!(
+                f,
+                "; {cells} of {of} cells and {vectors} vectors looked into, since few of many candidates are wanted"
+            )?,
+            (false, None) => write!(
+                f,
+                "; {} passes over a byte a dimension, which costs less than looking into cells, and full precision where that does not decide",
+                stats.passes
+            )?,
+        }
+        let SimilarStats { seed_users, seed_with_vector, candidates, rescored, .. } = stats;
         write!(
             f,
-            "; {seed_with_vector} of {seed_users} users of the seed have a vector, {candidates} candidates, {passes} passes, {rescored} vectors in full precision"
+            "; {seed_with_vector} of {seed_users} users of the seed have a vector, {candidates} candidates, {rescored} vectors in full precision"
         )
     }
 }

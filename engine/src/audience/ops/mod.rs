@@ -43,6 +43,7 @@ pub use values::{TagValues, values};
 
 use super::scan::{FactScanner, ScanError};
 use crate::error::{Class, ReadError};
+use crate::store::VectorsError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -85,6 +86,15 @@ pub enum QueryError {
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+impl From<VectorsError> for QueryError {
+    fn from(error: VectorsError) -> Self {
+        match error {
+            VectorsError::Cancelled => QueryError::Cancelled,
+            VectorsError::Read(error) => QueryError::Read(error),
+        }
+    }
 }
 
 impl QueryError {

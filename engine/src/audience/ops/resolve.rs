@@ -140,6 +140,7 @@ fn distinct<'p>(predicate: &'p Predicate, scans: &mut BTreeSet<&'p Scan>) {
             distinct(b, scans);
         }
         Predicate::Not(of) => distinct(of, scans),
+        Predicate::Similar(similar) => similar.inner().into_iter().for_each(|inner| distinct(inner, scans)),
         _ => {}
     }
 }

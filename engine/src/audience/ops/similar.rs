@@ -6,38 +6,42 @@ use crate::audience::predicate::Predicate;
 use crate::audience::scan::{Found, Given};
 use crate::audience::similar::{Similar, SimilarStats};
 use crate::store::Snapshot;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The most different `similar_to` of one question, those within others counted.
 pub const SIMILAR_MAX: usize = 16;
 
-/// Finds the users of every `similar_to` that stands in the predicates, each once.
+/// Finds the users of every `similar_to` that stands in the predicates, also within another one, each once.
 pub(super) fn settle(
     snapshot: &Snapshot,
     predicates: &mut [Predicate],
     context: &QueryContext,
 ) -> Result<(), QueryError> {
-    let (mut all, mut outer) = (BTreeSet::new(), BTreeSet::new());
-    for predicate in &*predicates {
-        collect(predicate, &mut |similar| {
-            outer.insert(similar.clone());
-        });
-    }
-    outer.iter().for_each(|similar| with_inner(similar, &mut all));
+    let mut all: Vec<Similar> = Vec::new();
+    predicates.iter().for_each(|predicate| collect(predicate, &mut all));
     if all.len() > SIMILAR_MAX {
         let message = format!("the question has {} different similar_to(…), and may have {SIMILAR_MAX}", all.len());
         return Err(QueryError::Invalid(message));
     }
-    for similar in &outer {
-        let given = Arc::new(find(snapshot, similar, context)?);
-        predicates.iter_mut().for_each(|predicate| replace(predicate, similar, &given));
+    let mut found: Vec<(Similar, Arc<Given>)> = Vec::with_capacity(all.len());
+    for similar in all {
+        // Those within it were found before.
+        let mut asked = similar.clone();
+        for (known, given) in &found {
+            asked.inner_mut().into_iter().for_each(|inner| replace(inner, known, given));
+        }
+        let given = Arc::new(find(snapshot, &similar, &asked, context)?);
+        found.push((similar, given));
+    }
+    for (similar, given) in &found {
+        predicates.iter_mut().for_each(|predicate| replace(predicate, similar, given));
     }
     Ok(())
 }
 
-fn find(snapshot: &Snapshot, similar: &Similar, context: &QueryContext) -> Result<Given, QueryError> {
-    let likeness = Likeness::of(similar);
+/// `asked` is `similar` with what is known of those within it.
+fn find(snapshot: &Snapshot, similar: &Similar, asked: &Similar, context: &QueryContext) -> Result<Given, QueryError> {
+    let likeness = Likeness::of(asked);
     let found = lookalike(snapshot, &likeness, Measure::default(), context)?;
     let report = &found.report;
     let stats = SimilarStats {
@@ -47,32 +51,31 @@ fn find(snapshot: &Snapshot, similar: &Similar, context: &QueryContext) -> Resul
         candidates: report.candidates,
         rescored: report.rescored,
         passes: report.passes,
+        probed: report.probed,
+        was_tried: !report.tried.is_empty(),
     };
     let by = Found::Similar(Box::new(similar.clone()), stats);
     Ok(Given::new(Some(by), snapshot.shards().len(), &found.members))
 }
 
-/// Calls with every `similar_to` that does not stand in another.
-fn collect<'p>(predicate: &'p Predicate, call: &mut impl FnMut(&'p Similar)) {
+/// Adds every different `similar_to`, those within another before it.
+fn collect(predicate: &Predicate, all: &mut Vec<Similar>) {
     match predicate {
-        Predicate::Similar(similar) => call(similar),
+        Predicate::Similar(similar) => {
+            if !all.contains(similar) {
+                similar.inner().into_iter().for_each(|inner| collect(inner, all));
+                all.push((**similar).clone());
+            }
+        }
         Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {
-            of.iter().for_each(|operand| collect(operand, call));
+            of.iter().for_each(|operand| collect(operand, all));
         }
         Predicate::Xor(a, b) => {
-            collect(a, call);
-            collect(b, call);
+            collect(a, all);
+            collect(b, all);
         }
-        Predicate::Not(of) => collect(of, call),
+        Predicate::Not(of) => collect(of, all),
         _ => {}
-    }
-}
-
-fn with_inner<'p>(similar: &'p Similar, all: &mut BTreeSet<&'p Similar>) {
-    if all.insert(similar) {
-        let mut inner = Vec::new();
-        similar.inner().into_iter().for_each(|predicate| collect(predicate, &mut |similar| inner.push(similar)));
-        inner.into_iter().for_each(|similar| with_inner(similar, all));
     }
 }
 

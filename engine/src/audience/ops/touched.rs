@@ -66,6 +66,7 @@ impl Reads {
             Predicate::Similar(similar) => {
                 self.concerns_everybody = true;
                 self.whole.insert(similar.space);
+                self.whole.extend(similar.weights);
                 similar.inner().into_iter().for_each(|inner| self.add(inner));
             }
             Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {

@@ -58,14 +58,22 @@ impl<'s> Candidates<'s> {
     /// How many the chunk has.
     pub(super) fn count(&mut self, task: Task) -> u32 {
         let mut count = 0;
-        self.for_each(task, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
+        if let (None, [layer]) = (self.filter, &self.space.shards()[task.shard][..]) {
+            return layer.presence().chunk_len(task.chunk);
+        }
+        self.for_each(task, |_| true, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
         count
     }
 
-    /// Hands out the chunk's candidates, a layer at a time, the newest first.
-    pub(super) fn list(&mut self, task: Task, mut take: impl FnMut(&'s ChunkRows<'s>, &Listed)) {
+    /// Hands out the chunk's candidates, a layer at a time, the newest first; of layers whose vectors there are wanted.
+    pub(super) fn list(
+        &mut self,
+        task: Task,
+        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
+        mut take: impl FnMut(&'s ChunkRows<'s>, &Listed),
+    ) {
         let mut listed = std::mem::take(&mut self.listed);
-        self.for_each(task, |rows, present, live| {
+        self.for_each(task, is_wanted, |rows, present, live| {
             listed.rows.clear();
             listed.slots.clear();
             let mut row = 0;
@@ -92,7 +100,12 @@ impl<'s> Candidates<'s> {
 
     /// The layering rule, a chunk at a time: what is open, is asked of each layer, and what the layer speaks of is closed for
     /// those below it.
-    fn for_each(&mut self, task: Task, mut take: impl FnMut(&'s ChunkRows<'s>, &Bits, &Bits)) {
+    fn for_each(
+        &mut self,
+        task: Task,
+        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
+        mut take: impl FnMut(&'s ChunkRows<'s>, &Bits, &Bits),
+    ) {
         match self.filter {
             None => self.open.fill(u64::MAX),
             Some(filter) => fill(&filter[task.shard], task.chunk, &mut self.open),
@@ -107,7 +120,7 @@ impl<'s> Candidates<'s> {
                     *open &= !present;
                     any |= *live;
                 }
-                if any != 0 {
+                if any != 0 && is_wanted(layer.rows(index)) {
                     take(layer.rows(index), &self.present, &self.live);
                 }
             }

@@ -1,6 +1,7 @@
-//! The users with the best scores, under a filter, exactly.
+//! The users with the best scores, under a filter.
 //!
-//! One way for one user and for tens of millions, in one pass over the quantised rows that the filter leaves:
+//! A few of many are looked for where they most likely are (`probe`), if that costs less; else, and for tens of millions, they
+//! are found exactly, in one pass over the quantised rows that the filter leaves:
 //!
 //! 1. An even sample of them is scored. Where the wanted size lies among the sample, give or take, stands a *window* of scores.
 //! 2. All are scored. Who is surely above the window, error bounds taken into account, is in; who is surely below is out; who is
@@ -14,10 +15,12 @@
 
 mod candidates;
 pub(super) mod nearest;
+mod probe;
 mod space;
 mod window;
 
-pub use self::nearest::{Hit, Reached, Size, nearest, scores, top};
+pub use self::nearest::{Hit, Reached, Size, Way, nearest, scores, top};
+pub use self::probe::Probed;
 pub use space::Space;
 
 use super::vector::VectorError;

@@ -1,6 +1,7 @@
 //! The pass over the candidates, and what is decided before and after it.
 
 use super::candidates::{Candidates, Task, tasks};
+use super::probe::{LEFT, Probed, is_worth_it};
 use super::window::Window;
 use super::{RecallError, Space};
 use crate::bitmap::view::BitmapView;
@@ -41,6 +42,20 @@ pub struct Reached {
     pub rescored: u64,
     /// Passes over the candidates: 1, or 0 if none was needed; more if the sample misled.
     pub passes: u32,
+    /// How cells were looked into instead of all candidates; the members are then the best most likely, and not surely.
+    pub probed: Option<Probed>,
+}
+
+/// How users are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// For a few of many by cells, where vectors have some, else by a scan.
+    #[default]
+    Quick,
+    /// By a scan of a byte a dimension, which full precision settles.
+    Scan,
+    /// By a scan in full precision; the answer is the same.
+    Full,
 }
 
 /// A user and how alike.
@@ -56,30 +71,30 @@ pub struct Hit {
 
 /// Who might be a member.
 #[derive(Clone, Copy, Debug)]
-struct Kept<'s> {
-    shard: usize,
-    slot: u32,
-    row: u32,
-    chunk: &'s ChunkRows<'s>,
-    lower: f32,
-    upper: f32,
+pub(super) struct Kept<'s> {
+    pub(super) shard: usize,
+    pub(super) slot: u32,
+    pub(super) row: u32,
+    pub(super) chunk: &'s ChunkRows<'s>,
+    pub(super) lower: f32,
+    pub(super) upper: f32,
 }
 
 /// What a pass over a chunk finds.
 #[derive(Debug)]
-struct Part<'s> {
+pub(super) struct Part<'s> {
     /// Members for sure, of this shard.
-    shard: usize,
-    sure: RoaringBitmap,
-    kept: Vec<Kept<'s>>,
+    pub(super) shard: usize,
+    pub(super) sure: RoaringBitmap,
+    pub(super) kept: Vec<Kept<'s>>,
     /// Candidates whose score may be above the ceiling.
-    above: u64,
+    pub(super) above: u64,
     /// Candidates whose score is at least the floor.
-    from_floor: u64,
+    pub(super) from_floor: u64,
 }
 
 /// Finds the `size` users with the best scores among those that pass `filter` (a bitmap a shard) and have a vector; all, if they
-/// are fewer. Scans in full precision if `exact`; the answer is the same.
+/// are fewer.
 ///
 /// # Errors
 /// [`RecallError`] if cancelled, or if scorer, filters or size do not fit the space.
@@ -88,10 +103,10 @@ pub fn nearest(
     scorer: &Scorer,
     filter: Option<&[BitmapView<'_>]>,
     size: Size,
-    exact: bool,
+    way: Way,
     cancelled: &AtomicBool,
 ) -> Result<Reached, RecallError> {
-    let search = Search::new(space, scorer, filter, exact, cancelled)?;
+    let search = Search::new(space, scorer, filter, way == Way::Full, cancelled)?;
     let tasks = tasks(space, filter);
     let counts =
         search.over(&tasks, tasks.len() > INLINE_TASKS, |candidates, task| Ok(u64::from(candidates.count(task))))?;
@@ -110,10 +125,16 @@ pub fn nearest(
     if size >= candidates {
         let all = search.over(&tasks, in_parallel, |candidates, task| {
             let mut all = RoaringBitmap::new();
-            candidates.list(task, |_, listed| all.extend(listed.slots.iter().copied()));
+            candidates.list(task, |_| true, |_, listed| all.extend(listed.slots.iter().copied()));
             Ok((task.shard, all))
         })?;
         all.into_iter().for_each(|(shard, all)| reached.members[shard] |= all);
+        return Ok(reached);
+    }
+    if way == Way::Quick && is_worth_it(space, &tasks, candidates, size) {
+        let (part, probed) = search.probe(&tasks, candidates, size, LEFT)?;
+        reached.probed = Some(probed);
+        search.settle(vec![part], size, &mut reached)?;
         return Ok(reached);
     }
     let window = search.window(&tasks, &counts, candidates, size)?;
@@ -130,9 +151,10 @@ pub fn top(
     scorer: &Scorer,
     filter: Option<&[BitmapView<'_>]>,
     count: u64,
+    way: Way,
     cancelled: &AtomicBool,
 ) -> Result<Vec<Hit>, RecallError> {
-    let reached = nearest(space, scorer, filter, Size::Count(count), false, cancelled)?;
+    let reached = nearest(space, scorer, filter, Size::Count(count), way, cancelled)?;
     let mut hits = scores(space, scorer, &reached.members, cancelled)?;
     hits.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.shard.cmp(&b.shard)).then(a.slot.cmp(&b.slot)));
     Ok(hits)
@@ -171,7 +193,7 @@ fn serialized(bitmap: &RoaringBitmap) -> Vec<u8> {
 
 pub(super) struct Search<'s> {
     pub(super) space: &'s Space<'s>,
-    scorer: &'s Scorer,
+    pub(super) scorer: &'s Scorer,
     pub(super) filter: Option<&'s [BitmapView<'s>]>,
     exact: bool,
     cancelled: &'s AtomicBool,
@@ -199,6 +221,10 @@ impl<'s> Search<'s> {
         if self.cancelled.load(Ordering::Relaxed) { Err(RecallError::Cancelled) } else { Ok(()) }
     }
 
+    pub(super) fn candidates(&self) -> Candidates<'s> {
+        Candidates::new(self.space, self.filter)
+    }
+
     /// Works on all tasks, and answers in their order.
     fn over<T: Send>(
         &self,
@@ -206,7 +232,7 @@ impl<'s> Search<'s> {
         in_parallel: bool,
         work: impl Fn(&mut Candidates<'s>, Task) -> Result<T, RecallError> + Sync,
     ) -> Result<Vec<T>, RecallError> {
-        let make = || Candidates::new(self.space, self.filter);
+        let make = || self.candidates();
         let one = |candidates: &mut Candidates<'s>, task: &Task| {
             self.look()?;
             work(candidates, *task)
@@ -271,35 +297,39 @@ impl<'s> Search<'s> {
             Part { shard: task.shard, sure: RoaringBitmap::new(), kept: Vec::new(), above: 0, from_floor: 0 };
         let (mut values, mut which, mut sure) = (Vec::new(), Vec::new(), Vec::new());
         let mut looked = Ok(());
-        candidates.list(task, |chunk, listed| {
-            sure.clear();
-            let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(chunk) };
-            for (rows, slots) in listed.rows.chunks(BATCH).zip(listed.slots.chunks(BATCH)) {
-                looked = looked.clone().and_then(|()| self.look());
-                if looked.is_err() {
-                    return;
+        candidates.list(
+            task,
+            |_| true,
+            |chunk, listed| {
+                sure.clear();
+                let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(chunk) };
+                for (rows, slots) in listed.rows.chunks(BATCH).zip(listed.slots.chunks(BATCH)) {
+                    looked = looked.clone().and_then(|()| self.look());
+                    if looked.is_err() {
+                        return;
+                    }
+                    self.score(chunk, rows, &mut values, &mut which);
+                    for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
+                        // Most are far below, and need no bound of their own.
+                        if *value + widest < window.floor && value.is_finite() {
+                            continue;
+                        }
+                        let (lower, upper) = self.bounds(chunk, *row, *value);
+                        if upper < window.floor {
+                            continue;
+                        }
+                        part.from_floor += u64::from(lower >= window.floor);
+                        part.above += u64::from(upper > window.ceiling);
+                        if lower > window.ceiling {
+                            sure.push(*slot);
+                        } else {
+                            part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, chunk, lower, upper });
+                        }
+                    }
                 }
-                self.score(chunk, rows, &mut values, &mut which);
-                for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
-                    // Most are far below, and need no bound of their own.
-                    if *value + widest < window.floor && value.is_finite() {
-                        continue;
-                    }
-                    let (lower, upper) = self.bounds(chunk, *row, *value);
-                    if upper < window.floor {
-                        continue;
-                    }
-                    part.from_floor += u64::from(lower >= window.floor);
-                    part.above += u64::from(upper > window.ceiling);
-                    if lower > window.ceiling {
-                        sure.push(*slot);
-                    } else {
-                        part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, chunk, lower, upper });
-                    }
-                }
-            }
-            part.sure |= RoaringBitmap::from_sorted_iter(sure.iter().copied()).unwrap_or_default();
-        });
+                part.sure |= RoaringBitmap::from_sorted_iter(sure.iter().copied()).unwrap_or_default();
+            },
+        );
         looked.map(|()| part)
     }
 
@@ -366,6 +396,24 @@ pub(in crate::lookalike) mod misled {
     //! A search whose sample said anything at all.
 
     use super::*;
+
+    /// All cells are looked into, whatever they promise.
+    pub(in crate::lookalike) fn in_all_cells(
+        space: &Space<'_>,
+        scorer: &Scorer,
+        filter: Option<&[BitmapView<'_>]>,
+        size: u64,
+    ) -> Reached {
+        let never = AtomicBool::new(false);
+        let search = Search::new(space, scorer, filter, false, &never).expect("all fits");
+        let tasks = tasks(space, filter);
+        let candidates = tasks.iter().map(|task| u64::from(search.candidates().count(*task))).sum();
+        let (part, probed) = search.probe(&tasks, candidates, size, -1.0).expect("not cancelled");
+        let members = vec![RoaringBitmap::new(); space.shards().len()];
+        let mut reached = Reached { members, candidates, probed: Some(probed), ..Reached::default() };
+        search.settle(vec![part], size, &mut reached).expect("not cancelled");
+        reached
+    }
 
     pub(in crate::lookalike) fn nearest(
         space: &Space<'_>,

@@ -3,10 +3,13 @@
 use super::{TagMerger, load};
 use crate::error::{MergeError, ReadError};
 use crate::ids::{CHUNK_SLOTS, Slot};
-use crate::lookalike::quantise::Most;
+use crate::lookalike::Metric;
+use crate::lookalike::cells::{self, Made, Quantised};
+use crate::lookalike::quantise::{Most, Scale};
 use crate::segment::{BlockKey, Form, Part, Segment, SegmentWriter};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
+use std::io;
 
 /// What one input has of a space.
 struct Input<'m> {
@@ -17,9 +20,12 @@ struct Input<'m> {
     left: RoaringBitmap,
 }
 
+/// The rows of a chunk, by rising slot.
+type Rows<'m> = Vec<(Slot, &'m [u8])>;
+
 impl TagMerger<'_> {
-    /// Writes the blocks of a vector space.
-    pub(super) fn blocks(&self, writer: &mut SegmentWriter) -> Result<(), MergeError> {
+    /// Writes the blocks of a vector space; with cells by this metric, if they are worth making.
+    pub(super) fn blocks(&self, cells: Option<Metric>, writer: &mut SegmentWriter) -> Result<(), MergeError> {
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for (segment, newer) in self.inputs.iter().zip(&self.hidden.newer) {
             let stored = load(segment, self.key(Part::Exists))?;
@@ -28,20 +34,48 @@ impl TagMerger<'_> {
         let parts = self.inputs.iter().flat_map(|input| input.parts(self.tag));
         let mut keys: BTreeSet<BlockKey> = parts
             .filter_map(|(part, _)| match part {
-                Part::Block(key) => Some(key),
+                // Cells are those of the vectors that are left, and so made anew.
+                Part::Block(key) if Form::OF_VECTORS.contains(&key.form) => Some(key),
                 _ => None,
             })
             .collect();
         // Also those that should be there: one that is missing is damage, not nothing.
         let full = |chunk| BlockKey { form: Form::Full, chunk };
         inputs.iter().for_each(|input| keys.extend(chunks(&input.left).map(full)));
-        keys.into_iter().try_for_each(|key| self.block(writer, key, &inputs))
+        for key in &keys {
+            let rows = self.rows(*key, &inputs)?;
+            let number = match key.form {
+                Form::Scale => Most::among(rows.iter().filter_map(|(_, row)| row.as_array())).to_number(),
+                _ => 0,
+            };
+            writer.add_block(self.key(Part::Block(*key)), number, rows.len() as u64, |put| {
+                rows.iter().try_for_each(|(_, row)| put(row)).map_err(MergeError::from)
+            })?;
+        }
+        let Some(metric) = cells else { return Ok(()) };
+        let chunks: BTreeSet<u16> = keys.iter().map(|key| key.chunk).collect();
+        let mut made: Vec<(u16, Made)> = Vec::new();
+        for chunk in chunks {
+            made.extend(self.cells(metric, chunk, &inputs)?.map(|cells| (chunk, cells)));
+        }
+        let bytes = |bytes: &[u8], put: &mut dyn FnMut(&[u8]) -> io::Result<()>| put(bytes).map_err(MergeError::from);
+        for (chunk, cells) in &made {
+            let key = self.key(Part::Block(BlockKey { form: Form::Centres, chunk: *chunk }));
+            writer.add_block(key, 0, cells.count as u64, |put| bytes(&cells.centres, put))?;
+        }
+        for (chunk, cells) in &made {
+            let key = self.key(Part::Block(BlockKey { form: Form::Members, chunk: *chunk }));
+            let rows = cells.members.len() / cells::MEMBER_BYTES;
+            writer.add_block(key, 0, rows as u64, |put| bytes(&cells.members, put))?;
+        }
+        Ok(())
     }
 
-    fn block(&self, writer: &mut SegmentWriter, key: BlockKey, inputs: &[Input<'_>]) -> Result<(), MergeError> {
+    /// What is left of a chunk in one form.
+    fn rows<'m>(&self, key: BlockKey, inputs: &[Input<'m>]) -> Result<Rows<'m>, MergeError> {
         let from = u32::from(key.chunk) * CHUNK_SLOTS;
         let chunk = from..=from + (CHUNK_SLOTS - 1);
-        let mut rows: Vec<(Slot, &[u8])> = Vec::new();
+        let mut rows: Rows<'m> = Vec::new();
         for input in inputs.iter().filter(|input| input.left.range_cardinality(chunk.clone()) > 0) {
             let damaged = |what: &str| ReadError::Corrupt {
                 path: input.segment.path().to_owned(),
@@ -63,13 +97,21 @@ impl TagMerger<'_> {
             );
         }
         rows.sort_unstable_by_key(|(slot, _)| *slot);
-        let number = match key.form {
-            Form::Scale => Most::among(rows.iter().filter_map(|(_, row)| row.as_array())).to_number(),
-            Form::Full | Form::Codes => 0,
-        };
-        writer.add_block(self.key(Part::Block(key)), number, rows.len() as u64, |put| {
-            rows.iter().try_for_each(|(_, row)| put(row)).map_err(MergeError::from)
-        })
+        Ok(rows)
+    }
+
+    /// Which vectors of a chunk are near each other; `None` if they are too few.
+    fn cells(&self, metric: Metric, chunk: u16, inputs: &[Input<'_>]) -> Result<Option<Made>, MergeError> {
+        let [codes, scales] = [Form::Codes, Form::Scale].map(|form| self.rows(BlockKey { form, chunk }, inputs));
+        let (codes, scales) = (codes?, scales?);
+        let positions: Vec<u16> = codes.iter().map(|(slot, _)| (slot % CHUNK_SLOTS) as u16).collect();
+        let codes: Vec<&[u8]> = codes.into_iter().map(|(_, row)| row).collect();
+        let scales: Vec<Scale> = scales.iter().filter_map(|(_, row)| row.as_array().copied()).collect();
+        let dimension = codes.first().map_or(0, |row| row.len());
+        // Rows of another length are damage that whoever reads the vectors is told.
+        let fits = scales.len() == codes.len();
+        let vectors = Quantised { codes: &codes, scales: &scales, positions: &positions };
+        Ok(if fits { cells::make(metric, dimension, vectors) } else { None })
     }
 }
 
@@ -122,7 +164,7 @@ mod tests {
 
     fn merged(inputs: &[Arc<Segment>], bottom: bool) -> Result<Arc<Segment>, MergeError> {
         let mut writer = SegmentWriter::in_memory();
-        let rules = MergeRules { bottom, kind: &|_| Some(MergeKind::Vectors), wanted: &|_, _| true };
+        let rules = MergeRules { bottom, kind: &|_| Some(MergeKind::Vectors { cells: None }), wanted: &|_, _| true };
         merge(inputs, &rules, &mut writer)?;
         Ok(Arc::new(Segment::from_memory(writer.finish_in_memory()).expect("good")))
     }

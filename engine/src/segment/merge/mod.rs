@@ -13,6 +13,7 @@ use super::{Key, Part, Segment, SegmentWriter};
 use crate::bitmap::bsi::{Encoded, NumberView};
 use crate::error::{MergeError, ReadError};
 use crate::ids::TagId;
+use crate::lookalike::Metric;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +30,10 @@ pub enum MergeKind {
     /// Counters add up: the activity of a fact.
     Activity(ActivityRules),
     /// As `Exclusive`, with a vector for each user.
-    Vectors,
+    Vectors {
+        /// Chunks with many vectors get cells, by this metric; `None`: the output is merged again soon.
+        cells: Option<Metric>,
+    },
 }
 
 /// What is merged how.
@@ -117,8 +121,8 @@ impl TagMerger<'_> {
             return self.numbers(writer);
         }
         self.value(writer, Part::Exists)?;
-        if self.kind == MergeKind::Vectors {
-            return self.blocks(writer);
+        if let MergeKind::Vectors { cells } = self.kind {
+            return self.blocks(cells, writer);
         }
         for value in self.names(|part| match part {
             Part::Value(value) => Some(value),

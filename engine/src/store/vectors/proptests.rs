@@ -1,9 +1,10 @@
 //! Vectors pushed, changed and taken away, through layers, checkpoints, merges and restarts, against a map and a sorted scan.
 
 use crate::catalog::{Catalog, Metric, Space};
-use crate::ids::shard_of;
-use crate::lookalike::recall::{Size, nearest, top};
+use crate::ids::{TagId, shard_of};
+use crate::lookalike::recall::{Size, Way, nearest, top};
 use crate::lookalike::scorer::Scorer;
+use crate::segment::{BlockKey, Form, Key, Part, Segment, SegmentWriter};
 use crate::store::{Options, Snapshot, Store, check};
 use crate::update::{Change, UpdateBatch};
 use crate::vfs::memory::MemoryVfs;
@@ -55,7 +56,7 @@ fn ranked(snapshot: &Snapshot, users: &Vectors, scorer: &Scorer) -> Vec<(f32, us
 }
 
 fn compare(snapshot: &Snapshot, space: &Space, users: &Vectors) {
-    let view = snapshot.vectors(space).expect("sound");
+    let view = snapshot.vectors(space, &AtomicBool::new(false)).expect("sound");
     let never = AtomicBool::new(false);
     let scorer = Scorer::nearest(space.metric, 3, &[vec![1.0, -2.0, 0.5], vec![-3.0, 0.0, 1.0]]).expect("vectors");
     let ranked = ranked(snapshot, users, &scorer);
@@ -64,10 +65,10 @@ fn compare(snapshot: &Snapshot, space: &Space, users: &Vectors) {
     }
     for size in [1, 3, users.len() / 2, users.len(), users.len() + 1] {
         let best = &ranked[..size.min(ranked.len())];
-        let hits = top(&view, &scorer, None, size as u64, &never).expect("found");
+        let hits = top(&view, &scorer, None, size as u64, Way::Scan, &never).expect("found");
         assert!(hits.iter().map(|hit| (hit.score, hit.shard, hit.slot)).eq(best.iter().copied()), "{size}");
-        for exact in [false, true] {
-            let found = nearest(&view, &scorer, None, Size::Count(size as u64), exact, &never).expect("found");
+        for way in [Way::Quick, Way::Scan, Way::Full] {
+            let found = nearest(&view, &scorer, None, Size::Count(size as u64), way, &never).expect("found");
             assert_eq!(found.candidates, users.len() as u64);
             assert!(best.iter().all(|(_, shard, slot)| found.members[*shard].contains(*slot)));
             assert_eq!(found.members.iter().map(|members| members.len()).sum::<u64>(), best.len() as u64);
@@ -131,12 +132,98 @@ proptest! {
     }
 }
 
+/// Merges that write for long make cells, of what is left: newer vectors and those taken away included.
+#[test]
+fn merges_make_cells() {
+    let (vfs, folder) = (Arc::new(MemoryVfs::default()), Path::new("/data"));
+    let store = Store::open(vfs.clone(), folder, Options { shard_count: 1, ..Options::default() }).expect("open");
+    let mut catalog = Catalog::default();
+    let id = catalog.declare_space("taste", DIMENSION, Metric::L2).expect("a good name");
+    let space = *catalog.space("taste").expect("declared");
+    store.put_catalog(catalog).expect("catalog");
+    let vector = |user: u32, round: u32| [(user % 50) as f32, (user / 50 % 50) as f32, (user % 7 + round) as f32];
+    let mut users: BTreeMap<u32, [f32; 3]> = BTreeMap::new();
+    for round in 0..3 {
+        let mut batch = UpdateBatch::new();
+        for user in (0..20_000).filter(|user| round == 0 || user % 100 == round) {
+            batch.begin_user(user.to_string().as_bytes());
+            if round == 2 {
+                batch.push(id, Change::Unset);
+                users.remove(&user);
+            } else {
+                batch.push_vector(id, &vector(user, round));
+                users.insert(user, vector(user, round));
+            }
+        }
+        store.write(&batch, None).expect("write");
+        store.publish().expect("publish");
+        store.checkpoint().expect("checkpoint");
+    }
+    store.compact_fully().expect("compact");
+    drop(store);
+    let report = check(&*vfs, folder, |_| {});
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let store = Store::open(vfs.clone(), folder, Options::default()).expect("open");
+    let (snapshot, never) = (store.snapshot(), AtomicBool::new(false));
+    let view = snapshot.vectors(&space, &never).expect("sound");
+    let scorer = Scorer::nearest(Metric::L2, 3, &[vec![25.2, 24.9, 3.3]]).expect("a vector");
+    let find = |way| nearest(&view, &scorer, None, Size::Count(20), way, &never).expect("found");
+    let (quick, scanned) = (find(Way::Quick), find(Way::Scan));
+    assert!(quick.probed.is_some_and(|probed| probed.cells * 2 < probed.of), "{:?}", quick.probed);
+    assert_eq!((quick.candidates, scanned.probed), (users.len() as u64, None));
+    assert!(quick.members[0].intersection_len(&scanned.members[0]) >= 19);
+    assert!(matches!(snapshot.vectors(&space, &AtomicBool::new(true)), Err(crate::store::VectorsError::Cancelled)));
+
+    // Cells that are not those of the vectors are told by the check, and those that are cut short by whoever reads them.
+    let layer = &snapshot.shards()[0].layers()[0];
+    let swapped = copy(layer, id, &|form, bytes, _| {
+        if form == Form::Members {
+            bytes.swap(0, 4);
+        }
+        true
+    });
+    let problem = crate::store::check::space_problem(swapped, 20_000, true, &space).expect("damage");
+    assert!(problem.contains("in no cell of its chunk"), "{problem}");
+    for (form, what) in [(Form::Members, "only there in part"), (Form::Centres, "only there in part")] {
+        let segment = copy(layer, id, &|at, _, _| at != form);
+        let error = super::layer(&segment, &space, &never).expect_err("damage").to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let cut = copy(layer, id, &|form, bytes, _| {
+        if form == Form::Centres {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+        }
+        true
+    });
+    let error = super::layer(&cut, &space, &never).expect_err("damage").to_string();
+    assert!(error.contains("cells are not of its vectors"), "{error}");
+}
+
+/// What a segment says of a space, its blocks changed or left out.
+fn copy(layer: &Segment, id: TagId, change: &dyn Fn(Form, &mut Vec<u8>, &mut i64) -> bool) -> Segment {
+    let mut writer = SegmentWriter::in_memory();
+    for number in layer.entries(id) {
+        let key = layer.key_at(number);
+        if let Part::Block(BlockKey { form, .. }) = key.part {
+            let block = layer.block_at(number).expect("sound");
+            let (mut bytes, mut aux) = (block.bytes.to_vec(), block.aux);
+            if change(form, &mut bytes, &mut aux) {
+                let rows = block.row_count as u64;
+                let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(&bytes);
+                writer.add_block::<std::io::Error>(key, aux, rows, put).expect("memory");
+            }
+        } else {
+            let posting = layer.posting_at(number).expect("sound");
+            writer.add(Key { tag: id, part: key.part }, posting.aux, &posting.bitmap.to_bitmap()).expect("memory");
+        }
+    }
+    Segment::from_memory(writer.finish_in_memory()).expect("a segment")
+}
+
 /// A bit of what is scanned is damaged behind the checksums' back, in memory: the check tells it.
 #[test]
 fn what_is_scanned_must_be_what_the_vectors_give() {
-    use crate::ids::TagId;
-    use crate::segment::{BlockKey, Form, Key, Part, Segment, SegmentWriter};
-
     let vfs = MemoryVfs::default();
     let (folder, shared) = (Path::new("/data"), Arc::new(vfs));
     let store = Store::open(shared.clone(), folder, Options { shard_count: 1, ..Options::default() }).expect("open");
@@ -153,29 +240,10 @@ fn what_is_scanned_must_be_what_the_vectors_give() {
     store.publish().expect("publish");
     let snapshot = store.snapshot();
     let layer = &snapshot.shards()[0].layers()[0];
-    let copy = |change: &dyn Fn(Form, &mut Vec<u8>, &mut i64) -> bool| -> Segment {
-        let mut writer = SegmentWriter::in_memory();
-        for number in layer.entries(TagId(id.0)) {
-            let key = layer.key_at(number);
-            if let Part::Block(BlockKey { form, .. }) = key.part {
-                let block = layer.block_at(number).expect("sound");
-                let (mut bytes, mut aux) = (block.bytes.to_vec(), block.aux);
-                if change(form, &mut bytes, &mut aux) {
-                    let rows = block.row_count as u64;
-                    let put = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| put(&bytes);
-                    writer.add_block::<std::io::Error>(key, aux, rows, put).expect("memory");
-                }
-            } else {
-                let posting = layer.posting_at(number).expect("sound");
-                let key = Key { tag: id, part: key.part };
-                writer.add(key, posting.aux, &posting.bitmap.to_bitmap()).expect("memory");
-            }
-        }
-        Segment::from_memory(writer.finish_in_memory()).expect("a segment")
-    };
-    let problem = |segment: Segment| crate::store::check::space_problem(segment, 3, &space);
+    let copy = |change: &dyn Fn(Form, &mut Vec<u8>, &mut i64) -> bool| copy(layer, id, change);
+    let problem = |segment: Segment| crate::store::check::space_problem(segment, 3, false, &space);
     assert_eq!(problem(copy(&|_, _, _| true)), None);
-    for form in Form::ALL {
+    for form in Form::OF_VECTORS {
         let flip = |at: Form, bytes: &mut Vec<u8>, _: &mut i64| {
             if at == form {
                 bytes[3] ^= 0x40;
@@ -185,7 +253,7 @@ fn what_is_scanned_must_be_what_the_vectors_give() {
         let found = problem(copy(&flip)).expect("damage");
         assert!(found.contains("what is scanned of a vector is not what its numbers give"), "{form:?}: {found}");
         let segment = copy(&|at, _, _| at != form);
-        let error = super::layer(&segment, &space).expect_err("damage").to_string();
+        let error = super::layer(&segment, &space, &AtomicBool::new(false)).expect_err("damage").to_string();
         assert!(error.contains("its vectors are missing in some form"), "{error}");
         let missing = problem(segment).expect("damage");
         assert!(missing.contains("vectors are missing"), "{form:?}: {missing}");
@@ -195,7 +263,7 @@ fn what_is_scanned_must_be_what_the_vectors_give() {
         bytes.truncate(rest);
         true
     };
-    let error = super::layer(&copy(&cut), &space).expect_err("damage").to_string();
+    let error = super::layer(&copy(&cut), &space, &AtomicBool::new(false)).expect_err("damage").to_string();
     assert!(error.contains("there are not as many vectors as users with one"), "{error}");
     let more = |form: Form, _: &mut Vec<u8>, aux: &mut i64| {
         *aux += i64::from(form == Form::Scale);

@@ -1,9 +1,10 @@
 //! How well users are found: against a scan in full precision, and against users of the seed that were hidden.
 
-use super::seed::{Learned, RANDOM_SEED, background, seed_refused, setting};
+use super::seed::{Learned, background, seed_refused, setting};
 use super::{Likeness, QueryContext, QueryError, Search, Vectors, total};
 use crate::catalog::Space;
 use crate::lookalike::quality::{area_under_curve, lift};
+use crate::lookalike::recall::Way;
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::{self, Examples};
 use roaring::RoaringBitmap;
@@ -17,7 +18,7 @@ pub struct Measure {
     pub holdout: bool,
 }
 
-/// A tenth of the seed's users is hidden, likeness is learned from the rest by the same method, and the question is asked again
+/// A tenth of the seed's users is hidden, likeness is learned from the rest in the same way (the method chosen anew), and the question is asked again
 /// with the hidden ones among the candidates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Holdout {
@@ -34,6 +35,9 @@ pub struct Holdout {
     /// How much more often hidden users are found than by choosing as many at random; `None` if none is a candidate.
     pub lift: Option<f64>,
 }
+
+/// Others are hidden than those by whom a method is chosen, and it is chosen anew: else what is measured was chosen for.
+const HOLDOUT_SEED: u64 = 0x41de;
 
 /// What share of `expected` is in `found`.
 pub(super) fn share_found(expected: &[RoaringBitmap], found: &[RoaringBitmap]) -> Option<f64> {
@@ -54,13 +58,13 @@ pub(super) fn holdout(
     let dimension = usize::from(space.dimension);
     let background = background(vectors, &learned.users);
     let (Some(places), Some(around)) =
-        (seeds::hide(learned.examples_of.len(), RANDOM_SEED), seeds::halve(background.len(dimension), RANDOM_SEED))
+        (seeds::hide(learned.examples_of.len(), HOLDOUT_SEED), seeds::halve(background.len(dimension), HOLDOUT_SEED))
     else {
         return Ok(None);
     };
     let known = learned.examples.choose(dimension, &places.known);
     let trained = background.choose(dimension, &around.known);
-    let scorer = match seeds::learn(&setting(vectors, context), &known, &trained, Some(learned.method)) {
+    let scorer = match seeds::learn(&setting(vectors, context), &known, &trained, asked.method) {
         Err(seeds::SeedError::Scorer(_)) => return Ok(None),
         learned => learned.map_err(seed_refused)?.scorer,
     };
@@ -75,7 +79,7 @@ pub(super) fn holdout(
     hidden.iter_mut().zip(eligible).for_each(|(hidden, eligible)| *hidden &= eligible);
     let candidates: Vec<RoaringBitmap> =
         eligible.iter().zip(&learned.users).zip(&hidden).map(|((all, seed), hidden)| (all - seed) | hidden).collect();
-    let search = Search { vectors, scorer: &scorer, exact: false, context };
+    let search = Search { vectors, scorer: &scorer, way: Way::Quick, context };
     let (reached, _) = search.band(&candidates, asked.extent)?;
     let found: u64 =
         reached.members.iter().zip(&hidden).map(|(members, hidden)| members.intersection_len(hidden)).sum();

@@ -19,7 +19,7 @@ use crate::audience::similar::{Amount, Extent, Similar};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::Space;
 use crate::ids::{Slot, TagId};
-use crate::lookalike::recall::{self, RecallError, Size};
+use crate::lookalike::recall::{self, Probed, RecallError, Size, Way};
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::Method;
 use crate::store::Snapshot;
@@ -55,7 +55,8 @@ pub struct Likeness<'q> {
     pub exclude: &'q Predicate,
     /// Users of the seed are candidates, too.
     pub include_seed: bool,
-    /// Scan all vectors in full precision; the answer is the same.
+    /// Scan all vectors in full precision. Else a few of many are looked for by cells, which may miss some; whatever is not, is
+    /// exact anyhow.
     pub exact: bool,
 }
 
@@ -94,8 +95,10 @@ pub struct LookalikeReport {
     pub at_least: Option<f32>,
     /// Vectors that were looked at in full precision.
     pub rescored: u64,
-    /// Passes over the candidates.
+    /// Passes over the candidates; none if cells were looked into.
     pub passes: u32,
+    /// How cells were looked into, if they were.
+    pub probed: Option<Probed>,
     /// What share of the members of a scan in full precision was found, if that was to be measured.
     pub recall: Option<f64>,
     /// How well hidden users of the seed are found, if that was to be measured and there are enough.
@@ -144,7 +147,7 @@ pub fn lookalike(
 ) -> Result<Lookalike, QueryError> {
     context.check()?;
     let (name, space) = space_of(snapshot, asked.space)?;
-    let view = snapshot.vectors(&space)?;
+    let view = snapshot.vectors(&space, &context.cancelled)?;
     let vectors = Vectors { present: present(&view), view };
     let learned = Arc::new(seed::learn(snapshot, name, asked, &vectors, context)?);
     found(snapshot, asked, &space, &vectors, learned, measure, context)
@@ -166,7 +169,8 @@ fn found(
     if !asked.include_seed {
         candidates.iter_mut().zip(&learned.users).for_each(|(candidates, seed)| *candidates -= seed);
     }
-    let search = Search { vectors, scorer: &learned.scorer, exact: asked.exact, context };
+    let way = if asked.exact { Way::Full } else { Way::Quick };
+    let search = Search { vectors, scorer: &learned.scorer, way, context };
     let (found, wanted) = search.band(&candidates, asked.extent)?;
     let mut report = LookalikeReport {
         method: learned.method,
@@ -180,11 +184,12 @@ fn found(
         at_least: found.at_least,
         rescored: found.rescored,
         passes: found.passes,
+        probed: found.probed,
         recall: None,
         holdout: None,
     };
     if measure.recall {
-        let (exact, _) = Search { exact: true, ..search }.band(&candidates, asked.extent)?;
+        let (exact, _) = Search { way: Way::Full, ..search }.band(&candidates, asked.extent)?;
         report.recall = measure::share_found(&exact.members, &found.members);
     }
     if measure.holdout {
@@ -206,7 +211,7 @@ impl Lookalike {
         measure: Measure,
         context: &QueryContext,
     ) -> Result<Lookalike, QueryError> {
-        let view = snapshot.vectors(&self.space)?;
+        let view = snapshot.vectors(&self.space, &context.cancelled)?;
         let vectors = Vectors { present: present(&view), view };
         found(snapshot, asked, &self.space, &vectors, Arc::clone(&self.learned), measure, context)
     }
@@ -222,12 +227,12 @@ impl Lookalike {
         limit: usize,
         context: &QueryContext,
     ) -> Result<Vec<ScoredUser>, QueryError> {
-        let view = snapshot.vectors(&self.space)?;
+        let view = snapshot.vectors(&self.space, &context.cancelled)?;
         let bytes = serialized(&self.members);
         let filter: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect();
         let count = from.saturating_add(limit as u64);
-        let hits =
-            recall::top(&view, &self.learned.scorer, Some(&filter), count, &context.cancelled).map_err(refused)?;
+        let hits = recall::top(&view, &self.learned.scorer, Some(&filter), count, Way::Scan, &context.cancelled)
+            .map_err(refused)?;
         let mut users = Vec::new();
         for hit in hits.into_iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
             let user = user_id(&snapshot.shards()[hit.shard], hit.slot)?;
@@ -241,7 +246,7 @@ impl Lookalike {
     /// # Errors
     /// [`QueryError`].
     pub fn scores(&self, snapshot: &Snapshot, context: &QueryContext) -> Result<Vec<(usize, Slot, f32)>, QueryError> {
-        let view = snapshot.vectors(&self.space)?;
+        let view = snapshot.vectors(&self.space, &context.cancelled)?;
         let hits = recall::scores(&view, &self.learned.scorer, &self.members, &context.cancelled).map_err(refused)?;
         Ok(hits.into_iter().map(|hit| (hit.shard, hit.slot, hit.score)).collect())
     }
@@ -264,7 +269,7 @@ struct Vectors<'s> {
 struct Search<'s> {
     vectors: &'s Vectors<'s>,
     scorer: &'s Scorer,
-    exact: bool,
+    way: Way,
     context: &'s QueryContext,
 }
 
@@ -274,6 +279,7 @@ struct Found {
     at_least: Option<f32>,
     rescored: u64,
     passes: u32,
+    probed: Option<Probed>,
 }
 
 impl Search<'_> {
@@ -281,19 +287,23 @@ impl Search<'_> {
     fn band(&self, candidates: &[RoaringBitmap], extent: Extent) -> Result<(Found, u64), QueryError> {
         let bytes = serialized(candidates);
         let filter: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect();
-        let first = |count: u64| {
-            let cancelled = &self.context.cancelled;
-            recall::nearest(&self.vectors.view, self.scorer, Some(&filter), Size::Count(count), self.exact, cancelled)
-                .map_err(refused)
-        };
         let count = total(candidates);
         let places = extent.places(count);
+        // Bands, and parts of everybody, are found exactly: else they would overlap, or leave users out.
+        let is_band = places.start > 0 || matches!(extent.amount(), Amount::Share(_));
+        let way = if is_band && self.way == Way::Quick { Way::Scan } else { self.way };
+        let first = |count: u64| {
+            let cancelled = &self.context.cancelled;
+            recall::nearest(&self.vectors.view, self.scorer, Some(&filter), Size::Count(count), way, cancelled)
+                .map_err(refused)
+        };
         let reached = first(places.end)?;
         let mut found = Found {
             members: reached.members,
             at_least: reached.at_least,
             rescored: reached.rescored,
             passes: reached.passes,
+            probed: reached.probed,
         };
         if places.start > 0 {
             // Their order is one, so the first few are among the first many.

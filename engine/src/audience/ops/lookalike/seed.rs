@@ -3,7 +3,8 @@
 use super::super::members::slots;
 use super::{Likeness, QueryContext, QueryError, Seed, Vectors, refused, total};
 use crate::audience::plan::number_layers;
-use crate::bitmap::bsi::NumberReader;
+use crate::audience::predicate::Predicate;
+use crate::bitmap::bsi::{NumberRange, NumberReader};
 use crate::ids::TagId;
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::{self, Examples, Method, SeedError, Setting, gather};
@@ -141,24 +142,24 @@ fn of_users(
         );
         return Err(QueryError::Invalid(message));
     }
-    let gathered = gather(&vectors.view, &usable, RANDOM_SEED);
-    let (mut examples, mut examples_of) = (gathered.examples, gathered.users);
-    if let Some(tag) = weights {
-        let numbers = numbers_of(snapshot, tag, &examples_of, context)?;
-        let weighted = |place: &usize| numbers[*place].is_some_and(|number| number > 0);
-        let places: Vec<usize> = (0..numbers.len()).filter(weighted).collect();
-        if places.is_empty() {
-            let name = snapshot.catalog().name_of(tag).unwrap_or("dropped");
-            let message = format!(
-                "none of the {} users of the seed that were looked at has a `{name}` above 0 to be weighed by; leave weights out",
-                numbers.len()
-            );
-            return Err(QueryError::Invalid(message));
-        }
-        examples = examples.choose(vectors.view.dimension(), &places);
-        examples.weights = places.iter().filter_map(|place| numbers[*place]).map(|number| number as f32).collect();
-        examples_of = places.iter().map(|place| examples_of[*place]).collect();
+    let Some(tag) = weights else {
+        let gathered = gather(&vectors.view, &usable, RANDOM_SEED);
+        return Ok(OfUsers { with_vector, examples: gathered.examples, examples_of: gathered.users });
+    };
+    // Before a sample is drawn: whoever has no weight does not count.
+    let weighted = slots(snapshot, &Predicate::InRange(tag, NumberRange::default()), context)?;
+    let weighted: Vec<RoaringBitmap> = usable.iter().zip(weighted.iter()).map(|(users, with)| users & with).collect();
+    if total(&weighted) == 0 {
+        let name = snapshot.catalog().name_of(tag).unwrap_or("dropped");
+        let message = format!(
+            "none of the {with_vector} users of the seed with a vector has a `{name}` above 0 to be weighed by; leave weights out"
+        );
+        return Err(QueryError::Invalid(message));
     }
+    let gathered = gather(&vectors.view, &weighted, RANDOM_SEED);
+    let (mut examples, examples_of) = (gathered.examples, gathered.users);
+    let numbers = numbers_of(snapshot, tag, &examples_of, context)?;
+    examples.weights = numbers.into_iter().map(|number| number.unwrap_or(0).max(1) as f32).collect();
     Ok(OfUsers { with_vector, examples, examples_of })
 }
 

@@ -1,0 +1,256 @@
+//! The best few of many: cells that promise most are looked into first, until no other promises a better score.
+//!
+//! A cell's promise is the score of its centre and some standard deviations of its vectors' scores, so that what a filter leaves
+//! decides how many cells are looked into: where few pass, the last score is low, and more cells promise to beat it. As long as
+//! there are fewer than wanted, everything does; so no user is missing for want of cells.
+//!
+//! Promises are not kept always, so an answer may lack users that a scan would find; see [`DEVIATIONS`].
+
+use super::candidates::Task;
+use super::nearest::{Kept, Part, Search};
+use super::{RecallError, Space};
+use crate::bitmap::view::Container;
+use crate::lookalike::cells::ROWS_PER_CELL;
+use crate::lookalike::layer::ChunkRows;
+use roaring::RoaringBitmap;
+
+/// How many standard deviations above a cell's mean score its best vectors are looked for. More finds more and takes longer.
+const DEVIATIONS: f32 = 2.0;
+/// Cells are enough when as many as all before brought no more than this share of the wanted.
+pub(super) const LEFT: f64 = 0.01;
+
+/// Vectors of cells that are looked at first, for each that is wanted.
+const FIRST_PER_WANTED: f64 = 6.0;
+const FIRST_MIN: f64 = 2_048.0;
+
+/// A cell to look into.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    promise: f32,
+    /// Which of the tasks, layers of its shard and cells of the chunk.
+    task: u32,
+    layer: u16,
+    cell: u16,
+}
+
+/// What looking into cells came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probed {
+    /// Cells looked into.
+    pub cells: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Candidates scored, those that no cell has among them.
+    pub vectors: u64,
+}
+
+/// Vectors of a space that have cells, and others.
+fn vectors(space: &Space<'_>, tasks: &[Task]) -> (u64, u64) {
+    let (mut in_cells, mut loose) = (0, 0);
+    for (_, _, rows) in chunks(space, tasks) {
+        let count = rows.scales.len() as u64;
+        if rows.cells.is_some() { in_cells += count } else { loose += count }
+    }
+    (in_cells, loose)
+}
+
+/// The chunks of all layers that tasks are about: which task, which layer, and its vectors there.
+fn chunks<'s>(space: &'s Space<'s>, tasks: &[Task]) -> impl Iterator<Item = (usize, usize, &'s ChunkRows<'s>)> {
+    tasks.iter().enumerate().flat_map(move |(at, task)| {
+        let layers = space.shards()[task.shard].iter().enumerate();
+        let chunk = task.chunk;
+        layers.filter_map(move |(layer, view)| Some((at, layer, view.rows(view.presence().find(chunk)?))))
+    })
+}
+
+/// Whether looking into cells costs less than scoring all candidates.
+pub(super) fn is_worth_it(space: &Space<'_>, tasks: &[Task], candidates: u64, size: u64) -> bool {
+    // Nobody waits for these.
+    if candidates < 1 << 14 {
+        return false;
+    }
+    let (in_cells, loose) = vectors(space, tasks);
+    if in_cells == 0 {
+        return false;
+    }
+    // Of each candidate among the best so many times the wanted, the neighbours that do not pass the filter are met, too.
+    let share = ((size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / candidates as f64).min(1.0);
+    let passing = candidates as f64 / (in_cells + loose) as f64;
+    let met = share * in_cells as f64;
+    let centres = in_cells as f64 / ROWS_PER_CELL as f64;
+    let cost = centres + met * (0.25 + passing) * 2.0 + loose as f64 * passing;
+    cost * 2.0 < candidates as f64
+}
+
+impl<'s> Search<'s> {
+    /// The best `size` of the candidates, of whom there are more, as far as cells keep what they promise: until twice as many bring
+    /// no more than the share `left` of the wanted.
+    ///
+    /// # Errors
+    /// [`RecallError::Cancelled`].
+    pub(super) fn probe(
+        &self,
+        tasks: &[Task],
+        candidates: u64,
+        size: u64,
+        left: f64,
+    ) -> Result<(Part<'s>, Probed), RecallError> {
+        let mut best = Best { size: size as usize, floor: f32::NEG_INFINITY, kept: Vec::new(), settled: 0, scored: 0 };
+        let mut cells = self.cells(tasks)?;
+        let mut probed = Probed { of: cells.len() as u64, ..Probed::default() };
+        self.loose(tasks, &mut best)?;
+        let in_cells = vectors(self.space, tasks).0 as f64;
+        let per_cell = in_cells / cells.len().max(1) as f64;
+        let passing = (candidates as f64 / in_cells).min(1.0);
+        let first = (size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / (passing * per_cell);
+        let mut next = (first as usize).max(1);
+        let mut rest = &mut cells[..];
+        while !rest.is_empty() {
+            let count = next.min(rest.len());
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, |a, b| b.promise.total_cmp(&a.promise));
+            }
+            let (now, later) = rest.split_at_mut(count);
+            now.sort_unstable_by_key(|cell| (cell.task, cell.layer, cell.cell));
+            for of_chunk in now.chunk_by(|a, b| (a.task, a.layer) == (b.task, b.layer)) {
+                self.look()?;
+                self.look_into(tasks[of_chunk[0].task as usize], of_chunk, &mut best);
+            }
+            probed.cells += count as u64;
+            let found = best.prune();
+            if best.is_full() && (found as f64) <= size as f64 * left {
+                break;
+            }
+            // As many again as so far.
+            next = probed.cells as usize;
+            rest = later;
+        }
+        probed.vectors = best.scored;
+        Ok((best.into_part(), probed))
+    }
+
+    /// All cells, with what they promise.
+    fn cells(&self, tasks: &[Task]) -> Result<Vec<Cell>, RecallError> {
+        let (mut cells, mut promises, mut which) = (Vec::new(), Vec::new(), Vec::new());
+        for (task, layer, rows) in chunks(self.space, tasks) {
+            let Some(of_chunk) = &rows.cells else { continue };
+            self.look()?;
+            self.scorer.promises(of_chunk, DEVIATIONS, &mut promises, &mut which);
+            let (task, layer) = (task as u32, layer as u16);
+            cells.extend(promises.iter().enumerate().map(|(cell, promise)| Cell {
+                promise: *promise,
+                task,
+                layer,
+                cell: cell as u16,
+            }));
+        }
+        Ok(cells)
+    }
+
+    /// Scores the candidates that no cell has.
+    fn loose(&self, tasks: &[Task], best: &mut Best<'s>) -> Result<(), RecallError> {
+        let mut with_loose: Vec<Task> =
+            chunks(self.space, tasks).filter(|(.., rows)| rows.cells.is_none()).map(|(at, ..)| tasks[at]).collect();
+        with_loose.dedup();
+        let mut candidates = self.candidates();
+        for task in with_loose {
+            self.look()?;
+            let has_none = |rows: &ChunkRows<'_>| rows.cells.is_none();
+            candidates.list(task, has_none, |rows, listed| {
+                let members = listed.rows.iter().copied().zip(listed.slots.iter().copied());
+                self.keep(task.shard, rows, members, best);
+            });
+            best.prune();
+        }
+        Ok(())
+    }
+
+    /// Scores the candidates of some cells of a chunk of one layer.
+    fn look_into(&self, task: Task, cells: &[Cell], best: &mut Best<'s>) {
+        let layers = &self.space.shards()[task.shard];
+        let at = usize::from(cells[0].layer);
+        let Some(rows) = layers[at].presence().find(task.chunk).map(|index| layers[at].rows(index)) else { return };
+        let Some(of_chunk) = &rows.cells else { return };
+        // The layering rule for a few users: of those that pass the filter, whom no newer layer speaks of.
+        let filter = match self.filter {
+            None => None,
+            Some(filter) => match filter[task.shard].find(task.chunk) {
+                Some(index) => Some(filter[task.shard].container(index)),
+                None => return,
+            },
+        };
+        let newer = layers[..at].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
+        let hidden: Vec<Container<'_>> =
+            newer.filter_map(|users| users.find(task.chunk).map(|index| users.container(index))).collect();
+        let passes = |position: u16| {
+            filter.as_ref().is_none_or(|filter| filter.contains(position))
+                && hidden.iter().all(|hidden| !hidden.contains(position))
+        };
+        let members = cells.iter().flat_map(|cell| of_chunk.members(cell.cell.into()));
+        let slot = u32::from(task.chunk) << 16;
+        let members = members.filter(|member| passes(member.position));
+        let members = members.map(|member| (u32::from(member.row), slot | u32::from(member.position)));
+        self.keep(task.shard, rows, members, best);
+    }
+
+    /// Scores some vectors, and keeps those that may be among the best.
+    fn keep(
+        &self,
+        shard: usize,
+        chunk: &'s ChunkRows<'s>,
+        members: impl Iterator<Item = (u32, u32)>,
+        best: &mut Best<'s>,
+    ) {
+        let (rows, slots): (Vec<u32>, Vec<u32>) = members.unzip();
+        let (mut values, mut which) = (Vec::new(), Vec::new());
+        self.score(chunk, &rows, &mut values, &mut which);
+        best.scored += rows.len() as u64;
+        for ((row, slot), value) in rows.into_iter().zip(slots).zip(values) {
+            let (lower, upper) = self.bounds(chunk, row, value);
+            if upper >= best.floor {
+                best.kept.push(Kept { shard, slot, row, chunk, lower, upper });
+            }
+        }
+    }
+}
+
+/// The best vectors so far.
+struct Best<'s> {
+    size: usize,
+    /// As many as are wanted score at least this.
+    floor: f32,
+    kept: Vec<Kept<'s>>,
+    /// So many of them, the first ones, were there when it was pruned last.
+    settled: usize,
+    scored: u64,
+}
+
+impl<'s> Best<'s> {
+    /// Lets go of those that cannot be among the best any more; how many are left of those that came since the last time.
+    fn prune(&mut self) -> usize {
+        let mut old = self.settled;
+        if self.kept.len() > self.size {
+            let at = self.size - 1;
+            let mut lowers: Vec<f32> = self.kept.iter().map(|kept| kept.lower).collect();
+            self.floor = *lowers.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1;
+            let (floor, settled) = (self.floor, self.settled);
+            let mut place = 0;
+            self.kept.retain(|kept| {
+                let stays = kept.upper >= floor;
+                old -= usize::from(!stays && place < settled);
+                place += 1;
+                stays
+            });
+        }
+        self.settled = self.kept.len();
+        self.settled - old
+    }
+
+    fn is_full(&self) -> bool {
+        self.kept.len() >= self.size
+    }
+
+    fn into_part(self) -> Part<'s> {
+        Part { shard: 0, sure: RoaringBitmap::new(), kept: self.kept, above: 0, from_floor: 0 }
+    }
+}
