@@ -19,6 +19,7 @@ use engine::audience::ops::{self, Holdout, Likeness, LookalikeReport, Measure, Q
 use engine::audience::predicate::Predicate;
 use engine::audience::similar::Extent;
 use engine::clock::Clock;
+use engine::lookalike::recall::Probed;
 use engine::lookalike::seeds::Method;
 use engine::store::Snapshot;
 use ingest::clock::SystemClock;
@@ -111,7 +112,7 @@ pub struct LookalikeAnswer {
     pub wanted: u64,
     /// Users there were to choose from: with a vector, and fitting.
     pub candidates: u64,
-    /// Nobody found scores less; `null` if all candidates were found.
+    /// Nobody found scores less; `null` if the last one found is the last candidate.
     pub at_least: Option<f32>,
     /// Users of the seed, or vectors.
     pub seed_users: u64,
@@ -121,6 +122,9 @@ pub struct LookalikeAnswer {
     pub method: String,
     /// The ways that were tried; empty if one was asked for.
     pub tried: Vec<Tried>,
+    /// How the first few were looked for by cells; left out if all candidates were scanned, which is exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cells: Option<CellsAnswer>,
     /// What share of a scan in full precision was found, if that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall: Option<f64>,
@@ -152,6 +156,23 @@ pub struct Tried {
     pub method: String,
     /// How likely it puts a hidden user of the seed before another: a half is chance, 1 always.
     pub area_under_curve: f64,
+}
+
+/// How users were looked for by cells, the parts of a space that are near each other.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CellsAnswer {
+    /// Cells whose vectors were scored.
+    pub looked_into: u64,
+    /// Of so many.
+    pub of: u64,
+    /// Vectors that were scored.
+    pub vectors: u64,
+}
+
+impl From<Probed> for CellsAnswer {
+    fn from(of: Probed) -> CellsAnswer {
+        CellsAnswer { looked_into: of.cells, of: of.of, vectors: of.vectors }
+    }
 }
 
 /// What hiding a tenth of the seed came to.
@@ -199,8 +220,18 @@ pub fn answer(
     let measure = Measure { recall: request.recall, holdout: request.holdout };
     let found = ops::lookalike(snapshot, &asked, measure, context)?;
     let best = found.best(snapshot, 0, limit, context)?;
-    let LookalikeReport { method, tried, seed_users, seed_with_vector, candidates, wanted, members, at_least, .. } =
-        found.report;
+    let LookalikeReport {
+        method,
+        tried,
+        probed,
+        seed_users,
+        seed_with_vector,
+        candidates,
+        wanted,
+        members,
+        at_least,
+        ..
+    } = found.report;
     let tried = tried.into_iter();
     Ok(LookalikeAnswer {
         users: best.into_iter().map(|user| Scored { user_id: user.user, score: user.score }).collect(),
@@ -211,6 +242,7 @@ pub fn answer(
         seed_users,
         seed_with_vector,
         method: method.to_string(),
+        cells: probed.map(CellsAnswer::from),
         tried: tried.map(|(method, area_under_curve)| Tried { method: method.to_string(), area_under_curve }).collect(),
         recall: found.report.recall,
         holdout: found.report.holdout.map(HoldoutAnswer::from),

@@ -36,7 +36,7 @@ pub struct Reached {
     pub members: Vec<RoaringBitmap>,
     /// Users that pass the filter and have a vector.
     pub candidates: u64,
-    /// No member scores less; `None` if there are no members or all candidates are.
+    /// No member scores less; `None` if there are no members, or the last one is the last candidate.
     pub at_least: Option<f32>,
     /// Rows whose full precision was looked at.
     pub rescored: u64,
@@ -384,7 +384,10 @@ impl<'s> Search<'s> {
         if missing > 0 && (missing as usize) < open.len() {
             open.select_nth_unstable_by(missing as usize - 1, order);
         }
-        open.iter().take(missing as usize).for_each(|kept| {
+        let chosen = open.iter().take(missing as usize);
+        // The last of them is the last of all; without any, only a bound of the last is known.
+        reached.at_least = chosen.clone().map(|kept| kept.lower).min_by(f32::total_cmp).or(reached.at_least);
+        chosen.for_each(|kept| {
             add(kept);
         });
         Ok(())

@@ -91,7 +91,7 @@ pub struct LookalikeReport {
     pub wanted: u64,
     /// How many were found.
     pub members: u64,
-    /// No member scores less; `None` if there is none, or all candidates are members.
+    /// No member scores less; `None` if there is none, or the last one is the last candidate.
     pub at_least: Option<f32>,
     /// Vectors that were looked at in full precision.
     pub rescored: u64,
