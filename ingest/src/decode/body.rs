@@ -50,6 +50,17 @@ impl LineDecoder {
         }
     }
 
+    /// What to write instead of a line that is too long.
+    fn instead_of_long_lines(&self) -> Option<&'static str> {
+        match self {
+            LineDecoder::Tags(_) => Some("split it: lines of one user add up"),
+            LineDecoder::Vectors(_) => {
+                Some("write fewer digits of each number, or send Arrow, or raise the setting `line_bytes_max`")
+            }
+            LineDecoder::Events(_) | LineDecoder::UserList(_) => Some("raise the setting `line_bytes_max`"),
+        }
+    }
+
     /// When the event of the last line that was taken happened, in microseconds since 1970.
     pub(crate) fn event_time(&self) -> Option<i64> {
         match self {
@@ -134,7 +145,11 @@ impl LineCounter {
             }
             Line::TooLong => {
                 let message = format!("the line is longer than {line_bytes_max} bytes");
-                Err(LineError::new(LineErrorKind::TooLong, message).suggest("split it: lines of one user add up"))
+                let error = LineError::new(LineErrorKind::TooLong, message);
+                Err(match decoder.instead_of_long_lines() {
+                    Some(instead) => error.suggest(instead),
+                    None => error,
+                })
             }
         };
         match decoded {
