@@ -225,15 +225,15 @@ fn a_body_is_refused_once_what_it_goes_into_was_dropped() {
     ] {
         // So much that some of it is written before the rest comes.
         let parts = vec![lines(0..80_000, name, rest), lines(80_000..80_100, name, rest)];
-        let (drops, whole) = (Arc::clone(&server), whole.clone());
+        let (drops, declared) = (Arc::clone(&server), whole.clone());
         let before = move |part: usize| {
             if part == 0 {
                 return;
             }
             wait_until("the first part is there", || drops.count(&format!("user_id = '{name}0'")) == 1);
-            declare_anew(&drops, whole.clone(), place, name);
+            declare_anew(&drops, declared.clone(), place, name);
             if !again {
-                let mut less = whole.clone();
+                let mut less = declared.clone();
                 less.pointer_mut(place).and_then(Value::as_object_mut).expect("an object").remove(name);
                 success(drops.put("/v1/catalog?allow_drop=true").json(&less).send().expect("put"));
             }
