@@ -127,6 +127,8 @@ kinds! {
     KeyReused, "idempotency-key-reused", "The idempotency key came before with another body", StatusCode::UNPROCESSABLE_ENTITY;
     /// The same key's first request still runs.
     KeyInUse, "idempotency-key-in-use", "A request with this idempotency key is still running", status(Class::Conflict);
+    /// What records go into was dropped while they came.
+    Dropped, "dropped", "It was dropped in the meantime", status(Class::Conflict);
     /// `If-Match` names another version.
     VersionChanged, "version-changed", "It was changed in the meantime", StatusCode::PRECONDITION_FAILED;
     /// Others use it.
@@ -432,6 +434,7 @@ impl From<WriteError> for Failure {
             WriteError::ReadOnly { .. } => Failure::new(Kind::ReadOnly, error.to_string()),
             WriteError::KeyReused => Failure::new(Kind::KeyReused, error.to_string()),
             WriteError::TooLarge { .. } => Failure::new(Kind::BodyTooLarge, error.to_string()),
+            WriteError::Dropped { .. } => Failure::new(Kind::Dropped, error.to_string()),
             WriteError::Read(error) => error.into(),
         }
     }

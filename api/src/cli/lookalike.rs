@@ -4,7 +4,7 @@ use super::Exit;
 use super::output::{self, Cell, Output, Table};
 use super::target::{Target, about, expression};
 use crate::rest::v1::expression::Where;
-use crate::rest::v1::lookalike::{LearnedBy, LookalikeAnswer, LookalikeRequest};
+use crate::rest::v1::lookalike::{LOOKALIKE_USERS_DEFAULT, LearnedBy, LookalikeAnswer, LookalikeRequest};
 use serde_json::Number;
 
 /// Finds the users most like others.
@@ -56,7 +56,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     recall: bool,
     /// How many users to tell
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = LOOKALIKE_USERS_DEFAULT)]
     limit: usize,
     /// Keep the question as an audience
     #[arg(long, value_name = "NAME")]

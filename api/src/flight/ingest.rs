@@ -7,7 +7,7 @@
 use super::door::{Flight, Messages};
 use super::status::{cut, invalid, status};
 use crate::error::{Failure, Kind};
-use crate::rest::v1::upload::{Decoder, IdempotencyKey, UploadAnswer, receive};
+use crate::rest::v1::upload::{Decoder, Destination, IdempotencyKey, UploadAnswer, receive};
 use crate::rest::v1::{facts, spaces};
 use crate::state::lock;
 use arrow_flight::FlightData;
@@ -37,6 +37,10 @@ const SPACES: &str = "spaces";
 const MARKER: [u8; 4] = [0xff; 4];
 /// What the head of a message is filled up to.
 const ALIGNED: usize = 8;
+/// What an id in a record batch takes with all that stands around it, as a rule.
+const ID_BYTES: usize = 64;
+/// The largest number of rows in a record batch that is recommended.
+const ROWS_TOLD_MAX: usize = 65_536;
 /// Refused rows that are told.
 const TOLD_MAX: usize = 5;
 
@@ -49,16 +53,17 @@ impl Flight {
         messages: Messages<FlightData>,
     ) -> Result<Bytes, Status> {
         check(&command)?;
-        let (target, scope) = self.target(&command)?;
+        let (target, destination) = self.target(&command)?;
         let fails = fails_on_refused(&command, metadata)?;
-        let key =
-            IdempotencyKey::of(&self.state, &key(&command, metadata)?, &scope).map_err(|failure| status(&failure))?;
+        let key = key(&command, metadata)?;
+        let key = IdempotencyKey::of(&self.state, &key, &destination).map_err(|failure| status(&failure))?;
         // What the connection says is told rather than what a body that broke off looks like.
         let broken = Arc::new(Mutex::new(None));
+        let rows = rows_of_a_batch(&target, self.state.config.arrow_message_bytes_max);
         let body = body(messages, Arc::clone(&broken));
-        let received = receive(&self.state, body, Decoder::Columns(target), key).await;
+        let received = receive(&self.state, destination, body, Decoder::Columns(target), key).await;
         if let Some(why) = lock(&broken).take() {
-            return Err(self.broken(why));
+            return Err(self.broken(why, rows));
         }
         let answer = received.map_err(|failure| status(&failure))?;
         if fails && answer.rejected > 0 {
@@ -68,8 +73,8 @@ impl Flight {
         Ok(DoPutUpdateResult { record_count }.encode_to_vec().into())
     }
 
-    /// What rows become, and the kind of call that an idempotency key is for.
-    fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, String), Status> {
+    /// What rows become, and what they go into.
+    fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, Destination), Status> {
         let snapshot = self.state.snapshot().map_err(|failure| status(&failure))?;
         let catalog = snapshot.catalog();
         let in_spaces = command.schema.as_deref() == Some(SPACES);
@@ -78,25 +83,35 @@ impl Flight {
         modes(command.table_definition_options.as_ref(), &command.table, is_table || is_space)?;
         if is_space || in_spaces {
             let space = spaces::space(catalog, &command.table).map_err(|failure| status(&failure))?;
-            return Ok((RowTarget::Vectors(*space), format!("spaces/{}", command.table)));
+            return Ok((RowTarget::Vectors(*space), Destination::space(&snapshot, &command.table, space)));
         }
         if command.table == "users" {
-            return Ok((RowTarget::Tags(snapshot.shared_catalog()), "tags".to_owned()));
+            return Ok((RowTarget::Tags(snapshot.shared_catalog()), Destination::tags(&snapshot)));
         }
         let fact = facts::fact(catalog, &command.table).map_err(|failure| status(&failure))?;
         let target = RowTarget::Events { fact: Box::new(fact.clone()), now: SystemClock.now() };
-        Ok((target, format!("facts/{}", command.table)))
+        Ok((target, Destination::fact(&snapshot, &command.table, fact)))
     }
 
-    fn broken(&self, why: Status) -> Status {
+    /// `rows`: as many as a record batch may have.
+    fn broken(&self, why: Status, rows: usize) -> Status {
         match why.code() {
             Code::OutOfRange => invalid(format!(
-                "a record batch is larger than {} bytes; send smaller ones (with pyarrow: table.to_reader(max_chunksize=65536)), or raise the setting `arrow_message_bytes_max`",
+                "a record batch is larger than {} bytes; send smaller ones (with pyarrow: table.to_reader(max_chunksize={rows})), or raise the setting `arrow_message_bytes_max`",
                 self.state.config.arrow_message_bytes_max
             )),
             _ => why,
         }
     }
+}
+
+/// Rows that a record batch may have. How large a row of facts and tags is nobody knows before; so many bytes are usual.
+fn rows_of_a_batch(target: &RowTarget, message_bytes_max: usize) -> usize {
+    let row_bytes = match target {
+        RowTarget::Vectors(space) => 4 * usize::from(space.dimension) + ID_BYTES,
+        RowTarget::Tags(_) | RowTarget::Events { .. } => 4 * ID_BYTES,
+    };
+    (message_bytes_max / row_bytes).clamp(1, ROWS_TOLD_MAX)
 }
 
 /// A message in its frame: Arrow's streaming format again.
@@ -210,4 +225,25 @@ fn refused(answer: &UploadAnswer) -> Failure {
         "send the refused rows again once they are right; with the option `{}` = `skip` they are only left out",
         REFUSED[0]
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::catalog::{Metric, Space};
+    use engine::ids::TagId;
+
+    #[test]
+    fn record_batches_that_are_recommended_fit() {
+        let vectors = |dimension| RowTarget::Vectors(Space { id: TagId(16), dimension, metric: Metric::Dot });
+        for (dimension, bytes_max) in [(2, 16 << 20), (64, 16 << 20), (1_024, 16 << 20), (4_096, 1 << 16), (4_096, 100)]
+        {
+            let rows = rows_of_a_batch(&vectors(dimension), bytes_max);
+            assert!(rows == 1 || rows * (4 * usize::from(dimension) + ID_BYTES) <= bytes_max, "{dimension}: {rows}");
+            assert!((1..=ROWS_TOLD_MAX).contains(&rows), "{dimension}: {rows}");
+        }
+        assert_eq!(rows_of_a_batch(&vectors(64), 16 << 20), 52_428);
+        let tags = RowTarget::Tags(Arc::default());
+        assert_eq!(rows_of_a_batch(&tags, 16 << 20), 65_536);
+    }
 }

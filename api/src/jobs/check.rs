@@ -97,6 +97,9 @@ pub(super) fn told(error: &BackfillError) -> String {
         BackfillError::TooManyErrors { rejected, first, .. } => {
             format!("{rejected} rows were refused, more than errors_max; the first is {first}")
         }
+        BackfillError::Redeclared { what, .. } => {
+            format!("{what} was declared after the job began, so what was loaded before is not in it; load all files with another job")
+        }
         BackfillError::Dropped { what, .. } => format!("{what} was dropped from the catalog while the job ran"),
         BackfillError::Cancelled { .. } => "cancelled".to_owned(),
         BackfillError::Unavailable { path, what } => format!("{}: {what}", path.display()),

@@ -1,6 +1,10 @@
 //! Facts from the catalog to the answer: declared, sent, asked with `did(…)`.
 
 use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
+use engine::store::{Once, Options, Store};
+use engine::update::UpdateBatch;
+use engine::vfs::real::RealVfs;
+use engine_sql::facts::DeltaTables;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +14,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_128;
 
 const DAY_SECONDS: i64 = 86_400;
 
@@ -249,6 +255,43 @@ fn the_same_key_and_body_count_once() {
     server.restart();
     assert_eq!(send(&server, "purchase", &body).1["repeated"], true);
     assert_eq!(server.count("did('purchase', count = 1) AND did('visit', count = 1)"), 1);
+}
+
+#[test]
+fn a_key_is_one_of_the_fact_as_it_was_declared() {
+    let mut server = TestServer::start();
+    let with = catalog_with(purchase());
+    server.put_catalog(&with);
+    let body = format!("{{\"user_id\":\"k\",\"ts\":\"{}\"}}\n", Timestamp::now());
+    let send =
+        |server: &TestServer, key: &str, body: &str| post(server, "/v1/facts/purchase?visible=true", Some(key), body);
+    assert_eq!(send(&server, "key", &body).1["repeated"], false);
+    // A body that came when keys were told apart by the name of the fact.
+    let data = server.data();
+    server.stop();
+    let hash = |bytes: &[&[u8]]| xxh3_128(&bytes.concat());
+    let key = hash(&[&hash(&[b"facts/purchase\0old"]).to_le_bytes(), &0u64.to_le_bytes()]);
+    let now_seconds = Timestamp::now().as_second().unsigned_abs();
+    let once = Once { key, digest: hash(&[body.as_bytes(), &[1]]), now_seconds, remember_seconds: 3_600 };
+    let tables = Arc::new(DeltaTables::open(&data.join("facts")).expect("tables"));
+    let options = Options { tables: Some(tables), ..Options::default() };
+    let store = Store::open(Arc::new(RealVfs), &data, options).expect("opens");
+    store
+        .write(&UpdateBatch::new(), Some(once))
+        .map(|written| store.sync(written.lsn))
+        .expect("written")
+        .expect("kept");
+    drop(store);
+    server.restart();
+    assert_eq!(send(&server, "old", &body).1["repeated"], true, "does not count again");
+    assert_eq!(send(&server, "old", &body.replace("\"k\"", "\"l\"")).0, 422);
+
+    success(server.put("/v1/catalog?allow_drop=true").json(&catalog()).send().expect("put"));
+    success(server.put("/v1/catalog").json(&with).send().expect("put"));
+    assert_eq!(server.count("did('purchase')"), 0);
+    assert_eq!(send(&server, "key", &body).1["repeated"], false);
+    assert_eq!(send(&server, "key", &body).1["repeated"], true);
+    assert_eq!(server.count("did('purchase', count = 1)"), 1);
 }
 
 /// Sends what must be refused; answers the problem.

@@ -1,5 +1,6 @@
 //! Users like others through every door: REST, the audience language, SQL and the command line.
 
+use crate::process::wait_until;
 use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -134,6 +135,8 @@ fn what_is_wrong_is_told_with_its_place() {
         (json!({"space": "taste", "size": 1}), "/seed"),
         (json!({"space": "taste", "seed": SEED}), "`size`"),
         (json!({"space": "taste", "seed": SEED, "size": 0}), "nobody is asked for"),
+        (json!({"space": "taste", "seed": SEED, "size": 0}), "write size: 1000, or share: 0.02"),
+        (json!({"space": "taste", "seed": SEED, "size": 1, "after": 1.5}), "write size: 1000"),
         (json!({"space": "taste", "seed": SEED, "share": 1.5}), "/share"),
         (json!({"space": "taste", "seed": SEED, "size": 1, "share": 0.5}), "not both"),
         (json!({"space": "taste", "seed": "gendr = 'f'", "size": 1}), "did you mean `gender`"),
@@ -159,4 +162,57 @@ fn what_is_wrong_is_told_with_its_place() {
     assert!(said.contains("write it once"), "{said}");
     let said = stderr(&asked(&server, &["--size", "1", "--within", "gendr = 'f'"]));
     assert!(said.contains("did you mean `gender`") && said.contains("gendr = 'f'"), "{said}");
+}
+
+#[test]
+fn a_user_is_looked_up_whatever_became_of_audiences() {
+    let server = server();
+    let put = |name: &str, audience: Value| {
+        success(server.put(&format!("/v1/audiences/{name}")).json(&audience).send().expect("put"));
+    };
+    let like = |seed: &str, size: usize| json!({"where": format!("similar_to('taste', seed => {seed}, size => {size}, method => 'mean', include_seed => TRUE)")});
+    put("women", json!({"where": "gender = 'f'"}));
+    put("like_u0", like("user_id = 'u0'", 10));
+    put("like_nobody", like("user_id = 'nobody'", 5));
+    let mut live = like("user_id = 'u0'", 10);
+    live["live"] = json!(true);
+    put("live_like_u0", live);
+    wait_until("the live one is looked at", || {
+        success(server.get("/v1/audiences/live_like_u0").send().expect("get"))["live"]["size"] == 10
+    });
+    let audiences =
+        |id: &str| success(server.get(&format!("/v1/users/{id}")).send().expect("get"))["audiences"].clone();
+    assert_eq!(audiences("u0"), json!(["like_u0", "live_like_u0", "women"]));
+    assert_eq!(audiences("u2"), json!(["women"]));
+    // More different ones than one question may have.
+    for size in 1..=16 {
+        put(&format!("m{size:02}"), like("user_id = 'u1'", size));
+    }
+    let of_u1 = audiences("u1");
+    assert_eq!(of_u1.as_array().expect("a list").len(), 16, "{of_u1}");
+    assert_eq!(audiences("u0"), json!(["like_u0", "live_like_u0", "women"]));
+}
+
+#[test]
+fn explain_says_how_likeness_is_found() {
+    let server = server();
+    let expression = format!("similar_to('taste', seed => {SEED}, size => 10) AND gender = 'f'");
+    let find = |answer: &Value| -> Value {
+        let inputs = answer["plan"]["inputs"].as_array().expect("inputs");
+        inputs.iter().find(|input| input["operator"] == "similar").expect("a search")["similar"].clone()
+    };
+    let asked = server.ask("/v1/explain", &json!({"where": expression}));
+    let similar = find(&asked);
+    assert_eq!((&similar["method"], &similar["method_is_asked"]), (&Value::Null, &json!(false)), "{similar}");
+    assert_eq!((&similar["exact"], &similar["found"]), (&json!(false), &Value::Null), "{similar}");
+    let run = server.ask("/v1/explain", &json!({"where": expression, "analyze": true}));
+    let (similar, text) = (find(&run), run["text"].as_str().expect("text"));
+    assert!(similar["method"].is_string() && similar["method_is_asked"] == false, "{similar}");
+    let found = &similar["found"];
+    assert_eq!((&found["seed_users"], &found["seed_with_vector"]), (&json!(5), &json!(4)), "{similar}");
+    assert!(found["candidates"].as_u64() > Some(10) && found["passes"].as_u64() > Some(0), "{similar}");
+    assert!(text.contains("4 of 5 users of the seed have a vector"), "{text}");
+    let expression = format!("similar_to('taste', seed => {SEED}, size => 10, method => 'mean', exact => TRUE)");
+    let said = stdout(&beluga(&["explain", "--analyze", &expression, "--url", &server.url("")]));
+    assert!(said.contains("as asked; all vectors in full precision as asked; 4 of 5 users"), "{said}");
 }

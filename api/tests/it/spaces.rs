@@ -171,6 +171,103 @@ fn a_key_counts_once() {
 }
 
 #[test]
+fn a_key_is_one_of_the_space_as_it_was_declared() {
+    let server = server();
+    let path = "/v1/spaces/taste?visible=true";
+    let body = r#"{"user_id":"u1","vector":[1,2,3]}"#;
+    assert_eq!(send(&server, path, Some("k"), body).1["repeated"], false);
+    declare_anew(&server, with_spaces(), "/spaces", "taste");
+    assert_eq!(vector(&server, "taste", "u1"), Value::Null);
+    assert_eq!(send(&server, path, Some("k"), body).1["repeated"], false);
+    assert_eq!(vector(&server, "taste", "u1"), json!([1.0, 2.0, 3.0]));
+}
+
+/// Drops what stands under a name in the catalog, and declares it again.
+fn declare_anew(server: &TestServer, whole: Value, place: &str, name: &str) {
+    let mut less = whole.clone();
+    less.pointer_mut(place).and_then(Value::as_object_mut).expect("an object").remove(name).expect("declared");
+    success(server.put("/v1/catalog?allow_drop=true").json(&less).send().expect("put"));
+    success(server.put("/v1/catalog").json(&whole).send().expect("put"));
+}
+
+/// A body in parts; what is to be done before a part is done when the one before was sent.
+struct Parts<F: FnMut(usize)> {
+    parts: Vec<Vec<u8>>,
+    begun: usize,
+    rest: std::io::Cursor<Vec<u8>>,
+    before: F,
+}
+
+impl<F: FnMut(usize)> std::io::Read for Parts<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.rest.read(buffer)?;
+        if count > 0 || self.begun == self.parts.len() {
+            return Ok(count);
+        }
+        (self.before)(self.begun);
+        self.rest = std::io::Cursor::new(std::mem::take(&mut self.parts[self.begun]));
+        self.begun += 1;
+        self.rest.read(buffer)
+    }
+}
+
+#[test]
+fn a_body_is_refused_once_what_it_goes_into_was_dropped() {
+    let server = Arc::new(server());
+    let lines = |users: std::ops::Range<usize>, name: &str, rest: &str| -> Vec<u8> {
+        users.flat_map(|user| format!("{{\"user_id\":\"{name}{user}\",{rest}}}\n").into_bytes()).collect()
+    };
+    let whole: Value = success(server.get("/v1/catalog").send().expect("get"));
+    for (path, rest, place, name, again) in [
+        ("/v1/spaces/taste", "\"vector\":[1,2,3]", "/spaces", "taste", true),
+        ("/v1/spaces/words", "\"vector\":[1,2]", "/spaces", "words", false),
+        ("/v1/tags", "\"set\":{\"age\":31}", "/tags", "age", true),
+    ] {
+        // So much that some of it is written before the rest comes.
+        let parts = vec![lines(0..80_000, name, rest), lines(80_000..80_100, name, rest)];
+        let (drops, declared) = (Arc::clone(&server), whole.clone());
+        let before = move |part: usize| {
+            if part == 0 {
+                return;
+            }
+            wait_until("the first part is there", || drops.count(&format!("user_id = '{name}0'")) == 1);
+            declare_anew(&drops, declared.clone(), place, name);
+            if !again {
+                let mut less = declared.clone();
+                less.pointer_mut(place).and_then(Value::as_object_mut).expect("an object").remove(name);
+                success(drops.put("/v1/catalog?allow_drop=true").json(&less).send().expect("put"));
+            }
+        };
+        let body = Parts { parts, begun: 0, rest: std::io::Cursor::default(), before };
+        let answer = server.post(path).body(reqwest::blocking::Body::new(body)).send().expect("post");
+        let (status, problem) = (answer.status().as_u16(), answer.json::<Value>().expect("JSON"));
+        assert_eq!((status, &problem["type"]), (409, &json!("urn:beluga:problem:dropped")), "{path}: {problem}");
+        let told = problem["detail"].as_str().expect("text");
+        assert!(told.contains(&format!("`{name}` was dropped from the catalog while the body came")), "{problem}");
+        success(server.put("/v1/catalog").json(&whole).send().expect("put"));
+        success(server.post(path).body(lines(0..1, name, rest)).send().expect("post"));
+    }
+}
+
+#[test]
+fn messages_may_be_as_large_as_the_setting_says() {
+    let mut with = catalog();
+    with["spaces"] = json!({"wide": {"dimension": 4096, "metric": "l2"}});
+    let server = TestServer::with(|config| config.arrow_message_bytes_max = 64 << 20);
+    server.put_catalog(&with);
+    // More numbers than a message of the usual size may have.
+    let count = 2_100;
+    let numbers = Float32Array::from_iter_values((0..count * 4096).map(|at| (at % 251) as f32));
+    let field = Arc::new(arrow::datatypes::Field::new("item", arrow::datatypes::DataType::Float32, true));
+    let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(field, 4096, Arc::new(numbers), None));
+    let ids: Vec<String> = (0..count).map(|user| format!("w{user}")).collect();
+    let rows = rows(&ids.iter().map(String::as_str).collect::<Vec<_>>(), vectors);
+    let request = server.post("/v1/spaces/wide").header("content-type", ARROW).body(stream(&rows));
+    let answer: Value = success(request.send().expect("post"));
+    assert_eq!(answer["accepted"], count, "{answer}");
+}
+
+#[test]
 fn columns_are_taken_as_lines_are() {
     let server = server();
     let send = |batch: &RecordBatch| {

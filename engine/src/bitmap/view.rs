@@ -395,6 +395,27 @@ impl<'a> Container<'a> {
         }
     }
 
+    /// How many positions stand before this one; `None` if it is not among them.
+    pub fn rank(&self, position: u16) -> Option<usize> {
+        match self {
+            Container::Array(array) => array.binary_search_by(|probe| u16::from_le_bytes(*probe).cmp(&position)).ok(),
+            Container::Words(words) => {
+                let (index, bit) = (usize::from(position >> 6), position & 63);
+                let word = u64::from_le_bytes(words[index]);
+                let ones = |word: u64| word.count_ones() as usize;
+                let before: usize = words[..index].iter().map(|word| ones(u64::from_le_bytes(*word))).sum();
+                (word >> bit & 1 == 1).then(|| before + ones(word & ((1 << bit) - 1)))
+            }
+            Container::Runs(runs) => {
+                let position = u32::from(position);
+                let index = runs.partition_point(|run| run_last(*run) < position);
+                let above = position.checked_sub(run_start(*runs.get(index)?))?;
+                let len = |run: &Run| run_last(*run) - run_start(*run) + 1;
+                Some((runs[..index].iter().map(len).sum::<u32>() + above) as usize)
+            }
+        }
+    }
+
     /// Rising positions.
     pub fn iter(self) -> impl Iterator<Item = u16> + use<'a> {
         let (array, words, runs): (&[Le16], &[Le64], &[Run]) = match self {
@@ -462,6 +483,15 @@ mod tests {
             assert!(view.iter().eq(bitmap.iter()));
             for slot in [0, 1, 2, 3, 65_535, 65_536, 196_607, 899_999, 900_000, u32::MAX] {
                 assert_eq!(view.contains(slot), bitmap.contains(slot), "{slot}");
+            }
+            for index in 0..view.container_count() {
+                let (container, mut positions) = (view.container(index), view.container(index).iter().peekable());
+                let mut before = 0;
+                for position in 0..=u16::MAX {
+                    let is_there = positions.next_if_eq(&position).is_some();
+                    assert_eq!(container.rank(position), is_there.then_some(before), "{position}");
+                    before += usize::from(is_there);
+                }
             }
         }
     }

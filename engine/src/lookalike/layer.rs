@@ -3,7 +3,7 @@
 use super::cells::Cells;
 use super::kernels::Rows;
 use super::quantise::{Most, Scale, error_of, norm_of};
-use crate::bitmap::view::{BitmapView, Container};
+use crate::bitmap::view::BitmapView;
 use crate::ids::Slot;
 
 /// Vectors of the users of a chunk, by rising slot, in all their forms.
@@ -91,7 +91,7 @@ impl<'a> Layer<'a> {
     /// The vector of a slot, as it came.
     pub fn vector(&self, slot: Slot) -> Option<Vec<f32>> {
         let index = self.presence.find((slot >> 16) as u16)?;
-        let place = place(self.presence.container(index), slot as u16)?;
+        let place = self.presence.container(index).rank(slot as u16)?;
         let numbers = self.rows[index].vectors.get(place * self.dimension..(place + 1) * self.dimension)?;
         Some(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
     }
@@ -117,35 +117,6 @@ impl<'a> ChunkRows<'a> {
     #[inline]
     pub(super) fn error(&self, row: u32) -> f64 {
         error_of(&self.scales[row as usize])
-    }
-}
-
-/// How many positions of a container stand before this one; `None` if it is not among them.
-fn place(container: Container<'_>, position: u16) -> Option<usize> {
-    match container {
-        Container::Array(array) => array.binary_search_by(|other| u16::from_le_bytes(*other).cmp(&position)).ok(),
-        Container::Words(words) => {
-            let (before, bit) = (usize::from(position >> 6), position & 63);
-            let word = u64::from_le_bytes(words[before]);
-            let ones = |word: u64| word.count_ones() as usize;
-            let all: usize = words[..before].iter().map(|word| ones(u64::from_le_bytes(*word))).sum();
-            (word >> bit & 1 == 1).then(|| all + ones(word & ((1 << bit) - 1)))
-        }
-        Container::Runs(runs) => {
-            let mut before = 0;
-            for run in runs {
-                let first = u16::from_le_bytes([run[0], run[1]]);
-                let more = u16::from_le_bytes([run[2], run[3]]);
-                if position < first {
-                    return None;
-                }
-                if position - first <= more {
-                    return Some(before + usize::from(position - first));
-                }
-                before += usize::from(more) + 1;
-            }
-            None
-        }
     }
 }
 

@@ -23,7 +23,8 @@ const ERROR_PART: f64 = 0.5 / 65_535.0;
 
 /// Appends the codes of a vector, and answers its scale.
 pub fn quantise(vector: &[f32], codes: &mut Vec<u8>) -> Scale {
-    let low = vector.iter().copied().fold(f32::INFINITY, f32::min);
+    // Which of +0 and -0 is the least depends on the processor; the sum is +0 of both, so bytes are the same everywhere.
+    let low = vector.iter().copied().fold(f32::INFINITY, f32::min) + 0.0;
     let high = vector.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let step = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
     let mut squares = 0.0_f64;
@@ -41,6 +42,11 @@ pub fn quantise(vector: &[f32], codes: &mut Vec<u8>) -> Scale {
     }
     scale[12..].copy_from_slice(&(parts as u16).to_le_bytes());
     scale
+}
+
+/// Whether two scales say the same: as numbers, since files of earlier releases may have a least number of -0.
+pub(crate) fn is_same_scale(a: &Scale, b: &Scale) -> bool {
+    low_of(a) == low_of(b) && a[4..] == b[4..]
 }
 
 fn number(scale: &Scale, at: usize) -> f32 {
@@ -152,6 +158,22 @@ mod tests {
                 assert!(error_of(&scale) < 0.26, "{dimension} {kind}");
             }
         }
+    }
+
+    #[test]
+    fn zeros_of_either_sign_are_scanned_alike() {
+        let bytes = |vector: [f32; 3]| {
+            let mut codes = Vec::new();
+            (quantise(&vector, &mut codes), codes)
+        };
+        let plain = bytes([0.0, 0.0, 1.0]);
+        for vector in [[-0.0, 0.0, 1.0], [0.0, -0.0, 1.0], [-0.0, -0.0, 1.0]] {
+            assert_eq!(bytes(vector), plain);
+        }
+        let mut of_minus_zero = plain.0;
+        of_minus_zero[..4].copy_from_slice(&(-0.0_f32).to_le_bytes());
+        assert!(of_minus_zero != plain.0 && is_same_scale(&of_minus_zero, &plain.0));
+        assert!(!is_same_scale(&plain.0, &bytes([0.5, 0.0, 1.0]).0));
     }
 
     #[test]

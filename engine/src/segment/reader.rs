@@ -10,6 +10,7 @@ use crate::vfs::sealed::SealedFile;
 use crate::vfs::{FileBytes, Vfs};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -23,6 +24,8 @@ pub struct Segment {
     index: Range<usize>,
     /// A bit per posting whose containers were found valid.
     valid: Vec<AtomicU64>,
+    /// See [`Segment::tag_bytes`].
+    tag_bytes: OnceLock<Box<[(TagId, u64)]>>,
 }
 
 /// A posting found in a segment; its container bytes are verified.
@@ -130,6 +133,7 @@ impl Segment {
             numbers: numbers..index,
             index: index..end,
             valid,
+            tag_bytes: OnceLock::new(),
             file,
         })
     }
@@ -274,32 +278,37 @@ impl Segment {
     /// As [`Segment::block`].
     pub fn block_at(&self, number: usize) -> Result<Block<'_>, ReadError> {
         let entry = self.entry(number);
+        self.row_bytes(&entry)?;
         let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
-        let row_count = entry.cardinality as usize;
-        if row_count == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(row_count) {
-            return Err(self.file.corrupt(entry.posting_at, "a block has other rows than its entry states"));
-        }
-        Ok(Block { row_count, bytes, aux: self.aux(number) })
+        Ok(Block { row_count: entry.cardinality as usize, bytes, aux: self.aux(number) })
     }
 
-    /// The vector that this layer has of a user.
+    /// Bytes of a row of a block, of which nothing is read.
+    fn row_bytes(&self, entry: &Entry) -> Result<u64, ReadError> {
+        let row_count = u64::from(entry.cardinality);
+        if row_count == 0 || entry.posting_len == 0 || !entry.posting_len.is_multiple_of(row_count) {
+            return Err(self.file.corrupt(entry.posting_at, "a block has other rows than its entry states"));
+        }
+        Ok(entry.posting_len / row_count)
+    }
+
+    /// The vector that this layer has of a user. Of its block, which may be large, only the pages of the one row are verified.
     ///
     /// # Errors
     /// As [`Segment::block`]; also if the block has other rows than there are users with a vector.
     pub fn vector(&self, space: TagId, form: Form, slot: Slot) -> Result<Option<&[u8]>, ReadError> {
         let Some(exists) = self.posting(Key { tag: space, part: Part::Exists })? else { return Ok(None) };
-        if !exists.bitmap.contains(slot) {
-            return Ok(None);
-        }
-        let key = BlockKey { form, chunk: (slot / CHUNK_SLOTS) as u16 };
-        let container = exists.bitmap.find(key.chunk).map(|index| exists.bitmap.container(index));
-        let place = container.map_or(0, |container| {
-            container.iter().take_while(|position| u32::from(*position) < slot % CHUNK_SLOTS).count()
-        });
-        match self.block(space, key)? {
-            Some(block) if block.row_count == exists.bitmap.chunk_len(key.chunk) as usize => Ok(Some(block.row(place))),
-            _ => Err(self.file.corrupt(0, &format!("space {space}, chunk {}: vectors are missing", key.chunk))),
-        }
+        let (chunk, position) = ((slot / CHUNK_SLOTS) as u16, (slot % CHUNK_SLOTS) as u16);
+        let Some(index) = exists.bitmap.find(chunk) else { return Ok(None) };
+        let Some(place) = exists.bitmap.container(index).rank(position) else { return Ok(None) };
+        let block = self.find(Key { tag: space, part: Part::Block(BlockKey { form, chunk }) });
+        let block = block.map(|number| self.entry(number));
+        let Some(block) = block.filter(|block| block.cardinality == exists.bitmap.cardinality(index)) else {
+            return Err(self.file.corrupt(0, &format!("space {space}, chunk {chunk}: vectors are missing")));
+        };
+        let row_bytes = self.row_bytes(&block)?;
+        let at = block.posting_at + place as u64 * row_bytes;
+        self.file.payload(at..at + row_bytes).map(Some)
     }
 
     fn validate<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> Result<BitmapView<'a>, ReadError> {
@@ -387,6 +396,22 @@ impl Segment {
             if is_before(self.key_of(middle)) { low = middle + 1 } else { high = middle }
         }
         low
+    }
+
+    /// The bytes of the postings and blocks of each tag that has some, with those between them; reads the key directory once.
+    pub(crate) fn tag_bytes(&self) -> &[(TagId, u64)] {
+        self.tag_bytes.get_or_init(|| {
+            let mut all = Vec::new();
+            let mut next = 0;
+            while next < self.entry_count() {
+                let tag = self.key_at(next).tag;
+                let begin = self.entry(next).posting_at;
+                next = self.entries(tag).end.max(next + 1);
+                let end = if next < self.entry_count() { self.entry(next).posting_at } else { self.keys.start as u64 };
+                all.push((tag, end.saturating_sub(begin)));
+            }
+            all.into()
+        })
     }
 
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.
@@ -487,6 +512,10 @@ mod tests {
         assert!(segment.block(TagId(22), block_key(1)).expect("good").is_none());
         assert_eq!(segment.parts(TagId(22)).count(), 2);
         assert_eq!(segment.parts(TagId(23)).count(), 0);
+        let tags = segment.tag_bytes();
+        assert_eq!(tags.iter().map(|(tag, _)| tag.0).collect::<Vec<_>>(), [20, 21, 22]);
+        let of_postings: u64 = tags.iter().map(|(_, bytes)| bytes).sum();
+        assert!(of_postings < segment.size_bytes() && tags[2].1 >= 2 * 5 * 8 && tags[0].1 > 3_000 * 8, "{tags:?}");
         segment.verify().expect("good");
     }
 
@@ -510,6 +539,32 @@ mod tests {
             assert!(error.to_string().starts_with("/s: damaged at byte"), "{error}");
             vfs.flip_bit(path, bit);
         }
+    }
+
+    #[test]
+    fn a_vector_is_read_without_its_neighbours() {
+        let (vfs, path, space) = (MemoryVfs::default(), Path::new("/s"), TagId(30));
+        let users: RoaringBitmap = (0..40_000).map(|user| user * 3 / 2).collect();
+        let mut writer = SegmentWriter::create(&vfs, path).expect("create");
+        writer.add(Key { tag: space, part: Part::Exists }, 0, &users).expect("disk");
+        let key = Key { tag: space, part: Part::Block(block_key(0)) };
+        let rows = |put: &mut dyn FnMut(&[u8]) -> std::io::Result<()>| {
+            users.iter().try_for_each(|user| put(&user.to_le_bytes().repeat(16)))
+        };
+        writer.add_block::<std::io::Error>(key, 0, users.len(), rows).expect("disk");
+        writer.finish().expect("finish");
+        // Of 2.5 MB one byte in the middle is bad.
+        vfs.flip_bit(path, 8 * 1_300_000);
+        let segment = Segment::open(&vfs, path).expect("good where it is opened");
+        let vector = |user: u32| segment.vector(space, Form::Full, user);
+        for user in [0, 1, 3, 10_000, 50_001, 59_998] {
+            let expected = users.contains(user).then(|| user.to_le_bytes().repeat(16));
+            assert_eq!(vector(user).expect("its pages are good"), expected.as_deref(), "{user}");
+        }
+        let bad = users.select(1_300_000 / 64).expect("there are more");
+        let error = vector(bad).expect_err("its page is bad").to_string();
+        assert!(error.starts_with("/s: damaged at byte"), "{error}");
+        assert!(segment.block(space, block_key(0)).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::dictionary::part::Part as IdPart;
 use crate::error::ReadError;
 use crate::events::part::Part as EventPart;
 use crate::ids::{CHUNK_SLOTS, Lsn, TagId, shard_of};
-use crate::lookalike::quantise::{Most, quantise};
+use crate::lookalike::quantise::{Most, is_same_scale, quantise};
 use crate::segment::{BlockKey, Form, Key, Part, Segment};
 use crate::store::memtable::{TypeOf, Types};
 use crate::store::vectors::cells;
@@ -299,7 +299,9 @@ impl SegmentCheck {
             numbers.extend(full.row(place).as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)));
             space.check(&numbers).map_err(|error| self.corrupt(space.id, &error.to_string()))?;
             given.clear();
-            if quantise(&numbers, &mut given)[..] != *scale.row(place) || given != codes.row(place) {
+            let (found, expected) = (scale.row(place).first_chunk(), quantise(&numbers, &mut given));
+            let is_same = found.is_some_and(|found| is_same_scale(found, &expected));
+            if !is_same || given != codes.row(place) {
                 return Err(self.corrupt(space.id, "what is scanned of a vector is not what its numbers give"));
             }
         }
@@ -358,12 +360,23 @@ fn check_part(part: &IdPart, shard: usize, shard_count: u16) -> Result<(), ReadE
 mod tests {
     use super::*;
     use crate::catalog::Metric;
+    use crate::lookalike::quantise::Scale;
     use crate::segment::SegmentWriter;
 
     const SPACE: Space = Space { id: TagId(20), dimension: 2, metric: Metric::Cosine };
 
     /// What is told of a segment whose users in `exists` have these blocks: chunk, and numbers of each row.
     fn told(exists: &[u32], touched: &[u32], blocks: &[(u16, &[&[f32]])]) -> String {
+        told_of(exists, touched, blocks, &quantise)
+    }
+
+    /// The same with other scales.
+    fn told_of(
+        exists: &[u32],
+        touched: &[u32],
+        blocks: &[(u16, &[&[f32]])],
+        quantise: &dyn Fn(&[f32], &mut Vec<u8>) -> Scale,
+    ) -> String {
         let mut writer = SegmentWriter::in_memory();
         for (part, users) in [(Part::Touched, touched), (Part::Exists, exists)] {
             let users: RoaringBitmap = users.iter().collect();
@@ -390,6 +403,23 @@ mod tests {
         let segment = Segment::from_memory(writer.finish_in_memory()).expect("whole");
         let check = SegmentCheck { segment, slot_count: 100_000, is_oldest: touched.is_empty() };
         check.space(&SPACE).map_or_else(|error| error.to_string(), |()| "good".to_owned())
+    }
+
+    #[test]
+    fn files_of_other_processors_are_sound() {
+        let blocks: &[(u16, &[&[f32]])] = &[(0, &[&[0.0, 2.0]])];
+        let with = |at: usize, bytes: &[u8]| {
+            let other = |vector: &[f32], codes: &mut Vec<u8>| {
+                let mut scale = quantise(vector, codes);
+                scale[at..at + bytes.len()].copy_from_slice(bytes);
+                scale
+            };
+            told_of(&[1], &[], blocks, &other)
+        };
+        assert_eq!(with(0, &(-0.0_f32).to_le_bytes()), "good");
+        for at in [0, 4, 8] {
+            assert!(with(at, &1.5_f32.to_le_bytes()).contains("not what its numbers give"), "byte {at}");
+        }
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! a segment of size `s` is rewritten only into one of at least `4/3 s`: at most `log(shard size / checkpoint size)` to the base
 //! 4/3 times, in practice a few.
 //!
+//! What counts is what a merge keeps: bytes of tags, facts and spaces that were dropped weigh nothing, and a segment that is
+//! half of them is rewritten by itself, so that what was dropped leaves the disk also where segments are too large for any run.
+//!
 //! Merging reads and writes beside everything else; only the exchange of the files takes the checkpoint's lock.
 
 use super::manifest::Manifest;
@@ -57,6 +60,14 @@ impl OwnedRules {
         }
     }
 
+    /// Bytes of a segment that a merge keeps, and those that it leaves out since what they are of was dropped.
+    fn weigh(&self, segment: &Segment) -> Weight {
+        let is_dropped =
+            |tag: TagId| ![TagId::UNIVERSE, TagId::UPLOADS].contains(&tag) && !self.kinds.contains_key(&tag);
+        let dropped = segment.tag_bytes().iter().filter(|(tag, _)| is_dropped(*tag)).map(|(_, bytes)| bytes).sum();
+        Weight { kept: segment.size_bytes().saturating_sub(dropped), dropped }
+    }
+
     pub(super) fn with_bottom(&self, bottom: bool) -> OwnedRules {
         OwnedRules { bottom, ..self.clone() }
     }
@@ -92,6 +103,22 @@ fn kind_of(tag_type: TagType) -> MergeKind {
         TagType::Enum | TagType::Flag => MergeKind::Exclusive,
         TagType::Number(_) => MergeKind::Number,
     }
+}
+
+/// Bytes of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    kept: u64,
+    dropped: u64,
+}
+
+/// What is due: a run by what its segments keep, else the first segment of which half was dropped. One that alone keeps more than a
+/// segment can be merged to is let be.
+fn due_of(weights: &[Weight], due: impl Fn(&[u64]) -> Option<Range<usize>>) -> Option<Range<usize>> {
+    let kept: Vec<u64> = weights.iter().map(|weight| weight.kept).collect();
+    let alone =
+        |weight: &Weight| weight.dropped > 0 && weight.dropped >= weight.kept && weight.kept <= MERGED_BYTES_MAX;
+    due(&kept[..fitting(&kept)]).or_else(|| weights.iter().position(alone).map(|at| at..at + 1))
 }
 
 /// The run of segments (by index, newest first) that is due, by their sizes.
@@ -157,9 +184,11 @@ impl Store {
         compacting: &mut Compacting,
         due: impl Fn(&[u64]) -> Option<Range<usize>>,
     ) -> Result<Option<StepReport>, WriteError> {
-        let Some(due) = self.segments_due(compacting, due) else { return Ok(None) };
-        let (shard, run) = (due.shard, due.run);
+        let disks: Vec<Vec<DiskSegment>> = held(&self.layers).shards.iter().map(|shard| shard.disk.clone()).collect();
+        // Behind the segments: so nothing is in them that the rules do not know yet and would leave out.
         let rules = held(&self.writer).merge_rules(Some(&self.snapshot()), self.options.clock.now());
+        let Some(due) = segments_due(disks, compacting, &rules, due) else { return Ok(None) };
+        let (shard, run) = (due.shard, due.run);
         let id = self.new_file();
         let path = segment_path(&self.folder, shard, id);
         let merged = self.merge_segments(&path, &run, &rules.with_bottom(due.bottom));
@@ -181,18 +210,6 @@ impl Store {
             let _ = self.vfs.remove(&segment_path(&self.folder, shard, *id));
         });
         Ok(Some(report))
-    }
-
-    /// The longest run that is due.
-    fn segments_due(&self, compacting: &Compacting, due: impl Fn(&[u64]) -> Option<Range<usize>>) -> Option<Due> {
-        let layers = held(&self.layers);
-        let sound = layers.shards.iter().enumerate().filter(|(number, _)| !compacting.damaged.contains(number));
-        let runs = sound.filter_map(|(number, shard)| {
-            let sizes: Vec<u64> = shard.disk.iter().map(|disk| disk.segment.size_bytes()).collect();
-            let run = due(&sizes[..fitting(&sizes)])?;
-            Some(Due { shard: number, bottom: run.end == sizes.len(), run: shard.disk[run].to_vec() })
-        });
-        runs.max_by_key(|due| due.run.len())
     }
 
     /// What a failed merge leaves behind: nothing. Damage concerns its shard; a disk that cannot be written, the store.
@@ -307,6 +324,22 @@ impl Store {
     }
 }
 
+/// The longest run that is due, of the segments of all shards.
+fn segments_due(
+    disks: Vec<Vec<DiskSegment>>,
+    compacting: &Compacting,
+    rules: &OwnedRules,
+    due: impl Fn(&[u64]) -> Option<Range<usize>>,
+) -> Option<Due> {
+    let sound = disks.into_iter().enumerate().filter(|(shard, _)| !compacting.damaged.contains(shard));
+    let runs = sound.filter_map(|(shard, disk)| {
+        let weights: Vec<Weight> = disk.iter().map(|disk| rules.weigh(&disk.segment)).collect();
+        let run = due_of(&weights, &due)?;
+        Some(Due { shard, bottom: run.end == weights.len(), run: disk[run].to_vec() })
+    });
+    runs.max_by_key(|due| due.run.len())
+}
+
 /// A run of segments to merge.
 struct Due {
     shard: usize,
@@ -344,6 +377,28 @@ mod tests {
         // What is new is not written again and again with a segment that is nearly full.
         let sizes = [1 << 20, most - (2 << 20), most - 1];
         assert_eq!(due(&sizes[..fitting(&sizes)]), None);
+    }
+
+    #[test]
+    fn what_was_dropped_weighs_nothing() {
+        let most = MERGED_BYTES_MAX;
+        let weights =
+            |all: &[(u64, u64)]| all.iter().map(|(kept, dropped)| Weight { kept: *kept, dropped: *dropped }).collect();
+        for (all, expected) in [
+            (&[][..], None),
+            (&[(10, 0)], None),
+            (&[(10, 9)], None),
+            (&[(10, 10)], Some(0..1)),
+            (&[(1, 0), (100, 0), (most - 1_000, most)], Some(2..3)),
+            (&[(1, 0), (100, 0), (most + 1, most + 2)], None),
+            // Together they are no larger than one can be, once what was dropped is left out.
+            (&[(most / 4, 0), (most / 2, most / 3)], Some(0..2)),
+            (&[(most / 4, 0), (most, 0)], None),
+            (&[(1, 1), (2, 2)], Some(0..2)),
+        ] {
+            let all: Vec<Weight> = weights(all);
+            assert_eq!(due_of(&all, due), expected, "{all:?}");
+        }
     }
 
     #[test]

@@ -254,6 +254,12 @@ pub enum WriteError {
     /// The key came before with other content.
     #[error("this idempotency key was used with a different body; use a new key")]
     KeyReused,
+    /// What the batch is about was dropped since the batch was made.
+    #[error("number {id} of the catalog was dropped meanwhile")]
+    Dropped {
+        /// The tag, fact or vector space.
+        id: TagId,
+    },
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -265,6 +271,7 @@ impl WriteError {
         match self {
             WriteError::ReadOnly { .. } => Class::Unavailable,
             WriteError::KeyReused | WriteError::TooLarge { .. } => Class::Invalid,
+            WriteError::Dropped { .. } => Class::Conflict,
             WriteError::Read(error) => error.class(),
         }
     }

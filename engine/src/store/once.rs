@@ -57,6 +57,10 @@ impl OnceTable {
         }
     }
 
+    pub(super) fn remembers(&self, key: u128, now_seconds: u64) -> bool {
+        self.known.get(&key).is_some_and(|(_, expires)| *expires > now_seconds)
+    }
+
     pub(super) fn remember(&mut self, step: Remembered, now: u64) {
         self.now = self.now.max(now);
         self.known.insert(step.key, (step.digest, step.expires));

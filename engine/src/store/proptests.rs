@@ -497,6 +497,72 @@ fn a_step_happens_once_also_across_restarts() {
 }
 
 #[test]
+fn what_was_dropped_leaves_the_disk_though_nothing_is_written() {
+    let vfs = MemoryVfs::default();
+    let store = fresh(&vfs);
+    let (mut catalog, [set, ..]) = catalog();
+    let space = catalog.declare_space("wide", 64, Metric::Dot).expect("a good space");
+    store.put_catalog(catalog.clone()).expect("taken");
+    let mut batch = UpdateBatch::new();
+    for user in 0..2_000_u32 {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        batch.push(set, Change::Add(["a", "b"][user as usize % 2]));
+        batch.push_vector(space, &[1.0 + user as f32; 64]);
+    }
+    store.write(&batch, None).expect("write");
+    store.checkpoint().expect("checkpoint");
+    while store.compact().expect("compact").is_some() {}
+    let before = store.statistics();
+    assert_eq!(store.compact().expect("compact"), None, "nothing is due");
+    catalog.drop_space("wide");
+    store.put_catalog(catalog).expect("taken");
+    store.publish().expect("publish");
+    while store.compact().expect("compact").is_some() {}
+    let after = store.statistics();
+    assert_eq!(after.segments, before.segments);
+    assert!(after.segment_bytes * 10 < before.segment_bytes, "{before:?} {after:?}");
+    assert_eq!(read(&store.snapshot()).expect("good").len(), 2_000);
+    store.checkpoint().expect("checkpoint");
+    drop(store);
+    assert_eq!(read(&open(&vfs).expect("open").snapshot()).expect("good").len(), 2_000);
+}
+
+#[test]
+fn a_batch_is_refused_once_what_it_is_about_was_dropped() {
+    let vfs = MemoryVfs::default();
+    let store = fresh(&vfs);
+    store.publish().expect("publish");
+    let made_by = store.snapshot().shared_catalog();
+    let once = Once { key: 7, digest: 1, now_seconds: 1_000, remember_seconds: 100 };
+    let on = encode(&[(1, Op::Flag(true))]);
+    let flag = made_by.tags().find(|(_, tag)| tag.tag_type == TagType::Flag).map(|(name, _)| name.to_owned());
+    let flag = flag.expect("a flag");
+    let id = made_by.tag(&flag).expect("declared").id;
+    // Another catalog that still has it does not matter.
+    let mut more = Catalog::clone(&made_by);
+    more.declare("more", TagType::Flag).expect("a good name");
+    store.put_catalog(more.clone()).expect("taken");
+    assert!(!store.write_declared(&on, Some(once), &made_by).expect("write").repeated);
+    assert!(store.write_declared(&on, Some(once), &made_by).expect("write").repeated);
+    assert!(
+        store.declares(id) && store.remembers(7, 1_099) && !store.remembers(7, 1_100) && !store.remembers(8, 1_000)
+    );
+
+    more.drop_tag(&flag);
+    more.declare(&flag, TagType::Flag).expect("a good name");
+    store.put_catalog(more).expect("taken");
+    let other = Once { key: 8, ..once };
+    for once in [Some(other), Some(once), None] {
+        let refused = store.write_declared(&on, once, &made_by).expect_err("dropped");
+        assert!(matches!(refused, WriteError::Dropped { id: told } if told == id), "{refused}");
+    }
+    assert!(!store.declares(id) && !store.remembers(8, 1_000), "the step can come again");
+    store.publish().expect("publish");
+    let made_by = store.snapshot().shared_catalog();
+    assert!(!store.write_declared(&on, Some(other), &made_by).expect("nothing was dropped since").repeated);
+}
+
+#[test]
 fn a_source_goes_on_where_the_last_checkpoint_left_it() {
     let vfs = MemoryVfs::default();
     let store = fresh(&vfs);

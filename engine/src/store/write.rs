@@ -7,11 +7,13 @@ use super::snapshot::Audience;
 use super::verdict::{Settled, Verdict};
 use super::wal::Kind;
 use super::{Once, Place, Store, WriteError, Writer, Written, held};
+use crate::catalog::Catalog;
 use crate::dictionary::{HashedId, hash_of};
 use crate::error::ReadError;
 use crate::ids::{ShardId, TagId, shard_of_hash};
 use crate::update::{Change, UpdateBatch, read_event};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What an id in memory costs besides its bytes: its record's header, its place in the hash table.
@@ -27,7 +29,31 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; nothing was acknowledged.
     pub fn write(&self, batch: &UpdateBatch, once: Option<Once>) -> Result<Written, WriteError> {
-        self.write_logged(batch, once, None)
+        self.write_logged(batch, once, None, None)
+    }
+
+    /// The same of a batch that was made by `catalog`. Changes of what was dropped since are passed over otherwise; here they
+    /// refuse the batch, also if something of the same name is there again.
+    ///
+    /// # Errors
+    /// [`WriteError::Dropped`], also for a batch that came before; else as [`Store::write`].
+    pub fn write_declared(
+        &self,
+        batch: &UpdateBatch,
+        once: Option<Once>,
+        catalog: &Arc<Catalog>,
+    ) -> Result<Written, WriteError> {
+        self.write_logged(batch, once, None, Some(catalog))
+    }
+
+    /// Whether a tag, fact or vector space is declared, by what was applied.
+    pub fn declares(&self, id: TagId) -> bool {
+        held(&self.writer).types.get(id).is_some()
+    }
+
+    /// Whether a step's key was seen and is remembered at a time, in seconds since 1970.
+    pub fn remembers(&self, key: u128, now_seconds: u64) -> bool {
+        held(&self.writer).once.remembers(key, now_seconds)
     }
 
     /// The same for what a source sent: from now on `source` goes on at `offset`, and this is as durable as the batch. A batch
@@ -36,7 +62,7 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; nothing was acknowledged.
     pub fn write_from(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<Written, WriteError> {
-        self.write_logged(batch, None, Some((source, offset)))
+        self.write_logged(batch, None, Some((source, offset)), None)
     }
 
     fn write_logged(
@@ -44,10 +70,14 @@ impl Store {
         batch: &UpdateBatch,
         once: Option<Once>,
         origin: Option<(&str, u64)>,
+        made_by: Option<&Arc<Catalog>>,
     ) -> Result<Written, WriteError> {
         self.make_room()?;
         let mut writer = held(&self.writer);
         self.log.check()?;
+        if let Some(catalog) = made_by {
+            writer.check_declared(batch, catalog)?;
+        }
         let repeated = Written { lsn: self.log.end(), repeated: true };
         if origin.is_some_and(|(source, offset)| writer.sources.get(source).is_some_and(|known| offset <= *known)) {
             return Ok(repeated);
@@ -212,6 +242,20 @@ impl Store {
 }
 
 impl Writer {
+    /// That what a batch is about is still declared; costs nothing while the catalog is the one it was made by.
+    fn check_declared(&self, batch: &UpdateBatch, catalog: &Arc<Catalog>) -> Result<(), WriteError> {
+        if Arc::ptr_eq(catalog, &self.catalog) {
+            return Ok(());
+        }
+        for user in batch.users() {
+            let mut ids = user.changes().map(|(id, _)| id);
+            if let Some(id) = ids.find(|id| *id >= TagId::FIRST_DECLARED && self.types.get(*id).is_none()) {
+                return Err(WriteError::Dropped { id });
+            }
+        }
+        Ok(())
+    }
+
     /// Applies a batch; the last writer wins within a user and tag. Users mentioned at all become known, except by lists and
     /// what is said of them.
     pub(super) fn apply(&mut self, batch: &UpdateBatch, places: &[Place], settled: Settled<'_>, is_logged: bool) {

@@ -213,8 +213,8 @@ fn open_ipc(place: &Place, bytes_read: &Arc<AtomicU64>) -> Result<Box<dyn Record
 }
 
 impl Rows for ColumnRows {
-    fn unmatched(&self) -> &[String] {
-        &self.unmatched
+    fn take_unmatched(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unmatched)
     }
 
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {

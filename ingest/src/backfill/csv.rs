@@ -144,8 +144,8 @@ impl TagCells {
 }
 
 impl Rows for CsvRows {
-    fn unmatched(&self) -> &[String] {
-        &self.unmatched
+    fn take_unmatched(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unmatched)
     }
 
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {

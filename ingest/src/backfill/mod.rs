@@ -197,8 +197,8 @@ pub struct BackfillReport {
     pub errors: Vec<RowError>,
     /// Where this run went on, if an earlier one had begun: the file, and its rows that were loaded before.
     pub resumed_at: Option<(PathBuf, u64)>,
-    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector, which were left
-    /// out, or that the fact does not declare, which were kept as undeclared fields.
+    /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector (the first 100 of
+    /// NDJSON, too), which were left out, or that the fact does not declare, which were kept as undeclared fields.
     pub unmatched: BTreeSet<String>,
 }
 
@@ -265,8 +265,21 @@ pub enum BackfillError {
         /// The job's name.
         job: String,
     },
+    /// What rows go into is not what an earlier run put its rows into.
+    #[error(
+        "backfill `{job}`: {what} was declared after the unfinished job of this name began, so the rows loaded before are not in it; \
+         choose another name, or set `restart: true` to load all files from the begin"
+    )]
+    Redeclared {
+        /// The job's name.
+        job: String,
+        /// The fact, the tag or the space.
+        what: String,
+    },
     /// What rows go into was dropped while the job ran.
-    #[error("backfill `{job}`: {what} was dropped from the catalog while the job ran; declare it, and load again")]
+    #[error(
+        "backfill `{job}`: {what} was dropped from the catalog while the job ran; declare it, and load all files again with `restart: true`"
+    )]
     Dropped {
         /// The job's name.
         job: String,

@@ -1,10 +1,11 @@
 //! What goes where: which column into which tag, which field of an event, or which part of a vector.
 
-use super::{BackfillError, BackfillJob, FileFormat, NullMeaning, SpaceTarget, Target};
+use super::{BackfillError, BackfillJob, FactTarget, FileFormat, NullMeaning, SpaceTarget, Target};
 use crate::decode::tag_columns::{Bound, Plan};
 use crate::decode::{EventDecoder, FieldNames, VectorFields};
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Fact, Space, TagType};
+use engine::ids::TagId;
 use std::collections::BTreeMap;
 
 /// A job, the catalog as it was when this run began, and when that was (microseconds since 1970).
@@ -37,24 +38,38 @@ impl<'a> Task<'a> {
 
     /// That what the rows go into is still what it was when the job began: changes of what was dropped would get lost unsaid.
     pub(super) fn still_declared(&self, now: &Catalog) -> Result<(), BackfillError> {
-        let dropped = match &self.job.into {
-            Target::Fact(target) => {
-                let id = |catalog: &Catalog| catalog.fact(&target.fact).map(|fact| fact.id);
-                (id(now) != id(self.catalog)).then(|| format!("the fact `{}`", target.fact))
+        let mut then_and_now = self.named_targets(self.catalog).into_iter().zip(self.named_targets(now));
+        match then_and_now.find(|((_, then), (_, now))| then != now) {
+            Some(((what, _), _)) => Err(BackfillError::Dropped { job: self.job.name.clone(), what }),
+            None => Ok(()),
+        }
+    }
+
+    /// What rows go into that was declared when `next_id` was the next free id, or later. If the job began then, this is not what
+    /// the rows before went into, whatever its name.
+    pub(super) fn declared_since(&self, next_id: TagId) -> Option<String> {
+        let named = self.named_targets(self.catalog);
+        let by_name: Vec<_> = match (&self.job.into, self.job.columns.is_empty()) {
+            (Target::Tags, true) => self.catalog.tags().map(|(name, tag)| (tag_named(name), Some(tag.id))).collect(),
+            _ => Vec::new(),
+        };
+        let mut targets = named.into_iter().chain(by_name);
+        targets.find(|(_, id)| id.is_some_and(|id| id >= next_id)).map(|(what, _)| what)
+    }
+
+    /// What the job names to put rows into, for people, and which one that is in a catalog.
+    fn named_targets(&self, catalog: &Catalog) -> Vec<(String, Option<TagId>)> {
+        match &self.job.into {
+            Target::Fact(FactTarget { fact: name, .. }) => {
+                vec![(format!("the fact `{name}`"), catalog.fact(name).map(|fact| fact.id))]
             }
-            Target::Space(target) => {
-                let id = |catalog: &Catalog| catalog.space(&target.space).map(|space| space.id);
-                (id(now) != id(self.catalog)).then(|| format!("the vector space `{}`", target.space))
+            Target::Space(SpaceTarget { space: name, .. }) => {
+                vec![(format!("the vector space `{name}`"), catalog.space(name).map(|space| space.id))]
             }
             Target::Tags => {
-                let id = |catalog: &Catalog, tag: &str| catalog.tag(tag).map(|tag| tag.id);
-                let mut tags = self.job.columns.iter().map(|column| &column.tag);
-                tags.find(|tag| id(now, tag) != id(self.catalog, tag)).map(|tag| format!("the tag `{tag}`"))
+                let tags = self.job.columns.iter().map(|column| &column.tag);
+                tags.map(|tag| (tag_named(tag), catalog.tag(tag).map(|tag| tag.id))).collect()
             }
-        };
-        match dropped {
-            Some(what) => Err(BackfillError::Dropped { job: self.job.name.clone(), what }),
-            None => Ok(()),
         }
     }
 
@@ -161,6 +176,10 @@ pub(super) fn plan_tags(task: &Task<'_>, columns: Option<&[String]>) -> Result<P
         });
     }
     Ok(Plan { user_id: job.user_id.clone(), bounds, unmatched: Vec::new(), nulls: job.nulls })
+}
+
+fn tag_named(name: &str) -> String {
+    format!("the tag `{name}`")
 }
 
 fn check_column(column: &str, columns: &[String]) -> Result<(), String> {

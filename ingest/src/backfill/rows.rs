@@ -19,9 +19,10 @@ pub(super) trait Rows {
     /// Rows taken from the file so far, those skipped at the start included.
     fn position(&self) -> u64;
 
-    /// Columns of the file that are named like no tag, where they are matched by name, or like no field of the event.
-    fn unmatched(&self) -> &[String] {
-        &[]
+    /// Columns of the file, or keys of its lines so far, that are named like no tag, where they are matched by name, like no field
+    /// of the event, or like no part of a vector: those that were not taken before.
+    fn take_unmatched(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Rows of the whole file, if it says.
@@ -55,9 +56,9 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// See [`Rows::unmatched`].
-    pub(super) fn unmatched(&self) -> &[String] {
-        self.rows.unmatched()
+    /// See [`Rows::take_unmatched`].
+    pub(super) fn take_unmatched(&mut self) -> Vec<String> {
+        self.rows.take_unmatched()
     }
 
     /// Opens a file behind its first `skip` rows.

@@ -1,8 +1,9 @@
 //! Running a job: the threads, the place to go on, progress.
 //!
 //! A place in the job is one number: `file << 40 | rows of that file`. The store keeps it with every checkpoint as the
-//! offset of the source `backfill/<name>`, beside the fingerprint of the files and the mapping, so that both become
-//! durable together with the rows themselves; and so do the counts of rows up to that place.
+//! offset of the source `backfill/<name>`, beside the fingerprint of the files and the mapping and the catalog's next free id, which
+//! tells what was declared later; so all become durable together with the rows themselves, and so do the counts of rows up to
+//! that place.
 
 use super::files::{self, JobFile, Search, file_error};
 use super::pace::{Pace, Pacer};
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::objects::{self, Opener};
 use engine::catalog::Catalog;
+use engine::ids::TagId;
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
@@ -66,7 +68,7 @@ struct Decoded {
     rows: u64,
     file_bytes_done: u64,
     refused: Refused,
-    /// With the first batch of a file, see [`super::rows::Rows::unmatched`].
+    /// See [`super::rows::Rows::take_unmatched`].
     unmatched: Vec<String>,
 }
 
@@ -165,7 +167,7 @@ fn load(
         return Err(wrong(job, format!("{} files; at most {FILES_MAX} go into one job", files.len())));
     }
     let sources = Sources::of(&job.name);
-    let start = sources.claim(store, job, &files)?;
+    let start = sources.claim(store, &task, &files)?;
     let mut state = State::new(job, &files, start, sources.earlier(store))?;
     on_progress(&state.report);
 
@@ -215,6 +217,8 @@ const PREFIX: &str = "backfill/";
 struct Sources {
     place: String,
     fingerprint: String,
+    /// The next free id of the catalog when the job began.
+    next_id: String,
     rows: String,
     changes: String,
     rejected: String,
@@ -226,6 +230,7 @@ impl Sources {
         Sources {
             place: of(""),
             fingerprint: of("#files"),
+            next_id: of("#next_id"),
             rows: of("#rows"),
             changes: of("#changes"),
             rejected: of("#rejected"),
@@ -233,19 +238,27 @@ impl Sources {
     }
 
     /// Where the job begins.
-    fn claim(&self, store: &Store, job: &BackfillJob, files: &[JobFile]) -> Result<Place, BackfillError> {
+    fn claim(&self, store: &Store, task: &Task<'_>, files: &[JobFile]) -> Result<Place, BackfillError> {
+        let job = task.job;
         if job.restart {
             self.forget(store);
         }
         let fingerprint = files::fingerprint(job, files);
-        match (store.source_offset(&self.place), store.source_offset(&self.fingerprint)) {
-            (Some(offset), Some(before)) if before == fingerprint => Ok(Place::of_offset(offset)),
-            (Some(_), _) => Err(BackfillError::Changed { job: job.name.clone() }),
-            (None, _) => {
-                store.write_replayable(&UpdateBatch::new(), &self.fingerprint, fingerprint)?;
-                Ok(Place::default())
-            }
+        let place = match (store.source_offset(&self.place), store.source_offset(&self.fingerprint)) {
+            (Some(offset), Some(before)) if before == fingerprint => Some(Place::of_offset(offset)),
+            (Some(_), _) => return Err(BackfillError::Changed { job: job.name.clone() }),
+            (None, _) => None,
+        };
+        let began_at = store.source_offset(&self.next_id).filter(|_| place.is_some());
+        if let Some(what) = began_at.and_then(|next_id| task.declared_since(TagId(u32::try_from(next_id).ok()?))) {
+            return Err(BackfillError::Redeclared { job: job.name.clone(), what });
         }
+        if began_at.is_none() {
+            // Also of a job that an older release began, which did not note it.
+            let offsets = [(&*self.fingerprint, fingerprint), (&*self.next_id, task.catalog.next_id().0.into())];
+            store.write_replayable_noting(&UpdateBatch::new(), &offsets)?;
+        }
+        Ok(place.unwrap_or_default())
     }
 
     /// What was counted up to the place; nothing if an older release began.
@@ -265,7 +278,7 @@ impl Sources {
     }
 
     fn forget(&self, store: &Store) {
-        for name in [&self.place, &self.fingerprint, &self.rows, &self.changes, &self.rejected] {
+        for name in [&self.place, &self.fingerprint, &self.next_id, &self.rows, &self.changes, &self.rejected] {
             store.forget_source(name);
         }
     }
@@ -399,7 +412,6 @@ fn decode_file(
 ) -> Result<bool, BackfillError> {
     let file = &files[number];
     let mut open = OpenFile::open(file, skip, task).map_err(|error| file.explain(error))?;
-    let mut unmatched = open.unmatched().to_vec();
     loop {
         let mut batch = used.try_recv().unwrap_or_default();
         batch.clear();
@@ -413,7 +425,7 @@ fn decode_file(
             if goes_on { Place { file: number, row: open.position() } } else { Place { file: number + 1, row: 0 } };
         let file_bytes_done = if goes_on { open.bytes_done() } else { file.size_bytes };
         let rows = open.position() - from;
-        let unmatched = std::mem::take(&mut unmatched);
+        let unmatched = open.take_unmatched();
         if !send(Ok(Decoded { batch, next, file: number, rows, file_bytes_done, refused, unmatched })) {
             return Ok(false);
         }

@@ -5,7 +5,7 @@ use crate::decode::{BodyReader, LINE_BYTES_MAX, LineDecoder, TagDecoder};
 use arrow::array::*;
 use arrow::datatypes::{DataType, Int32Type};
 use engine::audience::ops::{UserValue, user_tags};
-use engine::catalog::{Catalog, TagType, Unit};
+use engine::catalog::{Catalog, Metric, Space, TagType, Unit};
 use engine::store::{Options, Store};
 use engine::update::UpdateBatch;
 use engine::vfs::memory::MemoryVfs;
@@ -324,6 +324,107 @@ fn changed_files_are_not_resumed() {
     assert!(error.contains("`restart: true`"), "{error}");
     let report = load(&store, &BackfillJob { restart: true, ..csv_job(&path) }).expect("loads all");
     assert_eq!((report.progress.rows_done, report.resumed_at), (11, None));
+}
+
+#[test]
+fn a_job_does_not_go_on_in_what_was_declared_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows.csv");
+    std::fs::write(&path, as_csv(&some_rows(300))).expect("written");
+    let pace = Pace { rows_per_second_max: Some(500), memory_bytes_max: u64::MAX };
+    let named = BackfillJob { columns: vec![mapping("age", "age")], ..csv_job(&path) };
+    let by_name = BackfillJob { columns: Vec::new(), ..named.clone() };
+    for (job, anew, is_refused) in
+        [(&named, "age", true), (&named, "gender", false), (&by_name, "age", true), (&by_name, "other", true)]
+    {
+        let store = new_store();
+        let cancel = AtomicBool::new(false);
+        let stopped = run_beside(&store, job, pace, &cancel, &mut |report| {
+            cancel.store(report.progress.rows_done > 0, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert!(matches!(stopped, Err(BackfillError::Cancelled { .. })), "{stopped:?}");
+        let mut catalog = Catalog::clone(store.snapshot().catalog());
+        catalog.drop_tag(anew);
+        catalog.declare(anew, TagType::Number(Unit::Integer)).expect("a good name");
+        store.put_catalog(catalog).expect("taken");
+        let never = AtomicBool::new(false);
+        let again = run_beside(&store, job, pace, &never, &mut |_| {});
+        assert_eq!(again.is_err(), is_refused, "{again:?}");
+        let Err(error) = again else { continue };
+        let told = error.to_string();
+        assert!(
+            told.contains(&format!("the tag `{anew}` was declared after")) && told.contains("`restart: true`"),
+            "{told}"
+        );
+        let job = BackfillJob { restart: true, ..job.clone() };
+        let report = run_beside(&store, &job, pace, &never, &mut |_| {}).expect("loads all");
+        assert_eq!((report.progress.rows_done, report.resumed_at), (300, None));
+    }
+}
+
+fn with_space() -> (Store, Space) {
+    let mut catalog = catalog();
+    catalog.declare_space("taste", 2, Metric::L2).expect("a good space");
+    let space = *catalog.space("taste").expect("declared");
+    let store = open(&MemoryVfs::default());
+    store.put_catalog(catalog).expect("taken");
+    store.publish().expect("published");
+    (store, space)
+}
+
+#[test]
+fn vectors_of_lines_under_another_key_are_not_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("vectors.ndjson");
+    let (store, space) = with_space();
+    let write = |lines: &[&str]| std::fs::write(&path, lines.join("\n")).expect("written");
+    let target = SpaceTarget { space: "taste".to_owned(), vector: None };
+    let job = BackfillJob { into: Target::Space(target), nulls: NullMeaning::Unset, ..job(&path) };
+    let vector = |user: &str| store.snapshot().vector(&space, user).expect("readable");
+    let known = || ["a", "b", "c", "d"].map(|user| user_tags(&store.snapshot(), user).expect("readable").is_some());
+    write(&[r#"{"user_id":"a","vector":[1,2],"plan":"x"}"#, r#"{"user_id":"b","vector":[3,4],"note":null}"#]);
+    let report = load(&store, &job).expect("loads");
+    assert_eq!((report.progress.rows_done, report.progress.rejected), (2, 0));
+    assert_eq!(report.unmatched, BTreeSet::from(["plan".to_owned(), "note".to_owned()]));
+    assert_eq!((vector("a"), vector("b")), (Some(vec![1.0, 2.0]), Some(vec![3.0, 4.0])));
+
+    write(&[r#"{"user_id":"a","vectors":[5,6]}"#, r#"{"user_id":"c","vectors":[5,6],"plan":"x"}"#]);
+    let error = load(&store, &job).expect_err("nothing to load").to_string();
+    assert!(error.contains("no line has the key `vector`; did you mean `vectors`?"), "{error}");
+    assert_eq!((vector("a"), known()), (Some(vec![1.0, 2.0]), [true, true, false, false]), "nothing was touched");
+
+    // What only some lines do not say stays as it was; an explicit null takes it away.
+    let again = BackfillJob { restart: true, ..job.clone() };
+    write(&[
+        "",
+        r#"{"user_id":"a","plan":"x"}"#,
+        r#"{"user_id":"b","vector":null}"#,
+        r#"{"user_id":"d","vector":[7,8]}"#,
+    ]);
+    assert_eq!(load(&store, &again).expect("loads").progress.rejected, 0);
+    assert_eq!((vector("a"), vector("b"), vector("d")), (Some(vec![1.0, 2.0]), None, Some(vec![7.0, 8.0])));
+    write(&[r#"{"user_id":"a","vector":null}"#]);
+    load(&store, &again).expect("loads");
+    assert_eq!(vector("a"), None);
+    // A file without lines, or of lines that were told to be wrong, is not told so again.
+    write(&[]);
+    load(&store, &again).expect("nothing to do");
+    write(&["{", r#"{"vectors":[1,2]}"#]);
+    assert_eq!(load(&store, &again).expect("told row by row").progress.rejected, 2);
+}
+
+#[test]
+fn lines_of_vectors_go_on_behind_the_one_that_has_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("vectors.ndjson");
+    std::fs::write(&path, "{\"user_id\":\"a\",\"vector\":[1,2]}\n{\"user_id\":\"b\"}\n").expect("written");
+    let (store, _) = with_space();
+    let target = SpaceTarget { space: "taste".to_owned(), vector: None };
+    let job = BackfillJob { into: Target::Space(target), ..job(&path) };
+    let fingerprint = files::fingerprint(&job, &files::find_all(&job).expect("found"));
+    store.write_replayable(&UpdateBatch::new(), "backfill/job#files", fingerprint).expect("as a run that began");
+    store.write_replayable(&UpdateBatch::new(), "backfill/job", 1).expect("a line done");
+    assert_eq!(load(&store, &job).expect("goes on").progress.rows_done, 1);
 }
 
 #[test]

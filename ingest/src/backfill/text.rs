@@ -61,6 +61,14 @@ impl Lines {
         }
     }
 
+    /// The line that was read, without the mark that a file may begin with.
+    fn line(&self) -> &[u8] {
+        match self.number {
+            1 => self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line),
+            _ => &self.line,
+        }
+    }
+
     /// Decodes the next line with `decode`; false at the end of the file.
     fn step(
         &mut self,
@@ -71,11 +79,7 @@ impl Lines {
             None => return Ok(false),
             Some(false) => refused.push(self.number, format!("the line is longer than {LINE_BYTES_MAX} bytes")),
             Some(true) => {
-                let line = if self.number == 1 {
-                    self.line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.line)
-                } else {
-                    &self.line
-                };
+                let line = self.line();
                 if !line.trim_ascii().is_empty()
                     && let Err(error) = decode(line)
                 {
@@ -148,7 +152,8 @@ impl Rows for EventLines {
     }
 }
 
-/// Lines as `POST /v1/spaces/{space}` takes them, under the names of the job; other keys are ignored.
+/// Lines as `POST /v1/spaces/{space}` takes them, under the names of the job; other keys are told, and a file in which no line has
+/// that of the vector is refused at its end.
 pub(super) struct VectorLines {
     lines: Lines,
     decoder: VectorDecoder,
@@ -161,14 +166,30 @@ impl VectorLines {
         vectors: Vectors,
         bytes_read: &Arc<AtomicU64>,
     ) -> Result<VectorLines, BackfillError> {
-        let decoder = VectorDecoder::with_fields(&vectors.space, vectors.fields);
-        Ok(VectorLines { lines: Lines::open(place, skip, bytes_read)?, decoder })
+        let mut decoder = VectorDecoder::with_fields(&vectors.space, vectors.fields);
+        let mut lines = Lines::open(place, 0, bytes_read)?;
+        while lines.number < skip {
+            match lines.next().map_err(|what| file_error(place.path(), what))? {
+                Some(true) => decoder.look(lines.line()),
+                Some(false) => {}
+                None => break,
+            }
+        }
+        Ok(VectorLines { lines, decoder })
     }
 }
 
 impl Rows for VectorLines {
     fn step(&mut self, batch: &mut UpdateBatch, refused: &mut Refused) -> Result<bool, String> {
-        self.lines.step(refused, |line| self.decoder.decode(line, batch))
+        let goes_on = self.lines.step(refused, |line| self.decoder.decode(line, batch))?;
+        if !goes_on {
+            self.decoder.check_met()?;
+        }
+        Ok(goes_on)
+    }
+
+    fn take_unmatched(&mut self) -> Vec<String> {
+        self.decoder.take_others()
     }
 
     fn position(&self) -> u64 {

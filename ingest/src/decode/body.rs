@@ -50,6 +50,17 @@ impl LineDecoder {
         }
     }
 
+    /// What to write instead of a line that is too long.
+    fn instead_of_long_lines(&self) -> Option<&'static str> {
+        match self {
+            LineDecoder::Tags(_) => Some("split it: lines of one user add up"),
+            LineDecoder::Vectors(_) => {
+                Some("write fewer digits of each number, or send Arrow, or raise the setting `line_bytes_max`")
+            }
+            LineDecoder::Events(_) | LineDecoder::UserList(_) => Some("raise the setting `line_bytes_max`"),
+        }
+    }
+
     /// When the event of the last line that was taken happened, in microseconds since 1970.
     pub(crate) fn event_time(&self) -> Option<i64> {
         match self {
@@ -134,7 +145,11 @@ impl LineCounter {
             }
             Line::TooLong => {
                 let message = format!("the line is longer than {line_bytes_max} bytes");
-                Err(LineError::new(LineErrorKind::TooLong, message).suggest("split it: lines of one user add up"))
+                let error = LineError::new(LineErrorKind::TooLong, message);
+                Err(match decoder.instead_of_long_lines() {
+                    Some(instead) => error.suggest(instead),
+                    None => error,
+                })
             }
         };
         match decoded {
@@ -152,7 +167,8 @@ impl LineCounter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::catalog::{Catalog, TagType};
+    use engine::catalog::{Catalog, Metric, Space, TagType};
+    use engine::ids::TagId;
 
     fn reader(line_bytes_max: usize) -> BodyReader {
         let mut catalog = Catalog::default();
@@ -173,6 +189,19 @@ mod tests {
             assert_eq!((report.accepted, report.rejected, batch.user_count()), (2, 2, 2));
             let errors: Vec<_> = report.errors.iter().map(|(line, error)| (*line, error.kind)).collect();
             assert_eq!(errors, [(3, LineErrorKind::TooLong), (4, LineErrorKind::Syntax)]);
+        }
+    }
+
+    #[test]
+    fn what_to_write_instead_of_a_long_line_is_told_by_what_it_is() {
+        let space = Space { id: TagId(16), dimension: 2, metric: Metric::L2 };
+        let vectors = BodyReader::new(LineDecoder::Vectors(VectorDecoder::new(&space)), 40);
+        for (mut reader, part) in [(reader(40), "lines of one user add up"), (vectors, "fewer digits")] {
+            let line = format!("{{\"user_id\":\"{}\"}}\n", "u".repeat(50));
+            let (mut chunk, mut batch) = (line.as_bytes(), UpdateBatch::new());
+            assert!(!reader.feed(&mut chunk, &mut batch));
+            let (_, error) = &reader.report().errors[0];
+            assert!(error.suggestion.as_deref().is_some_and(|told| told.contains(part)), "{error}");
         }
     }
 

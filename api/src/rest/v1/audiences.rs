@@ -413,7 +413,8 @@ async fn upload_list(
     let list_id = new_list_id(&name);
     let guard = HiddenAudience::put(&store, &list_id).await?;
     let decoder = LineDecoder::UserList(UserListDecoder::new(format, &list_id));
-    let report = upload::receive(&state, body, upload::Decoder::Lines(decoder), None).await?;
+    let destination = upload::Destination::tags(&state.snapshot()?);
+    let report = upload::receive(&state, destination, body, upload::Decoder::Lines(decoder), None).await?;
     if report.accepted == 0 && report.rejected > 0 {
         let first = &report.errors[0];
         let detail = format!("no line of the list could be taken; line {}: {}", first.line, first.error);

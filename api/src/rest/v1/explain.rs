@@ -12,6 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::audience::ops::{self, NodeStats, PlanNode, QueryContext};
 use engine::audience::scan::ScanStats;
+use engine::audience::similar::SimilarStats;
 use engine::store::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -63,6 +64,9 @@ pub struct Node {
     /// Of a search of events that no index covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanNode>,
+    /// Of users like others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similar: Option<SimilarNode>,
     /// Operands, in the order they are evaluated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
@@ -94,6 +98,39 @@ pub struct ScanRead {
     pub elapsed_us: u64,
 }
 
+/// How users like others are found.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SimilarNode {
+    /// How likeness is learned, as the audience language writes it; nothing: whichever way finds hidden users of the seed best,
+    /// which is known with `analyze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The method was asked for.
+    pub method_is_asked: bool,
+    /// All vectors are scanned in full precision, as asked; else a byte a dimension is, and full precision where that does not decide.
+    pub exact: bool,
+    /// What that came to; only with `analyze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<SimilarFound>,
+    /// The same for people.
+    pub text: String,
+}
+
+/// What a search for users like others came to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SimilarFound {
+    /// Users of the seed.
+    pub seed_users: u64,
+    /// Those of them with a vector.
+    pub seed_with_vector: u64,
+    /// Users there were to choose from: with a vector, and fitting.
+    pub candidates: u64,
+    /// Vectors that were scored in full precision.
+    pub rescored: u64,
+    /// How often the vectors were read.
+    pub passes: u64,
+}
+
 /// What a node did in a run.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Actual {
@@ -115,6 +152,7 @@ impl From<PlanNode> for Node {
             operator: node.operator,
             detail: node.detail,
             scan: node.scan.map(|stats| ScanNode::of(stats, node.actual.is_some())),
+            similar: node.similar.map(SimilarNode::from),
             estimate: node.estimate,
             actual: node.actual.map(Actual::from),
             inputs: node.inputs.into_iter().map(Node::from).collect(),
@@ -126,6 +164,26 @@ impl ScanNode {
     fn of(stats: ScanStats, is_run: bool) -> ScanNode {
         let ScanStats { rows_read: rows, files, recent_rows, users_within, microseconds: elapsed_us } = stats;
         ScanNode { users_within, read: is_run.then_some(ScanRead { rows, files, recent_rows, elapsed_us }) }
+    }
+}
+
+impl From<ops::SimilarNode> for SimilarNode {
+    fn from(node: ops::SimilarNode) -> SimilarNode {
+        let method = node.method.or(node.stats.map(|stats| stats.method));
+        SimilarNode {
+            method: method.map(|method| method.to_string()),
+            method_is_asked: node.method.is_some(),
+            exact: node.exact,
+            found: node.stats.map(SimilarFound::from),
+            text: node.to_string(),
+        }
+    }
+}
+
+impl From<SimilarStats> for SimilarFound {
+    fn from(stats: SimilarStats) -> SimilarFound {
+        let SimilarStats { method: _, seed_users, seed_with_vector, candidates, rescored, passes } = stats;
+        SimilarFound { seed_users, seed_with_vector, candidates, rescored, passes: passes.into() }
     }
 }
 
@@ -180,6 +238,9 @@ fn print(node: &Node, first: &str, rest: &str, out: &mut String) {
             out.push_str(&format!(": {rows} rows of {files} files, {recent_rows} recent rows, {elapsed_us} µs"));
         }
     }
+    if let Some(similar) = &node.similar {
+        out.push_str(&format!("; {}", similar.text));
+    }
     out.push_str(")\n");
     for (index, input) in node.inputs.iter().enumerate() {
         let is_last = index + 1 == node.inputs.len();
@@ -217,6 +278,7 @@ mod tests {
             estimate: 2,
             actual: None,
             scan: None,
+            similar: None,
             inputs: Vec::new(),
         };
         let or = Node { operator: "or".into(), inputs: vec![leaf("a"), leaf("b")], ..leaf("") };

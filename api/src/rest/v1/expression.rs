@@ -108,7 +108,8 @@ impl Where {
         match self {
             Where::Text(text) => parse(text).map_err(|error| Failure::from(error).at(pointer)),
             Where::Tree(tree) => from_json(tree).map_err(|error| {
-                Failure::new(Kind::InvalidField, error.message).at(format!("{pointer}{}", error.pointer))
+                let place = format!("{pointer}{}", error.pointer);
+                Failure::from(error).at(place)
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! `POST /v1/facts/{fact}`: events, a line or a row an event.
 
-use super::upload::{self, Decoder, UploadAnswer, WriteParameters};
+use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
@@ -46,17 +46,17 @@ pub(in crate::rest) async fn post(
     body: Body,
 ) -> Answer<UploadAnswer> {
     let is_arrow = upload::is_arrow(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
-    let decoder = {
+    let (decoder, destination) = {
         let (snapshot, now) = (state.snapshot()?, SystemClock.now());
         let fact = fact(snapshot.catalog(), &name)?;
-        if is_arrow {
+        let decoder = if is_arrow {
             Decoder::Columns(RowTarget::Events { fact: Box::new(fact.clone()), now })
         } else {
             Decoder::Lines(LineDecoder::Events(Box::new(EventDecoder::new(fact, now))))
-        }
+        };
+        (decoder, Destination::fact(&snapshot, &name, fact))
     };
-    let scope = format!("facts/{name}");
-    upload::answer(&state, &scope, parameters, &headers, body, decoder).await.map(Json)
+    upload::answer(&state, destination, parameters, &headers, body, decoder).await.map(Json)
 }
 
 /// The fact of a name.

@@ -30,7 +30,7 @@ use std::time::Instant;
 /// The longest list of users in an answer; `save_as` keeps any number.
 pub const LOOKALIKE_USERS_MAX: usize = 10_000;
 /// Users in an answer, unless it is said.
-const USERS_DEFAULT: usize = 100;
+pub const LOOKALIKE_USERS_DEFAULT: usize = 100;
 
 /// Like whom, how many, and of whom.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -204,7 +204,7 @@ pub fn answer(
     context: &QueryContext,
 ) -> Result<LookalikeAnswer, Failure> {
     let started = Instant::now();
-    let limit = request.limit.unwrap_or(USERS_DEFAULT);
+    let limit = request.limit.unwrap_or(LOOKALIKE_USERS_DEFAULT);
     if limit > LOOKALIKE_USERS_MAX {
         let failure = Failure::field("/limit", format!("`limit` is at most {LOOKALIKE_USERS_MAX}"));
         return Err(failure.suggest("keep them with `save_as`, and list the members of that audience"));
@@ -310,7 +310,7 @@ impl LookalikeRequest {
             ("prototypes", self.prototypes.map(|count| json!(count))),
         ];
         let fields = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        extent_and_method(&fields).map_err(|error| Failure::field(error.pointer, error.message))
+        extent_and_method(&fields).map_err(Failure::from)
     }
 
     /// The question for lists of what was asked.

@@ -1,6 +1,6 @@
 //! `POST /v1/spaces/{space}`: vectors of users, a line or a row a user.
 
-use super::upload::{self, Decoder, UploadAnswer, WriteParameters};
+use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
@@ -42,14 +42,16 @@ pub(in crate::rest) async fn post(
     body: Body,
 ) -> Answer<UploadAnswer> {
     let is_arrow = upload::is_arrow(&headers, "vectors", "send application/x-ndjson, a JSON object a line")?;
-    let space = *space(state.snapshot()?.catalog(), &name)?;
+    let snapshot = state.snapshot()?;
+    let space = *space(snapshot.catalog(), &name)?;
+    let destination = Destination::space(&snapshot, &name, &space);
+    drop(snapshot);
     let decoder = if is_arrow {
         Decoder::Columns(RowTarget::Vectors(space))
     } else {
         Decoder::Lines(LineDecoder::Vectors(VectorDecoder::new(&space)))
     };
-    let scope = format!("spaces/{name}");
-    upload::answer(&state, &scope, parameters, &headers, body, decoder).await.map(Json)
+    upload::answer(&state, destination, parameters, &headers, body, decoder).await.map(Json)
 }
 
 /// The vector space of a name.

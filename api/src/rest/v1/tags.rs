@@ -1,6 +1,6 @@
 //! `POST /v1/tags`: updates of users' tags, a line or a row a user.
 
-use super::upload::{self, Decoder, UploadAnswer, WriteParameters};
+use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
@@ -43,6 +43,7 @@ pub(in crate::rest) async fn post(
     } else {
         Decoder::Lines(LineDecoder::Tags(TagDecoder::new(snapshot.catalog())))
     };
+    let destination = Destination::tags(&snapshot);
     drop(snapshot);
-    upload::answer(&state, "tags", parameters, &headers, body, decoder).await.map(Json)
+    upload::answer(&state, destination, parameters, &headers, body, decoder).await.map(Json)
 }

@@ -33,6 +33,7 @@
 
 pub(in crate::rest) mod similar;
 
+use crate::error::Failure;
 use engine::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use engine::audience::parse::EXPRESSION_DEPTH_MAX;
 use engine::audience::suggest::closest;
@@ -44,8 +45,17 @@ use serde_json::{Map, Value, json};
 pub struct TreeError {
     /// JSON pointer of the place, from the tree's root: `/all/1/tag`.
     pub pointer: String,
-    /// What is wrong, and what to write instead.
+    /// What is wrong, and what to write instead, unless that is told apart.
     pub message: String,
+    /// What to write instead.
+    pub suggestion: Option<String>,
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Failure {
+        let failure = Failure::field(error.pointer, error.message);
+        Failure { suggestion: error.suggestion, ..failure }
+    }
 }
 
 type Parsed<T> = Result<T, TreeError>;
@@ -126,7 +136,7 @@ impl Place {
     }
 
     fn refuse<T>(&self, message: impl Into<String>) -> Parsed<T> {
-        Err(TreeError { pointer: self.pointer.clone(), message: message.into() })
+        Err(TreeError { pointer: self.pointer.clone(), message: message.into(), suggestion: None })
     }
 
     fn expr(&self, tree: &Value) -> Parsed<Expr> {

@@ -14,8 +14,9 @@ use crate::rest::limits;
 use crate::state::{AppState, KeyInUse};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use engine::ids::Lsn;
-use engine::store::{Once, Store};
+use engine::catalog::{Catalog, Fact, Space};
+use engine::ids::{Lsn, TagId};
+use engine::store::{Once, Snapshot, Store, WriteError};
 use engine::update::UpdateBatch;
 use futures::StreamExt;
 use ingest::decode::arrow_stream::Limits;
@@ -88,29 +89,121 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The key in the headers, for calls of one kind (`scope`).
+    /// The key in the headers, for bodies that go into one thing.
     ///
     /// # Errors
-    /// [`Kind::InvalidField`] for a key that cannot be, [`Kind::KeyInUse`].
-    pub fn of(state: &AppState, headers: &HeaderMap, scope: &str) -> Result<Option<IdempotencyKey>, Failure> {
+    /// [`Kind::InvalidField`] for a key that cannot be, [`Kind::KeyInUse`], and those of the store.
+    pub(crate) fn of(
+        state: &AppState,
+        headers: &HeaderMap,
+        destination: &Destination,
+    ) -> Result<Option<IdempotencyKey>, Failure> {
         let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
         if value.is_empty() || value.len() > IDEMPOTENCY_KEY_BYTES_MAX {
             let detail = format!("an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
             return Err(Failure::new(Kind::InvalidField, detail).at("Idempotency-Key"));
         }
-        let hash = xxh3_128(&[scope.as_bytes(), b"\0", value.as_bytes()].concat());
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let in_scope = |scope: &str| xxh3_128(&[scope.as_bytes(), b"\0", value.as_bytes()].concat());
+        let earlier = match destination.earlier_scope().map(|scope| in_scope(&scope)) {
+            Some(hash) if state.store()?.remembers(step_key(hash, 0), now_seconds) => Some(hash),
+            _ => None,
+        };
+        let hash = earlier.unwrap_or_else(|| in_scope(&destination.scope()));
         Ok(Some(IdempotencyKey {
             hash,
-            now_seconds: since_1970.as_secs(),
+            now_seconds,
             remember_seconds: state.config.idempotency.as_secs().max(1),
             _in_use: state.use_key(hash)?,
         }))
     }
 
     fn step(&self, number: u64, digest: u128) -> Once {
-        let key = xxh3_128(&[self.hash.to_le_bytes().as_slice(), &number.to_le_bytes()].concat());
+        let key = step_key(self.hash, number);
         Once { key, digest, now_seconds: self.now_seconds, remember_seconds: self.remember_seconds }
+    }
+}
+
+fn step_key(hash: u128, number: u64) -> u128 {
+    xxh3_128(&[hash.to_le_bytes().as_slice(), &number.to_le_bytes()].concat())
+}
+
+/// What a body goes into, as it is declared when the body begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    catalog: Arc<Catalog>,
+    target: Target,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    /// Whatever tags the records name; or a list, which is not declared.
+    Tags,
+    Fact(String, TagId),
+    Space(String, TagId),
+}
+
+impl Destination {
+    /// Tags of users; or a list of them.
+    pub(crate) fn tags(snapshot: &Snapshot) -> Destination {
+        Destination { catalog: snapshot.shared_catalog(), target: Target::Tags }
+    }
+
+    /// A fact of this name.
+    pub(crate) fn fact(snapshot: &Snapshot, name: &str, fact: &Fact) -> Destination {
+        Destination { catalog: snapshot.shared_catalog(), target: Target::Fact(name.to_owned(), fact.id) }
+    }
+
+    /// A vector space of this name.
+    pub(crate) fn space(snapshot: &Snapshot, name: &str, space: &Space) -> Destination {
+        Destination { catalog: snapshot.shared_catalog(), target: Target::Space(name.to_owned(), space.id) }
+    }
+
+    /// What tells an idempotency key apart from the same one of other bodies. It has the id: what is declared anew under a name
+    /// has nothing of what came before.
+    fn scope(&self) -> String {
+        match &self.target {
+            Target::Tags => "tags".to_owned(),
+            Target::Fact(_, id) => format!("fact/{}", id.0),
+            Target::Space(_, id) => format!("space/{}", id.0),
+        }
+    }
+
+    /// What it was when keys were told apart by name. Such a key counts until it is forgotten, a day later: a body that is
+    /// repeated over the change would count twice else. Vectors do not add up.
+    fn earlier_scope(&self) -> Option<String> {
+        match &self.target {
+            Target::Fact(name, _) => Some(format!("facts/{name}")),
+            Target::Tags | Target::Space(..) => None,
+        }
+    }
+
+    /// That the records are where they went, also if the last of them came to nothing.
+    fn check(&self, store: &Store) -> Result<(), Failure> {
+        match self.target {
+            Target::Fact(_, id) | Target::Space(_, id) if !store.declares(id) => Err(self.dropped(id)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failure(&self, error: WriteError) -> Failure {
+        match error {
+            WriteError::Dropped { id } => self.dropped(id),
+            error => error.into(),
+        }
+    }
+
+    fn dropped(&self, id: TagId) -> Failure {
+        let what = match &self.target {
+            Target::Tags => format!("the tag `{}`", self.catalog.name_of(id).unwrap_or_default()),
+            Target::Fact(name, _) => format!("the fact `{name}`"),
+            Target::Space(name, _) => format!("the vector space `{name}`"),
+        };
+        let detail =
+            format!("{what} was dropped from the catalog while the body came, so not all of its records are there");
+        Failure::new(Kind::Dropped, detail).suggest(
+            "see GET /v1/catalog; where it is declared again, send the whole body again, under another Idempotency-Key",
+        )
     }
 }
 
@@ -165,29 +258,27 @@ impl Decoder {
         match self {
             Decoder::Lines(decoder) => Reader::Lines(Box::new(BodyReader::new(decoder, config.line_bytes_max))),
             Decoder::Columns(target) => {
-                let body_bytes_max = config.arrow_message_bytes_max;
-                let decompressed_bytes_max = body_bytes_max.saturating_mul(4);
-                let limits = Limits { body_bytes_max, decompressed_bytes_max, ..Limits::default() };
+                let limits = Limits::of_body(config.arrow_message_bytes_max);
                 Reader::Columns(Box::new(ColumnBodyReader::new(target, limits)))
             }
         }
     }
 }
 
-/// Takes the records of a request; `scope` tells its kind apart from others with the same idempotency key.
+/// Takes the records of a request.
 ///
 /// # Errors
 /// As [`IdempotencyKey::of`] and [`receive`].
 pub(in crate::rest) async fn answer(
     state: &AppState,
-    scope: &str,
+    destination: Destination,
     parameters: WriteParameters,
     headers: &HeaderMap,
     body: Body,
     decoder: Decoder,
 ) -> Result<UploadAnswer, Failure> {
-    let key = IdempotencyKey::of(state, headers, scope)?;
-    let mut answer = receive(state, body, decoder, key).await?;
+    let key = IdempotencyKey::of(state, headers, &destination)?;
+    let mut answer = receive(state, destination, body, decoder, key).await?;
     if parameters.visible {
         let store = Arc::clone(state.store()?);
         answer.epoch = Some(limits::blocking(move || Ok(store.publish()?.0)).await?);
@@ -200,10 +291,11 @@ pub(in crate::rest) async fn answer(
 /// # Errors
 /// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::MalformedBody`] if the body breaks off or is not
 /// what its format and encoding say, [`Kind::BodyTooLarge`] for a message of columns beyond its limit, [`Kind::InvalidField`] for
-/// columns that do not fit, and those of the store. Batches written before are kept; with an idempotency
+/// columns that do not fit, [`Kind::Dropped`] if what it goes into is dropped meanwhile, and those of the store. Batches written before are kept; with an idempotency
 /// key, sending the body again goes on behind them.
 pub(crate) async fn receive(
     state: &AppState,
+    destination: Destination,
     body: Body,
     decoder: Decoder,
     key: Option<IdempotencyKey>,
@@ -212,7 +304,7 @@ pub(crate) async fn receive(
         Failure::new(Kind::TooManyQueries, "too many bodies are being read; try again a little later").retry_after(1)
     })?;
     let store = Arc::clone(state.store()?);
-    let mut reception = Reception::new(store, decoder.reader(&state.config), key);
+    let mut reception = Reception::new(store, destination, decoder.reader(&state.config), key);
     let mut chunks = body.into_data_stream().ready_chunks(CHUNKS_AT_ONCE);
     while let Some(arrived) = chunks.next().await {
         let arrived: Result<Vec<Bytes>, axum::Error> = arrived.into_iter().collect();
@@ -270,6 +362,7 @@ fn column_failure(error: ColumnBodyError, accepted: u64) -> Failure {
 /// A body being read.
 struct Reception {
     store: Arc<Store>,
+    destination: Destination,
     reader: Option<Reader>,
     key: Option<IdempotencyKey>,
     batch: UpdateBatch,
@@ -284,9 +377,10 @@ struct Reception {
 }
 
 impl Reception {
-    fn new(store: Arc<Store>, reader: Reader, key: Option<IdempotencyKey>) -> Reception {
+    fn new(store: Arc<Store>, destination: Destination, reader: Reader, key: Option<IdempotencyKey>) -> Reception {
         Reception {
             store,
+            destination,
             reader: Some(reader),
             key,
             batch: UpdateBatch::new(),
@@ -339,7 +433,8 @@ impl Reception {
         if batch.is_empty() && once.is_none() {
             return Ok(());
         }
-        let written = self.store.write(batch, once)?;
+        let written = self.store.write_declared(batch, once, &self.destination.catalog);
+        let written = written.map_err(|error| self.destination.failure(error))?;
         self.steps += 1;
         self.repeated_steps += u64::from(written.repeated);
         self.end = self.end.max(written.lsn);
@@ -360,6 +455,7 @@ impl Reception {
             (None, true) => self.write(&last, digest, true)?,
             (None, false) => {}
         }
+        self.destination.check(&self.store)?;
         let started = Instant::now();
         if self.end > Lsn(0) {
             self.store.sync(self.end)?;

@@ -10,9 +10,10 @@ use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::{Path, State};
-use engine::audience::ops::{self, QueryContext, UserValue};
+use engine::audience::ops::{self, QueryContext, QueryError, UserValue};
 use engine::audience::predicate::Predicate;
 use engine::catalog::{TagType, Unit};
+use engine::error::Class;
 use engine::store::{Definition, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ pub struct UserAnswer {
     /// The vectors that the user has, by the name of their space.
     #[serde(default)]
     pub vectors: BTreeMap<String, UserVector>,
-    /// The audiences that the user belongs to, by name.
+    /// The audiences that the user belongs to, by name: live ones as their members are kept. One that cannot be answered, since a
+    /// tag of it was dropped or its seed is empty, is left out.
     pub audiences: Vec<String>,
     /// Number of the view that was asked.
     pub epoch: u64,
@@ -99,28 +101,66 @@ fn tag_value(tag_type: TagType, value: UserValue) -> TagValue {
     }
 }
 
-/// Asks each audience about this one user; the user's own bitmap rules out all chunks but one.
+/// The saved audiences that the user belongs to, in the order of their names.
+///
+/// A live one is asked for the list of its members that is kept; of the others, those for whose sake events or vectors are
+/// searched come apart from those that an index answers. One that means nothing any more, or cannot be answered as it stands (its
+/// seed has become empty, say), is left out and does not take the look-up with it.
 fn audiences_of(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
+    let (mut indexed, mut searched) = (Vec::new(), Vec::new());
     for (name, audience) in snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.')) {
         let members = match &audience.definition {
-            Definition::Uploaded { list_id, .. } => Predicate::Listed(list_id.clone()),
-            Definition::Expression(text) | Definition::Live { expression: text, .. } => {
-                match Where::Text(text.clone()).bind(snapshot, "") {
-                    Ok(bound) => bound.predicate,
-                    Err(failure) => {
-                        tracing::warn!(audience = name, %failure, "an audience means nothing any more");
-                        continue;
-                    }
-                }
+            Definition::Uploaded { list_id, .. } | Definition::Live { list_id, .. } => {
+                Predicate::Listed(list_id.clone())
             }
+            Definition::Expression(text) => match Where::Text(text.clone()).bind(snapshot, "") {
+                Ok(bound) => bound.predicate,
+                Err(failure) => {
+                    left_out(name, &failure);
+                    continue;
+                }
+            },
         };
-        let is_member = Predicate::And(vec![Predicate::Users(vec![user_id.to_owned()]), members]);
-        if ops::count(snapshot, &is_member, context)? > 0 {
-            names.push(name.clone());
-        }
+        let asked = if members.needs_scan() { &mut searched } else { &mut indexed };
+        asked.push((name.as_str(), members));
     }
+    let mut names = Vec::new();
+    for asked in [indexed, searched] {
+        let predicates: Vec<Predicate> = asked.iter().map(|(_, members)| members.clone()).collect();
+        let fits = match ops::user_fits(snapshot, user_id, &predicates, context) {
+            Err(error) if error.class() == Class::Invalid => one_by_one(snapshot, user_id, &asked, context)?,
+            fits => fits?,
+        };
+        names.extend(asked.iter().zip(fits).filter(|(_, fits)| *fits).map(|((name, _), _)| (*name).to_owned()));
+    }
+    names.sort_unstable();
     Ok(names)
+}
+
+/// Some cannot be answered, or all are too many for one question.
+fn one_by_one(
+    snapshot: &Snapshot,
+    user_id: &str,
+    asked: &[(&str, Predicate)],
+    context: &QueryContext,
+) -> Result<Vec<bool>, QueryError> {
+    let fits = |(name, members): &(&str, Predicate)| match ops::user_fits(
+        snapshot,
+        user_id,
+        std::slice::from_ref(members),
+        context,
+    ) {
+        Err(error) if error.class() == Class::Invalid => {
+            left_out(name, &error);
+            Ok(false)
+        }
+        fits => Ok(fits?.contains(&true)),
+    };
+    asked.iter().map(fits).collect()
+}
+
+fn left_out(name: &str, why: &dyn std::fmt::Display) {
+    tracing::warn!(audience = name, %why, "an audience cannot be asked about a user, and is left out");
 }
 
 /// Tells a user's tags, vectors and audiences.

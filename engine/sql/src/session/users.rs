@@ -107,6 +107,7 @@ impl UsersTable {
             context,
             calls: Arc::clone(&self.calls),
             late: None,
+            conditions: Vec::new(),
             searched: Arc::default(),
         };
         let asked = Asked::Rows { columns: columns.iter().map(|column| column.of).collect(), limit: None, top: None };
@@ -157,6 +158,7 @@ impl TableProvider for UsersTable {
             context: self.context.clone(),
             calls: Arc::clone(&self.calls),
             late: Late::plan(&self.restrictions, &self.snapshot, &self.context, state).await?,
+            conditions: Vec::new(),
             searched: Arc::default(),
         };
         let schema = schema_of(&columns);
@@ -184,8 +186,10 @@ pub(super) struct Question {
     pub(super) calls: Arc<Calls>,
     /// Who else is asked about, if that is known only when other plans have run.
     late: Option<Arc<Late>>,
-    /// The predicate once its events were searched and other plans have run: for all parts.
-    searched: Arc<Once<Arc<Predicate>>>,
+    /// What figures of them are restricted by.
+    pub(super) conditions: Vec<Predicate>,
+    /// The predicate and the conditions once events were searched for them and other plans have run: for all parts.
+    searched: Arc<Once<Arc<(Predicate, Vec<Predicate>)>>>,
 }
 
 /// What is asked of them.
@@ -242,7 +246,9 @@ impl UsersExec {
 
     /// What the same users come to instead, in rows of `schema`.
     pub(super) fn aggregated(&self, aggregation: Aggregation, schema: SchemaRef) -> UsersExec {
-        UsersExec::new(self.question.clone(), Asked::Figures(Arc::new(aggregation)), schema)
+        let conditions = aggregation.conditions().to_vec();
+        let question = Question { conditions, searched: Arc::default(), ..self.question.clone() };
+        UsersExec::new(question, Asked::Figures(Arc::new(aggregation)), schema)
     }
 
     /// The first of the same users instead, and few others; `None` if something else is asked than all rows.
@@ -388,7 +394,8 @@ pub(super) type Send<'s> = &'s mut dyn FnMut(Result<RecordBatch>) -> ControlFlow
 impl Question {
     /// Whether nothing is left to run before.
     fn is_settled(&self) -> bool {
-        self.late.is_none() && !self.predicate.needs_scan()
+        let needs_scan = [&self.predicate].into_iter().chain(&self.conditions).any(Predicate::needs_scan);
+        self.late.is_none() && !needs_scan
     }
 
     /// The same with nothing left to run before: other plans have run, and events were searched, once for all parts.
@@ -403,16 +410,16 @@ impl Question {
         let searched = Arc::clone(&self.searched);
         let asked = self.clone();
         let search = || SpawnedTask::spawn_blocking(move || asked.search(found.as_deref())).join();
-        let predicate = searched.get(|| {
+        let settled = searched.get(|| {
             let search = search();
             async move { search.await.map_err(|error| DataFusionError::External(Box::new(error)))? }.boxed()
         });
-        self.predicate = Predicate::clone(&*predicate.await?);
+        (self.predicate, self.conditions) = <(Predicate, Vec<Predicate>)>::clone(&*settled.await?);
         Ok(self)
     }
 
-    /// Who is asked about among those that were found.
-    fn search(&self, found: Option<&Found>) -> Result<Arc<Predicate>> {
+    /// Who is asked about among those that were found, and the conditions; what both search for is searched for once.
+    fn search(&self, found: Option<&Found>) -> Result<Arc<(Predicate, Vec<Predicate>)>> {
         let mut all = vec![self.predicate.clone()];
         if let Some(found) = found {
             let count = self.snapshot.shards().len();
@@ -420,10 +427,12 @@ impl Question {
             all.extend(found.within.iter().map(given));
             all.extend(found.without.iter().map(|users| given(users).negate()));
         }
-        let predicate = Predicate::And(all).canonical();
-        let resolved = ops::resolve(&self.snapshot, &predicate, &self.context);
-        let resolved = resolved.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(Arc::new(resolved.into_owned()))
+        let mut settled = vec![Predicate::And(all).canonical()];
+        settled.extend_from_slice(&self.conditions);
+        let resolved = ops::resolve_all(&self.snapshot, &mut settled, &self.context);
+        resolved.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let predicate = settled.remove(0);
+        Ok(Arc::new((predicate, settled)))
     }
 
     /// Who they are, of all shards; it is settled.

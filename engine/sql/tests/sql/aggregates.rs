@@ -3,13 +3,20 @@
 //!
 //! `BELUGA_SQL_STATEMENTS` is how many statements are asked.
 
+use crate::joins;
 use crate::support::{World, rows};
 use crate::users::{ask_plain, condition, pick, plain, plain_session, some_users, some_world};
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use engine::audience::naive::{Random, User, Value};
+use engine::audience::ops::{QueryContext, QueryError};
+use engine::audience::scan::{FactScanner, Scan, Scanned};
+use engine::store::Snapshot;
 use engine::update::{Change, UpdateBatch};
+use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Statements unless it is set.
 const STATEMENTS: usize = 300;
@@ -388,4 +395,52 @@ fn many_groups_of_few_users_are_left_to_rows() {
         expected.sort();
         assert_eq!(found, expected);
     }
+}
+
+/// Counts how often events are searched.
+#[derive(Debug)]
+struct Counting {
+    scanner: Arc<dyn FactScanner>,
+    searches: AtomicUsize,
+}
+
+impl FactScanner for Counting {
+    fn scan(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<Scanned, QueryError> {
+        self.searches.fetch_add(1, Ordering::Relaxed);
+        self.scanner.scan(snapshot, scan, within, cancelled)
+    }
+}
+
+#[test]
+fn what_figures_are_restricted_by_is_searched_once_for_all_parts() {
+    let world = joins::some_world(&mut Random::new(7), 4);
+    let bought = "did('purchase', amount > 3)";
+    let scanner: Arc<dyn FactScanner> = Arc::clone(&world.scanner) as _;
+    let ask = |text: &str| {
+        let counting = Arc::new(Counting { scanner: Arc::clone(&scanner), searches: AtomicUsize::new(0) });
+        let context = QueryContext { scanner: Some(Arc::clone(&counting) as _), ..QueryContext::default() };
+        let mut answer = world.sql.ask(world.store.snapshot(), text, Vec::new(), &context).expect("planned");
+        let mut batches = Vec::new();
+        while let Some(batch) = answer.next(&AtomicBool::new(false)).expect("answered") {
+            batches.push(batch);
+        }
+        (rows(&batches), counting.searches.load(Ordering::Relaxed))
+    };
+    let (alone, searches) = ask(&format!("SELECT count(*) FROM users WHERE {bought}"));
+    assert_eq!(searches, 1);
+    let told = ask(&format!("SELECT count(*) FILTER (WHERE {bought}) FROM users"));
+    assert_eq!(told, (alone.clone(), 1));
+    let text = format!(
+        "SELECT count(*) FILTER (WHERE {bought}), sum(age) FILTER (WHERE {bought}), count(*) FROM users WHERE {bought}"
+    );
+    assert!(world.plan(&text).contains("aggregates=["), "{}", world.plan(&text));
+    let (told, searches) = ask(&text);
+    let cells: Vec<&str> = told[0].split(" | ").collect();
+    assert_eq!((cells[0], cells[2], searches), (alone[0].as_str(), alone[0].as_str(), 1));
 }

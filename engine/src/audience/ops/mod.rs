@@ -26,7 +26,7 @@ mod proptests;
 
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
-pub use explain::{NodeStats, PlanNode, explain};
+pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
 pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
 pub use lookalike::{Holdout, Likeness, Lookalike, LookalikeReport, Measure, ScoredUser, Seed, lookalike};
@@ -35,10 +35,10 @@ pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample
 pub use number::{Best, best, ranked, top_k};
 pub use overlap::overlap;
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile, significance};
-pub use resolve::{SCANS_MAX, resolve};
+pub use resolve::{SCANS_MAX, resolve, resolve_all};
 pub use similar::SIMILAR_MAX;
 pub use touched::{Known, Reads};
-pub use user::{UserValue, user_lists, user_tags};
+pub use user::{UserValue, user_fits, user_lists, user_tags};
 pub use values::{TagValues, values};
 
 use super::scan::{FactScanner, ScanError};

@@ -229,6 +229,14 @@ fn check_top(world: &World, predicate: &Predicate, tag: &str, k: usize) {
     }
 }
 
+fn check_fits(world: &World, predicates: &[Predicate]) {
+    let sets: Vec<BTreeSet<&str>> = predicates.iter().map(|predicate| world.who(predicate)).collect();
+    for id in world.users.keys().map(String::as_str).chain(["nobody"]) {
+        let expected: Vec<bool> = sets.iter().map(|set| set.contains(id)).collect();
+        assert_eq!(user_fits(&world.snapshot(), id, predicates, &world.context()).expect("look up"), expected, "{id}");
+    }
+}
+
 fn check_overlap(world: &World, predicates: &[Predicate]) {
     let sets: Vec<BTreeSet<&str>> = predicates.iter().map(|predicate| world.who(predicate)).collect();
     let matrix = overlap(&world.snapshot(), predicates, &world.context()).expect("overlap");
@@ -405,6 +413,7 @@ proptest! {
         }
         let predicates: Vec<Predicate> = (0..4).map(|_| world.predicate(&mut random)).collect();
         check_overlap(&world, &predicates);
+        check_fits(&world, &predicates);
         check_profile(&world, &predicates[0], &Predicate::All);
         check_profile(&world, &predicates[1], &predicates[2]);
         for user in world.users.values().take(5) {

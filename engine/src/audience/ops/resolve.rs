@@ -53,8 +53,11 @@ pub(super) fn resolve_each<'p, const N: usize>(
     Ok(predicates.map(|_| Cow::Owned(resolved.next().expect("as many as there were"))))
 }
 
-/// The same in place.
-pub(super) fn resolve_all(
+/// The same in place, of predicates of one question.
+///
+/// # Errors
+/// As [`resolve`]; the predicates are then as useless as the question.
+pub fn resolve_all(
     snapshot: &Snapshot,
     predicates: &mut [Predicate],
     context: &QueryContext,

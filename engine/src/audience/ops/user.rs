@@ -1,7 +1,9 @@
 //! One user: the online look-up.
 
-use super::QueryError;
-use crate::audience::plan::{exclusive, number_layers, value_layers};
+use super::resolve::resolve_all;
+use super::{QueryContext, QueryError};
+use crate::audience::plan::{Plan, exclusive, number_layers, value_layers};
+use crate::audience::predicate::Predicate;
 use crate::bitmap::bsi::NumberReader;
 use crate::bitmap::evaluate::Evaluator;
 use crate::bitmap::program::{Layer, Node, Program};
@@ -87,8 +89,37 @@ pub fn user_lists<'l>(snapshot: &Snapshot, user_id: &str, lists: &[&'l str]) -> 
     Ok(found)
 }
 
+/// Which of the predicates the user fits, in their order. A scan or search for similar users that several have runs once, and events
+/// are searched of this user only.
+///
+/// # Errors
+/// [`QueryError`] as soon as one of them cannot be answered.
+pub fn user_fits(
+    snapshot: &Snapshot,
+    user_id: &str,
+    predicates: &[Predicate],
+    context: &QueryContext,
+) -> Result<Vec<bool>, QueryError> {
+    let Some((shard, slot)) = place(snapshot, user_id)? else { return Ok(vec![false; predicates.len()]) };
+    let user = Predicate::Users(vec![user_id.to_owned()]);
+    let alone = |predicate: &Predicate| Predicate::And(vec![user.clone(), predicate.clone()]);
+    let mut predicates: Vec<Predicate> = predicates.iter().map(alone).collect();
+    resolve_all(snapshot, &mut predicates, context)?;
+    let fits = |predicate: &Predicate| {
+        context.check()?;
+        let plan = Plan::new(snapshot, predicate)?;
+        let program = plan.program(shard)?;
+        Ok(Evaluator::new(&program).members((slot >> 16) as u16).contains(slot as u16))
+    };
+    predicates.iter().map(fits).collect()
+}
+
+/// The shard of a user, and the slot there.
+fn place(snapshot: &Snapshot, user_id: &str) -> Result<Option<(usize, Slot)>, QueryError> {
+    let shard = usize::from(shard_of(user_id.as_bytes(), snapshot.shards().len() as u16).0);
+    Ok(snapshot.shards()[shard].slot_of(user_id.as_bytes())?.map(|slot| (shard, slot)))
+}
+
 fn find<'s>(snapshot: &'s Snapshot, user_id: &str) -> Result<Option<(&'s ShardSnapshot, Slot)>, QueryError> {
-    let shards = snapshot.shards();
-    let shard = &shards[usize::from(shard_of(user_id.as_bytes(), shards.len() as u16).0)];
-    Ok(shard.slot_of(user_id.as_bytes())?.map(|slot| (shard, slot)))
+    Ok(place(snapshot, user_id)?.map(|(shard, slot)| (&snapshot.shards()[shard], slot)))
 }

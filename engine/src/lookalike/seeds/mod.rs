@@ -122,7 +122,7 @@ pub enum SeedError {
         value: f32,
     },
     /// What came out has no direction, or is otherwise no vector of the space: the examples cancel each other out.
-    #[error("the seed's users have nothing in common in this space: {0}; choose prototypes")]
+    #[error("the seed's users have nothing in common in this space; choose prototypes")]
     Scorer(#[from] VectorError),
     /// The vectors could not be read, or the caller gave up.
     #[error(transparent)]

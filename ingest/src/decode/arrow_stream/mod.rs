@@ -70,6 +70,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The usual ones, in proportion to how large the body of a message may be; small ones may have as many values as by default,
+    /// which may take a bit each.
+    pub fn of_body(body_bytes_max: usize) -> Limits {
+        let usual = Limits::default();
+        Limits {
+            body_bytes_max,
+            decompressed_bytes_max: body_bytes_max.saturating_mul(usual.decompressed_bytes_max / usual.body_bytes_max),
+            values_max: usual.values_max.max(body_bytes_max / (usual.body_bytes_max / usual.values_max)),
+            ..usual
+        }
+    }
+}
+
 /// Flatbuffer tables of a head: a column takes two or three of them, a pair of its metadata one.
 const HEAD_TABLES_MAX: usize = 1 << 14;
 

@@ -188,3 +188,13 @@ proptest! {
         prop_assert_eq!(next, count);
     }
 }
+
+#[test]
+fn limits_grow_with_the_body() {
+    let usual = Limits::default();
+    assert_eq!(Limits::of_body(usual.body_bytes_max), usual);
+    let large = Limits::of_body(64 << 20);
+    assert_eq!((large.decompressed_bytes_max, large.values_max), (256 << 20, 32 << 20));
+    let small = Limits::of_body(1 << 16);
+    assert_eq!((small.body_bytes_max, small.decompressed_bytes_max, small.values_max), (1 << 16, 4 << 16, 1 << 23));
+}

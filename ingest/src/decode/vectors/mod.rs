@@ -21,6 +21,7 @@ use super::tags::{read_user_id, shown, twice, utf8};
 use engine::audience::suggest::closest;
 use engine::catalog::{Space, VectorError};
 use engine::update::{Change, UpdateBatch};
+use std::collections::BTreeSet;
 
 /// Which fields of a line, or columns of a row, are read, and what the others and NULLs mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct VectorFields {
     pub user_id: String,
     /// The one with the numbers.
     pub vector: String,
-    /// Others are passed over, and one that is missing is a NULL; else both are errors.
+    /// Others are passed over, and a line without the one with the numbers says nothing; else both are errors.
     pub is_lenient: bool,
     /// A NULL leaves the vector as it was; else it takes it away.
     pub nulls_keep: bool,
@@ -52,7 +53,23 @@ pub struct VectorDecoder {
     numbers: Vec<f32>,
     /// Reused buffer for strings with escapes.
     scratch: String,
+    met: Met,
 }
+
+/// Which fields lines had.
+#[derive(Clone, Debug, Default)]
+struct Met {
+    vector: bool,
+    /// Lines that were good but for the vector, which they did not have.
+    without_count: u64,
+    /// Fields that were passed over, the first ones.
+    others: BTreeSet<String>,
+    /// Those of them that were taken.
+    others_taken: BTreeSet<String>,
+}
+
+/// Fields that were passed over are told, so many of them.
+const OTHERS_MAX: usize = 100;
 
 impl VectorDecoder {
     /// A decoder for vectors of a space as it is declared now.
@@ -63,7 +80,7 @@ impl VectorDecoder {
     /// One for lines whose fields have these names and meanings.
     pub fn with_fields(space: &Space, fields: VectorFields) -> VectorDecoder {
         let (user_id, scratch) = <(String, String)>::default();
-        VectorDecoder { space: *space, fields, user_id, numbers: Vec::new(), scratch }
+        VectorDecoder { space: *space, fields, user_id, numbers: Vec::new(), scratch, met: Met::default() }
     }
 
     /// Appends the line's user and vector to `batch`; on an error the batch is as before.
@@ -71,7 +88,10 @@ impl VectorDecoder {
     /// # Errors
     /// [`LineError`] saying what is wrong and where.
     pub fn decode(&mut self, line: &[u8], batch: &mut UpdateBatch) -> Result<(), LineError> {
-        let is_there = self.read(utf8(line)?)?;
+        let Some(is_there) = self.read(utf8(line)?)? else {
+            self.met.without_count += 1;
+            return Ok(());
+        };
         batch.begin_user(self.user_id.as_bytes());
         if is_there {
             batch.push_vector(self.space.id, &self.numbers);
@@ -81,8 +101,39 @@ impl VectorDecoder {
         Ok(())
     }
 
-    /// Reads a line into the buffers; false if it says that there is no vector.
-    fn read(&mut self, line: &str) -> Result<bool, LineError> {
+    /// Looks which fields a line has that was decoded before, as far as [`VectorDecoder::check_met`] asks.
+    pub(crate) fn look(&mut self, line: &[u8]) {
+        if !self.met.vector {
+            // What is wrong with it was told when it was decoded.
+            let _ = utf8(line).and_then(|line| self.read(line));
+        }
+    }
+
+    /// At the end of a file: that its lines have vectors, or say that there is none.
+    ///
+    /// # Errors
+    /// For people: that no line has the field, and what it may be called.
+    pub(crate) fn check_met(&self) -> Result<(), String> {
+        let Met { vector, without_count, others, .. } = &self.met;
+        if *vector || *without_count == 0 {
+            return Ok(());
+        }
+        let VectorFields { user_id, vector, .. } = &self.fields;
+        let near = closest(vector, others.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Err(format!("no line has the key `{vector}`{near}; a line has `{user_id}` and `{vector}`"))
+    }
+
+    /// Fields that were passed over since the last call, the first [`OTHERS_MAX`] in all.
+    pub(crate) fn take_others(&mut self) -> Vec<String> {
+        let Met { others, others_taken, .. } = &mut self.met;
+        let fresh: Vec<String> = others.difference(others_taken).cloned().collect();
+        others_taken.extend(fresh.iter().cloned());
+        fresh
+    }
+
+    /// Reads a line into the buffers; `Some(false)` if it says that there is no vector, `None` if it says nothing of one.
+    fn read(&mut self, line: &str) -> Result<Option<bool>, LineError> {
         let mut json = Json::new(line, 0);
         if json.kind()? != Kind::Object {
             return Err(json.error("a line is a JSON object").suggest(SHAPE));
@@ -96,9 +147,14 @@ impl VectorDecoder {
                 read_user_id(&mut json, &mut self.scratch, &mut self.user_id)?;
                 std::mem::replace(&mut has_user, true)
             } else if key == self.fields.vector {
+                self.met.vector = true;
                 let is_there = self.read_vector(&mut json)?;
                 vector.replace(is_there).is_some()
             } else if self.fields.is_lenient {
+                let others = &mut self.met.others;
+                if others.len() < OTHERS_MAX && !others.contains(key) {
+                    others.insert(key.to_owned());
+                }
                 json.skip(&mut self.scratch)?;
                 false
             } else {
@@ -113,10 +169,11 @@ impl VectorDecoder {
         if !has_user {
             return Err(LineError::new(LineErrorKind::UserId, format!("`{user_id}` is missing")).suggest(SHAPE));
         }
-        vector.or(is_lenient.then_some(false)).ok_or_else(|| {
-            LineError::new(LineErrorKind::Key, format!("`{field}` is missing"))
-                .suggest(format!("write the numbers of the vector, or \"{field}\":null to take it away"))
-        })
+        if vector.is_none() && !is_lenient {
+            return Err(LineError::new(LineErrorKind::Key, format!("`{field}` is missing"))
+                .suggest(format!("write the numbers of the vector, or \"{field}\":null to take it away")));
+        }
+        Ok(vector)
     }
 
     fn read_vector(&mut self, json: &mut Json<'_>) -> Result<bool, LineError> {
@@ -236,9 +293,12 @@ mod tests {
         };
         let line = r#"{"user_id":"x","vector":[1],"taste":[1,2,3],"deep":{"a":[null]},"id":"u"}"#;
         assert_eq!(decode(line, true).expect("good"), "u [1.0, 2.0, 3.0];");
-        for line in [r#"{"id":"u","taste":null}"#, r#"{"id":"u","other":1}"#] {
-            assert_eq!(decode(line, false).expect("good"), "u none;");
-            assert_eq!(decode(line, true).expect("good"), "u");
+        let null = r#"{"id":"u","taste":null}"#;
+        assert_eq!(decode(null, false).expect("good"), "u none;");
+        assert_eq!(decode(null, true).expect("good"), "u");
+        // What is not said takes nothing away.
+        for nulls_keep in [false, true] {
+            assert_eq!(decode(r#"{"id":"u","other":1}"#, nulls_keep).expect("good"), "");
         }
         for (line, part) in [
             (r#"{"user_id":"u","taste":[1,2,3]}"#, "`id` is missing"),

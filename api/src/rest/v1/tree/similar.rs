@@ -1,6 +1,6 @@
 //! `{"similar_to": "taste", "seed": …, "size": 1000}`: users like others.
 
-use super::{Parsed, Place, tree};
+use super::{Parsed, Place, TreeError, tree};
 use engine::audience::expr::{Expr, ExprKind, SimilarTo};
 use engine::audience::similar::{Amount, Extent, ExtentError};
 use engine::lookalike::seeds::Method;
@@ -82,7 +82,12 @@ impl Place {
     }
 
     fn extended<T>(&self, result: Result<T, ExtentError>) -> Parsed<T> {
-        result.or_else(|error| self.refuse(error.message))
+        result.map_err(|error| TreeError {
+            pointer: self.pointer.clone(),
+            message: error.message,
+            // There it stands in the words of text.
+            suggestion: Some(error.suggestion.replace(" => ", ": ")),
+        })
     }
 
     fn boolean(&self, fields: &Map<String, Value>, key: &str) -> Parsed<bool> {

@@ -208,6 +208,11 @@ impl Aggregation {
         })
     }
 
+    /// What figures are restricted by, which whoever runs it settles for all parts: [`Question::conditions`].
+    pub(super) fn conditions(&self) -> &[Predicate] {
+        &self.conditions
+    }
+
     /// Whether it takes less time than to make rows of the users, and no more memory than is reasonable.
     fn pays(&self, question: &Question) -> bool {
         let (mut groups, mut splits) = (1u64, 0u64);
@@ -242,8 +247,12 @@ impl Aggregation {
         partition: usize,
         send: Send<'_>,
     ) -> std::result::Result<(), QueryError> {
-        let asked =
-            Grouping { by: &self.by.tags, figures: &self.figures, conditions: &self.conditions, values: &self.values };
+        let asked = Grouping {
+            by: &self.by.tags,
+            figures: &self.figures,
+            conditions: &question.conditions,
+            values: &self.values,
+        };
         let shards = question.shards(partition);
         let mut groups = ops::groups(&question.snapshot, &question.predicate, &asked, shards, &question.context)?;
         // Numbers at ranks are told of all users at once, by one of the parts: also of groups that it has nobody of.
@@ -273,7 +282,7 @@ impl Aggregation {
             };
             measures.filter_map(of).flatten().collect()
         };
-        let asked = Ranking { by: &self.by.tags, numbers: &self.numbers, conditions: &self.conditions };
+        let asked = Ranking { by: &self.by.tags, numbers: &self.numbers, conditions: &question.conditions };
         ops::ranked_groups(&question.snapshot, &question.predicate, &asked, ranks, &question.context)
     }
 
