@@ -2,6 +2,7 @@
 
 use super::count::elapsed_us;
 use super::expression::Where;
+use super::lookalike::CellsAnswer;
 use crate::error::Failure;
 use crate::queries::Asks;
 use crate::rest::asker::Asker;
@@ -127,8 +128,11 @@ pub struct SimilarFound {
     pub candidates: u64,
     /// Vectors that were scored in full precision.
     pub rescored: u64,
-    /// How often the vectors were read.
+    /// How often all candidates were scanned; not at all if cells were looked into.
     pub passes: u64,
+    /// How they were looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cells: Option<CellsAnswer>,
 }
 
 /// What a node did in a run.
@@ -182,8 +186,18 @@ impl From<ops::SimilarNode> for SimilarNode {
 
 impl From<SimilarStats> for SimilarFound {
     fn from(stats: SimilarStats) -> SimilarFound {
-        let SimilarStats { method: _, seed_users, seed_with_vector, candidates, rescored, passes } = stats;
-        SimilarFound { seed_users, seed_with_vector, candidates, rescored, passes: passes.into() }
+        let SimilarStats {
+            method: _,
+            was_tried: _,
+            seed_users,
+            seed_with_vector,
+            candidates,
+            rescored,
+            passes,
+            probed,
+        } = stats;
+        let cells = probed.map(CellsAnswer::from);
+        SimilarFound { seed_users, seed_with_vector, candidates, rescored, passes: passes.into(), cells }
     }
 }
 
