@@ -75,7 +75,8 @@ pub(super) fn decompose(setting: &Setting<'_>, matrix: &Sparse) -> Result<Decomp
         let mut column = vec![0.0; width];
         (0..size).for_each(|row| add(&mut column, turns.row(direction)[row], subspace.row(row)));
         // A direction and its opposite are one; so that the next factorisation is like this one, the longest part is positive.
-        let longest = column.iter().fold(0.0_f64, |longest, part| if part.abs() > longest.abs() { *part } else { longest });
+        let longest =
+            column.iter().fold(0.0_f64, |longest, part| if part.abs() > longest.abs() { *part } else { longest });
         for (item, part) in column.iter().enumerate() {
             items[item * found + direction] = (part * longest.signum()) as f32;
         }

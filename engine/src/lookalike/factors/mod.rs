@@ -187,13 +187,8 @@ impl Factors {
         let stretch = found.values.iter().map(|value| (first / value).sqrt() as f32).collect();
         let all = entries.squares();
         let held: f64 = found.values.iter().map(|value| value * value).sum();
-        let learned = Learned {
-            users,
-            one_of,
-            items: items.len(),
-            items_left_out,
-            explained: (held / all).clamp(0.0, 1.0),
-        };
+        let learned =
+            Learned { users, one_of, items: items.len(), items_left_out, explained: (held / all).clamp(0.0, 1.0) };
         let places = items.iter().zip(0..).map(|(item, place)| (item.hash, place)).collect();
         Ok(Factors { dimension, places, damping, rarity, items: found.items, stretch, learned })
     }

@@ -13,9 +13,7 @@ pub(super) fn learn(events: &[(u32, u32, f64)], dimension: usize) -> Result<Fact
 /// The vector of a user of these events.
 pub(super) fn vector(factors: &Factors, events: &[(u32, u32, f64)], user: u32) -> Option<Vec<f32>> {
     let of = events.iter().filter(|event| event.0 == user);
-    let deal = |event: &(u32, u32, f64)| {
-        Some(Deal { item: factors.item(&event.1.to_le_bytes())?, weight: event.2 })
-    };
+    let deal = |event: &(u32, u32, f64)| Some(Deal { item: factors.item(&event.1.to_le_bytes())?, weight: event.2 });
     let mut out = vec![0.0; factors.dimension];
     factors.vector(&mut of.filter_map(deal).collect(), &mut out).then_some(out)
 }
@@ -120,7 +118,8 @@ fn who_has_no_known_item_has_no_vector() {
     let known = factors.item(&0_u32.to_le_bytes()).expect("known");
     let mut out = [0.0; 2];
     let deal = |weight| Deal { item: known, weight };
-    for deals in [vec![], vec![deal(0.0)], vec![deal(1.0), deal(-1.0)], vec![deal(f64::NAN)], vec![deal(f64::INFINITY)]] {
+    for deals in [vec![], vec![deal(0.0)], vec![deal(1.0), deal(-1.0)], vec![deal(f64::NAN)], vec![deal(f64::INFINITY)]]
+    {
         assert!(!factors.vector(&mut deals.clone(), &mut out), "{deals:?}");
     }
     assert!(factors.vector(&mut vec![deal(f64::MAX), deal(f64::MAX)], &mut out));
