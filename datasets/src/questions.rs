@@ -49,8 +49,8 @@ pub struct LikenessQuestion {
 pub fn likeness_question(data_set: DataSet) -> Option<LikenessQuestion> {
     match data_set {
         DataSet::Population => Some(LikenessQuestion {
-            title: "The 1 % most like those who bought sportswear twice",
-            seed: "did('purchase', category = 'sportswear', count >= 2)",
+            title: "The 1 % most like those who bought sportswear",
+            seed: "did('purchase', category = 'sportswear')",
             item: &["category", "channel"],
             dimension: 32,
         }),
