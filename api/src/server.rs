@@ -14,7 +14,6 @@ use crate::sinks;
 use crate::state::{AppState, Readers};
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
-use engine::audience::ops::QueryContext;
 use engine::audience::scan::FactScanner;
 use engine::store::{Options, Store};
 use engine::vfs::Vfs;
@@ -83,10 +82,11 @@ impl Server {
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;
         let upkeep = TableKeeper::start(Arc::clone(&store), tables)?;
         let keeper = Keeper::start(Arc::clone(&store), keeper_options(&state.config)).map_err(no_threads)?;
-        let jobs = Jobs::open(Arc::clone(&store), state.config.clone())?;
-        let live = live_options(&state, Arc::clone(&scanner));
+        let readers = Readers { scanner, sql };
+        let jobs = Jobs::open(Arc::clone(&store), readers.clone(), state.config.clone())?;
+        let live = live_options(&state, Arc::clone(&readers.scanner));
         let live = LiveAudiences::start(Arc::clone(&store), live).map_err(no_threads)?;
-        state.set_opened(store, Readers { scanner, sql }, keeper, jobs, live, sinks);
+        state.set_opened(store, readers, keeper, jobs, live, sinks);
         state.run_sinks()?;
         state.run_sources()?;
         state.jobs()?.start().map_err(no_threads)?;
@@ -233,8 +233,8 @@ pub struct OpenedToAsk {
     pub store: Arc<Store>,
     /// The tables of its facts.
     pub tables: Arc<DeltaTables>,
-    /// What bounds the questions.
-    pub context: QueryContext,
+    /// Searches their events.
+    pub scanner: Arc<dyn FactScanner>,
 }
 
 /// Opens the store of a configuration for asking it.
@@ -245,8 +245,8 @@ pub fn open_to_ask(config: &Config) -> Result<OpenedToAsk, Failure> {
     let Opened { store, tables, queues } = open_all(config)?;
     // Nobody delivers.
     queues.lift_bounds();
-    let scanner = Some(scanner(config, Arc::clone(&tables))?);
-    Ok(OpenedToAsk { store, tables, context: QueryContext { scanner, ..QueryContext::default() } })
+    let scanner = scanner(config, Arc::clone(&tables))?;
+    Ok(OpenedToAsk { store, tables, scanner })
 }
 
 fn scanner(config: &Config, tables: Arc<DeltaTables>) -> Result<Arc<dyn FactScanner>, Failure> {

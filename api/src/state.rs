@@ -69,6 +69,7 @@ pub struct Shared {
 }
 
 /// Who reads the tables of facts.
+#[derive(Clone, Debug)]
 pub struct Readers {
     /// Searches events for conditions.
     pub scanner: Arc<dyn FactScanner>,

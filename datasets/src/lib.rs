@@ -17,7 +17,7 @@ mod random;
 mod source;
 
 pub use population::Population;
-pub use questions::{Question, event_questions, sample_questions};
+pub use questions::{LikenessQuestion, Question, event_questions, likeness_question, sample_questions};
 pub use roaring_sets::{ROARING_SETS, load_roaring_sets};
 pub use user::{BatchFiller, User, Value, write_ndjson_line};
 

@@ -32,6 +32,38 @@ pub fn event_questions(data_set: DataSet) -> &'static [Question] {
     }
 }
 
+/// A question for users like others, by vectors that are made of what they did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LikenessQuestion {
+    /// For people.
+    pub title: &'static str,
+    /// Like whom, in the audience language.
+    pub seed: &'static str,
+    /// The columns of the fact that are the items.
+    pub item: &'static [&'static str],
+    /// How many numbers a vector has.
+    pub dimension: u16,
+}
+
+/// The question of a data set that has events.
+pub fn likeness_question(data_set: DataSet) -> Option<LikenessQuestion> {
+    match data_set {
+        DataSet::Population => Some(LikenessQuestion {
+            title: "The 1 % most like those who bought sportswear",
+            seed: "did('purchase', category = 'sportswear')",
+            item: &["category", "channel"],
+            dimension: 32,
+        }),
+        DataSet::OnlineRetail => Some(LikenessQuestion {
+            title: "The 1 % most like buyers of the white hanging heart",
+            seed: "did('purchase', product = '85123A', count >= 2)",
+            item: &["product"],
+            dimension: 64,
+        }),
+        _ => None,
+    }
+}
+
 const POPULATION_EVENTS: &[Question] = &[
     ask("Bought shoes in the last 30 days", "did('purchase', category = 'shoes', within => '30 days')"),
     ask("Women who bought twice or more today", "gender = 'f' AND did('purchase', count >= 2, within => '1 day')"),

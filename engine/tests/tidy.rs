@@ -100,8 +100,17 @@ fn modules_of_the_engine_know_only_what_they_may() {
 
 #[test]
 fn links_in_the_documents_lead_somewhere() {
-    let guides =
-        ["docs/bitmaps.md", "docs/language.md", "docs/live.md", "docs/load.md", "docs/sql.md", "docs/streams.md"];
+    let guides = [
+        "docs/bitmaps.md",
+        "docs/language.md",
+        "docs/live.md",
+        "docs/load.md",
+        "docs/lookalike.md",
+        "docs/spaces.md",
+        "docs/sql.md",
+        "docs/streams.md",
+        "docs/vectors-from-behaviour.md",
+    ];
     let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md"];
     for document in others.into_iter().chain(guides) {
         let path = root().join(document);

@@ -5,12 +5,15 @@ mod remote;
 use super::Exit;
 use super::apply::read_yaml;
 use super::output::grouped;
-use super::target::open_existing;
+use super::target::{open_existing, readers_of};
 use crate::error::{Failure, Kind};
-use crate::jobs::JobDefinition;
 use crate::jobs::definition::BackfillDefinition;
+use crate::jobs::from_fact::FromFactDefinition;
+use crate::jobs::{JobDefinition, JobProgress, JobStep, MadeVectors};
+use crate::sources::Place;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ingest::backfill::{self, BackfillError, BackfillJob, BackfillReport};
+use ingest::backfill::factors::factorise;
+use ingest::backfill::{self, BackfillError, BackfillJob, BackfillReport, Progress};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -18,13 +21,16 @@ use std::time::{Duration, Instant};
 
 /// How often a log, which is no terminal, is told how far the job is.
 const PLAIN_PROGRESS: Duration = Duration::from_secs(10);
+/// What a bar shows of a job that reads files, and of one that makes vectors of events.
+const OF_FILES: &str = "{bar:40} {percent}% {bytes}/{total_bytes} {msg} {eta} left";
+const OF_EVENTS: &str = "{bar:40} {percent}% {msg} {eta} left";
 /// Refused rows that are printed.
 const ERRORS_SHOWN: usize = 10;
 
-/// Loads files into tags, a fact or a vector space. A job that was killed goes on where it stopped when it is run again.
+/// Loads files into tags, a fact or a vector space, or makes vectors from a fact. A job that was killed goes on where it stopped when it is run again.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nExample of a job that loads vectors:\n  into: spaces/taste                    # the vector space\n  files: [\"vectors/*.parquet\"]\n  columns: { embedding: vector }        # the column with the numbers; left out: vector\n\nFiles may be objects: s3://bucket/users/*.parquet, with AWS_REGION, AWS_ACCESS_KEY_ID, … as usual, or `object_store` in the job.\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags, facts and vector spaces must be declared (beluga apply).\n\nWith --data no server may have the directory open. With --url a running server loads files of its own machine, named from the root\nand in its `source_folders`, or objects in its `source_stores`, as a job: Ctrl-C leaves it running, and it outlives restarts of the server.\n\nExamples:\n  beluga backfill -f job.yaml --data ./beluga-data\n  beluga backfill -f job.yaml --url http://127.0.0.1:7700 --rate 50000"
+    after_help = "Example of a job:\n  files: [\"users/*.parquet\"]\n  user_id: customer_no                  # the column with the ids\n  columns:                              # left out: every column that is named like a tag\n    sex: gender\n    hobbies: { tag: interest, separator: \"|\", add: true }\n\nExample of a job that loads events:\n  into: purchase                        # the fact; left out: tags\n  files: [\"orders/*.parquet\"]\n  user_id: customer_no\n  ts: ordered_at                        # the column with the time; left out: ts\n  event_id: order_no                    # left out: event_id, if there is one\n  columns:                              # what is not named as in the fact; others are matched by name or kept as they are\n    total: amount\n    internal_note: null                 # not loaded\n\nExample of a job that loads vectors:\n  into: spaces/taste                    # the vector space\n  files: [\"vectors/*.parquet\"]\n  columns: { embedding: vector }        # the column with the numbers; left out: vector\n\nExample of a job that makes vectors from what users did:\n  into: spaces/taste                    # all its vectors are replaced\n  from_fact:\n    fact: purchase\n    item: category                      # or several columns: [category, campaign]\n    weight: amount                      # left out: how many events\n    within: 365 days                    # left out: all\n    where: amount > 0                   # SQL; left out: all\n\nFiles may be objects: s3://bucket/users/*.parquet, with AWS_REGION, AWS_ACCESS_KEY_ID, … as usual, or `object_store` in the job.\n\nAlso: name, format (parquet, arrow, csv, ndjson, tags), nulls (keep, unset), delimiter, errors_max.\nTags, facts and vector spaces must be declared (beluga apply).\n\nWith --data no server may have the directory open. With --url a running server loads files of its own machine, named from the root\nand in its `source_folders`, or objects in its `source_stores`, as a job: Ctrl-C leaves it running, and it outlives restarts of the server.\n\nExamples:\n  beluga backfill -f job.yaml --data ./beluga-data\n  beluga backfill -f job.yaml --url http://127.0.0.1:7700 --rate 50000"
 )]
 pub(super) struct Arguments {
     /// The job, YAML or JSON
@@ -61,21 +67,69 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
 
 fn load(arguments: &Arguments, definition: &BackfillDefinition, data: &Path) -> Result<(), Exit> {
     let name = definition.name.clone().unwrap_or_else(|| "backfill".to_owned());
-    let job = definition.job(name, None).map_err(|place| {
-        let field = place.pointer.trim_start_matches('/').replace('/', ".");
-        Exit::Usage(format!("{}: {field}: {}", arguments.file.display(), place.why))
-    })?;
+    if let Some((from, space)) = definition.vectors_from_fact().map_err(|place| wrong(arguments, &place))? {
+        return make_vectors(arguments, name, from, space, data);
+    }
+    let job = definition.job(name, None).map_err(|place| wrong(arguments, &place))?;
     let job = BackfillJob { restart: arguments.restart, ..job };
     let store = open_existing(data)?;
     let mut shown = Shown::new();
     let started = Instant::now();
     let report = backfill::run(&store, &job, &AtomicBool::new(false), &mut |progress| {
-        shown.update(progress.rows_done, progress.rejected, progress.bytes_done, progress.bytes_total);
+        shown.update(&Seen::from(progress));
     });
     shown.bar.finish_and_clear();
     let report = report.map_err(failure)?;
     tell(definition, &report, started.elapsed());
     Ok(())
+}
+
+fn make_vectors(
+    arguments: &Arguments,
+    name: String,
+    from: &FromFactDefinition,
+    space: &str,
+    data: &Path,
+) -> Result<(), Exit> {
+    let (store, readers) = readers_of(data)?;
+    let place = |place: Place| wrong(arguments, &Place::new(format!("/from_fact{}", place.pointer), place.why));
+    from.check(&store.snapshot(), &readers, store.now()).map_err(place)?;
+    let mut shown = Shown::new();
+    let started = Instant::now();
+    let job = from.job(name, space, readers);
+    let report = factorise(&store, &job, &AtomicBool::new(false), &mut |report| {
+        shown.update(&Seen::from(&report.progress));
+    });
+    shown.bar.finish_and_clear();
+    let report = report.map_err(failure)?;
+    if let Some(made) = report.made {
+        println!("{}, in {:.1} s", told_made(&made.into(), report.progress.rows_done), started.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn wrong(arguments: &Arguments, place: &Place) -> Exit {
+    let field = place.pointer.trim_start_matches('/').replace('/', ".");
+    Exit::Usage(format!("{}: {field}: {}", arguments.file.display(), place.why))
+}
+
+/// What came of vectors made from so many events.
+fn told_made(made: &MadeVectors, events: u64) -> String {
+    let part = |count: u64, what: &str| if count > 0 { format!("; {} {what}", grouped(count)) } else { String::new() };
+    let of = match made.one_of {
+        1 => format!("{} users", grouped(made.learned_from_users)),
+        one_of => format!("{} users, one of {one_of}", grouped(made.learned_from_users)),
+    };
+    format!(
+        "{} vectors of {} events, learned from {of} and {} items, of whose entries they hold {:.0} %{}{}{}",
+        grouped(made.vectors),
+        grouped(events),
+        grouped(made.items),
+        made.explained * 100.0,
+        part(made.items_left_out, "rarer items are left out"),
+        part(made.without_vector, "users have no item that counts, and no vector"),
+        part(made.removed, "vectors of users without such events were taken away"),
+    )
 }
 
 fn failure(error: BackfillError) -> Exit {
@@ -131,23 +185,73 @@ impl Shown {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::hidden();
         if is_terminal {
-            let template = "{bar:40} {percent}% {bytes}/{total_bytes} {msg} {eta} left";
             bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+            bar.set_style(ProgressStyle::with_template(OF_FILES).expect("a valid template"));
         }
         Shown { bar, is_terminal, told: Instant::now() }
     }
 
-    fn update(&mut self, rows_done: u64, rejected: u64, bytes_done: u64, bytes_total: u64) {
-        let rows = grouped(rows_done);
+    fn update(&mut self, seen: &Seen) {
+        let rows = grouped(seen.rows);
+        let told = match seen.step {
+            None => format!("{rows} rows"),
+            Some(JobStep::Reading) => format!("reading, {} events", grouped(seen.rows_total)),
+            Some(JobStep::Learning) => "learning".to_owned(),
+            Some(JobStep::Writing) => format!("writing vectors, {rows} events"),
+        };
+        // Of events, rows are what is known of how much there is.
+        let (done, total) = match seen.step {
+            None => (seen.bytes_done, seen.bytes_total),
+            Some(JobStep::Writing) => (seen.rows, seen.rows_total),
+            Some(JobStep::Reading | JobStep::Learning) => (0, seen.rows_total),
+        };
         if self.is_terminal {
-            self.bar.set_length(bytes_total);
-            self.bar.set_position(bytes_done);
-            self.bar.set_message(format!("{rows} rows"));
+            if seen.step.is_some() {
+                self.bar.set_style(ProgressStyle::with_template(OF_EVENTS).expect("a valid template"));
+            }
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+            self.bar.set_message(told);
         } else if self.told.elapsed() >= PLAIN_PROGRESS {
             self.told = Instant::now();
-            let percent = 100 * bytes_done / bytes_total.max(1);
-            eprintln!("{percent} %, {rows} rows, {} refused", grouped(rejected));
+            let percent = 100 * done / total.max(1);
+            eprintln!("{percent} %, {told}, {} refused", grouped(seen.rejected));
+        }
+    }
+}
+
+/// How far a job is, here or at a server.
+struct Seen {
+    rows: u64,
+    rows_total: u64,
+    rejected: u64,
+    bytes_done: u64,
+    bytes_total: u64,
+    step: Option<JobStep>,
+}
+
+impl From<&Progress> for Seen {
+    fn from(of: &Progress) -> Seen {
+        Seen {
+            rows: of.rows_done,
+            rows_total: of.rows_total.unwrap_or_default(),
+            rejected: of.rejected,
+            bytes_done: of.bytes_done,
+            bytes_total: of.bytes_total,
+            step: of.step.map(Into::into),
+        }
+    }
+}
+
+impl From<&JobProgress> for Seen {
+    fn from(of: &JobProgress) -> Seen {
+        Seen {
+            rows: of.rows_done,
+            rows_total: of.rows_total.unwrap_or_default(),
+            rejected: of.rejected,
+            bytes_done: of.bytes_done,
+            bytes_total: of.bytes_total,
+            step: of.step,
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use datasets::DataSet;
 use datasets::population::Population;
 use datasets::population::purchases::History;
+use datasets::population::vectors::Tastes;
 use engine::audience::suggest::closest;
 use engine::clock::Clock;
 use ingest::clock::SystemClock;
@@ -23,11 +24,13 @@ const USERS_PER_FILE: u64 = 1_000_000;
 /// Events of one file.
 const EVENTS_PER_FILE: u64 = 5_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
+/// What categories by channels can carry.
+const DIMENSION_MAX: u16 = 144;
 
 /// Writes an example data set to files, with the catalog and the jobs that load it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  beluga generate population --out ./people --scale 1000000 --events 10000000\n  beluga apply -f people/catalog.yaml --data ./beluga-data\n  beluga backfill -f people/job.yaml --data ./beluga-data\n  beluga backfill -f people/purchases.yaml --data ./beluga-data"
+    after_help = "Example:\n  beluga generate population --out ./people --scale 1000000 --events 10000000\n  beluga apply -f people/catalog.yaml --data ./beluga-data\n  beluga backfill -f people/job.yaml --data ./beluga-data\n  beluga backfill -f people/purchases.yaml --data ./beluga-data\n\nWith --dimension, also:\n  beluga backfill -f people/vectors.yaml --data ./beluga-data"
 )]
 pub(super) struct Arguments {
     /// The data set: population
@@ -45,6 +48,9 @@ pub(super) struct Arguments {
     /// Over how many days up to last midnight (UTC)
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=366))]
     days: u32,
+    /// Also a vector of so many numbers for each user who bought something, made of who bought what: a space `taste`
+    #[arg(long, value_name = "N", requires = "events", value_parser = clap::value_parser!(u16).range(2..=i64::from(DIMENSION_MAX)))]
+    dimension: Option<u16>,
     /// The same seed gives the same users
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -71,7 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         Format::Parquet => population.write_parquet(range, path),
         Format::Ndjson => population.write_ndjson(range, &mut BufWriter::new(File::create(path)?)),
     })?;
-    write_text(&out.join("catalog.yaml"), &catalog())?;
+    write_text(&out.join("catalog.yaml"), &catalog(arguments.dimension))?;
     let format = match arguments.format {
         Format::Parquet => "parquet",
         Format::Ndjson => "tags",
@@ -87,17 +93,43 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         Format::Ndjson => history.write_ndjson(range, &mut BufWriter::new(File::create(path)?)),
     })?;
     let job = job(arguments, "purchases", extension(arguments.format));
-    write_text(&out.join("purchases.yaml"), &format!("into: purchase\n{job}"))
+    write_text(&out.join("purchases.yaml"), &format!("into: purchase\n{job}"))?;
+    arguments.dimension.map_or(Ok(()), |dimension| write_vectors(arguments, history, dimension))
 }
 
-/// The tags and facts of the population.
-fn catalog() -> String {
+/// Vectors of who bought what, and the job that loads them.
+fn write_vectors(arguments: &Arguments, history: History, dimension: u16) -> Result<(), Exit> {
+    let tastes = Tastes::learn(history, dimension.into())
+        .map_err(|error| Exit::Usage(format!("--dimension {dimension}: {error}; generate more --events")))?;
+    // As many files as of users; each is made of all purchases, of which those of its users are kept.
+    let started = Instant::now();
+    let mut count = 0;
+    for number in 0..arguments.scale.div_ceil(USERS_PER_FILE) {
+        let users = number * USERS_PER_FILE..arguments.scale.min((number + 1) * USERS_PER_FILE);
+        let path = file(arguments, "vectors", &format!("{number:05}"));
+        let written = match arguments.format {
+            Format::Parquet => tastes.write_parquet(users, &path),
+            Format::Ndjson => {
+                File::create(&path).and_then(|file| tastes.write_ndjson(users, &mut BufWriter::new(file)))
+            }
+        };
+        count += written.map_err(|error| cannot("write", &path, &error))?;
+        eprintln!("{}: {} vectors so far", path.display(), grouped(count));
+    }
+    println!("{} vectors, {:.1} s", grouped(count), started.elapsed().as_secs_f64());
+    let job = job(arguments, "vectors", extension(arguments.format));
+    write_text(&arguments.out.join("vectors.yaml"), &format!("into: spaces/taste\n{job}"))
+}
+
+/// The tags and facts of the population, and the space of its vectors.
+fn catalog(dimension: Option<u16>) -> String {
     let catalog = DataSet::Population.catalog();
     let facts: BTreeMap<&str, FactDeclaration> =
         catalog.declared_facts().map(|(name, fact)| (name, FactDeclaration::of(fact))).collect();
     // JSON is YAML, too.
     let facts = serde_json::to_string(&facts).expect("declarations have text keys only");
-    DataSet::Population.catalog_yaml() + &format!("facts: {facts}\n")
+    let space = dimension.map(|dimension| format!("spaces:\n  taste: {{ dimension: {dimension}, metric: cosine }}\n"));
+    DataSet::Population.catalog_yaml() + &format!("facts: {facts}\n") + &space.unwrap_or_default()
 }
 
 /// Writes `count` of something to files of so many each.

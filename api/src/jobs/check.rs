@@ -12,8 +12,10 @@ use crate::rest::v1::spaces;
 use crate::sources::Place;
 use crate::sources::declaration::no_fact;
 use crate::sources::folders::check_folder;
+use crate::state::Readers;
 use engine::audience::suggest::closest;
-use engine::catalog::Catalog;
+use engine::store::Snapshot;
+use ingest::backfill::factors::FactorJob;
 use ingest::backfill::{self, BackfillError, BackfillJob, ColumnMapping};
 use ingest::objects::is_object_name;
 use std::path::Path;
@@ -21,11 +23,30 @@ use std::path::Path;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
+/// What is to run.
+pub(super) enum Task {
+    Files(Box<BackfillJob>),
+    Vectors(FactorJob),
+}
+
 /// What is to run for a job of this id.
 ///
 /// # Errors
 /// What cannot be in any catalog, or is not allowed here.
-pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Result<BackfillJob, Place> {
+pub(super) fn task(definition: &JobDefinition, id: &str, config: &Config, readers: &Readers) -> Result<Task, Place> {
+    check_head(definition)?;
+    match definition.backfill.vectors_from_fact().map_err(within_backfill)? {
+        Some((from, space)) => Ok(Task::Vectors(from.job(name_of(id), space, readers.clone()))),
+        None => files(definition, id, config).map(|job| Task::Files(Box::new(job))),
+    }
+}
+
+fn within_backfill(place: Place) -> Place {
+    Place::new(format!("/backfill{}", place.pointer), place.why)
+}
+
+/// What a job has that loads anything.
+fn check_head(definition: &JobDefinition) -> Result<(), Place> {
     let backfill = &definition.backfill;
     if definition.rate == Some(0) {
         return Err(Place::new("/rate", "no row a second would load nothing; write 1 or more, or leave it out"));
@@ -33,8 +54,14 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
     if backfill.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
         return Err(Place::new("/backfill/name", format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
     }
+    Ok(())
+}
+
+fn files(definition: &JobDefinition, id: &str, config: &Config) -> Result<BackfillJob, Place> {
+    let backfill = &definition.backfill;
     if backfill.files.is_empty() {
-        return Err(Place::new("/backfill/files", "none is given; write paths or globs such as /in/*.parquet"));
+        let why = "none is given; write paths or globs such as /in/*.parquet, or `from_fact` to make vectors of events";
+        return Err(Place::new("/backfill/files", why));
     }
     for (index, path) in backfill.files.iter().enumerate() {
         match is_object_name(path) {
@@ -44,7 +71,7 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
         .map_err(|why| Place::new(format!("/backfill/files/{index}"), why))?;
     }
     let job = backfill.job(name_of(id), Some(config));
-    let job = job.map_err(|place| Place::new(format!("/backfill{}", place.pointer), place.why))?;
+    let job = job.map_err(within_backfill)?;
     Ok(BackfillJob { within: config.source_folders.clone(), ..job })
 }
 
@@ -52,13 +79,28 @@ pub(super) fn job(definition: &JobDefinition, id: &str, config: &Config) -> Resu
 ///
 /// # Errors
 /// The first thing that is wrong, with a pointer into the body.
-pub(super) fn check(definition: &JobDefinition, catalog: &Catalog, config: &Config, now: i64) -> Result<(), Failure> {
+pub(super) fn check(
+    definition: &JobDefinition,
+    snapshot: &Snapshot,
+    readers: &Readers,
+    config: &Config,
+    now: i64,
+) -> Result<(), Failure> {
     let field = |place: Place| Failure::field(place.pointer, place.why);
-    let job = job(definition, "", config).map_err(field)?;
+    let catalog = snapshot.catalog();
+    let task = task(definition, "", config, readers).map_err(field)?;
     if let Some(space) = definition.backfill.space() {
         spaces::space(catalog, space)
             .map_err(|failure| Failure { kind: Kind::InvalidField, ..failure }.at("/backfill/into"))?;
     }
+    let job = match (task, &definition.backfill.from_fact) {
+        (Task::Files(job), _) => job,
+        (Task::Vectors(_), None) => return Err(Failure::internal("vectors are made of no fact")),
+        (Task::Vectors(_), Some(from)) => {
+            let place = |place: Place| field(Place::new(format!("/backfill/from_fact{}", place.pointer), place.why));
+            return from.check(snapshot, readers, now).map_err(place);
+        }
+    };
     if let Some(fact) = definition.backfill.fact()
         && catalog.declared_fact(fact).is_none()
     {

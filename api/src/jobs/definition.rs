@@ -1,5 +1,6 @@
 //! A backfill as people write it: the file of `beluga backfill`, and the body of `POST /v1/jobs`.
 
+use super::from_fact::FromFactDefinition;
 use crate::config::Config;
 use crate::error::escape_pointer;
 use crate::objects::{ObjectStoreDeclaration, objects};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Formatter;
 
-/// Files, and what their rows become.
+/// Files, and what their rows become; or events, and the vectors that are made of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackfillDefinition {
@@ -22,7 +23,12 @@ pub struct BackfillDefinition {
     /// Files and globs (`*`, `?`, `[…]`, `**`): of a server from the root, in one of its `source_folders`. The same of objects by
     /// URL: `s3://bucket/visits/*.parquet` (`gs://`, `az://`), or all below `s3://bucket/visits/`, in one of its `source_stores`.
     #[schema(example = json!(["/in/orders-*.parquet"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Instead of files: the events of a fact, of which vectors of the space in `into` are made. They replace all vectors of the space:
+    /// a user who has no vector any more is one without events that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_fact: Option<FromFactDefinition>,
     /// How files are written; left out: by each file's extension (`.gz` behind it for text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<BackfillFormat>,
@@ -154,6 +160,33 @@ impl BackfillDefinition {
     /// The vector space that rows become vectors of, if they do.
     pub fn space(&self) -> Option<&str> {
         self.into.as_deref()?.strip_prefix(SPACES)
+    }
+
+    /// The events that vectors are made of and their space, if files are not what is loaded.
+    ///
+    /// # Errors
+    /// The first field that goes with files only, or that is missing.
+    pub fn vectors_from_fact(&self) -> Result<Option<(&FromFactDefinition, &str)>, Place> {
+        let Some(from) = &self.from_fact else { return Ok(None) };
+        let of_files = [
+            ("/files", !self.files.is_empty()),
+            ("/format", self.format.is_some()),
+            ("/user_id", self.user_id.is_some()),
+            ("/ts", self.ts.is_some()),
+            ("/event_id", self.event_id.is_some()),
+            ("/columns", !self.columns.is_empty()),
+            ("/nulls", self.nulls != NullsName::Keep),
+            ("/delimiter", self.delimiter.is_some()),
+            ("/object_store", self.object_store.is_some()),
+            ("/errors_max", self.errors_max.is_some()),
+        ];
+        if let Some((field, _)) = of_files.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(Place::new(field, "with `from_fact` no files are read; leave this out"));
+        }
+        match self.space() {
+            Some(space) => Ok(Some((from, space))),
+            None => Err(Place::new("/into", "vectors go into a space; write for example `into: spaces/taste`")),
+        }
     }
 
     /// What is to run, under this name. `config` says which secrets may be read; none: any.

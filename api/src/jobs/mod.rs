@@ -5,19 +5,21 @@
 //! once. Whatever comes last is written first: that a job is done is kept before its place in the store is forgotten.
 //!
 //! * `definition`, `record`: what is asked for, what is known and how it is kept.
+//! * `from_fact`: vectors made from what users did.
 //! * `check`: whether it can begin.
 //! * `runner`: the thread that loads.
 
 mod check;
 pub mod definition;
+pub mod from_fact;
 pub mod record;
 mod runner;
 
-pub use record::{JobDefinition, JobProgress, JobState, Record, RefusedRow};
+pub use record::{JobDefinition, JobProgress, JobState, JobStep, MadeVectors, Record, RefusedRow};
 
 use crate::config::Config;
 use crate::error::{Failure, Kind};
-use crate::state::lock;
+use crate::state::{Readers, lock};
 use engine::store::Store;
 use ingest::backfill;
 use record::Records;
@@ -50,6 +52,8 @@ pub struct Jobs {
 #[derive(Debug)]
 struct Shared {
     store: Arc<Store>,
+    /// Of the events that vectors are made of.
+    readers: Readers,
     config: Config,
     records: Records,
     state: Mutex<State>,
@@ -113,7 +117,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Kind::LocalFile`] if the folder of jobs cannot be read; a single record that is damaged is only named in the log.
-    pub fn open(store: Arc<Store>, config: Config) -> Result<Jobs, Failure> {
+    pub fn open(store: Arc<Store>, readers: Readers, config: Config) -> Result<Jobs, Failure> {
         let records = Records::open(&config.data).map_err(|error| unusable("open the folder of jobs", &error))?;
         let found = records.load().map_err(|error| unusable("read the folder of jobs", &error))?;
         let mut jobs = BTreeMap::new();
@@ -127,7 +131,7 @@ impl Jobs {
         let state = State { jobs, damaged: found.damaged, ..State::default() };
         state.forget_places(&store);
         let (state, changed, rows) = (Mutex::new(state), Condvar::new(), AtomicU64::new(0));
-        let shared = Arc::new(Shared { store, config, records, state, changed, rows });
+        let shared = Arc::new(Shared { store, readers, config, records, state, changed, rows });
         Ok(Jobs { shared, runner: Mutex::default() })
     }
 
@@ -162,8 +166,8 @@ impl Jobs {
     /// # Errors
     /// What is wrong with it, with a pointer; [`Kind::TooManyJobs`]; [`Kind::ReadOnly`]; a folder that cannot be written.
     pub fn submit(&self, definition: JobDefinition) -> Result<Record, Failure> {
-        let Shared { store, config, records, .. } = &*self.shared;
-        check::check(&definition, store.snapshot().catalog(), config, store.now())?;
+        let Shared { store, readers, config, records, .. } = &*self.shared;
+        check::check(&definition, &store.snapshot(), readers, config, store.now())?;
         if let Some(error) = store.read_only() {
             return Err(error.into());
         }
@@ -184,6 +188,7 @@ impl Jobs {
             refused: Vec::new(),
             unmatched: BTreeSet::new(),
             error: None,
+            made: None,
         };
         records.save(&record).map_err(|error| unusable("keep the job", &error))?;
         state.jobs.insert(record.id.clone(), record.clone());

@@ -5,6 +5,8 @@
 use super::definition::BackfillDefinition;
 use engine::vfs::real::RealVfs;
 use engine::vfs::{Vfs, write_atomically};
+use ingest::backfill::Step;
+use ingest::backfill::factors::Made;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
@@ -18,7 +20,7 @@ const SUFFIX: &str = ".json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobDefinition {
-    /// Files to load.
+    /// Files to load, or events to make vectors of.
     pub backfill: BackfillDefinition,
     /// At most so many rows a second; left out: as many as live updates leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +75,68 @@ pub struct JobProgress {
     pub rows_per_second: Option<f64>,
     /// An estimate; null while the job does not run.
     pub remaining_seconds: Option<f64>,
+    /// Of vectors made from a fact: what the job does, or did last. While it reads, `rows_total` are the events found so far; while it
+    /// writes, `rows_done` of them are vectors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<JobStep>,
+}
+
+/// What a job that makes vectors from a fact does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JobStep {
+    /// It reads events, for the items in them.
+    Reading,
+    /// It learns what items have in common.
+    Learning,
+    /// It reads events again, user by user, and writes vectors.
+    Writing,
+}
+
+/// What came of vectors made from a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MadeVectors {
+    /// Users who have a vector now.
+    pub vectors: u64,
+    /// Users with events none of whose items counts; they have no vector.
+    pub without_vector: u64,
+    /// Users whose vector was taken away, since they have no event that counts any more.
+    pub removed: u64,
+    /// Items that were learned.
+    pub items: u64,
+    /// Items that were not, because few users have them and there are too many.
+    pub items_left_out: u64,
+    /// Users that items were learned from.
+    pub learned_from_users: u64,
+    /// One of so many users: 1 if they are all.
+    pub one_of: u64,
+    /// The share of what users did that the dimensions of the space hold, from 0 to 1.
+    pub explained: f64,
+}
+
+impl From<Made> for MadeVectors {
+    fn from(made: Made) -> MadeVectors {
+        MadeVectors {
+            vectors: made.vectors,
+            without_vector: made.without,
+            removed: made.removed,
+            items: made.learned.items as u64,
+            items_left_out: made.learned.items_left_out as u64,
+            learned_from_users: made.learned.users as u64,
+            one_of: made.learned.one_of,
+            explained: made.learned.explained,
+        }
+    }
+}
+
+impl From<Step> for JobStep {
+    fn from(step: Step) -> JobStep {
+        match step {
+            Step::Reading => JobStep::Reading,
+            Step::Learning => JobStep::Learning,
+            Step::Writing => JobStep::Writing,
+        }
+    }
 }
 
 /// A row that was refused.
@@ -109,6 +173,9 @@ pub struct Record {
     pub unmatched: BTreeSet<String>,
     /// Why it failed, or waits.
     pub error: Option<String>,
+    /// Of vectors made from a fact, what came of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeVectors>,
 }
 
 impl Record {
@@ -221,6 +288,7 @@ mod tests {
             refused: Vec::new(),
             unmatched: BTreeSet::new(),
             error: None,
+            made: None,
         };
         records.save(&record).expect("saved");
         records.save(&record).expect("saved again");

@@ -1,9 +1,10 @@
 //! The thread that runs jobs, one after the other.
 
-use super::check::{self, told};
+use super::check::{self, Task, told};
 use super::{JobProgress, JobState, Record, RefusedRow, Running, Shared, State};
 use crate::state::lock;
-use ingest::backfill::{self, BackfillError, BackfillReport, ERRORS_KEPT_MAX, Pace, RowError};
+use ingest::backfill::factors::factorise_beside;
+use ingest::backfill::{self, BackfillError, BackfillReport, ERRORS_KEPT_MAX, Pace, RowError, Step};
 use ingest::keeper::step_back;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -77,8 +78,8 @@ impl Shared {
 
     fn load(&self, record: Record, cancel: &AtomicBool) -> Outcome {
         // Leave to read a folder may have been taken since.
-        let job = match check::job(&record.definition, &record.id, &self.config) {
-            Ok(job) => job,
+        let task = match check::task(&record.definition, &record.id, &self.config, &self.readers) {
+            Ok(task) => task,
             Err(place) => return Outcome::Failed(format!("{}: {}", place.pointer, place.why)),
         };
         let writers_wait_at = self.config.memory_bytes_max as u64;
@@ -89,7 +90,12 @@ impl Shared {
         };
         let mut told_to =
             Told { shared: self, before: record, speed: Speed::default(), rows: 0, saved: Instant::now() };
-        match backfill::run_beside(&self.store, &job, pace, cancel, &mut |report| told_to.update(report)) {
+        let mut tell = |report: &BackfillReport| told_to.update(report);
+        let loaded = match task {
+            Task::Files(job) => backfill::run_beside(&self.store, &job, pace, cancel, &mut tell),
+            Task::Vectors(job) => factorise_beside(&self.store, &job, pace, cancel, &mut tell),
+        };
+        match loaded {
             Ok(_) => Outcome::Done,
             Err(BackfillError::Cancelled { .. }) => Outcome::Ended,
             Err(error @ BackfillError::Unavailable { .. }) => Outcome::Away(told(&error)),
@@ -206,6 +212,7 @@ impl Told<'_> {
         let mut state = lock(&self.shared.state);
         let Some(record) = state.jobs.get_mut(&self.before.id) else { return };
         record.progress = progress;
+        record.made = report.made.map(Into::into);
         record.refused = merged(&self.before.refused, &report.errors);
         record.unmatched.extend(report.unmatched.iter().cloned());
         if self.saved.elapsed() >= SAVE_INTERVAL {
@@ -219,7 +226,13 @@ impl Told<'_> {
         let earlier = now.earlier;
         let is_fact = self.before.definition.backfill.fact().is_some();
         let (of_values, of_events) = if is_fact { (0, earlier.changes) } else { (earlier.changes, 0) };
-        let (rows_per_second, remaining_seconds) = self.speed.measure(now.rows_done, now.bytes_done, now.bytes_total);
+        // Of events, rows are what is known of how much there is.
+        let (done, total) = match (now.step, now.rows_total) {
+            (Some(Step::Writing), Some(total)) => (now.rows_done, total),
+            (Some(_), _) => (0, 0),
+            (None, _) => (now.bytes_done, now.bytes_total),
+        };
+        let (rows_per_second, remaining_seconds) = self.speed.measure(now.rows_done, done, total);
         JobProgress {
             files_done: now.files_done as u64,
             files_total: now.files_total as u64,
@@ -232,6 +245,7 @@ impl Told<'_> {
             rejected: earlier.rejected + now.rejected,
             rows_per_second,
             remaining_seconds,
+            step: now.step.map(Into::into),
         }
     }
 }

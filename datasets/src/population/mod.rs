@@ -10,6 +10,7 @@ mod live;
 mod person;
 pub mod purchases;
 mod tables;
+pub mod vectors;
 
 pub use live::LiveUpdates;
 

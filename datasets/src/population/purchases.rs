@@ -41,21 +41,30 @@ pub(crate) fn fact() -> Fact {
 }
 
 /// One event.
-struct Purchase {
-    user: u64,
-    category: &'static str,
-    channel: &'static str,
+pub(super) struct Purchase {
+    pub(super) user: u64,
+    pub(super) category: &'static str,
+    pub(super) channel: &'static str,
     cents: i64,
 }
 
 impl Purchase {
-    /// Purchase number `index`. Some users buy far more often than others; most buy what they are known to like, by their
-    /// own channel.
-    fn of(population: &Population, index: u64) -> Purchase {
-        let random = &mut Random::of(population.seed ^ SALT, index);
+    /// Whose purchase number `index` is.
+    pub(super) fn user_of(population: &Population, index: u64) -> u64 {
+        Purchase::drawn_user(population, &mut Random::of(population.seed ^ SALT, index))
+    }
+
+    fn drawn_user(population: &Population, random: &mut Random) -> u64 {
         // Squaring a uniform draw makes the first users of the population the busy ones.
         let unit = 1.0 - random.unit();
-        let user = (unit * unit * population.user_count as f64) as u64;
+        (unit * unit * population.user_count as f64) as u64
+    }
+
+    /// Purchase number `index`. Some users buy far more often than others; most buy what they are known to like, by their
+    /// own channel.
+    pub(super) fn of(population: &Population, index: u64) -> Purchase {
+        let random = &mut Random::of(population.seed ^ SALT, index);
+        let user = Purchase::drawn_user(population, random);
         let person: Person = generator().person(population.seed, user);
         let liked = person.categories.count_ones();
         let category = if liked > 0 && random.chance(800) {

@@ -11,12 +11,14 @@
 //! * [`scorer`]: what users are compared with; how far a quantised score can be off.
 //! * [`recall`]: the users with the best scores under a filter: a few, by cells or exactly, or millions, exactly.
 //! * [`seeds`]: a scorer from example users: a mean, prototypes or a linear model, whichever finds hidden ones best.
+//! * [`factors`]: vectors made from behaviour, by a factorisation of who dealt with what.
 //! * [`quality`]: how well a ranking finds whom it should: area under the curve, lift, recall.
 //!
 //! A score is a number of single precision that is summed in one order on all processors, and the lower shard and slot win a
 //! tie; so an answer depends on the data alone.
 
 pub mod cells;
+pub mod factors;
 mod kernels;
 pub mod layer;
 pub mod quality;

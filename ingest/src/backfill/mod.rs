@@ -9,10 +9,12 @@
 //!
 //! * `files`: finds the job's files, in a fixed order. `plan`: which column goes into which tag or field.
 //! * `columns`, `csv`, `text`: rows of a file to a batch; `rows`: what they have in common.
+//! * `factors`: vectors made from what users did, of no files.
 //! * `run`: the threads, the place to go on, progress; `pace`: what a job beside live writes leaves to them.
 
 mod columns;
 mod csv;
+pub mod factors;
 mod files;
 mod pace;
 mod plan;
@@ -29,6 +31,7 @@ mod tests;
 
 pub use crate::decode::tag_columns::NullMeaning;
 pub use pace::Pace;
+use plan::unknown;
 pub use run::{check_files, check_mapping, forget, run, run_beside, unfinished};
 
 use crate::objects::ObjectFiles;
@@ -175,6 +178,19 @@ pub struct Progress {
     pub rejected: u64,
     /// What earlier runs brought, behind which this one goes on.
     pub earlier: Earlier,
+    /// Of vectors made from events: what is done now.
+    pub step: Option<Step>,
+}
+
+/// What a job that makes vectors from events does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It reads events, for the items in them; the total of rows grows.
+    Reading,
+    /// It learns what items have in common.
+    Learning,
+    /// It reads the events again, user by user, and writes vectors.
+    Writing,
 }
 
 /// What the earlier runs of a job brought: exactly what is in the store, whatever ended them.
@@ -189,7 +205,7 @@ pub struct Earlier {
 }
 
 /// What a job did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BackfillReport {
     /// The last progress.
     pub progress: Progress,
@@ -200,6 +216,8 @@ pub struct BackfillReport {
     /// Columns of Parquet, Arrow and CSV files that no tag has the name of, or that are no part of a vector (the first 100 of
     /// NDJSON, too), which were left out, or that the fact does not declare, which were kept as undeclared fields.
     pub unmatched: BTreeSet<String>,
+    /// What came of vectors that were made from events.
+    pub made: Option<factors::Made>,
 }
 
 /// Why one row was refused.

@@ -193,7 +193,8 @@ fn check_column(column: &str, columns: &[String]) -> Result<(), String> {
     ))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+/// That a name is not there, with the one that is near.
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     match closest(name, known) {
         Some(near) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
         None => format!("there is no {what} `{name}`"),

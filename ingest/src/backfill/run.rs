@@ -25,14 +25,14 @@ use std::time::{Duration, Instant};
 /// Batches decoded ahead of the one being applied.
 const BATCHES_AHEAD: usize = 4;
 /// Bytes of batches between two checkpoints: the work that a kill can cost.
-const CHECKPOINT_BATCH_BYTES: usize = 128 << 20;
+pub(super) const CHECKPOINT_BATCH_BYTES: usize = 128 << 20;
 /// How long a store is waited for before a job is taken.
 const CHECK_WAIT: Duration = Duration::from_secs(5);
 /// Text of so many files behind the one being decoded is asked for ahead.
 const FILES_AHEAD: usize = 4;
 /// How soon it is seen that a job is cancelled while no batch comes.
 const CANCEL_SEEN_AFTER: Duration = Duration::from_millis(100);
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 const ROW_BITS: u32 = 40;
 /// Most rows of one file.

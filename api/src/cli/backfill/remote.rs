@@ -1,6 +1,6 @@
 //! A backfill that a running server does: posted as a job, and watched until it ends.
 
-use super::{ERRORS_SHOWN, Exit, Shown};
+use super::{ERRORS_SHOWN, Exit, Seen, Shown};
 use crate::cli::interrupt::interrupted;
 use crate::cli::output::grouped;
 use crate::cli::target::Remote;
@@ -47,8 +47,7 @@ pub(super) fn run(url: &str, definition: JobDefinition) -> Result<(), Exit> {
             }
             Err(failure) => return Err(failure.into()),
         }
-        let progress = &job.progress;
-        shown.update(progress.rows_done, progress.rejected, progress.bytes_done, progress.bytes_total);
+        shown.update(&Seen::from(&job.progress));
     }
     shown.bar.finish_and_clear();
     tell(&job)
@@ -67,13 +66,11 @@ fn tell(job: &JobAnswer) -> Result<(), Exit> {
     if !job.unmatched.is_empty() {
         println!("{unmatched}: {}", job.unmatched.join(", "));
     }
-    println!(
-        "{} rows, {} {noun}, {} rows refused, {} files",
-        grouped(progress.rows_done),
-        grouped(progress.values + progress.events),
-        grouped(progress.rejected),
-        progress.files_done,
-    );
+    match &job.made {
+        Some(made) if job.state == JobState::Done => println!("{}", super::told_made(made, progress.rows_done)),
+        _ if job.definition.backfill.from_fact.is_some() => {}
+        _ => tell_rows(job, noun),
+    }
     match job.state {
         JobState::Done => Ok(()),
         JobState::Cancelled => {
@@ -84,4 +81,15 @@ fn tell(job: &JobAnswer) -> Result<(), Exit> {
             Err(Failure::new(Kind::LocalFile, format!("job {}: {why}", job.id)).into())
         }
     }
+}
+
+fn tell_rows(job: &JobAnswer, noun: &str) {
+    let progress = &job.progress;
+    println!(
+        "{} rows, {} {noun}, {} rows refused, {} files",
+        grouped(progress.rows_done),
+        grouped(progress.values + progress.events),
+        grouped(progress.rejected),
+        progress.files_done,
+    );
 }

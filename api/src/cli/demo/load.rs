@@ -1,12 +1,12 @@
 //! Loading the users of the demo.
 
-use super::{ABOUT_FILES, Arguments};
+use super::{ABOUT_FILES, Arguments, likeness};
 use crate::cli::Exit;
 use crate::cli::output::grouped;
 use crate::error::{Failure, Kind};
 use datasets::population::Population;
 use datasets::user::BatchFiller;
-use datasets::{DataSet, User};
+use datasets::{DataSet, User, likeness_question};
 use engine::store::Store;
 use engine::update::UpdateBatch;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,7 +20,8 @@ const BATCH_USERS: u64 = 10_000;
 /// Makes the users in a second thread while this one loads them. Answers the events that came with them, as lines.
 pub(super) fn load(store: &Store, data_set: DataSet, arguments: &Arguments) -> Result<Vec<String>, Exit> {
     let started = Instant::now();
-    let catalog = data_set.catalog();
+    let mut catalog = data_set.catalog();
+    likeness::declare(&mut catalog, likeness_question(data_set));
     store.put_catalog(catalog.clone()).map_err(Failure::from)?;
     let (source, events) = Source::open(data_set, arguments)?;
     let total = source.user_count();

@@ -3,10 +3,11 @@
 //! Loads a generated population (or a public data set) into a server, streams what its users do through that server's own
 //! doors, asks sample questions, prints what to try next, and keeps serving while more events come.
 //!
-//! * `load`: the users. `stream`: their events over HTTP; `kafka`: the same by way of a broker.
+//! * `load`: the users. `stream`: their events over HTTP; `kafka`: the same by way of a broker. `likeness`: users like others.
 
 #[cfg(feature = "kafka")]
 mod kafka;
+mod likeness;
 mod load;
 mod stream;
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::v1::count::CountAnswer;
 use crate::server::Server;
-use datasets::{DataSet, PURCHASE, Question, event_questions, sample_questions};
+use datasets::{DataSet, PURCHASE, Question, event_questions, likeness_question, sample_questions};
 use engine::audience::suggest::closest;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -87,6 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         Events::of(data_set, arguments, Vec::new())
     };
     ask(&server, data_set)?;
+    ask_for_likeness(&server, data_set, &events)?;
     what_next(&server, data_set);
     if !arguments.once {
         let more = events.keep_coming(&server)?;
@@ -160,6 +162,21 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
     Ok(())
 }
 
+/// Makes vectors of what users bought, where that is known and they have not been made before, and asks for users like others.
+fn ask_for_likeness(server: &Server, data_set: DataSet, events: &Events) -> Result<(), Exit> {
+    let snapshot = server.state().snapshot()?;
+    let has_space = snapshot.catalog().space(likeness::SPACE).is_some();
+    match likeness_question(data_set) {
+        Some(question) if has_space && events.count() > 0 => {
+            if likeness::make_vectors(server, &question)? {
+                likeness::ask(server, &question)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn what_next(server: &Server, data_set: DataSet) {
     let questions = sample_questions(data_set);
     let expression = |at: usize| questions.get(at).map_or("TRUE", |question| question.expression);
@@ -172,6 +189,9 @@ fn what_next(server: &Server, data_set: DataSet) {
     println!("  beluga count{url} \"{}\"", expression(1));
     println!("  beluga profile{url} \"{}\" --by {by}", expression(2));
     println!("  beluga explain{url} \"{}\" --analyze", expression(3));
+    if let Some(question) = likeness_question(data_set) {
+        println!("  beluga lookalike{url} --space {} --seed \"{}\" --share 0.01", likeness::SPACE, question.seed);
+    }
     println!("Every call is described at {}/docs", server.url());
     if let Some(url) = server.flight_url() {
         println!("ADBC and JDBC connect to Flight SQL at {url}");

@@ -50,7 +50,8 @@ impl Local {
     }
 
     pub(super) fn of(config: Config) -> Result<Local, Failure> {
-        let OpenedToAsk { store, tables, context } = server::open_to_ask(&config)?;
+        let OpenedToAsk { store, tables, scanner } = server::open_to_ask(&config)?;
+        let context = QueryContext { scanner: Some(scanner), ..QueryContext::default() };
         Ok(Local { store, tables, context, config, sql: OnceLock::new() })
     }
 

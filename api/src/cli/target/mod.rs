@@ -22,7 +22,8 @@ use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
-use crate::server;
+use crate::server::{self, OpenedToAsk};
+use crate::state::Readers;
 use engine::store::Store;
 use local::{Local, config_of};
 use std::io::Write;
@@ -170,6 +171,17 @@ impl Tokens {
 pub(super) fn open_existing(data: &Path) -> Result<Arc<Store>, Failure> {
     refuse_missing(data)?;
     server::open(&Config { data: data.to_owned(), ..Config::default() })
+}
+
+/// The same, with who reads the tables of its facts.
+///
+/// # Errors
+/// As [`open_existing`].
+pub(super) fn readers_of(data: &Path) -> Result<(Arc<Store>, Readers), Failure> {
+    refuse_missing(data)?;
+    let config = config_of(data)?;
+    let OpenedToAsk { store, tables, scanner, .. } = server::open_to_ask(&config)?;
+    Ok((store, Readers { scanner, sql: server::sql(&config, tables)? }))
 }
 
 /// Refuses a folder that is no data directory.

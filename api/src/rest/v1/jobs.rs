@@ -3,7 +3,7 @@
 use super::number;
 use super::page::{self, PageParameters};
 use crate::error::Failure;
-use crate::jobs::{Ended, JobDefinition, JobProgress, JobState, Record, RefusedRow};
+use crate::jobs::{Ended, JobDefinition, JobProgress, JobState, MadeVectors, Record, RefusedRow};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
@@ -42,6 +42,9 @@ pub struct JobAnswer {
     /// The first rows that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedRow>,
+    /// Of vectors made from a fact, what came of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<MadeVectors>,
 }
 
 /// A page of jobs, newest first, without their refused rows.
@@ -68,11 +71,13 @@ impl From<Record> for JobAnswer {
             error: record.error,
             unmatched: record.unmatched.into_iter().collect(),
             refused: record.refused,
+            made: record.made,
         }
     }
 }
 
-/// Loads files of the server into tags, a fact or a vector space, beside live updates.
+/// Loads files of the server into tags, a fact or a vector space, or makes the vectors of a space from the events of a fact, beside
+/// live updates.
 ///
 /// What is loaded is what the same rows would be if they were sent as they are. Jobs run one at a time, in the order in which they
 /// came, as fast as live updates leave room for, and at most at `rate` rows a second. One that a restart or a kill of the server

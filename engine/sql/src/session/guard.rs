@@ -76,6 +76,36 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
     Ok(statement)
 }
 
+/// A statement with a condition in it, and nothing else that could be wrong.
+pub(super) fn around(condition: &str) -> String {
+    format!("SELECT 1 WHERE (\n{condition}\n)")
+}
+
+/// Whether what is parsed of [`around`] has one condition in its parentheses, and is else what it is around any other.
+///
+/// # Errors
+/// [`SqlError`] if the text has closed them, and gone on.
+pub(super) fn is_condition(statement: &Statement) -> Result<(), SqlError> {
+    let plain = check(&around("TRUE"))?;
+    match (without_condition(statement), without_condition(&plain)) {
+        (Some((rest, ast::Expr::Nested(_))), Some((plain, _))) if rest == plain => Ok(()),
+        _ => {
+            let error = SqlError::new(SqlErrorKind::Refused, "the condition ends before its text does");
+            Err(error.suggest("write one condition, whose parentheses are closed where they were opened"))
+        }
+    }
+}
+
+/// A question of one SELECT without its condition, and that.
+fn without_condition(statement: &Statement) -> Option<(Query, ast::Expr)> {
+    let Statement::Statement(statement) = statement else { return None };
+    let ast::Statement::Query(query) = &**statement else { return None };
+    let mut query = Query::clone(query);
+    let SetExpr::Select(select) = &mut *query.body else { return None };
+    let condition = select.selection.take()?;
+    Some((query, condition))
+}
+
 /// Looks at the size before anything recursive runs.
 fn check_tokens(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     let (mut depth, mut operators, mut count) = (0usize, 0usize, 0usize);

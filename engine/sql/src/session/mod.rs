@@ -271,6 +271,17 @@ impl Sql {
         Running::new(receiver, running.abort_handle(), cancel, meter).begin(&context.cancelled)
     }
 
+    /// Whether a text is a condition of SQL, one that can stand in the parentheses of a statement and ends there. Whether its columns are
+    /// there, is not known. Blocks, as [`Sql::ask`] does.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    pub fn check_condition(&self, text: &str) -> Result<(), SqlError> {
+        // Its places would be those of another text.
+        let parsed = self.parsed(&guard::around(text)).map_err(|error| SqlError { span: None, ..error })?;
+        guard::is_condition(&parsed.0)
+    }
+
     /// On a thread with a stack for what recurses.
     fn parsed(&self, text: &str) -> Result<(Statement, usize), SqlError> {
         let (sender, parsed) = std::sync::mpsc::channel();

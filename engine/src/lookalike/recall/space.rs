@@ -3,6 +3,7 @@
 use super::RecallError;
 use crate::lookalike::layer::Layer;
 use crate::lookalike::vector::{Metric, checked};
+use roaring::RoaringBitmap;
 
 /// Layers per shard, the newest first: a slot's vector is that of the first layer that speaks of it, if it has one.
 #[derive(Clone, Debug)]
@@ -37,6 +38,23 @@ impl<'a> Space<'a> {
     /// Layers of each shard.
     pub fn shards(&self) -> &[Vec<Layer<'a>>] {
         &self.shards
+    }
+
+    /// Users with a vector, a bitmap a shard, by the layering rule.
+    pub fn present(&self) -> Vec<RoaringBitmap> {
+        let of_shard = |layers: &Vec<Layer<'_>>| {
+            let (mut present, mut closed) = (RoaringBitmap::new(), RoaringBitmap::new());
+            for (at, layer) in layers.iter().enumerate() {
+                let here = layer.presence().to_bitmap();
+                present |= &here - &closed;
+                if at + 1 < layers.len() {
+                    closed |= here;
+                    closed |= layer.touched().to_bitmap();
+                }
+            }
+            present
+        };
+        self.shards.iter().map(of_shard).collect()
     }
 
     /// The vector of a slot, as it came.

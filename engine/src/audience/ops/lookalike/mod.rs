@@ -148,7 +148,7 @@ pub fn lookalike(
     context.check()?;
     let (name, space) = space_of(snapshot, asked.space)?;
     let view = snapshot.vectors(&space, &context.cancelled)?;
-    let vectors = Vectors { present: present(&view), view };
+    let vectors = Vectors { present: view.present(), view };
     let learned = Arc::new(seed::learn(snapshot, name, asked, &vectors, context)?);
     found(snapshot, asked, &space, &vectors, learned, measure, context)
 }
@@ -212,7 +212,7 @@ impl Lookalike {
         context: &QueryContext,
     ) -> Result<Lookalike, QueryError> {
         let view = snapshot.vectors(&self.space, &context.cancelled)?;
-        let vectors = Vectors { present: present(&view), view };
+        let vectors = Vectors { present: view.present(), view };
         found(snapshot, asked, &self.space, &vectors, Arc::clone(&self.learned), measure, context)
     }
 
@@ -324,23 +324,6 @@ fn space_of(snapshot: &Snapshot, id: TagId) -> Result<(&str, Space), QueryError>
     let found = snapshot.catalog().spaces().find(|(_, space)| space.id == id);
     let gone = || QueryError::Invalid("the vector space was dropped; choose another".to_owned());
     found.map(|(name, space)| (name, *space)).ok_or_else(gone)
-}
-
-/// Users with a vector, by the layering rule.
-fn present(view: &recall::Space<'_>) -> Vec<RoaringBitmap> {
-    let of_shard = |layers: &Vec<crate::lookalike::layer::Layer<'_>>| {
-        let (mut present, mut closed) = (RoaringBitmap::new(), RoaringBitmap::new());
-        for (at, layer) in layers.iter().enumerate() {
-            let here = layer.presence().to_bitmap();
-            present |= &here - &closed;
-            if at + 1 < layers.len() {
-                closed |= here;
-                closed |= layer.touched().to_bitmap();
-            }
-        }
-        present
-    };
-    view.shards().iter().map(of_shard).collect()
 }
 
 /// Users who may be candidates, those of the seed among them.
