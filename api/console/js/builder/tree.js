@@ -6,6 +6,7 @@ import { compact, integer } from "../core/format.js";
 import { button, menu } from "../components/button.js";
 import { combobox, filtered } from "../components/combobox.js";
 import { icon } from "../components/icon.js";
+import { told } from "../components/state.js";
 import { behaviourEditor } from "./behaviour.js";
 import { conditionEditor } from "./condition.js";
 import { behaviour, condition, group, likeness, membership, people } from "./model.js";
@@ -35,7 +36,7 @@ export function annotate(node, { count, problem, isIncomplete }) {
   const note = row.querySelector(":scope > .row-problem");
   if (note) {
     note.hidden = !problem;
-    fill(note, problem && [icon("warning", 14), h("span", {}, problem.message, problem.suggestion ? ` ${problem.suggestion}` : "")]);
+    fill(note, problem && [icon("warning", 14), h("span", {}, told(problem))]);
   }
 }
 

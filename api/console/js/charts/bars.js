@@ -18,7 +18,7 @@ export function barChart(label, rows, unit) {
     height,
     draw(width) {
       const [left, right, top] = [Math.min(170, width * 0.34), width - 60, 22];
-      const values = ticks(low, high, 4);
+      const values = ticks(low, high, 4, true);
       const x = linear([Math.min(low, values[0]), Math.max(high, values.at(-1))], [left, right]);
       const bottom = top + shown.length * ROW;
       return [

@@ -2,6 +2,9 @@
 
 import { h } from "../core/dom.js";
 
+/// The strongest colour, in percent: text on it is still well read, light or dark.
+const STRONGEST = 55;
+
 /// `cell(i, j)` gives `{ value, text, title }`; the value, from 0 to 1, is the colour's strength.
 export function heatMap({ label, names, cell, onCell }) {
   return h(
@@ -22,8 +25,8 @@ export function heatMap({ label, names, cell, onCell }) {
             h("th", { scope: "row", class: "clip", title: name }, name),
             names.map((_, j) => {
               const { value, text, title } = cell(i, j);
-              const strength = Math.round(Math.min(1, Math.max(0, value)) * 100);
-              return h("td", { class: i === j ? "heat-self" : null, data: { strong: strength >= 56 } }, h("button", { type: "button", title, style: { "--heat": `${strength}%` }, on: { click: () => onCell(i, j) } }, text));
+              const strength = Math.round(Math.min(1, Math.max(0, value)) * STRONGEST);
+              return h("td", { class: i === j ? "heat-self" : null }, h("button", { type: "button", title, style: { "--heat": `${strength}%` }, on: { click: () => onCell(i, j) } }, text));
             }),
           ),
         ),

@@ -5,6 +5,7 @@ import { audiences } from "../core/catalog.js";
 import { quoted } from "../core/format.js";
 import { colours, markOf } from "./code.js";
 import { combobox, filtered } from "./combobox.js";
+import { told } from "./state.js";
 
 /// `otherwise` is what an empty field means.
 export function audienceField({ label, value, otherwise = "Everybody", onChange }) {
@@ -25,7 +26,7 @@ export function audienceField({ label, value, otherwise = "Everybody", onChange 
   /// Shows a problem of this expression, with its place; null for none.
   root.showProblem = (problem, text) => {
     below.hidden = !problem;
-    if (problem) fill(below, problem.span && h("pre", {}, colours(text, markOf(text, problem.span))), h("p", { role: "alert" }, problem.message, " ", problem.suggestion ?? ""));
+    if (problem) fill(below, problem.span && h("pre", {}, colours(text, markOf(text, problem.span))), h("p", { role: "alert" }, told(problem)));
   };
   root.setValue = box.setValue;
   return root;

@@ -19,6 +19,12 @@ export function loading(lines = 3, label = "Loading") {
   );
 }
 
+/// What a problem says, with what to write instead; names in backticks are shown as code.
+export function told(problem) {
+  const text = problem.suggestion ? `${problem.message}; ${problem.suggestion}` : problem.message;
+  return text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+}
+
 /// A problem where it belongs, with what to do about it.
 export function failed(problem, retry) {
   return h(
@@ -26,15 +32,14 @@ export function failed(problem, retry) {
     { class: "state state-bad", role: "alert" },
     icon("warning", 24),
     h("p", { class: "state-title" }, problem.title || "Something went wrong"),
-    h("p", {}, problem.message),
-    problem.suggestion && h("p", { class: "muted" }, problem.suggestion),
+    h("p", {}, told(problem)),
     retry && h("div", { class: "state-actions" }, button("Try again", { onClick: retry })),
   );
 }
 
 /// The same in a line.
 export function failure(problem) {
-  return h("p", { class: "inline-problem", role: "alert" }, icon("warning", 14), h("span", {}, problem.message, problem.suggestion && h("span", { class: "muted" }, ` ${problem.suggestion}`)));
+  return h("p", { class: "inline-problem", role: "alert" }, icon("warning", 14), h("span", {}, told(problem)));
 }
 
 export function chip(text, kind) {

@@ -31,5 +31,5 @@ export async function showUser(id) {
 
 function shown(value) {
   if (Array.isArray(value)) return h("span", { class: "tokens" }, value.map((one) => h("span", { class: "token" }, one)));
-  return value === true ? "yes" : String(value);
+  return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }

@@ -68,7 +68,9 @@ class Builder {
     this.text = opened.text;
     this.refreshSoon = debounced(() => this.refresh(), EDIT_MS);
     this.problemPlace = h("div", {});
-    this.countPlace = h("div", { class: "count", "aria-live": "polite" });
+    this.countPlace = h("div", { class: "count" });
+    // Says what an edit came to; figures that only follow the data say nothing.
+    this.said = h("p", { class: "unseen", role: "status" });
     this.reads = h("pre", { class: "reads" });
     this.editPlace = h("div", {});
     this.membersPlace = h("div", {});
@@ -92,7 +94,7 @@ class Builder {
           this.readsCard = h("section", { class: "card reads-card" }, h("header", { class: "card-head" }, h("h2", { class: "grow" }, "Reads as"), button("", { kind: "quiet", name: "copy", label: "Copy the expression", onClick: () => this.copy() })), this.reads),
           this.membersPlace,
         ),
-        h("aside", { class: "builder-side", "aria-label": "How many fit" }, h("section", { class: "card count-card" }, this.countPlace, this.actions())),
+        h("aside", { class: "builder-side", "aria-label": "How many fit" }, h("section", { class: "card count-card" }, this.countPlace, this.said, this.actions())),
       ),
     );
     this.showEditor();
@@ -165,6 +167,7 @@ class Builder {
       }, this.context.signal);
       if (!answer) return;
       this.showCount(answer);
+      fill(this.said, `${integer(answer.count)} users fit`);
       this.showProblem(null);
       this.countLeaves();
     } catch (error) {
@@ -209,6 +212,7 @@ class Builder {
     this.problem = problem;
     delete this.countPlace.dataset.waiting;
     if (problem) this.countPlace.dataset.old = "";
+    if (problem && !this.countPlace.hasChildNodes()) fill(this.countPlace, h("span", { class: "count-value" }, "–"), h("span", { class: "count-unit" }, "What is marked has to be right first"));
     for (const node of this.editor ? [] : leavesOf(this.model)) annotate(node, { problem: null, isIncomplete: toTree(node) === undefined, count: this.#leafCounts.get(JSON.stringify(toTree(node))) });
     if (this.editor) this.editor.markWrong(problem?.span ?? null);
     this.textIsWrong = Boolean(problem && this.editor && problem.kind === "syntax");

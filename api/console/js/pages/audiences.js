@@ -17,6 +17,7 @@ import { lineChart } from "../charts/line.js";
 
 export function mount(root, params, context) {
   const sizes = new Map();
+  const counted = new Map();
   const content = h("div", { class: "card" }, loading(6));
   const search = h("input", { class: "input search", type: "search", placeholder: "Find by name or expression", "aria-label": "Find an audience", value: params.get("find") ?? "", on: { input: () => show() } });
   let all = [];
@@ -27,8 +28,11 @@ export function mount(root, params, context) {
       forget("audiences");
       all = await audiences();
       if (!context.signal.aborted) show();
-      await inParallel(all, 3, async ({ name, live }) => {
+      // A live one tells its size; others are counted once for each visit of the page, and again when they were changed.
+      const uncounted = all.filter(({ name, changed_at: at, live }) => live || counted.get(name) !== at);
+      await inParallel(uncounted, 3, async ({ name, changed_at: at, live }) => {
         if (context.signal.aborted) return;
+        counted.set(name, at);
         try {
           sizes.set(name, live?.size ?? (await post("/v1/count", { where: `in_audience(${quoted(name)})`, timeout_ms: 5_000 }, { signal: context.signal })).count);
         } catch (error) {
