@@ -177,6 +177,8 @@ function conditionOf(tree, types, subject) {
   const { [subject]: field, ...rest } = tree;
   const [key, ...others] = Object.keys(rest);
   const type = types(field)?.type;
+  // A field of an event that nobody declared has no type to edit it by.
+  if (subject === "column" && !type) return null;
   const isNumber = type === "number";
   const make = (op, values) => Object.assign(condition(field, op, values.map(String)), { type });
   if (key === undefined) return make("yes", []);
