@@ -110,7 +110,7 @@ def an_audience_is_built_by_clicking(page, server):
 EDITS = """async () => {
   const input = document.querySelector("[aria-label='age, to']");
   const waits = [];
-  for (const age of ["41", "42", "43", "44", "45"]) {
+  for (const age of ["36", "37", "38", "39", "40", "41", "42", "43", "44", "45"]) {
     const counted = new Promise((done) => {
       const observer = new MutationObserver(() => { observer.disconnect(); done(); });
       observer.observe(document.querySelector(".count"), { childList: true, subtree: true });

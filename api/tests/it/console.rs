@@ -51,7 +51,7 @@ fn every_file_is_served_with_what_keeps_it_to_this_server() {
         assert_eq!((header("x-content-type-options"), header("cache-control")), ("nosniff".into(), "no-cache".into()));
         let tag = header("etag");
         assert!(!answer.bytes().expect("bytes").is_empty(), "{url}");
-        let again = server.get(&url).header("if-none-match", &tag).send().expect("get");
+        let again = server.get(&url).header("if-none-match", tag).send().expect("get");
         assert_eq!((again.status().as_u16(), again.bytes().expect("bytes").len()), (304, 0), "{url}");
     }
 }
@@ -140,7 +140,7 @@ fn the_status_is_told_once_and_every_second() {
     let operator = made(None, "operator", "admin");
     let figures = made(Some(&operator), "figures", "query");
     assert_eq!(server.get("/v1/status").send().expect("get").status(), 401);
-    let asked = server.get("/v1/status").bearer_auth(&figures);
+    let asked = server.get("/v1/status").bearer_auth(figures);
     let stream = asked.header("accept", "text/event-stream").send().expect("get");
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let mut told = BufReader::new(stream)

@@ -136,7 +136,7 @@ function membershipEditor(node, context) {
 
 function likenessEditor(node, context) {
   const space = h("select", { class: "select", "aria-label": "Vector space", on: { change: () => { node.space = space.value; context.changed(); } } }, context.spaces.map((name) => h("option", { value: name, selected: name === node.space }, name)));
-  const amount = h("select", { class: "select", "aria-label": "How many", on: { change: () => { node.amount = amount.value; context.changed(); } } }, h("option", { value: "size", selected: node.amount === "size" }, "users"), h("option", { value: "share", selected: node.amount === "share" }, "as a share, 0 to 1"));
+  const amount = h("select", { class: "select", "aria-label": "How many", on: { change: () => { node.amount = amount.value; context.changed(); } } }, h("option", { value: "size", selected: node.amount === "size" }, "users"), h("option", { value: "share", selected: node.amount === "share" }, "share, to 1"));
   const value = h("input", { class: "input input-number", inputmode: "decimal", "aria-label": "Size", value: node.value, on: { input: () => { node.value = value.value; context.changed(); } } });
   return h(
     "div",

@@ -16,7 +16,7 @@ import { empty, failed, failure, loading } from "../components/state.js";
 import { toast } from "../components/toast.js";
 import { memberList } from "../builder/members.js";
 
-const EDIT_MS = 120;
+const EDIT_MS = 80;
 const LEAF_TIMEOUT_MS = 2_000;
 
 export async function mount(root, params, context) {
@@ -68,7 +68,7 @@ class Builder {
     this.text = opened.text;
     this.refreshSoon = debounced(() => this.refresh(), EDIT_MS);
     this.problemPlace = h("div", {});
-    this.countPlace = h("div", { class: "count" });
+    this.countPlace = h("div", { class: "count" }, loading(3, "Counting"));
     // Says what an edit came to; figures that only follow the data say nothing.
     this.said = h("p", { class: "unseen", role: "status" });
     this.reads = h("pre", { class: "reads" });
@@ -195,6 +195,7 @@ class Builder {
   showCount({ count, epoch, elapsed_us: elapsed, of }) {
     delete this.countPlace.dataset.waiting;
     delete this.countPlace.dataset.old;
+    this.hasCounted = true;
     const left = this.editor ? 0 : incomplete(this.model);
     const share = of > 0 ? count / of : 0;
     fill(
@@ -212,7 +213,7 @@ class Builder {
     this.problem = problem;
     delete this.countPlace.dataset.waiting;
     if (problem) this.countPlace.dataset.old = "";
-    if (problem && !this.countPlace.hasChildNodes()) fill(this.countPlace, h("span", { class: "count-value" }, "–"), h("span", { class: "count-unit" }, "What is marked has to be right first"));
+    if (problem && !this.hasCounted) fill(this.countPlace, h("span", { class: "count-value" }, "–"), h("span", { class: "count-unit" }, "What is marked has to be right first"));
     for (const node of this.editor ? [] : leavesOf(this.model)) annotate(node, { problem: null, isIncomplete: toTree(node) === undefined, count: this.#leafCounts.get(JSON.stringify(toTree(node))) });
     if (this.editor) this.editor.markWrong(problem?.span ?? null);
     this.textIsWrong = Boolean(problem && this.editor && problem.kind === "syntax");
