@@ -149,7 +149,7 @@ macro_rules! settings {
 
 settings! {
     "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
-    "http", "address of REST, docs and metrics", http, address, ToString::to_string;
+    "http", "address of REST, the console, docs and metrics", http, address, ToString::to_string;
     "flight", "address of Flight SQL; off if it is not wanted", flight, optional_address, show_address;
     "postgres", "address of PostgreSQL's protocol, which is off unless it is set", postgres, optional_address, show_address;
     "postgres_connections_max", "connections of PostgreSQL's protocol at a time; more are refused", postgres_connections_max, positive, ToString::to_string;

@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// The data directory; made if there is none
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// Address of REST, docs and metrics
+    /// Address of REST, the console, docs and metrics
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Address of Flight SQL; `off` if it is not wanted

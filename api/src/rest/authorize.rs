@@ -37,8 +37,10 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
     Some(match route {
         "/" | "/openapi.json" | "/healthz" | "/readyz" => Policy::Open,
         route if route == "/docs" || route.starts_with("/docs/") => Policy::Open,
+        // The pages; what they show they ask for with the reader's token.
+        "/console/{*path}" => Policy::Open,
         "/metrics" => QUERY,
-        "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/explain" => QUERY,
+        "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/explain" | "/v1/translate" | "/v1/status" => QUERY,
         "/v1/members" | "/v1/sample" | "/v1/top" | "/v1/lookalike" | "/v1/sql" | "/v1/users/{id}" => EXPORT,
         "/v1/tags" | "/v1/facts/{fact}" | "/v1/spaces/{space}" => INGEST,
         "/v1/catalog" if method == GET => QUERY,

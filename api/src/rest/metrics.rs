@@ -79,7 +79,7 @@ impl Metrics {
     }
 
     /// How long the oldest invisible write has been waiting; zero if all are visible.
-    fn freshness(&self, now: Epoch) -> Duration {
+    pub(super) fn freshness(&self, now: Epoch) -> Duration {
         match *lock(&self.invisible) {
             Some((epoch, since)) if epoch == now => since.elapsed(),
             _ => Duration::ZERO,

@@ -7,10 +7,12 @@
 //! * [`unpack`], [`drain`]: packed bodies; the rest of a body that was refused. * [`stream`]: bodies that are written while they are read.
 //! * [`limits`], [`cursors`]: what bounds the work of queries; snapshots held between pages.
 //! * [`health`], [`metrics`], [`openapi`]: for operators and for programs that read the API's description.
+//! * [`console`]: the pages for people.
 
 pub mod asker;
 pub mod authorize;
 pub mod body;
+pub mod console;
 pub mod cursors;
 pub mod drain;
 pub mod health;

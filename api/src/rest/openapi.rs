@@ -3,8 +3,6 @@
 use crate::error::Problem;
 use crate::rest::problem::PROBLEM_JSON;
 use axum::Json;
-use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse, Response};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
 use utoipa::{OpenApi as _, ToSchema};
@@ -52,12 +50,4 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// `GET /openapi.json`.
 pub async fn json(api: OpenApi) -> Json<OpenApi> {
     Json(api)
-}
-
-/// `GET /`: where to go.
-pub async fn root() -> Response {
-    let mut page = Html(include_str!("root.html")).into_response();
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
-    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    page
 }

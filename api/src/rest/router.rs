@@ -1,7 +1,7 @@
 //! All routes, and the layers around them.
 
 use crate::error::Failure;
-use crate::rest::{authorize, body, drain, health, metrics, observe, openapi, problem, unpack, v1};
+use crate::rest::{authorize, body, console, drain, health, metrics, observe, openapi, problem, unpack, v1};
 use crate::state::AppState;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -28,7 +28,8 @@ pub fn router(state: &AppState) -> Router {
         .and(NotForContentType::SSE);
     routes
         .route("/openapi.json", get(move || openapi::json(json)))
-        .route("/", get(openapi::root))
+        .route("/", get(console::page))
+        .route("/console/{*path}", get(console::file))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .fallback(problem::no_route)
         .layer(CatchPanicLayer::custom(problem::panicked as fn(_) -> _))
@@ -61,6 +62,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::sample::post))
         .routes(routes!(v1::top::post))
         .routes(routes!(v1::explain::post))
+        .routes(routes!(v1::translate::post))
         .routes(routes!(v1::sql::post))
         .routes(routes!(v1::audiences::list))
         .routes(routes!(v1::audiences::get, v1::audiences::put, v1::audiences::delete))
@@ -87,6 +89,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::queries::list))
         .routes(routes!(v1::queries::delete))
         .routes(routes!(v1::users::get))
+        .routes(routes!(v1::status::get))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::get))

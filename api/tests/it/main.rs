@@ -5,6 +5,7 @@ mod asking;
 mod audiences;
 mod binary;
 mod cli;
+mod console;
 mod crash;
 mod cursors;
 mod extremes;

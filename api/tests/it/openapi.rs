@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What is served beside the API: the description itself and pages for people.
-const PAGES: [&str; 5] = ["/", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
+const PAGES: [&str; 6] = ["/", "/console/{*path}", "/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// A change of the API must be meant: look at the difference, then bless it with `BELUGA_BLESS=1 cargo test`.
 #[test]
@@ -156,6 +156,9 @@ fn answers_look_as_described() {
             json!({"where": "TRUE", "by": ["gender", "age", "seen_at", "spend", "interest", "is_member"]}),
         ),
         ("POST /v1/explain", "", 200, json!({"where": "gender = 'f' AND NOT is_member", "analyze": true})),
+        ("POST /v1/translate", "", 200, json!({"where": "gender = 'f' AND NOT is_member"})),
+        ("POST /v1/translate", "", 400, json!({"where": "gender ="})),
+        ("GET /v1/status", "", 200, Value::Null),
         ("POST /v1/sql", "", 200, json!({"sql": "SELECT user_id, age, spend, interest FROM users ORDER BY 1"})),
         ("POST /v1/sql", "", 400, json!({"sql": "SELECT gendr FROM users"})),
         ("PUT /v1/audiences/{name}", "", 201, json!({"where": "is_member", "description": "paying"})),

@@ -15,7 +15,7 @@
 //! * [`quality`]: how well a ranking finds whom it should: area under the curve, lift, recall.
 //!
 //! A score is a number of single precision that is summed in one order on all processors, and the lower shard and slot win a
-//! tie; so an answer depends on the data alone.
+//! tie; so what is not found by cells depends on the data alone.
 
 pub mod cells;
 pub mod factors;

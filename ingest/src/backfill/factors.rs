@@ -15,7 +15,7 @@ use engine::error::ReadError;
 use engine::ids::{TagId, shard_of};
 use engine::lookalike::factors::sample::{ENTRIES_MAX, Sample};
 use engine::lookalike::factors::{Deal, FactorError, Factors, Learned, Setting};
-use engine::store::{Snapshot, Store};
+use engine::store::{Snapshot, Store, VectorsError};
 use engine::update::{Change, UpdateBatch};
 use roaring::RoaringBitmap;
 use std::fmt::Debug;
@@ -168,7 +168,11 @@ impl<'a> Run<'a> {
         store.publish()?;
         let snapshot = store.snapshot();
         let (space, fact) = declared(job, snapshot.catalog())?;
-        let outdated = snapshot.vectors(&space).map_err(|error| unreadable(job, &error))?.present();
+        let vectors = snapshot.vectors(&space, cancel).map_err(|error| match error {
+            VectorsError::Cancelled => BackfillError::Cancelled { job: job.name.clone() },
+            VectorsError::Read(error) => unreadable(job, &error),
+        })?;
+        let outdated = vectors.present();
         let size = pace.as_ref().map_or_else(BatchSize::default, Pace::batch_size);
         let pacer = pace.map(|pace| Pacer::new(store, pace, cancel));
         Ok(Run {

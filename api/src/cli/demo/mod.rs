@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     /// The data directory; a temporary one, gone afterwards, if not given
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address of REST, docs and metrics
+    /// Address of REST, the console, docs and metrics
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     http: SocketAddr,
     /// Address of Flight SQL
@@ -192,6 +192,7 @@ fn what_next(server: &Server, data_set: DataSet) {
     if let Some(question) = likeness_question(data_set) {
         println!("  beluga lookalike{url} --space {} --seed \"{}\" --share 0.01", likeness::SPACE, question.seed);
     }
+    println!("Or look instead of typing: the console is at {}/", server.url());
     println!("Every call is described at {}/docs", server.url());
     if let Some(url) = server.flight_url() {
         println!("ADBC and JDBC connect to Flight SQL at {url}");

@@ -1,0 +1,71 @@
+// What charts share: a drawing as wide as its place, scales with round ticks, axes with units.
+
+import { h, s } from "../core/dom.js";
+
+/// Round values from `low` to `high`, about `wanted` of them; with `covers` the last one is `high` or just above.
+export function ticks(low, high, wanted = 4, covers = false) {
+  const span = high - low || 1;
+  const rough = span / wanted;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((times) => times * power).find((candidate) => candidate >= rough);
+  const first = Math.ceil(low / step) * step;
+  const found = [];
+  const end = covers ? Math.ceil(high / step - 1e-9) * step : high;
+  for (let at = first; at <= end + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
+  return found;
+}
+
+export const linear = ([low, high], [from, to]) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
+
+export function logarithmic([low, high], [from, to]) {
+  const scale = linear([Math.log(low), Math.log(high)], [from, to]);
+  return (value) => scale(Math.log(value));
+}
+
+/// A chart. `draw(width, height)` gives its marks; it is drawn anew when its place changes its width. `label` says in words what it shows.
+export function chart({ label, height = 180, draw }) {
+  const svg = s("svg", { class: "chart-svg", role: "img", "aria-label": label, height, width: "100%" });
+  const root = h("div", { class: "chart" }, svg);
+  let width = 0;
+  const paint = () => {
+    if (width > 0) svg.replaceChildren(...[draw(width, height)].flat(Infinity).filter(Boolean));
+  };
+  new ResizeObserver(([entry]) => {
+    const next = Math.floor(entry.contentRect.width);
+    if (next === width) return;
+    width = next;
+    paint();
+  }).observe(root);
+  root.repaint = (nextLabel) => {
+    if (nextLabel) svg.setAttribute("aria-label", nextLabel);
+    paint();
+  };
+  return root;
+}
+
+const text = (x, y, content, attributes) => s("text", { x, y, class: "axis-text", ...attributes }, content);
+
+/// Lines across with their values at the left; `unit` stands above them.
+export function leftAxis(values, scale, { left, right, top, format, unit }) {
+  return [
+    values.map((value) => s("line", { class: "grid-line", x1: left, x2: right, y1: scale(value), y2: scale(value) })),
+    values.map((value) => text(left - 6, scale(value) + 3.5, format(value), { "text-anchor": "end" })),
+    unit && text(0, top - 12, unit, { class: "axis-text axis-unit" }),
+  ];
+}
+
+/// Values below; `places` are `[x, text]`. Those that would touch are left out.
+export function bottomAxis(places, { y, unit, right, room = 44 }) {
+  let free = -Infinity;
+  const shown = [];
+  for (const [x, label] of places) {
+    const half = Math.max(room, label.length * 6.4 + 12) / 2;
+    // The last one stays within.
+    const isEnd = x + label.length * 3.2 > right;
+    const begin = isEnd ? right - 2 * half : x - half;
+    if (begin < free) continue;
+    free = begin + 2 * half;
+    shown.push(text(isEnd ? right : x, y + 15, label, { "text-anchor": isEnd ? "end" : "middle" }));
+  }
+  return [shown, unit && text(right, y + 30, unit, { class: "axis-text axis-unit", "text-anchor": "end" })];
+}
