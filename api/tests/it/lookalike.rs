@@ -193,20 +193,24 @@ fn a_user_is_looked_up_whatever_became_of_audiences() {
     assert_eq!(audiences("u0"), json!(["like_u0", "live_like_u0", "women"]));
 }
 
+/// What a plan says of its search for users like others.
+fn search(node: &Value) -> Option<&Value> {
+    if node["operator"] == "similar" {
+        return Some(&node["similar"]);
+    }
+    node["inputs"].as_array()?.iter().find_map(search)
+}
+
 #[test]
 fn explain_says_how_likeness_is_found() {
     let server = server();
     let expression = format!("similar_to('taste', seed => {SEED}, size => 10) AND gender = 'f'");
-    let find = |answer: &Value| -> Value {
-        let inputs = answer["plan"]["inputs"].as_array().expect("inputs");
-        inputs.iter().find(|input| input["operator"] == "similar").expect("a search")["similar"].clone()
-    };
     let asked = server.ask("/v1/explain", &json!({"where": expression}));
-    let similar = find(&asked);
+    let similar = search(&asked["plan"]).expect("a search");
     assert_eq!((&similar["method"], &similar["method_is_asked"]), (&Value::Null, &json!(false)), "{similar}");
     assert_eq!((&similar["exact"], &similar["found"]), (&json!(false), &Value::Null), "{similar}");
     let run = server.ask("/v1/explain", &json!({"where": expression, "analyze": true}));
-    let (similar, text) = (find(&run), run["text"].as_str().expect("text"));
+    let (similar, text) = (search(&run["plan"]).expect("a search"), run["text"].as_str().expect("text"));
     assert!(similar["method"].is_string() && similar["method_is_asked"] == false, "{similar}");
     let found = &similar["found"];
     assert_eq!((&found["seed_users"], &found["seed_with_vector"]), (&json!(5), &json!(4)), "{similar}");
