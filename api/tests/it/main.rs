@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod cursors;
 mod extremes;
+mod factors;
 mod facts;
 mod flight;
 mod formats;
