@@ -19,7 +19,9 @@ fn the_demo_loads_asks_and_ends() {
     let told = stdout(&demo);
     assert!(demo.status.success(), "{}", stderr(&demo));
     assert!(told.contains("Loaded") && told.contains("All of 20,000 users were asked"), "{told}");
-    assert!(told.contains("beluga count"), "{told}");
+    assert!(told.contains("beluga count") && told.contains("beluga lookalike"), "{told}");
+    assert!(told.contains("vectors of 32 numbers of who bought what"), "{told}");
+    assert!(told.contains("The 1 % most like those who bought sportswear:"), "{told}");
     assert!(told.contains("Streamed 5,000 events") && told.contains("seen by questions after"), "{told}");
 
     let wrong = beluga(&["demo", "--dataset", "online-retial", "--once"]);
@@ -48,6 +50,7 @@ fn the_demo_takes_a_real_file() {
     // As many as lines with a customer are published.
     assert!(stdout(&demo).contains("Streamed 406,829 events"), "{}", stdout(&demo));
     assert!(stdout(&demo).contains("All of 4,372 users were asked"), "{}", stdout(&demo));
+    assert!(stdout(&demo).contains("times as many hidden ones among them as by chance"), "{}", stdout(&demo));
 }
 
 #[test]

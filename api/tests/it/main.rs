@@ -9,6 +9,7 @@ mod console;
 mod crash;
 mod cursors;
 mod extremes;
+mod factors;
 mod facts;
 mod flight;
 mod formats;
