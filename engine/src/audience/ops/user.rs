@@ -87,7 +87,7 @@ pub fn user_lists<'l>(snapshot: &Snapshot, user_id: &str, lists: &[&'l str]) -> 
     Ok(found)
 }
 
-fn find<'s>(snapshot: &'s Snapshot, user_id: &str) -> Result<Option<(&'s ShardSnapshot, Slot)>, QueryError> {
+pub(super) fn find<'s>(snapshot: &'s Snapshot, user_id: &str) -> Result<Option<(&'s ShardSnapshot, Slot)>, QueryError> {
     let shards = snapshot.shards();
     let shard = &shards[usize::from(shard_of(user_id.as_bytes(), shards.len() as u16).0)];
     Ok(shard.slot_of(user_id.as_bytes())?.map(|slot| (shard, slot)))
