@@ -2,7 +2,9 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
+use super::profile::distinguishing;
 use super::target::{Target, about, expression};
+use crate::rest::v1::distinguish::Distinguish;
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::lookalike::{LOOKALIKE_USERS_DEFAULT, LearnedBy, LookalikeAnswer, LookalikeRequest};
 use serde_json::Number;
@@ -10,7 +12,7 @@ use serde_json::Number;
 /// Finds the users most like others.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  beluga lookalike --space taste --seed \"in_audience('vip')\" --size 1000 --within ads_consent\n  beluga lookalike --space taste --seed \"did('purchase', count >= 5)\" --share 0.02 --holdout --save-as like_buyers"
+    after_help = "Examples:\n  beluga lookalike --space taste --seed \"in_audience('vip')\" --size 1000 --within ads_consent\n  beluga lookalike --space taste --seed \"did('purchase', count >= 5)\" --share 0.02 --holdout --save-as like_buyers\n  beluga lookalike --space taste --seed \"in_audience('vip')\" --share 0.1 --distinguish --scores-to taste_score"
 )]
 pub(super) struct Arguments {
     /// The vector space
@@ -58,6 +60,12 @@ pub(super) struct Arguments {
     /// How many users to tell
     #[arg(long, value_name = "N", default_value_t = LOOKALIKE_USERS_DEFAULT)]
     limit: usize,
+    /// Tell what most distinguishes the users found from all others (of --within), N things at most, instead of who they are
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20")]
+    distinguish: Option<usize>,
+    /// Keep the score of every user found in this number tag, which has digits behind the point
+    #[arg(long, value_name = "TAG")]
+    scores_to: Option<String>,
     /// Keep the question as an audience
     #[arg(long, value_name = "NAME")]
     save_as: Option<String>,
@@ -98,6 +106,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         holdout: arguments.holdout,
         recall: arguments.recall,
         limit: Some(arguments.limit),
+        distinguish: Distinguish(arguments.distinguish.unwrap_or(0)),
+        scores_to: arguments.scores_to.clone(),
         save_as: arguments.save_as.clone(),
         timeout_ms: arguments.timeout_ms,
     };
@@ -112,6 +122,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             };
             about(&meant.unwrap_or_default(), Err(failure))?
         }
+    };
+    let table = |answer: &LookalikeAnswer| {
+        answer.distinguishing.as_ref().map_or_else(|| table(answer), |list| distinguishing(list))
     };
     output::print(arguments.output, &answer, table, &footer(&answer))
 }
@@ -140,6 +153,10 @@ fn footer(answer: &LookalikeAnswer) -> String {
         if let Some(lift) = holdout.lift {
             told.push_str(&format!(", lift {lift:.1}"));
         }
+    }
+    if let Some(scores) = &answer.scores {
+        let (written, unset) = (output::grouped(scores.written), output::grouped(scores.unset));
+        told.push_str(&format!("\n{written} scores are in `{}`, {unset} older ones are gone", scores.tag));
     }
     format!("{told}\nepoch {}, {}", answer.epoch, output::duration(answer.elapsed_us))
 }

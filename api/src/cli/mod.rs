@@ -15,6 +15,7 @@ mod generate;
 mod interrupt;
 mod lookalike;
 mod members;
+mod movement;
 mod output;
 mod overlap;
 mod problem;
@@ -63,12 +64,12 @@ enum Command {
     Members(members::Arguments),
     /// Tell how an audience is spread over tags, against a baseline
     Profile(profile::Arguments),
-    /// Compare audiences pair by pair
+    /// Compare audiences pair by pair, or in every choice of a few
     Overlap(overlap::Arguments),
     Lookalike(lookalike::Arguments),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
-    /// Show how a question is answered
+    /// Show how a question is answered, or why a user is in an audience
     Explain(explain::Arguments),
     /// Show the streaming sources and command them
     Sources(sources::Arguments),
@@ -76,6 +77,8 @@ enum Command {
     Sinks(sinks::Arguments),
     /// Show who enters and who leaves a live audience
     Watch(watch::Arguments),
+    /// Tell who entered and who left a live audience between two moments
+    Movement(movement::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
     /// Write an example data set to files
@@ -138,6 +141,7 @@ pub fn run() -> ExitCode {
         Command::Sinks(arguments) => sinks::run(&arguments),
         Command::Sources(arguments) => sources::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
+        Command::Movement(arguments) => movement::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

@@ -4,15 +4,20 @@ use super::Exit;
 use super::output::{self, Cell, Output, Table};
 use super::target::{Target, about, expression};
 use crate::error::escape_pointer;
-use crate::rest::v1::overlap::{Named, OverlapAnswer, OverlapRequest};
+use crate::rest::v1::overlap::{Named, OverlapAnswer, OverlapRequest, RegionAnswer};
 
-/// Compares audiences pair by pair.
+/// Compares audiences pair by pair, or in every choice of a few.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  beluga overlap \"women=gender = 'f'\" \"yoga=interest = 'yoga'\"")]
+#[command(
+    after_help = "Examples:\n  beluga overlap \"women=gender = 'f'\" \"yoga=interest = 'yoga'\"\n  beluga overlap --regions \"women=gender = 'f'\" \"yoga=interest = 'yoga'\" \"young=age < 30\""
+)]
 pub(super) struct Arguments {
     /// A name and an expression for each audience
     #[arg(value_name = "NAME=EXPR", required = true)]
     audiences: Vec<String>,
+    /// Tell the regions of a Venn diagram instead: who is in some of them and in no other; of at most 6
+    #[arg(long)]
+    regions: bool,
     #[command(flatten)]
     target: Target,
     /// How to write the answer
@@ -29,7 +34,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         named.push((name.trim().to_owned(), expression(text.trim())?));
     }
     let audiences = Named(named.iter().map(|(name, (_, r#where))| (name.clone(), r#where.clone())).collect());
-    let result = arguments.target.asker()?.overlap(&OverlapRequest { audiences, timeout_ms: None });
+    let result =
+        arguments.target.asker()?.overlap(&OverlapRequest { audiences, regions: arguments.regions, timeout_ms: None });
     let answer = match result {
         Ok(answer) => answer,
         Err(failure) => {
@@ -40,7 +46,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         }
     };
     let footer = format!("epoch {}, {}", answer.epoch, output::duration(answer.elapsed_us));
+    let table = |answer: &OverlapAnswer| match &answer.regions {
+        Some(regions) => region_table(regions),
+        None => table(answer),
+    };
     output::print(arguments.output, &answer, table, &footer)
+}
+
+fn region_table(regions: &[RegionAnswer]) -> Table {
+    let row = |region: &RegionAnswer| vec![Cell::Text(region.r#in.join(", ")), region.count.into()];
+    Table { columns: vec!["only_in", "users"], rows: regions.iter().map(row).collect() }
 }
 
 fn is_name(name: &str) -> bool {

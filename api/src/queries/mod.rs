@@ -67,8 +67,10 @@ pub enum Asks {
     Top,
     /// Those most like others.
     Lookalike,
-    /// How a question is answered.
+    /// How a question is answered, or why a user is in an audience.
     Explain,
+    /// Who entered and who left an audience.
+    Movement,
     /// What is known of one user.
     User,
 }
@@ -86,6 +88,7 @@ impl Asks {
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",
             Asks::Explain => "explain",
+            Asks::Movement => "movement",
             Asks::User => "user",
         }
     }

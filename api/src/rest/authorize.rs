@@ -41,14 +41,20 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         "/console/{*path}" => Policy::Open,
         "/metrics" => QUERY,
         "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/explain" | "/v1/translate" | "/v1/status" => QUERY,
-        "/v1/members" | "/v1/sample" | "/v1/top" | "/v1/lookalike" | "/v1/sql" | "/v1/users/{id}" => EXPORT,
+        "/v1/members"
+        | "/v1/sample"
+        | "/v1/top"
+        | "/v1/lookalike"
+        | "/v1/sql"
+        | "/v1/users/{id}"
+        | "/v1/users/{id}/explain" => EXPORT,
         "/v1/tags" | "/v1/facts/{fact}" | "/v1/spaces/{space}" => INGEST,
         "/v1/catalog" if method == GET => QUERY,
         "/v1/catalog" if method == PUT => ADMIN,
         "/v1/audiences" => QUERY,
         "/v1/audiences/{name}" if [GET, PUT, DELETE].contains(&method) => QUERY,
         "/v1/audiences/{name}/sizes" => QUERY,
-        "/v1/audiences/{name}/members" | "/v1/audiences/{name}/changes" => EXPORT,
+        "/v1/audiences/{name}/members" | "/v1/audiences/{name}/changes" | "/v1/audiences/{name}/movement" => EXPORT,
         "/v1/sources" | "/v1/sources/{name}" | "/v1/sinks" | "/v1/sinks/{name}" if method == GET => QUERY,
         route
             if method == POST

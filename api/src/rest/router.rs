@@ -55,6 +55,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::facts::post))
         .routes(routes!(v1::spaces::post))
         .routes(routes!(v1::count::post))
+        .routes(routes!(v1::judge::post))
+        .routes(routes!(v1::movement::get))
         .routes(routes!(v1::profile::post))
         .routes(routes!(v1::overlap::post))
         .routes(routes!(v1::lookalike::post))

@@ -43,10 +43,21 @@ fn profile(server: &TestServer, question: &Value) -> Value {
     answer["tags"][0].clone()
 }
 
+/// A profile's tag without the figures that compare its values with the rest, which must be there.
+fn without_tests(mut tag: Value) -> Value {
+    for value in tag["values"].as_array_mut().expect("values") {
+        let value = value.as_object_mut().expect("an object");
+        for figure in ["p_value", "q_value", "distinction"] {
+            assert!(value.remove(figure).is_some_and(|figure| figure.is_number()), "{figure}: {value:?}");
+        }
+    }
+    tag
+}
+
 #[test]
 fn a_profile_counts_values_against_everybody() {
     let server = with_ten();
-    let women = |by: &str| profile(&server, &json!({"where": "gender = 'f'", "by": [by]}));
+    let women = |by: &str| without_tests(profile(&server, &json!({"where": "gender = 'f'", "by": [by]})));
     let value = |value: &str, count: u64, share: f64, baseline: u64, baseline_share: f64, index: f64| {
         json!({"value": value, "count": count, "share": share, "baseline_count": baseline,
             "baseline_share": baseline_share, "index": index})
@@ -73,6 +84,114 @@ fn a_profile_counts_values_against_everybody() {
     );
     let one = profile(&server, &json!({"where": "gender = 'f'", "by": ["interest"], "values": 1}));
     assert_eq!((one["values"].as_array().map(Vec::len), &one["more_values"]), (Some(1), &json!(2)), "{one}");
+}
+
+fn is_close(value: &Value, expected: f64) -> bool {
+    value.as_f64().is_some_and(|value| (value - expected).abs() < 1e-6)
+}
+
+#[test]
+fn a_profile_tests_values_against_the_rest_of_the_baseline() {
+    let server = with_ten();
+    let answer = server.ask("/v1/profile", &json!({"where": "gender = 'f'", "by": ["gender"], "distinguish": true}));
+    assert_eq!(
+        (&answer["count"], &answer["baseline_count"], &answer["rest_count"]),
+        (&json!(4), &json!(10), &json!(6))
+    );
+    let [women, men] = &answer["tags"][0]["values"].as_array().expect("values")[..] else { panic!("{answer}") };
+    // Of the 210 ways to choose four of ten, one has the four women and 15 have no man.
+    assert!(is_close(&women["p_value"], 2.0 / 210.0) && is_close(&men["p_value"], 30.0 / 210.0), "{answer}");
+    assert!(is_close(&women["q_value"], 4.0 / 210.0) && is_close(&men["q_value"], 30.0 / 210.0), "{answer}");
+    let at_least = std::f64::consts::PI - 1.959_964 * (1.0_f64 / 4.0 + 1.0 / 6.0).sqrt();
+    assert!(is_close(&women["distinction"], at_least) && men["distinction"] == json!(0.0), "{answer}");
+    let [only] = &answer["distinguishing"].as_array().expect("a list")[..] else { panic!("{answer}") };
+    assert_eq!((&only["expression"], &only["index"]), (&json!("gender = 'f'"), &json!(250.0)), "{answer}");
+
+    // Of the baseline `interest = 'yoga'` (a, b, g, j) only a and j are members, and not c and f.
+    let yoga = json!({"where": "is_member", "by": ["gender"], "against": "interest = 'yoga'"});
+    let answer = server.ask("/v1/profile", &yoga);
+    assert_eq!((&answer["baseline_count"], &answer["rest_count"]), (&json!(4), &json!(2)), "{answer}");
+    // Women are three of the four members, and one of b and g: nine ways of 15 have as many or more, 14 as many or fewer.
+    assert!(is_close(&answer["tags"][0]["values"][0]["p_value"], 1.0), "{answer}");
+    let alone = profile(&server, &json!({"where": "TRUE", "by": ["gender"]}));
+    assert_eq!((&alone["values"][0]["p_value"], &alone["values"][0]["distinction"]), (&Value::Null, &Value::Null));
+}
+
+/// 400 users, every fourth a member: members are younger and do yoga more often; colours are as everywhere.
+fn crowd() -> TestServer {
+    let server = TestServer::start();
+    server.put_catalog(&catalog());
+    let lines: Vec<String> = (0..400)
+        .map(|user: u32| {
+            let (is_member, n) = (user % 4 == 0, user / 4);
+            let age = if is_member { 20 + n % 20 } else { 30 + n % 50 };
+            let yoga = if is_member { n % 5 != 0 } else { n % 5 == 0 };
+            let mut interest = vec![["red", "green", "blue"][(n % 3) as usize]];
+            interest.extend(yoga.then_some("yoga"));
+            let seen_at = format!("2026-01-{:02}T00:00:00Z", 1 + n % 28);
+            json!({"user_id": format!("u{user}"), "set": {"is_member": is_member, "age": age, "spend": f64::from(n) / 100.0,
+                "interest": interest, "seen_at": seen_at}})
+            .to_string()
+        })
+        .collect();
+    server.post_tags(&lines.join("\n"));
+    server.settle();
+    server
+}
+
+#[test]
+fn what_distinguishes_an_audience_is_told_farthest_first_over_all_tags() {
+    let server = crowd();
+    let question = json!({"where": "is_member", "distinguish": true, "order": "distinction", "values": 1});
+    let answer = server.ask("/v1/profile", &question);
+    let names: Vec<&str> =
+        answer["tags"].as_array().expect("tags").iter().filter_map(|tag| tag["tag"].as_str()).collect();
+    assert_eq!(names, ["age", "gender", "interest", "is_member", "seen_at", "spend"], "without `by`, all tags");
+    assert_eq!(answer["tags"][2]["values"][0]["value"], "yoga", "the most distinguishing first: {answer}");
+    let list = answer["distinguishing"].as_array().expect("a list");
+    let said: Vec<&str> = list.iter().filter_map(|thing| thing["expression"].as_str()).collect();
+    assert_eq!(said.len(), 3, "the audience itself, age and yoga, but no colour, time or spend: {said:?}");
+    assert_eq!((said[0], said[2]), ("is_member", "interest = 'yoga'"), "{said:?}");
+    assert!(said[1].starts_with("age <= "), "{said:?}");
+    for thing in list {
+        let expression = thing["expression"].as_str().expect("text");
+        assert_eq!(thing["baseline_count"], server.count(expression), "{expression}");
+        assert_eq!(thing["count"], server.count(&format!("is_member AND {expression}")), "{expression}");
+        assert!(thing["q_value"].as_f64().is_some_and(|q| q < 0.05), "{thing}");
+    }
+    let others =
+        server.ask("/v1/profile", &json!({"where": "NOT is_member", "by": ["age", "interest"], "distinguish": 1}));
+    let [first] = &others["distinguishing"].as_array().expect("a list")[..] else {
+        panic!("one was asked for: {others}")
+    };
+    assert!(first["expression"].as_str().is_some_and(|said| said.starts_with("age > ")), "{first}");
+
+    let wrong =
+        |body: Value| -> Value { server.post("/v1/profile").json(&body).send().expect("ask").json().expect("JSON") };
+    for (field, value) in
+        [("by", json!([])), ("distinguish", json!(1_001)), ("distinguish", json!("all")), ("order", json!("age"))]
+    {
+        let mut body = json!({"where": "TRUE"});
+        body[field] = value;
+        let told = wrong(body.clone());
+        assert_eq!(told["status"], 400, "{body}: {told}");
+    }
+}
+
+#[test]
+fn a_profile_tells_how_numbers_differ() {
+    let server = crowd();
+    let age = profile(&server, &json!({"where": "is_member", "by": ["age"]}))["number"].clone();
+    // Members are 20 to 39, five of each; others 30 to 79, six of each.
+    let difference = &age["difference"];
+    let (share, rest) =
+        (difference["share"].as_f64().expect("a share"), difference["rest_share"].as_f64().expect("a share"));
+    assert_eq!((&difference["at"], share), (&json!(39), 1.0), "{age}");
+    assert!((rest - 60.0 / 300.0).abs() < 1e-9, "{age}");
+    assert!(difference["p_value"].as_f64().is_some_and(|p| p < 1e-30), "{age}");
+    assert_eq!((&age["baseline_min"], &age["baseline_max"]), (&json!(20), &json!(79)), "{age}");
+    assert_eq!((&age["baseline_below"], &age["baseline_above"]), (&json!(0), &json!(240)), "{age}");
+    assert_eq!(age["baseline_quantiles"][3], json!({"q": 0.5, "value": 46}), "{age}");
 }
 
 #[test]
@@ -166,6 +285,44 @@ fn overlap_is_a_matrix_in_the_order_asked() {
     let wrong = json!({"audiences": {"fine": "TRUE", "a/b": "gendr = 'f'"}});
     let told: Value = server.post("/v1/overlap").json(&wrong).send().expect("ask").json().expect("JSON");
     assert_eq!((&told["pointer"], &told["span"]["start"]), (&json!("/audiences/a~1b"), &json!(0)), "{told}");
+}
+
+#[test]
+fn regions_are_the_users_of_each_choice_and_of_no_other() {
+    let server = with_ten();
+    let body =
+        r#"{"audiences":{"women":"gender = 'f'","members":"is_member","yoga":"interest = 'yoga'"},"regions":true}"#;
+    let answer = success(server.post("/v1/overlap").body(body).send().expect("ask"));
+    let region = |names: &[&str], count: u64| json!({"in": names, "count": count});
+    // Women a b c j; members a c f j; yoga a b g j.
+    let expected = [
+        region(&["women"], 0),
+        region(&["members"], 1),
+        region(&["yoga"], 1),
+        region(&["women", "members"], 1),
+        region(&["women", "yoga"], 1),
+        region(&["members", "yoga"], 0),
+        region(&["women", "members", "yoga"], 2),
+    ];
+    assert_eq!(answer["regions"], json!(expected));
+    let without = success(server.post("/v1/overlap").body(body.replace("true", "false")).send().expect("ask"));
+    assert!(without.get("regions").is_none(), "{without}");
+    assert_eq!((&answer["counts"], &answer["jaccard"]), (&without["counts"], &without["jaccard"]));
+
+    let many = |count: usize| {
+        (0..count).map(|age| (format!("a{age:02}"), json!(format!("age > {age}")))).collect::<serde_json::Map<_, _>>()
+    };
+    let six = server.ask("/v1/overlap", &json!({"audiences": many(6), "regions": true}));
+    let total: u64 =
+        six["regions"].as_array().expect("regions").iter().filter_map(|region| region["count"].as_u64()).sum();
+    assert_eq!((six["regions"].as_array().map(Vec::len), total), (Some(63), 8), "{six}");
+    let fifty = server.ask("/v1/overlap", &json!({"audiences": many(50)}));
+    assert_eq!((&fifty["counts"][49][0], fifty["counts"].as_array().map(Vec::len)), (&json!(3), Some(50)), "{fifty}");
+    for (audiences, regions, pointer) in [(7, true, "/regions"), (101, false, "/audiences"), (0, true, "/audiences")] {
+        let wrong = json!({"audiences": many(audiences), "regions": regions});
+        let told: Value = server.post("/v1/overlap").json(&wrong).send().expect("ask").json().expect("JSON");
+        assert_eq!((&told["status"], &told["pointer"]), (&json!(400), &json!(pointer)), "{told}");
+    }
 }
 
 #[test]

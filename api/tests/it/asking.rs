@@ -44,12 +44,14 @@ fn programs_get_the_same_from_a_server_and_from_its_directory() {
     let mut server = TestServer::with_people();
     let url = server.url("").trim_end_matches('/').to_owned();
     let data = server.data().to_str().expect("text").to_owned();
-    let questions: [&[&str]; 5] = [
+    let questions: [&[&str]; 7] = [
         &["count", "gender = 'f'"],
         &["members", "gender = 'f'"],
         &["profile", "gender = 'f'", "--by", "interest,age", "--against", "age > 0"],
         &["overlap", "women=gender = 'f'", "yoga=interest = 'yoga'"],
         &["explain", "gender = 'f' AND age < 30"],
+        &["profile", "gender = 'f'", "--distinguish", "5"],
+        &["overlap", "--regions", "women=gender = 'f'", "yoga=interest = 'yoga'"],
     ];
     let ask = |target: [&str; 2]| -> Vec<[String; 3]> {
         let print = |question: &&[&str], output| printed(&[question, &["--output", output][..], &target].concat());
@@ -64,7 +66,10 @@ fn programs_get_the_same_from_a_server_and_from_its_directory() {
         assert_eq!(remote[1..], local[1..]);
     }
 
-    let [count, members, profile, overlap, explain] = &remote[..] else { panic!("five questions") };
+    let [count, members, profile, overlap, explain, distinguish, regions] = &remote[..] else {
+        panic!("seven questions")
+    };
+    assert_eq!(regions[1], "only_in,users\nwomen,0\nyoga,0\n\"women, yoga\",2\n");
     let parse = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
     assert_eq!(parse(&count[0])["count"], 2);
     assert_eq!((count[1].as_str(), objects(&count[2])), ("count\n2\n", vec![json!({"count": 2})]));
@@ -73,10 +78,11 @@ fn programs_get_the_same_from_a_server_and_from_its_directory() {
     assert_eq!(users, ["u1", "u3", "user_id"]);
     let ids = objects(&members[2]).into_iter().map(|row| row["user_id"].clone());
     assert_eq!(json!(ids.collect::<Vec<_>>()), parse(&members[0])["users"]);
+    assert_eq!(csv_rows(&distinguish[1])[0][..2], ["expression", "count"]);
     let rows = csv_rows(&profile[1]);
-    assert_eq!(rows[0], ["tag", "value", "count", "share", "baseline_count", "index"]);
+    assert_eq!(rows[0], ["tag", "value", "count", "share", "baseline_count", "index", "q_value", "distinction"]);
     // Both women do yoga, and so do two of the three with an age: 100 × (2 / 2) / (2 / 3).
-    assert_eq!(rows[1], ["interest", "yoga", "2", "1", "2", "150"]);
+    assert_eq!(rows[1][..6], ["interest", "yoga", "2", "1", "2", "150"]);
     assert_eq!(objects(&profile[2]).len(), rows.len() - 1);
     assert_eq!(objects(&profile[2])[0]["index"], 150.0);
     assert_eq!(csv_rows(&overlap[1])[2], ["women", "yoga", "2", "1"]);

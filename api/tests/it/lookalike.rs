@@ -42,7 +42,7 @@ fn ask(server: &TestServer, request: &Value) -> Value {
     success(server.post("/v1/lookalike").json(request).send().expect("ask"))
 }
 
-fn asked(server: &TestServer, arguments: &[&str]) -> std::process::Output {
+fn asked_for(server: &TestServer, arguments: &[&str]) -> std::process::Output {
     beluga(&[&["lookalike", "--url", &server.url(""), "--space", "taste", "--seed", SEED], arguments].concat())
 }
 
@@ -120,11 +120,111 @@ fn the_same_question_is_a_condition_everywhere() {
         let rows = success(server.post("/v1/sql").json(&sql).send().expect("ask"));
         assert_eq!(rows["rows"][0][0], 10, "{rows}");
     }
-    let printed = stdout(&asked(&server, &["--size", "10", "--method", "mean", "-o", "json"]));
+    let printed = stdout(&asked_for(&server, &["--size", "10", "--method", "mean", "-o", "json"]));
     let printed: Value = serde_json::from_str(&printed).expect("JSON");
     assert_eq!(printed["users"], answer["users"]);
-    let table = asked(&server, &["--share", "0.2"]);
+    let table = asked_for(&server, &["--share", "0.2"]);
     assert!(stdout(&table).contains("score") && stderr(&table).contains("of 45 candidates"), "{table:?}");
+}
+
+#[test]
+fn whom_you_got_is_told() {
+    let server = server();
+    // Users of the first taste are a third of all; tags that follow the taste set them apart.
+    let lines = (0..USERS).map(|user| {
+        let sport = ["yoga", "golf", "chess"][taste(user)];
+        format!("{}\n", json!({"user_id": format!("u{user}"), "set": {"interest": [sport], "spend": user % 2}}))
+    });
+    server.post_tags(&lines.collect::<String>());
+    server.settle();
+    let request = json!({"space": "taste", "seed": SEED, "size": 10, "method": "mean", "distinguish": true});
+    let answer = ask(&server, &request);
+    let list = answer["distinguishing"].as_array().expect("a list");
+    assert_eq!((&list[0]["expression"], &list[0]["count"]), (&json!("interest = 'yoga'"), &json!(10)), "{answer}");
+    assert_eq!(list[0]["baseline_count"], 20, "everybody is the baseline: {answer}");
+    assert!(list.iter().all(|thing| thing["tag"] == "interest"), "neither age, gender nor spend: {answer}");
+    // The same as a profile of these users says.
+    let found: Vec<String> = ids(&answer).iter().map(|user| format!("'u{user}'")).collect();
+    let asked = json!({"where": format!("user_id IN ({})", found.join(", ")), "distinguish": true});
+    assert_eq!(server.ask("/v1/profile", &asked)["distinguishing"], answer["distinguishing"]);
+
+    let among = "interest <> 'chess' AND age < 50";
+    let mut within = request.clone();
+    within["within"] = json!(among);
+    let answer = ask(&server, &within);
+    assert_eq!(
+        answer["distinguishing"][0]["baseline_count"],
+        server.count(&format!("interest = 'yoga' AND {among}")),
+        "{answer}"
+    );
+    let told = asked_for(&server, &["--size", "10", "--method", "mean", "--distinguish", "1", "-o", "csv"]);
+    assert!(stdout(&told).contains("interest = 'yoga',10,1,20,"), "{told:?}");
+    assert!(ask(&server, &json!({"space": "taste", "seed": SEED, "size": 10})).get("distinguishing").is_none());
+}
+
+#[test]
+fn scores_are_kept_as_a_number_tag() {
+    let server = server();
+    // Somebody who will not be found has a number there, and somebody who will.
+    server.post_tags("{\"user_id\":\"u1\",\"set\":{\"spend\":9.99}}\n{\"user_id\":\"u12\",\"set\":{\"spend\":9.99}}\n");
+    server.settle();
+    let request = json!({"space": "taste", "seed": SEED, "size": 10, "method": "mean", "scores_to": "spend"});
+    let check = |answer: &Value, unset: u64| {
+        assert_eq!((&answer["scores"]["tag"], &answer["scores"]["written"]), (&json!("spend"), &json!(10)), "{answer}");
+        assert_eq!(answer["scores"]["unset"], unset, "{answer}");
+        assert_eq!(server.count("spend IS NOT NULL"), 10, "only of whom was found");
+        let mut kept = Vec::new();
+        for user in answer["users"].as_array().expect("users") {
+            let told =
+                server.get(&format!("/v1/users/{}", user["user_id"].as_str().expect("an id"))).send().expect("get");
+            let (spend, score) = (success(told)["tags"]["spend"].as_f64(), user["score"].as_f64().expect("a score"));
+            let spend = spend.expect("a number");
+            assert!((spend - score).abs() <= 0.005 + 1e-6, "{spend} for {score}");
+            kept.push(spend);
+        }
+        let ends = (answer["scores"]["least"].as_f64(), answer["scores"]["greatest"].as_f64());
+        assert_eq!(ends, (kept.last().copied(), kept.first().copied()), "best first: {answer}");
+    };
+    check(&ask(&server, &request), 1);
+    check(&ask(&server, &request), 0);
+    let mut fewer = request.clone();
+    (fewer["size"], fewer["limit"]) = (json!(4), json!(1));
+    let answer = ask(&server, &fewer);
+    assert_eq!((&answer["scores"]["written"], &answer["scores"]["unset"]), (&json!(4), &json!(6)), "{answer}");
+    assert_eq!(server.count("spend IS NOT NULL"), 4);
+    let told = asked_for(&server, &["--size", "10", "--method", "mean", "--scores-to", "spend"]);
+    assert!(stderr(&told).contains("10 scores are in `spend`, 0 older ones are gone"), "{told:?}");
+
+    for (tag, part) in
+        [("spent", "did you mean `spend`"), ("gender", "is not a number"), ("age", "scale: 4"), ("seen_at", "times")]
+    {
+        let mut wrong = request.clone();
+        wrong["scores_to"] = json!(tag);
+        let answer = server.post("/v1/lookalike").json(&wrong).send().expect("ask");
+        let (status, problem) = (answer.status().as_u16(), answer.text().expect("text"));
+        assert!(status == 400 && problem.contains(part) && problem.contains("/scores_to"), "{tag}: {status} {problem}");
+    }
+}
+
+#[test]
+fn keeping_scores_takes_the_right_to_write() {
+    let server = server();
+    let token = |name: &str, scopes: Value, with: Option<&str>| -> String {
+        let mut request = server.post("/v1/tokens").json(&json!({"name": name, "scopes": scopes}));
+        if let Some(with) = with {
+            request = request.bearer_auth(with);
+        }
+        success(request.send().expect("post"))["token"].as_str().expect("a token").to_owned()
+    };
+    let admin = token("admin", json!(["admin"]), None);
+    let reader = token("reader", json!(["query", "export"]), Some(&admin));
+    let writer = token("writer", json!(["query", "export", "ingest"]), Some(&admin));
+    let request = json!({"space": "taste", "seed": SEED, "size": 10, "method": "mean", "scores_to": "spend"});
+    let status = |token: &str, request: &Value| {
+        server.post("/v1/lookalike").bearer_auth(token).json(request).send().expect("ask").status().as_u16()
+    };
+    assert_eq!((status(&reader, &request), status(&writer, &request)), (403, 200));
+    assert_eq!(status(&reader, &json!({"space": "taste", "seed": SEED, "size": 10})), 200);
 }
 
 #[test]
@@ -156,11 +256,11 @@ fn what_is_wrong_is_told_with_its_place() {
         let (told, problem) = (answer.status().as_u16(), answer.text().expect("text"));
         assert!((400..=422).contains(&told) && problem.contains(part), "{request}: {told} {problem}, not {part}");
     }
-    let said = stderr(&asked(&server, &["--size", "1", "--weights", "agee"]));
+    let said = stderr(&asked_for(&server, &["--size", "1", "--weights", "agee"]));
     assert!(said.contains("did you mean `age`") && !said.contains("user_id"), "{said}");
-    let said = stderr(&asked(&server, &["--size", "1", "--within", "-", "--exclude", "-"]));
+    let said = stderr(&asked_for(&server, &["--size", "1", "--within", "-", "--exclude", "-"]));
     assert!(said.contains("write it once"), "{said}");
-    let said = stderr(&asked(&server, &["--size", "1", "--within", "gendr = 'f'"]));
+    let said = stderr(&asked_for(&server, &["--size", "1", "--within", "gendr = 'f'"]));
     assert!(said.contains("did you mean `gender`") && said.contains("gendr = 'f'"), "{said}");
 }
 

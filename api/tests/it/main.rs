@@ -14,6 +14,7 @@ mod facts;
 mod flight;
 mod formats;
 mod hostile;
+mod insight;
 mod jobs;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -17,7 +17,7 @@ use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::view::BitmapView;
 use crate::catalog::Fact;
 use crate::error::Class;
-use crate::ids::TagId;
+use crate::ids::{Slot, TagId};
 use crate::store::Snapshot;
 use roaring::RoaringBitmap;
 use std::hash::{Hash, Hasher};
@@ -338,6 +338,19 @@ pub trait FactScanner: std::fmt::Debug + Send + Sync {
         within: Option<&[RoaringBitmap]>,
         cancelled: &AtomicBool,
     ) -> Result<Scanned, QueryError>;
+
+    /// What the events of one user (shard and slot) that are meant come to in the snapshot, which the range is compared with: sums of
+    /// floating point numbers as [`float_key`]. `None` if there are no such events. Blocks as [`FactScanner::scan`] does.
+    ///
+    /// # Errors
+    /// As [`FactScanner::scan`].
+    fn figure(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        user: (usize, Slot),
+        cancelled: &AtomicBool,
+    ) -> Result<Option<i128>, QueryError>;
 }
 
 /// Why rows of a fact cannot be read.

@@ -9,8 +9,10 @@ use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::judge::{self, JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{self, LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{self, MembersAnswer};
+use crate::rest::v1::movement::{self, MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
 use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
@@ -96,11 +98,23 @@ impl Asker for Local {
             let failure = Failure::field("/save_as", "an audience is kept by a server");
             return Err(failure.suggest("leave `--data` out, so that the server is asked"));
         }
-        lookalike::answer(&self.store.snapshot(), request, &self.context)
+        if request.scores_to.is_some() {
+            let failure = Failure::field("/scores_to", "scores are kept by a server");
+            return Err(failure.suggest("leave `--data` out, so that the server is asked"));
+        }
+        lookalike::answer(&self.store.snapshot(), &self.store, request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {
         overlap::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure> {
+        movement::answer(self.answers()?, &self.store.snapshot(), name, parameters, &self.context)
+    }
+
+    fn judge(&self, user_id: &str, request: &JudgeRequest) -> Result<JudgeAnswer, Failure> {
+        judge::answer(&self.store.snapshot(), user_id, request, &self.context)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure> {

@@ -16,8 +16,10 @@ use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::judge::{JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::MembersAnswer;
+use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
@@ -73,6 +75,10 @@ pub(super) trait Asker {
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure>;
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
+    /// Who entered and left an audience.
+    fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure>;
+    /// Why a user is in an audience.
+    fn judge(&self, user_id: &str, request: &JudgeRequest) -> Result<JudgeAnswer, Failure>;
     /// The first `limit` members.
     fn members(&self, expression: &Where, limit: usize) -> Result<MembersAnswer, Failure>;
     /// All members, written as they come.

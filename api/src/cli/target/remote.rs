@@ -12,8 +12,10 @@ use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::jobs::JobAnswer;
+use crate::rest::v1::judge::{JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{MembersAnswer, MembersRequest};
+use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
@@ -302,6 +304,15 @@ impl Asker for Remote {
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {
         self.post("/v1/overlap", request)
+    }
+
+    fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure> {
+        let url = self.url_of(&["v1", "audiences", name, "movement"])?;
+        read(self.send(self.client.get(url).query(parameters))?)
+    }
+
+    fn judge(&self, user_id: &str, request: &JudgeRequest) -> Result<JudgeAnswer, Failure> {
+        read(self.send(self.client.post(self.url_of(&["v1", "users", user_id, "explain"])?).json(request))?)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure> {

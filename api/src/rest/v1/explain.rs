@@ -118,7 +118,7 @@ pub struct SimilarNode {
 }
 
 /// What a search for users like others came to.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SimilarFound {
     /// Users of the seed.
     pub seed_users: u64,

@@ -112,16 +112,8 @@ pub(in crate::rest) async fn sizes(
     if limit == 0 || limit > POINTS_MAX {
         return Err(Failure::new(Kind::InvalidField, format!("`limit` is from 1 to {POINTS_MAX}")).at("limit"));
     }
-    let moment = |text: &Option<String>, field: &str, otherwise: i64| match text {
-        None => Ok(otherwise),
-        Some(text) => text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|error| {
-            Failure::new(Kind::InvalidField, format!("`{text}` is not a time: {error}"))
-                .at(field)
-                .suggest("write it as 2026-11-20T10:00:00Z")
-        }),
-    };
-    let from = moment(&parameters.from, "from", i64::MIN)?;
-    let to = moment(&parameters.to, "to", i64::MAX)?;
+    let from = moment(parameters.from.as_ref(), "from")?.unwrap_or(i64::MIN);
+    let to = moment(parameters.to.as_ref(), "to")?.unwrap_or(i64::MAX);
     let snapshot = state.snapshot()?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?;
     let mut points = state.live_sizes(list_id, from, to)?.into_iter();
@@ -135,7 +127,20 @@ pub(in crate::rest) async fn sizes(
     Ok(Json(SizesAnswer { points: page, next: points.next().map(|point| time(point.at.into())) }))
 }
 
-fn list_of<'a>(name: &str, audience: &'a Audience) -> Result<&'a str, Failure> {
+/// A time in a parameter, in microseconds since 1970.
+pub(super) fn moment(text: Option<&String>, field: &str) -> Result<Option<i64>, Failure> {
+    let read = |text: &String| {
+        text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_microsecond).map_err(|error| {
+            Failure::new(Kind::InvalidField, format!("`{text}` is not a time: {error}"))
+                .at(field)
+                .suggest("write it as 2026-11-20T10:00:00Z")
+        })
+    };
+    text.map(read).transpose()
+}
+
+/// The list of an audience's members, if it is live.
+pub(super) fn list_of<'a>(name: &str, audience: &'a Audience) -> Result<&'a str, Failure> {
     audience.list_id().filter(|_| audience.is_live()).ok_or_else(|| {
         Failure::new(Kind::NotLive, format!("audience `{name}` is not live, so nobody notes who enters and who leaves"))
             .suggest(format!("put it again with \"live\": true: PUT /v1/audiences/{name}"))

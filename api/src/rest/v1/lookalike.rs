@@ -2,8 +2,11 @@
 
 use super::audiences;
 use super::count::elapsed_us;
+use super::distinguish::{Distinguish, DistinguishingAnswer, distinguishing};
 use super::expression::Where;
+use super::scores::{ScoreTag, ScoresAnswer};
 use super::tree::similar::extent_and_method;
+use crate::access::Scope;
 use crate::error::Failure;
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
@@ -15,16 +18,20 @@ use axum::extract::State;
 use engine::audience::bind;
 use engine::audience::error::ExprErrorKind;
 use engine::audience::expr::{Expr, ExprKind, SimilarTo};
-use engine::audience::ops::{self, Holdout, Likeness, LookalikeReport, Measure, QueryContext, Seed};
+use engine::audience::ops::{self, Holdout, Likeness, Lookalike, LookalikeReport, Measure, QueryContext, Seed};
 use engine::audience::predicate::Predicate;
+use engine::audience::scan::Given;
 use engine::audience::similar::Extent;
 use engine::clock::Clock;
+use engine::ids::TagId;
 use engine::lookalike::recall::Probed;
 use engine::lookalike::seeds::Method;
-use engine::store::Snapshot;
+use engine::store::{Snapshot, Store};
 use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The longest list of users in an answer; `save_as` keeps any number.
@@ -83,6 +90,13 @@ pub struct LookalikeRequest {
     /// How many users to tell with their scores, best first: at most 10,000, and 100 if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Tell what most distinguishes the users found from the others of `within`, or from everybody else: `true`, or how many things at most.
+    #[serde(skip_serializing_if = "Distinguish::is_none")]
+    pub distinguish: Distinguish,
+    /// Keep the score of every user found in this number tag, and take it from all others. The tag has digits behind the point, to
+    /// which scores are rounded, halves away from zero. Takes the scope `ingest` too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores_to: Option<String>,
     /// Keep the question as an audience of this name: whoever is most alike whenever it is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_as: Option<String>,
@@ -131,6 +145,12 @@ pub struct LookalikeAnswer {
     /// How well hidden users of the seed are found, if that was asked and there are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holdout: Option<HoldoutAnswer>,
+    /// What most distinguishes the users found, over all tags, farthest first; only what is significant. If it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinguishing: Option<Vec<DistinguishingAnswer>>,
+    /// What was kept of the scores, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scores: Option<ScoresAnswer>,
     /// The question in the audience language; none if it was asked with vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
@@ -194,16 +214,19 @@ impl From<Holdout> for HoldoutAnswer {
     }
 }
 
-/// Answers on a snapshot.
+/// Answers on a snapshot; `store` is where scores are kept.
 ///
 /// # Errors
 /// [`Failure`] for the client.
 pub fn answer(
     snapshot: &Snapshot,
+    store: &Store,
     request: &LookalikeRequest,
     context: &QueryContext,
 ) -> Result<LookalikeAnswer, Failure> {
     let started = Instant::now();
+    let things = request.distinguish.limit()?;
+    let tag = request.scores_to.as_ref().map(|name| ScoreTag::of(snapshot.catalog(), name)).transpose()?;
     let limit = request.limit.unwrap_or(LOOKALIKE_USERS_DEFAULT);
     if limit > LOOKALIKE_USERS_MAX {
         let failure = Failure::field("/limit", format!("`limit` is at most {LOOKALIKE_USERS_MAX}"));
@@ -213,13 +236,21 @@ pub fn answer(
     let Predicate::Similar(similar) = bound(&expr, snapshot)? else {
         return Err(Failure::internal("a question for users like others has become another"));
     };
-    let mut asked = Likeness::of(&similar);
+    // Asked twice where users found are compared with others of it, and answered once.
+    let within =
+        if things > 0 { ops::resolve(snapshot, &similar.within, context)? } else { Cow::Borrowed(&similar.within) };
+    let mut asked = Likeness { within: &within, ..Likeness::of(&similar) };
     if let Some(vectors) = &request.vectors {
         asked.seed = Seed::Vectors(vectors);
     }
     let measure = Measure { recall: request.recall, holdout: request.holdout };
     let found = ops::lookalike(snapshot, &asked, measure, context)?;
     let best = found.best(snapshot, 0, limit, context)?;
+    let distinguishing = match things {
+        0 => None,
+        things => Some(distinguishing_of(snapshot, &found, &within, tag.as_ref().map(|tag| tag.id), things, context)?),
+    };
+    let scores = tag.map(|tag| tag.keep(store, snapshot, &found, context)).transpose()?;
     let LookalikeReport {
         method,
         tried,
@@ -246,10 +277,28 @@ pub fn answer(
         tried: tried.map(|(method, area_under_curve)| Tried { method: method.to_string(), area_under_curve }).collect(),
         recall: found.report.recall,
         holdout: found.report.holdout.map(HoldoutAnswer::from),
+        distinguishing,
+        scores,
         expression: request.vectors.is_none().then(|| expr.to_string()),
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
     })
+}
+
+/// What sets the users found apart from the others within, over all tags; but for the tag that their scores go to.
+fn distinguishing_of(
+    snapshot: &Snapshot,
+    found: &Lookalike,
+    within: &Predicate,
+    scores: Option<TagId>,
+    limit: usize,
+    context: &QueryContext,
+) -> Result<Vec<DistinguishingAnswer>, Failure> {
+    let found = Predicate::Given(Arc::new(Given::new(None, snapshot.shards().len(), &found.members)));
+    let tags = snapshot.catalog().tags().map(|(_, tag)| tag.id);
+    let by: Vec<TagId> = tags.filter(|tag| Some(*tag) != scores).collect();
+    let profile = ops::profile(snapshot, &found, &by, within, context)?;
+    Ok(distinguishing(snapshot.catalog(), &profile, limit))
 }
 
 /// Names and types settled; what is wrong in one of the request's expressions was told before.
@@ -339,13 +388,21 @@ pub(in crate::rest) async fn post(
             return Err(failure.suggest("save who they are of as an audience, and make that the seed"));
         }
     }
+    if request.scores_to.is_some() {
+        asker.principal.need(&[Scope::Ingest])?;
+    }
     let (text, timeout_ms, save_as) = (request.told(), request.timeout_ms, request.save_as.clone());
+    let store = Arc::clone(state.store()?);
+    let metrics = state.clone();
     let answered = asker.ask(&state, Asks::Lookalike, text, timeout_ms, move |snapshot, context, running| {
         if let Some(name) = &request.save_as {
             let expression = Where::Text(request.expression(snapshot)?.to_string());
             audiences::check(snapshot, name, expression).map_err(|failure| failure.at("/save_as"))?;
         }
-        let answer = answer(snapshot, &request, context)?;
+        let answer = answer(snapshot, &store, &request, context)?;
+        if let Some(scores) = &answer.scores {
+            metrics.metrics.updates(scores.written + scores.unset, 0);
+        }
         running.add_rows(answer.users.len());
         Ok(answer)
     });

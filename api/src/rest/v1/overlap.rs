@@ -1,4 +1,4 @@
-//! `POST /v1/overlap`: how much audiences share, pair by pair.
+//! `POST /v1/overlap`: how much audiences share, pair by pair, and in every choice of a few.
 
 use super::count::elapsed_us;
 use super::expression::Where;
@@ -11,6 +11,7 @@ use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
 use engine::audience::ops::{self, QueryContext};
+use engine::bitmap::evaluate::regions::REGION_SETS_MAX;
 use engine::store::Snapshot;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::Serializer;
@@ -28,6 +29,9 @@ pub struct OverlapRequest {
     /// A name for each, and who belongs to it; at most 100.
     #[schema(value_type = std::collections::BTreeMap<String, Where>)]
     pub audiences: Named,
+    /// Tells the regions of a Venn diagram too; of at most 6 audiences.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub regions: bool,
     /// Longest time, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -77,10 +81,22 @@ pub struct OverlapAnswer {
     pub counts: Vec<Vec<u64>>,
     /// Users in both, divided by users in either; 0 where both are empty.
     pub jaccard: Vec<Vec<f64>>,
+    /// Every choice of audiences, with how many users are in all of these and in no other; also those that are empty. If they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<RegionAnswer>>,
     /// Number of the view that was asked.
     pub epoch: u64,
     /// Time of the query itself, in microseconds.
     pub elapsed_us: u64,
+}
+
+/// A region of a Venn diagram.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RegionAnswer {
+    /// The audiences that its users are in, in the order asked; of all others they are in none.
+    pub r#in: Vec<String>,
+    /// How many they are.
+    pub count: u64,
 }
 
 /// Answers on a snapshot.
@@ -93,19 +109,46 @@ pub fn answer(snapshot: &Snapshot, request: &OverlapRequest, context: &QueryCont
     if named.is_empty() || named.len() > OVERLAP_AUDIENCES_MAX {
         return Err(Failure::field("/audiences", format!("name from 1 to {OVERLAP_AUDIENCES_MAX} audiences")));
     }
+    if request.regions && named.len() > REGION_SETS_MAX {
+        let failure = Failure::field("/regions", format!("regions are told of at most {REGION_SETS_MAX} audiences"));
+        return Err(failure.suggest(format!(
+            "leave `regions` out, or {} of the {} audiences",
+            named.len() - REGION_SETS_MAX,
+            named.len()
+        )));
+    }
     let mut predicates = Vec::with_capacity(named.len());
     for (name, expression) in named {
         let pointer = format!("/audiences/{}", escape_pointer(name));
         predicates.push(expression.bind(snapshot, &pointer)?.predicate);
     }
-    let counts = ops::overlap(snapshot, &predicates, context)?;
+    let regions = request.regions.then(|| ops::regions(snapshot, &predicates, context)).transpose()?;
+    let counts = match &regions {
+        Some(regions) => ops::overlap_of_regions(regions, named.len()),
+        None => ops::overlap(snapshot, &predicates, context)?,
+    };
+    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
     Ok(OverlapAnswer {
-        audiences: named.iter().map(|(name, _)| name.clone()).collect(),
+        regions: regions.map(|regions| told_regions(&names, &regions)),
+        audiences: names,
         jaccard: jaccard(&counts),
         counts,
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
     })
+}
+
+/// All regions but that of users in no audience; those of few audiences first.
+fn told_regions(names: &[String], counts: &[u64]) -> Vec<RegionAnswer> {
+    let named = |region: usize| names.iter().enumerate().filter(move |(at, _)| region >> at & 1 == 1);
+    let regions = counts.iter().enumerate().skip(1);
+    let told = regions.map(|(region, count)| RegionAnswer {
+        r#in: named(region).map(|(_, name)| name.clone()).collect(),
+        count: *count,
+    });
+    let mut told: Vec<RegionAnswer> = told.collect();
+    told.sort_by_key(|region| region.r#in.len());
+    told
 }
 
 fn jaccard(counts: &[Vec<u64>]) -> Vec<Vec<f64>> {
@@ -130,7 +173,7 @@ fn told(request: &OverlapRequest) -> String {
     begin_of(&text)
 }
 
-/// Compares audiences pair by pair.
+/// Compares audiences pair by pair, and tells on request the regions of their Venn diagram.
 #[utoipa::path(post, path = "/v1/overlap", operation_id = "overlap", tag = "questions", request_body = OverlapRequest,
     responses((status = 200, body = OverlapAnswer)))]
 pub(in crate::rest) async fn post(

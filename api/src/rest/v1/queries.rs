@@ -24,7 +24,7 @@ pub struct QueryAnswer {
     pub id: String,
     /// Where it came in: `rest`, `cli` (our own command line), `flight` or `postgres`.
     pub door: String,
-    /// What is asked: `sql`, `count`, `members`, `profile`, `overlap`, `sample`, `top`, `lookalike`, `explain` or `user`.
+    /// What is asked: `sql`, `count`, `members`, `profile`, `overlap`, `sample`, `top`, `lookalike`, `explain`, `movement` or `user`.
     pub kind: String,
     /// Who asked.
     pub principal: String,

@@ -91,7 +91,7 @@ pub fn answer(snapshot: &Snapshot, user_id: &str, context: &QueryContext) -> Res
     })
 }
 
-fn tag_value(tag_type: TagType, value: UserValue) -> TagValue {
+pub(super) fn tag_value(tag_type: TagType, value: UserValue) -> TagValue {
     match (value, tag_type) {
         (UserValue::Flag(value), _) => TagValue::Flag(value),
         (UserValue::Set(values), _) => TagValue::Set(values),

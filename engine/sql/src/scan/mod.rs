@@ -38,6 +38,7 @@ use engine::audience::scan::{
 };
 use engine::catalog::{ColumnType, Fact};
 use engine::error::Class;
+use engine::ids::Slot;
 use engine::store::Snapshot;
 use futures::StreamExt;
 use recent::Recent;
@@ -84,6 +85,34 @@ impl FactScanner for TableScanner {
         within: Option<&[RoaringBitmap]>,
         cancelled: &AtomicBool,
     ) -> Result<Scanned, QueryError> {
+        let (users, _, stats) = self.answer(snapshot, scan, within, None, cancelled)?;
+        Ok(Scanned { users, stats })
+    }
+
+    fn figure(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        (shard, slot): (usize, Slot),
+        cancelled: &AtomicBool,
+    ) -> Result<Option<i128>, QueryError> {
+        let mut within = vec![RoaringBitmap::new(); snapshot.shards().len()];
+        within[shard].insert(slot);
+        let (_, figure, _) = self.answer(snapshot, scan, Some(&within), Some((shard, slot)), cancelled)?;
+        Ok(figure)
+    }
+}
+
+impl TableScanner {
+    /// The users who fit, the figure of the one that it is asked of, and how they were found.
+    fn answer(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        within: Option<&[RoaringBitmap]>,
+        figure_of: Option<(usize, Slot)>,
+        cancelled: &AtomicBool,
+    ) -> Result<(Vec<RoaringBitmap>, Option<i128>, ScanStats), QueryError> {
         let started = Instant::now();
         let catalog = snapshot.catalog();
         let name = catalog.name_of(scan.fact).unwrap_or("dropped").to_owned();
@@ -98,6 +127,7 @@ impl FactScanner for TableScanner {
             fact,
             scan: scan.clone(),
             within: within.map(|within| Arc::new(within.to_vec())),
+            figure_of,
             slot_counts,
             environment: Arc::clone(&self.environment),
             partitions: self.threads.count(),
@@ -136,13 +166,11 @@ impl FactScanner for TableScanner {
                 }
             }
         };
-        let (users, mut stats) = answer.map_err(|failure| self.error(failure, &refuse))?;
+        let (users, figure, mut stats) = answer.map_err(|failure| self.error(failure, &refuse))?;
         stats.microseconds = started.elapsed().as_micros() as u64;
-        Ok(Scanned { users, stats })
+        Ok((users, figure, stats))
     }
-}
 
-impl TableScanner {
     fn error(&self, failure: Failure, refuse: &impl Fn(Class, String) -> QueryError) -> QueryError {
         match failure {
             Failure::Cancelled => QueryError::Cancelled,
@@ -188,6 +216,8 @@ struct Question {
     fact: Fact,
     scan: Scan,
     within: Option<Arc<Vec<RoaringBitmap>>>,
+    /// Whose figure is asked for.
+    figure_of: Option<(usize, Slot)>,
     /// Slots given so far, per shard.
     slot_counts: Arc<[u32]>,
     environment: Arc<RuntimeEnv>,
@@ -195,7 +225,7 @@ struct Question {
     rows_read: Arc<AtomicU64>,
 }
 
-type Answer = Result<(Vec<RoaringBitmap>, ScanStats), Failure>;
+type Answer = Result<(Vec<RoaringBitmap>, Option<i128>, ScanStats), Failure>;
 
 impl Question {
     async fn answer(self, table: Option<Arc<dyn TableProvider>>, recent: Recent) -> Answer {
@@ -225,7 +255,8 @@ impl Question {
             self.read(table, &mut users, &mut reserved, &mut stats).await?;
         }
         stats.rows_read = self.rows_read.load(Ordering::Relaxed);
-        Ok((users.fitting(self.scan.range), stats))
+        let figure = self.figure_of.and_then(|(shard, slot)| users.figure(shard, slot));
+        Ok((users.fitting(self.scan.range), figure, stats))
     }
 
     fn reservation(&self) -> MemoryReservation {

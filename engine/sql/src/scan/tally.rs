@@ -12,8 +12,12 @@ pub(super) trait Tally: Default + Send + 'static {
     fn add(&mut self, weight: i8, number: Number) -> Option<()>;
     /// Adds what other rows of the user come to.
     fn merge(&mut self, other: Self) -> Option<()>;
+    /// What they come to, floating point numbers as [`float_key`]; `None` without an event, or if it is no number.
+    fn figure(&self) -> Option<i128>;
     /// Whether there is an event, and the figure is in the range.
-    fn fits(&self, range: NumberRange) -> bool;
+    fn fits(&self, range: NumberRange) -> bool {
+        self.figure().is_some_and(|figure| holds(range, figure))
+    }
     /// Memory of a user besides the tally's own size, about.
     const HEAP_BYTES: usize = 0;
 }
@@ -33,8 +37,8 @@ impl Tally for Count {
         Some(())
     }
 
-    fn fits(&self, range: NumberRange) -> bool {
-        self.0 > 0 && holds(range, self.0.into())
+    fn figure(&self) -> Option<i128> {
+        (self.0 > 0).then_some(self.0.into())
     }
 }
 
@@ -60,8 +64,8 @@ impl Tally for WholeSum {
         Some(())
     }
 
-    fn fits(&self, range: NumberRange) -> bool {
-        self.events.0 > 0 && holds(range, self.sum)
+    fn figure(&self) -> Option<i128> {
+        (self.events.0 > 0).then_some(self.sum)
     }
 }
 
@@ -183,9 +187,9 @@ impl Tally for FloatSum {
         Some(())
     }
 
-    fn fits(&self, range: NumberRange) -> bool {
+    fn figure(&self) -> Option<i128> {
         let sum = self.rounded();
-        self.events.0 > 0 && !sum.is_nan() && range.contains(float_key(sum))
+        (self.events.0 > 0 && !sum.is_nan()).then(|| float_key(sum).into())
     }
 }
 
@@ -217,6 +221,11 @@ impl<T: Tally> Users<T> {
             }
         }
         Some(())
+    }
+
+    /// What a user's rows come to; the shard must exist.
+    pub(super) fn figure(&self, shard: usize, slot: u32) -> Option<i128> {
+        self.shards[shard].get(&slot).and_then(T::figure)
     }
 
     pub(super) fn fitting(&self, range: NumberRange) -> Vec<RoaringBitmap> {

@@ -146,6 +146,17 @@ impl Chosen {
     }
 }
 
+/// Whether a condition is false, and not NULL, of events without a value: then they fit its negation.
+fn tells_null(condition: &Expr) -> bool {
+    match &condition.kind {
+        ExprKind::IsNull { .. }
+        | ExprKind::Compare { op: CompareOp::IsDistinctFrom | CompareOp::IsNotDistinctFrom, .. } => true,
+        ExprKind::Not(of) => tells_null(of),
+        ExprKind::And(of) | ExprKind::Or(of) => of.iter().any(tells_null),
+        _ => false,
+    }
+}
+
 struct Binder<'b> {
     name: &'b str,
     fact: &'b Fact,
@@ -226,9 +237,7 @@ impl Binder<'_> {
                 self.dimension(tag)?;
                 Err(self.not_covered("events without a value"))
             }
-            ExprKind::Not(of) if matches!(of.kind, ExprKind::Compare { op: CompareOp::IsNotDistinctFrom, .. }) => {
-                Err(self.not_covered("events without a value"))
-            }
+            ExprKind::Not(of) if tells_null(of) => Err(self.not_covered("events without a value")),
             ExprKind::Not(of) => {
                 self.choose(of)?.negate().ok_or_else(|| self.not_covered("a NOT that does not name values"))
             }

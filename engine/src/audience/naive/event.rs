@@ -359,6 +359,11 @@ pub(super) fn fits(did: &predicate::Did, user: &User, catalog: &Catalog) -> bool
 
 /// Whether a scan would find the user.
 pub(super) fn fits_scan(scan: &Scan, user: &User, catalog: &Catalog) -> bool {
+    scan_figure(scan, user, catalog).is_some_and(|figure| scan::holds(scan.range, figure))
+}
+
+/// What the events that a scan means come to; `None` without any.
+pub fn scan_figure(scan: &Scan, user: &User, catalog: &Catalog) -> Option<i128> {
     let fact = catalog.fact_of(scan.fact).expect("a declared fact");
     let within = EventCondition::Hours(scan.window);
     let is_meant = |event: &&Event| event.fits(&within, fact) && event.fits(&scan.condition, fact);
@@ -378,5 +383,5 @@ pub(super) fn fits_scan(scan: &Scan, user: &User, catalog: &Catalog) -> bool {
             meant.iter().map(number).sum()
         }
     };
-    !meant.is_empty() && scan::holds(scan.range, figure)
+    (!meant.is_empty()).then_some(figure)
 }

@@ -2,7 +2,7 @@
 
 mod event;
 
-pub use event::{Event, NOW};
+pub use event::{Event, NOW, scan_figure};
 
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
 use super::literal::{decimal, timestamp};

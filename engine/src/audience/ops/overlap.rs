@@ -5,6 +5,7 @@ use super::run::run;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
 use crate::bitmap::ChunkSet;
+use crate::bitmap::evaluate::regions::Regions;
 use crate::store::Snapshot;
 
 /// Pairwise intersection counts, in one pass over the chunks; the diagonal holds the audiences' own counts.
@@ -48,4 +49,41 @@ pub fn overlap(
         }
     }
     Ok(total)
+}
+
+/// The exact regions of up to [`REGION_SETS_MAX`](crate::bitmap::evaluate::regions::REGION_SETS_MAX) audiences, in one pass over
+/// the chunks: how many users are in each choice of them and in no other, by the number whose bit `i` says whether audience `i` is chosen.
+/// The first one, of users in none, is left at 0.
+///
+/// # Panics
+/// If there are more audiences.
+///
+/// # Errors
+/// [`QueryError`].
+pub fn regions(snapshot: &Snapshot, predicates: &[Predicate], context: &QueryContext) -> Result<Vec<u64>, QueryError> {
+    let mut resolved: Vec<Predicate> = predicates.to_vec();
+    resolve_all(snapshot, &mut resolved, context)?;
+    let references: Vec<&Predicate> = resolved.iter().collect();
+    let parts = run(snapshot, &references, context, |task| {
+        let mut evaluators = task.evaluators();
+        let mut regions = Regions::new(references.len());
+        for chunk in &task.chunks {
+            context.check()?;
+            let sets: Vec<ChunkSet<'_>> = evaluators.iter_mut().map(|evaluator| evaluator.members(*chunk)).collect();
+            regions.add(&sets);
+        }
+        Ok(regions.into_counts())
+    })?;
+    let mut total = vec![0; 1 << predicates.len()];
+    parts.iter().for_each(|part| total.iter_mut().zip(part).for_each(|(sum, count)| *sum += count));
+    Ok(total)
+}
+
+/// Pairwise intersection counts, as [`overlap`] tells them, from those of the regions of so many audiences.
+pub fn overlap_of_regions(regions: &[u64], audiences: usize) -> Vec<Vec<u64>> {
+    let in_both = |a: usize, b: usize| {
+        let both = regions.iter().enumerate().filter(|(region, _)| region >> a & region >> b & 1 == 1);
+        both.map(|(_, count)| count).sum()
+    };
+    (0..audiences).map(|a| (0..audiences).map(|b| in_both(a, b)).collect()).collect()
 }

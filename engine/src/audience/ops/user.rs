@@ -120,6 +120,6 @@ fn place(snapshot: &Snapshot, user_id: &str) -> Result<Option<(usize, Slot)>, Qu
     Ok(snapshot.shards()[shard].slot_of(user_id.as_bytes())?.map(|slot| (shard, slot)))
 }
 
-fn find<'s>(snapshot: &'s Snapshot, user_id: &str) -> Result<Option<(&'s ShardSnapshot, Slot)>, QueryError> {
+pub(super) fn find<'s>(snapshot: &'s Snapshot, user_id: &str) -> Result<Option<(&'s ShardSnapshot, Slot)>, QueryError> {
     Ok(place(snapshot, user_id)?.map(|(shard, slot)| (&snapshot.shards()[shard], slot)))
 }

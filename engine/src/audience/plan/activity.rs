@@ -11,6 +11,7 @@ use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::program::{SumOf, Term};
 use crate::catalog::{Catalog, Fact};
 use crate::error::ReadError;
+use crate::ids::Slot;
 use crate::segment::merge::{dimension_series, keys_within};
 use crate::segment::{ActivityKey, Segment, Series};
 use std::sync::Arc;
@@ -25,6 +26,18 @@ pub(super) fn sum_of<'p>(layers: &'p [Arc<Segment>], did: &Did) -> Result<SumOf<
         }
     }
     Ok(SumOf { terms, range: did.range })
+}
+
+/// The figure of one user: what the range is compared with. 0 of a user without such events.
+pub(crate) fn activity_of(layers: &[Arc<Segment>], did: &Did, slot: Slot) -> Result<i128, ReadError> {
+    let mut sum = 0;
+    for term in sum_of(layers, did)?.terms {
+        if term.users.contains(slot) {
+            let part = 1_i128 << term.bit;
+            sum += if term.is_negative { -part } else { part };
+        }
+    }
+    Ok(sum)
 }
 
 /// At most how many users of a segment fit, from its key directory.

@@ -8,6 +8,8 @@ mod activity;
 mod scanned;
 mod similar;
 
+pub(crate) use activity::activity_of;
+
 use super::predicate::{Did, Predicate};
 use super::scan::{Found, Given};
 use crate::bitmap::bsi::{NumberLayer, NumberRange};

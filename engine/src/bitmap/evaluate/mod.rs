@@ -17,6 +17,7 @@ mod pair;
 mod patch;
 mod plan;
 mod range;
+pub mod regions;
 mod run;
 pub mod scatter;
 pub(crate) mod scratch;

@@ -114,6 +114,27 @@ pub struct ScoredUser {
     pub score: f32,
 }
 
+/// A user by place, and how alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoredSlot {
+    /// The shard.
+    pub shard: usize,
+    /// The slot in it.
+    pub slot: Slot,
+    /// As in [`ScoredUser`].
+    pub score: f32,
+}
+
+impl ScoredSlot {
+    /// The user's id in the snapshot where it was found.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn id(&self, snapshot: &Snapshot) -> Result<Option<String>, QueryError> {
+        user_id(&snapshot.shards()[self.shard], self.slot)
+    }
+}
+
 impl<'q> Likeness<'q> {
     /// What `similar_to(…)` asks for.
     pub fn of(similar: &'q Similar) -> Likeness<'q> {
@@ -241,14 +262,21 @@ impl Lookalike {
         Ok(users)
     }
 
-    /// The score of every member, in order of shard and slot: to be kept as a number tag.
+    /// The score of every member of a shard, by rising slot. Holds the scores of one shard; what was found in another snapshot has none.
     ///
     /// # Errors
     /// [`QueryError`].
-    pub fn scores(&self, snapshot: &Snapshot, context: &QueryContext) -> Result<Vec<(usize, Slot, f32)>, QueryError> {
+    pub fn scores(
+        &self,
+        snapshot: &Snapshot,
+        shard: usize,
+        context: &QueryContext,
+    ) -> Result<impl Iterator<Item = ScoredSlot> + use<>, QueryError> {
         let view = snapshot.vectors(&self.space, &context.cancelled)?;
-        let hits = recall::scores(&view, &self.learned.scorer, &self.members, &context.cancelled).map_err(refused)?;
-        Ok(hits.into_iter().map(|hit| (hit.shard, hit.slot, hit.score)).collect())
+        let mut members = vec![RoaringBitmap::new(); self.members.len()];
+        members[shard].clone_from(&self.members[shard]);
+        let hits = recall::scores(&view, &self.learned.scorer, &members, &context.cancelled).map_err(refused)?;
+        Ok(hits.into_iter().map(|hit| ScoredSlot { shard: hit.shard, slot: hit.slot, score: hit.score }))
     }
 
     /// What users are compared with.

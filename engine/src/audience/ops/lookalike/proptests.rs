@@ -218,7 +218,18 @@ proptest! {
         let best: Vec<ScoredUser> =
             expected.iter().map(|(score, .., name)| ScoredUser { user: (*name).to_owned(), score: *score }).collect();
         prop_assert_eq!(pages, best);
-        prop_assert_eq!(found.scores(&world.snapshot, &context).expect("scored").len(), names.len());
+        let mut scores: Vec<(String, u32)> = Vec::new();
+        for shard in 0..world.snapshot.shards().len() {
+            for user in found.scores(&world.snapshot, shard, &context).expect("scored") {
+                prop_assert_eq!(user.shard, shard);
+                scores.push((user.id(&world.snapshot).expect("read").expect("known"), user.score.to_bits()));
+            }
+        }
+        let all = expected.iter().map(|(score, .., name)| ((*name).to_owned(), score.to_bits()));
+        let mut all: Vec<(String, u32)> = all.collect();
+        scores.sort();
+        all.sort();
+        prop_assert_eq!(scores, all);
         let again = found.again(&world.snapshot, &likeness, Measure::default(), &context).expect("found");
         prop_assert_eq!(&again.members, &found.members);
         // A mean is a mean.
