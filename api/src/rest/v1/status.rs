@@ -38,7 +38,7 @@ pub struct StatusAnswer {
     pub freshness_seconds: f64,
     /// Users ever seen, with those known only from lists.
     pub users: u64,
-    /// Events counted, by whatever door they came.
+    /// Events counted, by whatever door they came; that somebody entered or left a live audience is one, too.
     pub events: u64,
     /// Questions that are answered now.
     pub queries_running: u64,
