@@ -11,6 +11,7 @@ use arrow::datatypes::DataType;
 use engine::audience::naive::{Random, User, Value};
 use engine::audience::ops::{QueryContext, QueryError};
 use engine::audience::scan::{FactScanner, Scan, Scanned};
+use engine::ids::Slot;
 use engine::store::Snapshot;
 use engine::update::{Change, UpdateBatch};
 use roaring::RoaringBitmap;
@@ -414,6 +415,16 @@ impl FactScanner for Counting {
     ) -> Result<Scanned, QueryError> {
         self.searches.fetch_add(1, Ordering::Relaxed);
         self.scanner.scan(snapshot, scan, within, cancelled)
+    }
+
+    fn figure(
+        &self,
+        snapshot: &Snapshot,
+        scan: &Scan,
+        user: (usize, Slot),
+        cancelled: &AtomicBool,
+    ) -> Result<Option<i128>, QueryError> {
+        self.scanner.figure(snapshot, scan, user, cancelled)
     }
 }
 
