@@ -123,7 +123,7 @@ fn crowd() -> TestServer {
     server.put_catalog(&catalog());
     let lines: Vec<String> = (0..400)
         .map(|user: u32| {
-            let (is_member, n) = (user % 4 == 0, user / 4);
+            let (is_member, n) = (user.is_multiple_of(4), user / 4);
             let age = if is_member { 20 + n % 20 } else { 30 + n % 50 };
             let yoga = if is_member { n % 5 != 0 } else { n % 5 == 0 };
             let mut interest = vec![["red", "green", "blue"][(n % 3) as usize]];

@@ -169,7 +169,7 @@ fn wrong_usage_ends_with_two_and_says_what_is_right() {
         (&["count", "TRUE", "--url", "http://x", "--data", "y"], &["--url", "--data"]),
         (&["count", "TRUE", "--url", "ftp://x"], &["http://HOST:PORT"]),
         (&["members", "TRUE", "--limit", "0"], &["1..=100000"]),
-        (&["profile", "TRUE"], &["--by"]),
+        (&["explain"], &["EXPR"]),
         (&["overlap", "gender"], &["NAME=EXPR"]),
         (&["count", "{\"tag\":"], &["JSON"]),
         (&["serve", "--set", "htp=1"], &["did you mean `http`?"]),

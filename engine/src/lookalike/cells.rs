@@ -271,8 +271,8 @@ impl<'a> Cells<'a> {
         let (scales, tails) = rest.split_at(count * SCALE_BYTES);
         let (scales, tails, members) = (scales.as_chunks().0, tails.as_chunks().0, members.as_chunks().0);
         let cells = Cells { dimension, codes, scales, tails, members };
-        let ends = (0..count).map(|cell| cells.end(cell));
-        let is_whole = ends.clone().is_sorted() && ends.last() == Some(rows);
+        let mut ends = (0..count).map(|cell| cells.end(cell));
+        let is_whole = ends.clone().is_sorted() && ends.next_back() == Some(rows);
         // A place among the vectors that is none would be asked for later.
         (is_whole && members.iter().all(|member| usize::from(member_of(member).row) < rows)).then_some(cells)
     }

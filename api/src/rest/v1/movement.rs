@@ -206,7 +206,7 @@ impl Asked<'_> {
         let rows = self.rows();
         let counted = |change: &str| format!("count(*) FILTER (WHERE change = '{change}')");
         let text = format!(
-            "SELECT arrow_cast(date_trunc('day', ts), 'Date32') AS at, {}, {} {rows} GROUP BY at ORDER BY at",
+            "SELECT CAST(date_trunc('day', ts) AS DATE) AS at, {}, {} {rows} GROUP BY at ORDER BY at",
             counted("entered"),
             counted("left")
         );
@@ -234,8 +234,7 @@ impl Asked<'_> {
         let answer = sql::answer(self.sql, self.snapshot, &request, Vec::new(), self.context, |_| {});
         // Where it went wrong in our own statement tells nobody anything.
         let answer = answer.map_err(|failure| Failure { pointer: None, span: None, ..failure })?;
-        let row = |row: &Box<serde_json::value::RawValue>| serde_json::from_str(row.get()).map_err(Failure::internal);
-        answer.rows.iter().map(row).collect()
+        answer.rows.iter().map(|row| serde_json::from_str(row.get()).map_err(Failure::internal)).collect()
     }
 }
 

@@ -15,7 +15,8 @@ use engine::audience::predicate::Predicate;
 use engine::catalog::{TagType, Unit};
 use engine::error::Class;
 use engine::store::{Definition, Snapshot};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -48,7 +49,7 @@ pub struct UserVector {
 }
 
 /// The value of a tag.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum TagValue {
     /// Of a `flag`.
@@ -59,6 +60,21 @@ pub enum TagValue {
     Enum(String),
     /// Of a `number`.
     Number(Number),
+}
+
+impl<'de> Deserialize<'de> for TagValue {
+    /// By how it begins: digits are kept as they are written, which trying one after another would lose. A time is text, as an
+    /// `enum` is.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TagValue, D::Error> {
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        let read = match value.get().as_bytes().first() {
+            Some(b't' | b'f') => serde_json::from_str(value.get()).map(TagValue::Flag),
+            Some(b'[') => serde_json::from_str(value.get()).map(TagValue::Set),
+            Some(b'"') => serde_json::from_str(value.get()).map(TagValue::Enum),
+            _ => Ok(TagValue::Number(Number(value))),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
 }
 
 /// Answers on a snapshot.

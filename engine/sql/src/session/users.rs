@@ -189,8 +189,11 @@ pub(super) struct Question {
     /// What figures of them are restricted by.
     pub(super) conditions: Vec<Predicate>,
     /// The predicate and the conditions once events were searched for them and other plans have run: for all parts.
-    searched: Arc<Once<Arc<(Predicate, Vec<Predicate>)>>>,
+    searched: Arc<Once<Settled>>,
 }
+
+/// Who is asked about, and what figures of them are restricted by, when nothing is left to be searched.
+type Settled = Arc<(Predicate, Vec<Predicate>)>;
 
 /// What is asked of them.
 #[derive(Clone, Debug)]
@@ -419,7 +422,7 @@ impl Question {
     }
 
     /// Who is asked about among those that were found, and the conditions; what both search for is searched for once.
-    fn search(&self, found: Option<&Found>) -> Result<Arc<(Predicate, Vec<Predicate>)>> {
+    fn search(&self, found: Option<&Found>) -> Result<Settled> {
         let mut all = vec![self.predicate.clone()];
         if let Some(found) = found {
             let count = self.snapshot.shards().len();

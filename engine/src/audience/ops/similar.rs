@@ -61,11 +61,9 @@ fn find(snapshot: &Snapshot, similar: &Similar, asked: &Similar, context: &Query
 /// Adds every different `similar_to`, those within another before it.
 fn collect(predicate: &Predicate, all: &mut Vec<Similar>) {
     match predicate {
-        Predicate::Similar(similar) => {
-            if !all.contains(similar) {
-                similar.inner().into_iter().for_each(|inner| collect(inner, all));
-                all.push((**similar).clone());
-            }
+        Predicate::Similar(similar) if !all.contains(similar) => {
+            similar.inner().into_iter().for_each(|inner| collect(inner, all));
+            all.push((**similar).clone());
         }
         Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => {
             of.iter().for_each(|operand| collect(operand, all));
