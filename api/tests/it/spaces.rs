@@ -465,7 +465,7 @@ fn files_are_loaded_into_spaces() {
     parquet(&at("list.parquet"), "customer", "embedding", ids(9_000..9_100), list::<Float64Type>(&doubles));
     let line = |n: usize| json!({"customer": format!("p{n}"), "embedding": numbers(n), "name": {"first": "x"}});
     let lines: String = (9_100..9_200).map(|n| format!("{}\n", line(n))).collect();
-    let lines = lines + "{\"customer\":\"p1\",\"embedding\":[1,2]}\n{\"customer\":\"bare\"}\n";
+    let lines = lines + "{\"customer\":\"p1\",\"embedding\":[1,2]}\n{\"customer\":\"bare\",\"embedding\":null}\n";
     std::fs::write(at("more.ndjson"), lines).expect("written");
 
     let server = TestServer::with(|config| config.source_folders = vec![input.path().to_owned()]);

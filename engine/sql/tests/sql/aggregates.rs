@@ -447,9 +447,7 @@ fn what_figures_are_restricted_by_is_searched_once_for_all_parts() {
     assert_eq!(searches, 1);
     let told = ask(&format!("SELECT count(*) FILTER (WHERE {bought}) FROM users"));
     assert_eq!(told, (alone.clone(), 1));
-    let text = format!(
-        "SELECT count(*) FILTER (WHERE {bought}), sum(age) FILTER (WHERE {bought}), count(*) FROM users WHERE {bought}"
-    );
+    let text = format!("SELECT count(*) FILTER (WHERE {bought}), sum(age), count(*) FROM users WHERE {bought}");
     assert!(world.plan(&text).contains("aggregates=["), "{}", world.plan(&text));
     let (told, searches) = ask(&text);
     let cells: Vec<&str> = told[0].split(" | ").collect();
