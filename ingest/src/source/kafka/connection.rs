@@ -12,11 +12,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 /// Records taken from the queue at a time, at most.
 pub(super) const CHUNK_RECORDS_MAX: usize = 1024;
+
+/// How long closing a consumer is waited for: longer than brokers take to hear that a member leaves.
+const CLOSING_MAX: Duration = Duration::from_secs(15);
 
 /// A consumer and its queues.
 pub(super) struct Connection {
@@ -26,7 +32,8 @@ pub(super) struct Connection {
     events: NonNull<c::rd_kafka_queue_t>,
     /// Room for a chunk. Between calls it holds no message.
     chunk: Vec<*mut c::rd_kafka_message_t>,
-    consumer: BaseConsumer<Context>,
+    /// Dropped when the connection is, and never before.
+    consumer: ManuallyDrop<BaseConsumer<Context>>,
 }
 
 // SAFETY: the library's handles may be used from any thread, and `chunk` holds nothing between calls.
@@ -46,7 +53,8 @@ impl Connection {
         let (records, events) = unsafe { (c::rd_kafka_queue_new(client), c::rd_kafka_queue_get_consumer(client)) };
         match (NonNull::new(records), NonNull::new(events)) {
             (Some(records), Some(events)) => {
-                Ok(Connection { records, events, chunk: Vec::with_capacity(CHUNK_RECORDS_MAX), consumer })
+                let (chunk, consumer) = (Vec::with_capacity(CHUNK_RECORDS_MAX), ManuallyDrop::new(consumer));
+                Ok(Connection { records, events, chunk, consumer })
             }
             _ => Err(fatal("open the consumer", "the library gave no queue")),
         }
@@ -163,6 +171,19 @@ impl Drop for Connection {
         unsafe {
             c::rd_kafka_queue_destroy(self.records.as_ptr());
             c::rd_kafka_queue_destroy(self.events.as_ptr());
+        }
+        // SAFETY: taken once, and nobody uses it after this.
+        let consumer = unsafe { ManuallyDrop::take(&mut self.consumer) };
+        // The library may wait for ever for an answer to a change that came while it closes. Whoever stops a source does not.
+        let (closed, is_closed) = mpsc::channel();
+        let close = move || {
+            drop(consumer);
+            let _ = closed.send(());
+        };
+        if thread::Builder::new().name("kafka-close".to_owned()).spawn(close).is_ok()
+            && is_closed.recv_timeout(CLOSING_MAX) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("a kafka consumer does not close; its group waits until the session ends");
         }
     }
 }
