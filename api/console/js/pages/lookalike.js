@@ -161,7 +161,7 @@ class Lookalike {
             holdout && figure("Hidden users found", percent(holdout.hidden ? holdout.found / holdout.hidden : 0), `${integer(holdout.found)} of ${integer(holdout.hidden)}${holdout.lift === null || holdout.lift === undefined ? "" : `, ${decimal(holdout.lift)} times as by chance`}`),
             holdout && figure("Ranked right", percent(holdout.area_under_curve), "hidden user before another; 50 % is chance"),
           ),
-          h("p", { class: "muted note" }, `Learned by ${learned(answer.method)}. Epoch ${integer(answer.epoch)}, exact, ${microseconds(answer.elapsed_us)}.`),
+          h("p", { class: "muted note" }, `Learned by ${learned(answer.method)}. Epoch ${integer(answer.epoch)}, ${answer.cells ? "found by cells" : "exact"}, ${microseconds(answer.elapsed_us)}.`),
         ],
         button("Who they are", { name: "insight", onClick: () => go("insight", { where: answer.expression }) }),
         button("Save", { kind: "primary", name: "save", onClick: () => this.save() }),
