@@ -120,13 +120,14 @@ fn a_prefix_is_watched() {
     assert_eq!(answer["refused"], 1, "{answer}");
     // Nothing of it is read twice, by another process.
     server.restart_with(|config| store.allow(config));
-    s3.put("in/e.ndjson", view("u1", "home"));
+    let first = view("u1", "home");
+    s3.put("in/e.ndjson", first.clone());
     wait_source(&server, |answer| answer["records"] == 1);
     server.settle();
     assert_eq!(server.members("did('view', page = 'home', count = 4)"), ["u1"]);
     assert_eq!(server.count("did('view')"), 3);
     // An object that is replaced by a longer one is read on, one that is shorter stops the source.
-    s3.put("in/e.ndjson", view("u1", "home") + &view("u4", "home"));
+    s3.put("in/e.ndjson", first + &view("u4", "home"));
     wait_source(&server, |answer| answer["records"] == 2);
     s3.put("in/e.ndjson", "{}\n");
     let answer = wait_source(&server, |answer| answer["state"] == "failed");
