@@ -12,6 +12,9 @@
 //!
 //! * [`columns`]: rows of Arrow to the same.
 
+// Only files ask which fields lines had.
+#![cfg_attr(not(feature = "backfill"), allow(dead_code))]
+
 #[cfg(feature = "arrow")]
 pub mod columns;
 
