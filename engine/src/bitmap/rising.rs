@@ -17,13 +17,17 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// The smallest, of so many slots in so many runs.
+    pub(super) fn new(chunk: u16, len: usize, runs: usize) -> Shape {
+        let plain = Shape { chunk, len, runs: None };
+        let runs = Some(runs).filter(|runs| 2 + runs * 4 < plain.size_bytes());
+        Shape { runs, ..plain }
+    }
+
     /// Of the slots of one chunk.
     fn of(slots: &[u32]) -> Shape {
-        let len = slots.len();
         let breaks = slots.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count();
-        let plain = if len > ARRAY_LEN_MAX { WORDS_BYTES } else { len * 2 };
-        let runs = Some(breaks + 1).filter(|runs| 2 + runs * 4 < plain);
-        Shape { chunk: (slots[0] >> 16) as u16, len, runs }
+        Shape::new((slots[0] >> 16) as u16, slots.len(), breaks + 1)
     }
 
     fn size_bytes(&self) -> usize {
@@ -88,7 +92,7 @@ pub(super) fn push_head(shapes: &[Shape], begin: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn push_container(shape: &Shape, slots: &[u32], out: &mut Vec<u8>) {
+pub(super) fn push_container(shape: &Shape, slots: &[u32], out: &mut Vec<u8>) {
     if let Some(runs) = shape.runs {
         out.extend_from_slice(&(runs as u16).to_le_bytes());
         for run in slots.chunk_by(|a, b| a + 1 == *b) {

@@ -7,6 +7,7 @@
 //!
 //! Source: the format's specification at <https://github.com/RoaringBitmap/RoaringFormatSpec>.
 
+use super::canonical::canonical;
 use std::cmp::Ordering;
 
 /// A position within a chunk.
@@ -88,23 +89,9 @@ impl<'a> BitmapView<'a> {
 
     /// A copy that can be changed.
     pub fn to_bitmap(&self) -> roaring::RoaringBitmap {
-        let copied = roaring::RoaringBitmap::deserialize_unchecked_from(self.bytes);
-        // The library refuses runs that touch, which are a set all the same.
-        copied.unwrap_or_else(|_| self.rebuilt())
-    }
-
-    fn rebuilt(&self) -> roaring::RoaringBitmap {
-        let mut bitmap = roaring::RoaringBitmap::new();
-        for index in 0..self.container_count() {
-            let high = u32::from(self.key(index)) << 16;
-            match self.container(index) {
-                Container::Runs(runs) => runs.iter().for_each(|run| {
-                    bitmap.insert_range(high | run_start(*run)..=high | run_last(*run));
-                }),
-                container => bitmap.extend(container.iter().map(|position| high | u32::from(position))),
-            }
-        }
-        bitmap
+        let read = |bytes: &[u8]| roaring::RoaringBitmap::deserialize_unchecked_from(bytes);
+        // The library refuses runs that touch, which are a set all the same; and bytes that changed behind our back.
+        read(self.bytes).or_else(|_| read(&canonical(self))).unwrap_or_else(|_| self.iter().collect())
     }
 
     /// Checks every container (order, cardinality, bounds) and takes the bytes, which must be exactly one bitmap.
@@ -504,6 +491,15 @@ mod tests {
         let expected: RoaringBitmap = ((2 << 16) + 5..(2 << 16) + 10).collect();
         assert_eq!(view.to_bitmap(), expected);
         assert!(view.iter().eq(expected.iter()));
+    }
+
+    #[test]
+    fn runs_that_touch_take_no_more_memory_than_others() {
+        // One container with the runs 0..=0 and 1..=12,544.
+        let bytes = [0x3b, 0x30, 0, 0, 1, 0, 0, 0, 0x31, 2, 0, 0, 0, 0, 0, 1, 0, 0xff, 0x30];
+        let bitmap = BitmapView::new(&bytes).expect("valid").to_bitmap();
+        assert_eq!(bitmap, (0..=12_544).collect());
+        assert_eq!(bitmap.statistics().n_run_containers, 1);
     }
 
     #[test]

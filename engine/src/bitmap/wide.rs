@@ -11,8 +11,8 @@
 //!
 //! Source: the format's specification at <https://github.com/RoaringBitmap/RoaringFormatSpec>.
 
-use super::rising::{Shape, push_head};
-use super::view::{BitmapView, Container, FormatError, run_last, run_start};
+use super::canonical::{canonical, is_canonical};
+use super::view::{BitmapView, FormatError};
 use roaring::{RoaringBitmap, RoaringTreemap};
 
 /// The fewest bytes of a bitmap within a 64-bit one: its key, and an empty bitmap.
@@ -133,47 +133,11 @@ fn push_canonical(bitmap: &RoaringBitmap, out: &mut Vec<u8>) {
     bitmap.serialize_into(&mut *out).expect("memory does not fail");
     drop(bitmap);
     let written = BitmapView::trusted(&out[begin..]);
-    let ties = (0..written.container_count()).any(|index| is_tie(&written, index));
-    if ties {
-        let canonical = without_ties(&written);
+    if !is_canonical(&written) {
+        let canonical = canonical(&written);
         out.truncate(begin);
         out.extend_from_slice(&canonical);
     }
-}
-
-/// Whether a container of runs is as large as the array of the same positions.
-fn is_tie(view: &BitmapView<'_>, index: usize) -> bool {
-    view.is_run(index) && view.container(index).size_bytes() == view.cardinality(index) as usize * 2
-}
-
-/// The same set with arrays where runs are not smaller.
-fn without_ties(view: &BitmapView<'_>) -> Vec<u8> {
-    let shape = |index| {
-        let (container, len) = (view.container(index), view.cardinality(index) as usize);
-        let runs = match container {
-            Container::Runs(runs) if !is_tie(view, index) => Some(runs.len()),
-            _ => None,
-        };
-        Shape { chunk: view.key(index), len, runs }
-    };
-    let shapes: Vec<Shape> = (0..view.container_count()).map(shape).collect();
-    let mut out = Vec::with_capacity(view.as_bytes().len());
-    push_head(&shapes, 0, &mut out);
-    for index in 0..view.container_count() {
-        match view.container(index) {
-            Container::Runs(runs) if is_tie(view, index) => {
-                let positions = runs.iter().flat_map(|run| run_start(*run)..=run_last(*run));
-                positions.for_each(|position| out.extend_from_slice(&(position as u16).to_le_bytes()));
-            }
-            Container::Runs(runs) => {
-                out.extend_from_slice(&(runs.len() as u16).to_le_bytes());
-                out.extend_from_slice(runs.as_flattened());
-            }
-            Container::Array(array) => out.extend_from_slice(array.as_flattened()),
-            Container::Words(words) => out.extend_from_slice(words.as_flattened()),
-        }
-    }
-    out
 }
 
 /// Bytes of memory that a set takes, nearly.

@@ -57,16 +57,21 @@ impl<'s> Candidates<'s> {
 
     /// How many the chunk has.
     pub(super) fn count(&mut self, task: Task) -> u32 {
-        let mut count = 0;
         if let (None, [layer]) = (self.filter, &self.space.shards()[task.shard][..]) {
             return layer.presence().chunk_len(task.chunk);
         }
+        let mut count = 0;
         self.for_each(task, |_| true, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
         count
     }
 
-    /// Hands out the chunk's candidates, a layer at a time, the newest first; of layers whose vectors there are wanted.
-    pub(super) fn list(
+    /// Hands out the chunk's candidates, a layer at a time, the newest first.
+    pub(super) fn list(&mut self, task: Task, take: impl FnMut(&'s ChunkRows<'s>, &Listed)) {
+        self.list_of(task, |_| true, take);
+    }
+
+    /// The same of those layers only whose vectors there are wanted.
+    pub(super) fn list_of(
         &mut self,
         task: Task,
         is_wanted: impl Fn(&ChunkRows<'_>) -> bool,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows between two looks at the flag: well under a millisecond, unless there are thousands of dimensions and hundreds of
 /// prototypes.
-const BATCH: usize = 1_024;
+pub(super) const BATCH: usize = 1_024;
 /// Up to so many candidates a question stays on the calling thread.
 const INLINE: u64 = 1 << 15;
 
@@ -82,15 +82,15 @@ pub(super) struct Kept<'s> {
 
 /// What a pass over a chunk finds.
 #[derive(Debug)]
-pub(super) struct Part<'s> {
+struct Part<'s> {
     /// Members for sure, of this shard.
-    pub(super) shard: usize,
-    pub(super) sure: RoaringBitmap,
-    pub(super) kept: Vec<Kept<'s>>,
+    shard: usize,
+    sure: RoaringBitmap,
+    kept: Vec<Kept<'s>>,
     /// Candidates whose score may be above the ceiling.
-    pub(super) above: u64,
+    above: u64,
     /// Candidates whose score is at least the floor.
-    pub(super) from_floor: u64,
+    from_floor: u64,
 }
 
 /// Finds the `size` users with the best scores among those that pass `filter` (a bitmap a shard) and have a vector; all, if they
@@ -125,16 +125,16 @@ pub fn nearest(
     if size >= candidates {
         let all = search.over(&tasks, in_parallel, |candidates, task| {
             let mut all = RoaringBitmap::new();
-            candidates.list(task, |_| true, |_, listed| all.extend(listed.slots.iter().copied()));
+            candidates.list(task, |_, listed| all.extend(listed.slots.iter().copied()));
             Ok((task.shard, all))
         })?;
         all.into_iter().for_each(|(shard, all)| reached.members[shard] |= all);
         return Ok(reached);
     }
     if way == Way::Quick && is_worth_it(space, &tasks, candidates, size) {
-        let (part, probed) = search.probe(&tasks, candidates, size, LEFT)?;
+        let (kept, probed) = search.probe(&tasks, candidates, size, LEFT)?;
         reached.probed = Some(probed);
-        search.settle(vec![part], size, &mut reached)?;
+        search.choose(kept, size, &mut reached)?;
         return Ok(reached);
     }
     let window = search.window(&tasks, &counts, candidates, size)?;
@@ -297,43 +297,39 @@ impl<'s> Search<'s> {
             Part { shard: task.shard, sure: RoaringBitmap::new(), kept: Vec::new(), above: 0, from_floor: 0 };
         let (mut values, mut which, mut sure) = (Vec::new(), Vec::new(), Vec::new());
         let mut looked = Ok(());
-        candidates.list(
-            task,
-            |_| true,
-            |chunk, listed| {
-                sure.clear();
-                let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(chunk) };
-                for (rows, slots) in listed.rows.chunks(BATCH).zip(listed.slots.chunks(BATCH)) {
-                    looked = looked.clone().and_then(|()| self.look());
-                    if looked.is_err() {
-                        return;
+        candidates.list(task, |chunk, listed| {
+            sure.clear();
+            let widest = if self.exact { 0.0 } else { self.scorer.widest_bound(chunk) };
+            for (rows, slots) in listed.rows.chunks(BATCH).zip(listed.slots.chunks(BATCH)) {
+                looked = looked.clone().and_then(|()| self.look());
+                if looked.is_err() {
+                    return;
+                }
+                self.score(chunk, rows, &mut values, &mut which);
+                for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
+                    // Most are far below, and need no bound of their own.
+                    if *value + widest < window.floor && value.is_finite() {
+                        continue;
                     }
-                    self.score(chunk, rows, &mut values, &mut which);
-                    for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
-                        // Most are far below, and need no bound of their own.
-                        if *value + widest < window.floor && value.is_finite() {
-                            continue;
-                        }
-                        let (lower, upper) = self.bounds(chunk, *row, *value);
-                        if upper < window.floor {
-                            continue;
-                        }
-                        part.from_floor += u64::from(lower >= window.floor);
-                        part.above += u64::from(upper > window.ceiling);
-                        if lower > window.ceiling {
-                            sure.push(*slot);
-                        } else {
-                            part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, chunk, lower, upper });
-                        }
+                    let (lower, upper) = self.bounds(chunk, *row, *value);
+                    if upper < window.floor {
+                        continue;
+                    }
+                    part.from_floor += u64::from(lower >= window.floor);
+                    part.above += u64::from(upper > window.ceiling);
+                    if lower > window.ceiling {
+                        sure.push(*slot);
+                    } else {
+                        part.kept.push(Kept { shard: task.shard, slot: *slot, row: *row, chunk, lower, upper });
                     }
                 }
-                part.sure |= RoaringBitmap::from_sorted_iter(sure.iter().copied()).unwrap_or_default();
-            },
-        );
+            }
+            part.sure |= RoaringBitmap::from_sorted_iter(sure.iter().copied()).unwrap_or_default();
+        });
         looked.map(|()| part)
     }
 
-    /// Chooses among those kept aside.
+    /// Takes the sure ones, and chooses among those kept aside.
     fn settle(&self, parts: Vec<Part<'s>>, size: u64, reached: &mut Reached) -> Result<(), RecallError> {
         let mut kept = Vec::new();
         let mut missing = size;
@@ -342,6 +338,12 @@ impl<'s> Search<'s> {
             reached.members[part.shard] |= part.sure;
             kept.extend(part.kept);
         }
+        self.choose(kept, missing, reached)
+    }
+
+    /// Adds the best of those kept aside, of whom there are as many at least, unless cells are damaged and hold fewer.
+    fn choose(&self, kept: Vec<Kept<'s>>, mut missing: u64, reached: &mut Reached) -> Result<(), RecallError> {
+        missing = missing.min(kept.len() as u64);
         let nth = |bounds: &mut Vec<f32>| {
             let index = missing as usize - 1;
             *bounds.select_nth_unstable_by(index, |a, b| b.total_cmp(a)).1
@@ -411,10 +413,10 @@ pub(in crate::lookalike) mod misled {
         let search = Search::new(space, scorer, filter, false, &never).expect("all fits");
         let tasks = tasks(space, filter);
         let candidates = tasks.iter().map(|task| u64::from(search.candidates().count(*task))).sum();
-        let (part, probed) = search.probe(&tasks, candidates, size, -1.0).expect("not cancelled");
+        let (kept, probed) = search.probe(&tasks, candidates, size, -1.0).expect("not cancelled");
         let members = vec![RoaringBitmap::new(); space.shards().len()];
         let mut reached = Reached { members, candidates, probed: Some(probed), ..Reached::default() };
-        search.settle(vec![part], size, &mut reached).expect("not cancelled");
+        search.choose(kept, size, &mut reached).expect("not cancelled");
         reached
     }
 

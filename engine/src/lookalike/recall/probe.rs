@@ -1,20 +1,21 @@
-//! The best few of many: cells that promise most are looked into first, until no other promises a better score.
+//! The best few of many: the cells that promise most are looked into first, then as many again as so far, until that brings hardly
+//! anybody new.
 //!
-//! A cell's promise is the score of its centre and some standard deviations of its vectors' scores, so that what a filter leaves
-//! decides how many cells are looked into: where few pass, the last score is low, and more cells promise to beat it. As long as
-//! there are fewer than wanted, everything does; so no user is missing for want of cells.
+//! A cell's promise is the score of its centre and some standard deviations of its vectors' scores. Where few of them pass the
+//! filter, more cells are looked into before as many as are wanted are found, and each round brings more; so the filter
+//! need not be known beforehand. As long as there are fewer than wanted, all cells are looked into, so no user is missing for
+//! want of cells.
 //!
-//! Promises are not kept always, so an answer may lack users that a scan would find; see [`DEVIATIONS`].
+//! A cell may hold more than it promises, so an answer may lack users that a scan would find.
 
 use super::candidates::Task;
-use super::nearest::{Kept, Part, Search};
+use super::nearest::{BATCH, Kept, Search};
 use super::{RecallError, Space};
 use crate::bitmap::view::Container;
 use crate::lookalike::cells::ROWS_PER_CELL;
 use crate::lookalike::layer::ChunkRows;
-use roaring::RoaringBitmap;
 
-/// How many standard deviations above a cell's mean score its best vectors are looked for. More finds more and takes longer.
+/// How many standard deviations above a cell's mean score it promises: more puts cells first whose vectors are far apart.
 const DEVIATIONS: f32 = 2.0;
 /// Cells are enough when as many as all before brought no more than this share of the wanted.
 pub(super) const LEFT: f64 = 0.01;
@@ -94,7 +95,7 @@ impl<'s> Search<'s> {
         candidates: u64,
         size: u64,
         left: f64,
-    ) -> Result<(Part<'s>, Probed), RecallError> {
+    ) -> Result<(Vec<Kept<'s>>, Probed), RecallError> {
         let mut best = Best { size: size as usize, floor: f32::NEG_INFINITY, kept: Vec::new(), settled: 0, scored: 0 };
         let mut cells = self.cells(tasks)?;
         let mut probed = Probed { of: cells.len() as u64, ..Probed::default() };
@@ -113,8 +114,7 @@ impl<'s> Search<'s> {
             let (now, later) = rest.split_at_mut(count);
             now.sort_unstable_by_key(|cell| (cell.task, cell.layer, cell.cell));
             for of_chunk in now.chunk_by(|a, b| (a.task, a.layer) == (b.task, b.layer)) {
-                self.look()?;
-                self.look_into(tasks[of_chunk[0].task as usize], of_chunk, &mut best);
+                self.look_into(tasks[of_chunk[0].task as usize], of_chunk, &mut best)?;
             }
             probed.cells += count as u64;
             let found = best.prune();
@@ -126,7 +126,7 @@ impl<'s> Search<'s> {
             rest = later;
         }
         probed.vectors = best.scored;
-        Ok((best.into_part(), probed))
+        Ok((best.kept, probed))
     }
 
     /// All cells, with what they promise.
@@ -154,29 +154,31 @@ impl<'s> Search<'s> {
         with_loose.dedup();
         let mut candidates = self.candidates();
         for task in with_loose {
-            self.look()?;
             let has_none = |rows: &ChunkRows<'_>| rows.cells.is_none();
-            candidates.list(task, has_none, |rows, listed| {
-                let members = listed.rows.iter().copied().zip(listed.slots.iter().copied());
-                self.keep(task.shard, rows, members, best);
+            let mut kept = Ok(());
+            candidates.list_of(task, has_none, |rows, listed| {
+                kept = kept.clone().and_then(|()| self.keep(task.shard, rows, &listed.rows, &listed.slots, best));
             });
+            kept?;
             best.prune();
         }
         Ok(())
     }
 
     /// Scores the candidates of some cells of a chunk of one layer.
-    fn look_into(&self, task: Task, cells: &[Cell], best: &mut Best<'s>) {
+    fn look_into(&self, task: Task, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
         let layers = &self.space.shards()[task.shard];
         let at = usize::from(cells[0].layer);
-        let Some(rows) = layers[at].presence().find(task.chunk).map(|index| layers[at].rows(index)) else { return };
-        let Some(of_chunk) = &rows.cells else { return };
+        let Some(rows) = layers[at].presence().find(task.chunk).map(|index| layers[at].rows(index)) else {
+            return Ok(());
+        };
+        let Some(of_chunk) = &rows.cells else { return Ok(()) };
         // The layering rule for a few users: of those that pass the filter, whom no newer layer speaks of.
         let filter = match self.filter {
             None => None,
             Some(filter) => match filter[task.shard].find(task.chunk) {
                 Some(index) => Some(filter[task.shard].container(index)),
-                None => return,
+                None => return Ok(()),
             },
         };
         let newer = layers[..at].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
@@ -189,8 +191,9 @@ impl<'s> Search<'s> {
         let members = cells.iter().flat_map(|cell| of_chunk.members(cell.cell.into()));
         let slot = u32::from(task.chunk) << 16;
         let members = members.filter(|member| passes(member.position));
-        let members = members.map(|member| (u32::from(member.row), slot | u32::from(member.position)));
-        self.keep(task.shard, rows, members, best);
+        let (rows_of, slots): (Vec<u32>, Vec<u32>) =
+            members.map(|member| (u32::from(member.row), slot | u32::from(member.position))).unzip();
+        self.keep(task.shard, rows, &rows_of, &slots, best)
     }
 
     /// Scores some vectors, and keeps those that may be among the best.
@@ -198,19 +201,23 @@ impl<'s> Search<'s> {
         &self,
         shard: usize,
         chunk: &'s ChunkRows<'s>,
-        members: impl Iterator<Item = (u32, u32)>,
+        rows: &[u32],
+        slots: &[u32],
         best: &mut Best<'s>,
-    ) {
-        let (rows, slots): (Vec<u32>, Vec<u32>) = members.unzip();
+    ) -> Result<(), RecallError> {
         let (mut values, mut which) = (Vec::new(), Vec::new());
-        self.score(chunk, &rows, &mut values, &mut which);
-        best.scored += rows.len() as u64;
-        for ((row, slot), value) in rows.into_iter().zip(slots).zip(values) {
-            let (lower, upper) = self.bounds(chunk, row, value);
-            if upper >= best.floor {
-                best.kept.push(Kept { shard, slot, row, chunk, lower, upper });
+        for (rows, slots) in rows.chunks(BATCH).zip(slots.chunks(BATCH)) {
+            self.look()?;
+            self.score(chunk, rows, &mut values, &mut which);
+            for ((row, slot), value) in rows.iter().zip(slots).zip(&values) {
+                let (lower, upper) = self.bounds(chunk, *row, *value);
+                if upper >= best.floor {
+                    best.kept.push(Kept { shard, slot: *slot, row: *row, chunk, lower, upper });
+                }
             }
         }
+        best.scored += rows.len() as u64;
+        Ok(())
     }
 }
 
@@ -248,9 +255,5 @@ impl<'s> Best<'s> {
 
     fn is_full(&self) -> bool {
         self.kept.len() >= self.size
-    }
-
-    fn into_part(self) -> Part<'s> {
-        Part { shard: 0, sure: RoaringBitmap::new(), kept: self.kept, above: 0, from_floor: 0 }
     }
 }

@@ -52,19 +52,15 @@ impl Search<'_> {
             let (mut seen, mut picks) = (*before, picks[range.clone()].iter().peekable());
             let mut found = Vec::with_capacity(range.len());
             let (mut values, mut which, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-            self.candidates().list(
-                *task,
-                |_| true,
-                |chunk, listed| {
-                    rows.clear();
-                    while let Some(pick) = picks.next_if(|pick| **pick < seen + listed.rows.len() as u64) {
-                        rows.push(listed.rows[(pick - seen) as usize]);
-                    }
-                    seen += listed.rows.len() as u64;
-                    self.score(chunk, &rows, &mut values, &mut which);
-                    found.extend(rows.iter().zip(&values).map(|(row, value)| self.bounds(chunk, *row, *value)));
-                },
-            );
+            self.candidates().list(*task, |chunk, listed| {
+                rows.clear();
+                while let Some(pick) = picks.next_if(|pick| **pick < seen + listed.rows.len() as u64) {
+                    rows.push(listed.rows[(pick - seen) as usize]);
+                }
+                seen += listed.rows.len() as u64;
+                self.score(chunk, &rows, &mut values, &mut which);
+                found.extend(rows.iter().zip(&values).map(|(row, value)| self.bounds(chunk, *row, *value)));
+            });
             Ok(found)
         };
         let scored: Result<Vec<Vec<(f32, f32)>>, RecallError> = work.par_iter().map(of).collect();
