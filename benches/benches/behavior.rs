@@ -11,6 +11,7 @@
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, UInt8Array, UInt32Array};
 use benches::peer::Peer;
+use benches::random::Random;
 use benches::{is_asked, peak_memory_bytes, percentile, setting};
 use engine::audience::ops::{QueryContext, count};
 use engine::audience::{bind, parse};
@@ -59,19 +60,6 @@ const QUESTIONS: [(&str, &str); 6] = [
         "SELECT count(*) FROM (SELECT user_id FROM purchase WHERE day > 20411 GROUP BY user_id HAVING sum(amount) >= 10000)",
     ),
 ];
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 struct Event {
     user: u32,

@@ -13,6 +13,7 @@
 //! * `rate`: so many lines a second decoded, written and synced by one thread beside those of the keeper; how many it really
 //!   were, and the longest that an acknowledged event was not visible.
 
+use benches::random::Random;
 use benches::{is_asked, peak_memory_bytes, reset_peak_memory, setting};
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use engine::clock::ManualClock;
@@ -54,29 +55,6 @@ fn main() {
         if is_asked(&title) {
             rate(&title, &mut Sender::new(users, with_ids), count);
         }
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Below a bound, the lower ones more often: the first hundredth comes in a fifth of all cases.
-    fn skewed(&mut self, bound: u64) -> u64 {
-        let share = self.next() as f64 / u64::MAX as f64;
-        ((share * share * share * bound as f64) as u64).min(bound - 1)
     }
 }
 

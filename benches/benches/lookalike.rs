@@ -12,6 +12,7 @@
 
 use benches::folder::Folder;
 use benches::peer::Peer;
+use benches::random::Random;
 use benches::{is_asked, percentile, setting};
 use engine::audience::ops::{Likeness, Lookalike, Measure, QueryContext, Seed, lookalike};
 use engine::audience::predicate::Predicate;
@@ -40,25 +41,6 @@ const MODULI: [u64; 4] = [2, 10, 100, 1_000];
 const THREADS: usize = 2;
 /// Users a batch.
 const BATCH: u64 = 10_000;
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// About normal: a sum of six.
-    fn normal(&mut self) -> f32 {
-        let sum: f32 = (0..6).map(|_| (self.next() >> 40) as f32 / (1_u64 << 24) as f32).sum();
-        (sum - 3.0) * 1.414
-    }
-}
 
 struct Vectors {
     middles: Vec<Vec<f32>>,

@@ -6,6 +6,7 @@
 pub mod folder;
 pub mod peer;
 pub mod population;
+pub mod random;
 pub mod rows;
 pub mod server;
 

@@ -16,6 +16,7 @@
 //! * [`vfs`]: the seam to the disk, and the sealed (checksummed, immutable) file.
 //! * [`segment`], [`dictionary`], [`events`]: the kinds of immutable file a shard is made of.
 //! * [`lookalike`]: vectors of users, and the users most like others.
+//! * [`journey`]: what users did in which order.
 //! * [`store`]: log, in-memory layers, manifests, checkpoints, compaction; publishes [`store::Snapshot`]s.
 //! * [`audience`]: the audience language, its planner and the operators that answer questions on a snapshot.
 
@@ -29,6 +30,7 @@ pub mod dictionary;
 pub mod error;
 pub mod events;
 pub mod ids;
+pub mod journey;
 pub mod lookalike;
 pub mod segment;
 pub mod store;

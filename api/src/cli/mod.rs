@@ -11,6 +11,7 @@ mod check;
 mod count;
 mod demo;
 mod explain;
+mod funnel;
 mod generate;
 mod interrupt;
 mod lookalike;
@@ -20,10 +21,12 @@ mod output;
 mod overlap;
 mod problem;
 mod profile;
+mod retention;
 mod serve;
 mod sinks;
 mod sources;
 mod sql;
+mod steps;
 mod target;
 mod token;
 mod watch;
@@ -67,6 +70,10 @@ enum Command {
     /// Compare audiences pair by pair, or in every choice of a few
     Overlap(overlap::Arguments),
     Lookalike(lookalike::Arguments),
+    /// Tell how many users did some steps in order
+    Funnel(funnel::Arguments),
+    /// Tell who came back, by the period in which they began
+    Retention(retention::Arguments),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered, or why a user is in an audience
@@ -136,6 +143,8 @@ pub fn run() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Overlap(arguments) => overlap::run(&arguments),
         Command::Lookalike(arguments) => lookalike::run(&arguments),
+        Command::Funnel(arguments) => funnel::run(&arguments),
+        Command::Retention(arguments) => retention::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

@@ -61,6 +61,10 @@ pub enum Asks {
     Profile,
     /// How much audiences share.
     Overlap,
+    /// How many did some steps in order.
+    Funnel,
+    /// Who came back.
+    Retention,
     /// Some of those who fit.
     Sample,
     /// Those with the greatest numbers.
@@ -84,6 +88,8 @@ impl Asks {
             Asks::Members => "members",
             Asks::Profile => "profile",
             Asks::Overlap => "overlap",
+            Asks::Funnel => "funnel",
+            Asks::Retention => "retention",
             Asks::Sample => "sample",
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",

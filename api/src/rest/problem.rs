@@ -59,15 +59,7 @@ pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response<Body> {
     Failure::internal(format!("a handler panicked: {text}")).into_response()
 }
 
-/// Calls that come with later versions.
-const LATER: [&str; 2] = ["/v1/funnel", "/v1/retention"];
-
 /// The answer for a path that no route has.
 pub async fn no_route(request: Request) -> Failure {
-    let path = request.uri().path();
-    let later = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    match LATER.into_iter().find(|prefix| later(prefix)) {
-        Some(prefix) => Failure::new(Kind::NotAvailable, format!("{prefix} is not available yet in this version")),
-        None => Failure::new(Kind::NoRoute, format!("there is no {path}; see /docs for all calls")),
-    }
+    Failure::new(Kind::NoRoute, format!("there is no {}; see /docs for all calls", request.uri().path()))
 }

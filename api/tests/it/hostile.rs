@@ -252,7 +252,6 @@ fn routes_and_methods_that_do_not_exist_are_problems_too() {
     let problem_of_method = problem(wrong, 405, "method-not-allowed");
     assert!(told(&problem_of_method, "detail").contains("does not take GET"), "{problem_of_method}");
     problem(send(server.0.put("/healthz")), 405, "method-not-allowed");
-    problem(send(server.0.post("/v1/funnel").body("{}")), 501, "not-available");
     let undeclared = problem(send(server.0.post("/v1/spaces/taste").body("{}")), 404, "not-found");
     assert!(told(&undeclared, "suggestion").contains("catalog"), "{undeclared}");
     problem(send(server.0.post("/v1/count").json(&json!({"where": "TRUE", "as_of": 3}))), 501, "not-available");

@@ -16,6 +16,7 @@ mod formats;
 mod hostile;
 mod insight;
 mod jobs;
+mod journeys;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod live;

@@ -161,6 +161,16 @@ fn answers_look_as_described() {
         ("POST /v1/translate", "", 400, json!({"where": "gender ="})),
         ("GET /v1/status", "", 200, Value::Null),
         (
+            "POST /v1/funnel",
+            "",
+            200,
+            json!({"steps": [{"fact": "purchase"}, {"fact": "purchase", "where": "amount > 3", "name": "large"}], "window": "7 days",
+                "by": "gender", "save_as": {"audience": "stopped", "step": 1, "stopped": true}}),
+        ),
+        ("POST /v1/funnel", "", 400, json!({"steps": [], "window": "7 days"})),
+        ("POST /v1/retention", "", 200, json!({"first": {"fact": "purchase"}, "every": "week", "periods": 2})),
+        ("POST /v1/retention", "", 400, json!({"first": {"fact": "purchase", "where": "amount >"}})),
+        (
             "POST /v1/users/{id}/explain",
             "",
             200,

@@ -24,6 +24,6 @@ pub mod scan;
 pub mod similar;
 pub mod suggest;
 
-pub use bind::bind;
+pub use bind::{bind, bind_events};
 pub use error::{ExprError, ExprErrorKind};
-pub use parse::parse;
+pub use parse::{parse, parse_event};

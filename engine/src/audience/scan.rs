@@ -18,6 +18,7 @@ use crate::bitmap::view::BitmapView;
 use crate::catalog::Fact;
 use crate::error::Class;
 use crate::ids::{Slot, TagId};
+use crate::journey::Event;
 use crate::store::Snapshot;
 use roaring::RoaringBitmap;
 use std::hash::{Hash, Hasher};
@@ -36,6 +37,38 @@ pub struct Scan {
     pub figure: ScanFigure,
     /// What that must be; its ends stand for all that is beyond them. A sum of floating point numbers as [`float_key`].
     pub range: NumberRange,
+}
+
+/// Events of a fact that are meant, each for itself: a step of a funnel, a visit that counts as coming back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsMeant {
+    /// The fact.
+    pub fact: TagId,
+    /// When they happened, by the clocks of the fact's zone. Within what is kept.
+    pub window: Window,
+    /// Which of those; canonical.
+    pub condition: EventCondition,
+    /// What the activity index counts them as, and when, if it covers them.
+    pub counted: Option<(Selection, Window)>,
+}
+
+/// Events to be told one by one.
+#[derive(Clone, Debug)]
+pub struct EventScan {
+    /// The fact.
+    pub fact: TagId,
+    /// Conditions that events may fulfil, with the number of each, below [`CONDITIONS_MAX`](crate::journey::CONDITIONS_MAX); what
+    /// fulfils none is not told.
+    pub conditions: Vec<(usize, Window, EventCondition)>,
+}
+
+/// Events told one by one.
+#[derive(Clone, Debug, Default)]
+pub struct ToldEvents {
+    /// Per shard, in no order: their times are microseconds since 1970, their groups slots. Those that were taken back are left out.
+    pub shards: Vec<Vec<Event>>,
+    /// How.
+    pub stats: ScanStats,
 }
 
 /// What events come to.
@@ -138,14 +171,34 @@ pub fn holds(range: NumberRange, figure: i128) -> bool {
     (range.min == i64::MIN || figure >= range.min.into()) && (range.max == i64::MAX || figure <= range.max.into())
 }
 
+impl EventsMeant {
+    /// Whether there can be none.
+    pub fn is_none(&self) -> bool {
+        self.window.is_empty() || self.condition == EventCondition::Never
+    }
+
+    /// Users with any event of the fact in the days that are meant, and maybe with one that is: the index knows them.
+    pub(super) fn superset(&self) -> Did {
+        match &self.counted {
+            Some((of, window)) => {
+                Did { fact: self.fact, of: of.clone(), window: *window, figure: 0, range: NumberRange::default() }
+            }
+            None => days_superset(self.fact, self.window),
+        }
+    }
+}
+
+/// Users with any event of a fact in the days that a window touches.
+fn days_superset(fact: TagId, Window { from, to }: Window) -> Did {
+    let from = if from == i32::MIN { from } else { from.div_euclid(24).saturating_mul(24) };
+    let to = if to == i32::MAX { to } else { to.div_euclid(24).saturating_add(1).saturating_mul(24) };
+    Did { fact, of: Selection::All, window: Window { from, to }, figure: 0, range: NumberRange::default() }
+}
+
 impl Scan {
     /// Users with any event of the fact in the days that the window touches: the index knows them.
     pub(super) fn superset(&self) -> Did {
-        let Window { from, to } = self.window;
-        let from = if from == i32::MIN { from } else { from.div_euclid(24).saturating_mul(24) };
-        let to = if to == i32::MAX { to } else { to.div_euclid(24).saturating_add(1).saturating_mul(24) };
-        let window = Window { from, to };
-        Did { fact: self.fact, of: Selection::All, window, figure: 0, range: NumberRange::default() }
+        days_superset(self.fact, self.window)
     }
 }
 
@@ -351,6 +404,19 @@ pub trait FactScanner: std::fmt::Debug + Send + Sync {
         user: (usize, Slot),
         cancelled: &AtomicBool,
     ) -> Result<Option<i128>, QueryError>;
+
+    /// The events that fulfil some conditions in the snapshot; with `within`, of these users only, and others may not be told. Blocks as
+    /// [`FactScanner::scan`] does.
+    ///
+    /// # Errors
+    /// As [`FactScanner::scan`].
+    fn events(
+        &self,
+        snapshot: &Snapshot,
+        scan: &EventScan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<ToldEvents, QueryError>;
 }
 
 /// Why rows of a fact cannot be read.

@@ -9,12 +9,14 @@ use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::funnel::{self, FunnelAnswer, FunnelRequest};
 use crate::rest::v1::judge::{self, JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{self, LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{self, MembersAnswer};
 use crate::rest::v1::movement::{self, MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
+use crate::rest::v1::retention::{self, RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
 use crate::server::{self, OpenedToAsk};
 use engine::audience::ops::{self, QueryContext};
@@ -84,6 +86,15 @@ impl Local {
     }
 }
 
+/// Refuses to keep something in a directory that is only read.
+fn kept_by_a_server(is_asked: bool, pointer: &str) -> Result<(), Failure> {
+    if !is_asked {
+        return Ok(());
+    }
+    let failure = Failure::field(pointer, "what is found is kept by a server");
+    Err(failure.suggest("leave `--data` out, so that the server is asked"))
+}
+
 impl Asker for Local {
     fn count(&self, request: &CountRequest) -> Result<CountAnswer, Failure> {
         count::answer(&self.store.snapshot(), request, &self.context)
@@ -94,15 +105,19 @@ impl Asker for Local {
     }
 
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
-        if request.save_as.is_some() {
-            let failure = Failure::field("/save_as", "an audience is kept by a server");
-            return Err(failure.suggest("leave `--data` out, so that the server is asked"));
-        }
-        if request.scores_to.is_some() {
-            let failure = Failure::field("/scores_to", "scores are kept by a server");
-            return Err(failure.suggest("leave `--data` out, so that the server is asked"));
-        }
+        kept_by_a_server(request.save_as.is_some(), "/save_as")?;
+        kept_by_a_server(request.scores_to.is_some(), "/scores_to")?;
         lookalike::answer(&self.store.snapshot(), &self.store, request, &self.context)
+    }
+
+    fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure> {
+        kept_by_a_server(request.save_as.is_some(), "/save_as")?;
+        funnel::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
+        kept_by_a_server(request.save_as.is_some(), "/save_as")?;
+        retention::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

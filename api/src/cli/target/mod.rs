@@ -16,12 +16,14 @@ use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::funnel::{FunnelAnswer, FunnelRequest};
 use crate::rest::v1::judge::{JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::MembersAnswer;
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
+use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
 use crate::server::{self, OpenedToAsk};
@@ -74,6 +76,10 @@ pub(super) trait Asker {
     fn profile(&self, request: &ProfileRequest) -> Result<ProfileAnswer, Failure>;
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure>;
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure>;
+    /// How many did some steps in order.
+    fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure>;
+    /// Who came back.
+    fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
     /// Who entered and left an audience.
     fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure>;

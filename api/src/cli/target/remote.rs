@@ -11,6 +11,7 @@ use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
+use crate::rest::v1::funnel::{FunnelAnswer, FunnelRequest};
 use crate::rest::v1::jobs::JobAnswer;
 use crate::rest::v1::judge::{JudgeAnswer, JudgeRequest};
 use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
@@ -18,6 +19,7 @@ use crate::rest::v1::members::{MembersAnswer, MembersRequest};
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
+use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
 use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
@@ -300,6 +302,14 @@ impl Asker for Remote {
 
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
         self.post("/v1/lookalike", request)
+    }
+
+    fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure> {
+        self.post("/v1/funnel", request)
+    }
+
+    fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
+        self.post("/v1/retention", request)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

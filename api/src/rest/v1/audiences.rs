@@ -24,9 +24,12 @@ use axum::{Extension, Json};
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::audience::suggest::closest;
+use engine::ids::{Lsn, TagId};
 use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
+use engine::update::{Change, UpdateBatch};
 use ingest::decode::body::LineDecoder;
 use ingest::decode::{UserListDecoder, UserListFormat};
+use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -368,6 +371,66 @@ pub(super) fn check(snapshot: &Snapshot, name: &str, r#where: Where) -> Result<(
 pub(super) async fn save(state: &AppState, name: String, r#where: Where) -> Result<(), Failure> {
     let request = AudienceRequest { r#where, description: String::new(), live: false };
     define(state.clone(), name, HeaderMap::new(), request).await.map(drop)
+}
+
+/// Users written at once as members of a list.
+const LISTED_AT_ONCE: usize = 10_000;
+
+/// Keeps users of a snapshot as an audience, a list as if it had been uploaded, in the place of one that had the name. Tells how many.
+///
+/// # Errors
+/// [`Failure`] for the client; the name then means what it meant before.
+pub(super) async fn save_users(
+    state: &AppState,
+    name: String,
+    snapshot: Snapshot,
+    users: Vec<RoaringBitmap>,
+) -> Result<u64, Failure> {
+    let store = Arc::clone(state.store()?);
+    let list_id = new_list_id(&name);
+    let guard = HiddenAudience::put(&store, &list_id).await?;
+    let changing = state.lock_definitions().await;
+    let metrics = state.clone();
+    limits::blocking(move || {
+        let _changing = changing;
+        let user_count = write_list(&store, &list_id, &snapshot, &users)?;
+        metrics.metrics.updates(user_count, 0);
+        let definition = Definition::Uploaded { list_id, user_count };
+        let changed_at = jiff::Timestamp::now().as_microsecond();
+        store.put_audience(&name, Audience { definition, description: String::new(), changed_at })?;
+        store.publish()?;
+        drop(guard);
+        Ok(user_count)
+    })
+    .await
+}
+
+/// Writes users as members of a list, durably.
+fn write_list(store: &Store, list_id: &str, snapshot: &Snapshot, users: &[RoaringBitmap]) -> Result<u64, Failure> {
+    let (mut batch, mut end, mut count, mut id) = (UpdateBatch::new(), Lsn(0), 0, Vec::new());
+    let mut flush = |batch: &mut UpdateBatch| -> Result<(), Failure> {
+        if !batch.is_empty() {
+            end = end.max(store.write(batch, None)?.lsn);
+            batch.clear();
+        }
+        Ok(())
+    };
+    for (shard, slots) in snapshot.shards().iter().zip(users) {
+        for slot in slots {
+            id.clear();
+            if shard.user_id(slot, &mut id)? {
+                batch.begin_user(&id);
+                batch.push(TagId::UPLOADS, Change::Add(list_id));
+                count += 1;
+            }
+            if batch.user_count() >= LISTED_AT_ONCE {
+                flush(&mut batch)?;
+            }
+        }
+    }
+    flush(&mut batch)?;
+    store.sync(end)?;
+    Ok(count)
 }
 
 /// The same, with a list of its members. One that was live before keeps its list: who differs entered or left.

@@ -51,6 +51,33 @@ pub(super) fn filter(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBi
     balanced(all, Expr::and)
 }
 
+/// The rows that any of some conditions means, of these users; `None`: all.
+pub(super) fn filter_any(
+    fact: &Fact,
+    conditions: &[(usize, Window, EventCondition)],
+    within: Option<&Arc<Vec<RoaringBitmap>>>,
+) -> Option<Expr> {
+    // All are in the hours from the first to the last of any.
+    let from = conditions.iter().map(|(_, window, _)| window.from).min().unwrap_or(i32::MIN);
+    let to = conditions.iter().map(|(_, window, _)| window.to).max().unwrap_or(i32::MAX);
+    let mut all = window(&fact.zone, Window { from, to });
+    all.extend(within.map(|within| places(within)));
+    all.extend(balanced(
+        conditions.iter().map(|(_, window, condition)| meant(fact, *window, condition)).collect(),
+        Expr::or,
+    ));
+    all.extend(within.map(|within| membership(within)));
+    balanced(all, Expr::and)
+}
+
+/// Whether a condition means a row. Never NULL.
+pub(super) fn meant(fact: &Fact, hours: Window, condition: &EventCondition) -> Expr {
+    let mut all = window(&fact.zone, hours);
+    all.extend(instants(condition.instants()));
+    all.push(expression(fact, condition));
+    balanced(all, Expr::and).unwrap_or_else(|| lit(true)).is_true()
+}
+
 /// Conditions joined in pairs of pairs: what walks down an expression goes no deeper than their number's logarithm.
 fn balanced(mut all: Vec<Expr>, join: fn(Expr, Expr) -> Expr) -> Option<Expr> {
     while all.len() > 1 {

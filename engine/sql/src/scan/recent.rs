@@ -1,7 +1,8 @@
 //! The rows of a fact that are not in its table yet, column by column: only the columns that a scan looks at, and their memory
 //! counted as the scan's.
 
-use super::{Failure, Question};
+use super::Failure;
+use super::reading::Reading;
 use crate::facts::chosen_to_batches;
 use arrow::array::RecordBatch;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -20,16 +21,17 @@ pub(super) struct Recent {
 
 impl Recent {
     /// Of few users only theirs.
-    pub(super) fn new(snapshot: &Snapshot, question: &Question, cancelled: &AtomicBool) -> Result<Recent, Failure> {
-        let (within, columns) = (question.within.as_deref(), question.columns());
+    pub(super) fn new(snapshot: &Snapshot, reading: &Reading, cancelled: &AtomicBool) -> Result<Recent, Failure> {
+        let (within, columns) =
+            (reading.within.as_deref(), reading.wanted.columns.iter().map(String::as_str).collect());
         let is_asked = |row: &FactRow<'_>| {
             let has = |within: &Vec<roaring::RoaringBitmap>| {
                 within.get(usize::from(row.shard.0)).is_some_and(|users| users.contains(row.slot))
             };
             within.is_none_or(has)
         };
-        let mut recent = Recent { batches: Vec::new(), reserved: question.reservation() };
-        for log in snapshot.recent_rows(question.scan.fact) {
+        let mut recent = Recent { batches: Vec::new(), reserved: reading.reservation() };
+        for log in snapshot.recent_rows(reading.fact.id) {
             let mut asked = log.rows().filter(is_asked);
             loop {
                 if cancelled.load(Ordering::Relaxed) {
@@ -39,7 +41,7 @@ impl Recent {
                 if rows.is_empty() {
                     break;
                 }
-                for batch in chosen_to_batches(&question.fact, &rows, Some(&columns)).map_err(Failure::Recent)? {
+                for batch in chosen_to_batches(&reading.fact, &rows, Some(&columns)).map_err(Failure::Recent)? {
                     recent.reserved.try_grow(batch.get_array_memory_size())?;
                     recent.batches.push(batch);
                 }

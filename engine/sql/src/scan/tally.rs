@@ -1,10 +1,28 @@
 //! What rows come to per user.
 
-use super::Number;
-use engine::audience::scan::{float_key, holds};
+use super::Failure;
+use super::condition;
+use super::reading::{Gather, Rows, Wanted, columns_of, damaged};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
+use datafusion::prelude::ident;
+use engine::audience::scan::{Scan, ScanFigure, float_key, holds};
 use engine::bitmap::bsi::NumberRange;
+use engine::catalog::Fact;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The rows that a scan means, and what is added up of them.
+pub(super) fn wanted(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBitmap>>>) -> Wanted {
+    let summed = match scan.figure {
+        ScanFigure::Count => None,
+        ScanFigure::Sum(at) => fact.columns.get(usize::from(at)).map(|column| column.name.clone()),
+    };
+    let mut columns = columns_of(fact, &scan.condition);
+    columns.extend(summed.clone());
+    Wanted { filter: condition::filter(fact, scan, within), values: summed.iter().map(ident).collect(), columns }
+}
 
 /// What the rows of one user come to. Rows may come in any order, and a sum may be made of sums.
 pub(super) trait Tally: Default + Send + 'static {
@@ -209,20 +227,6 @@ impl<T: Tally> Users<T> {
         self.shards[shard].entry(slot).or_default()
     }
 
-    /// Adds what other rows come to. `None`: see [`Tally::add`].
-    pub(super) fn merge(&mut self, other: Self) -> Option<()> {
-        for (own, other) in self.shards.iter_mut().zip(other.shards) {
-            if own.is_empty() {
-                *own = other;
-                continue;
-            }
-            for (slot, tally) in other {
-                own.entry(slot).or_default().merge(tally)?;
-            }
-        }
-        Some(())
-    }
-
     /// What a user's rows come to; the shard must exist.
     pub(super) fn figure(&self, shard: usize, slot: u32) -> Option<i128> {
         self.shards[shard].get(&slot).and_then(T::figure)
@@ -237,9 +241,41 @@ impl<T: Tally> Users<T> {
         };
         self.shards.iter().map(of_shard).collect()
     }
+}
 
-    /// Memory held, about.
-    pub(super) fn memory_bytes(&self) -> usize {
+impl<T: Tally> Gather for Users<T> {
+    /// Rows come sorted by user as far as files go, so that of one user's rows only the first is looked up.
+    fn add(&mut self, rows: &Rows<'_>) -> Result<(), Failure> {
+        let numbers = Numbers::of(rows.values().first()).ok_or_else(|| damaged("a summed column is no number"))?;
+        let mut row = 0;
+        while row < rows.len() {
+            let Some((shard, slot)) = rows.user(row) else {
+                row += 1;
+                continue;
+            };
+            let (tally, first) = (self.of(shard, slot), row);
+            while row < rows.len() && rows.is_same_user(first, row) {
+                tally.add(rows.weight(row), numbers.at(row)).ok_or(Failure::Overflow)?;
+                row += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), Failure> {
+        for (own, other) in self.shards.iter_mut().zip(other.shards) {
+            if own.is_empty() {
+                *own = other;
+                continue;
+            }
+            for (slot, tally) in other {
+                own.entry(slot).or_default().merge(tally).ok_or(Failure::Overflow)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
         let place = size_of::<(u32, T)>() + 1;
         // Tables are at most seven eighths full.
         let of_shard = |users: &HashMap<u32, T>| users.capacity() * place * 8 / 7 + users.len() * T::HEAP_BYTES;
@@ -247,10 +283,61 @@ impl<T: Tally> Users<T> {
     }
 }
 
+/// The numbers that are added up.
+enum Numbers<'b> {
+    None,
+    Integers(&'b arrow::array::Int64Array),
+    Decimals(&'b arrow::array::Decimal128Array),
+    Floats(&'b arrow::array::Float64Array),
+}
+
+/// A number that is added up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Number {
+    None,
+    Whole(i128),
+    Float(f64),
+}
+
+impl<'b> Numbers<'b> {
+    fn of(column: Option<&'b arrow::array::ArrayRef>) -> Option<Numbers<'b>> {
+        let Some(column) = column else { return Some(Numbers::None) };
+        let integers = column.as_primitive_opt::<Int64Type>().map(Numbers::Integers);
+        let decimals = || column.as_primitive_opt::<Decimal128Type>().map(Numbers::Decimals);
+        let floats = || column.as_primitive_opt::<Float64Type>().map(Numbers::Floats);
+        integers.or_else(decimals).or_else(floats)
+    }
+
+    fn at(&self, row: usize) -> Number {
+        match self {
+            Numbers::Integers(array) if array.is_valid(row) => Number::Whole(array.value(row).into()),
+            Numbers::Decimals(array) if array.is_valid(row) => Number::Whole(array.value(row)),
+            Numbers::Floats(array) if array.is_valid(row) => Number::Float(array.value(row)),
+            _ => Number::None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{ArrayRef, Int8Array, Int32Array, Int64Array, RecordBatch};
     use proptest::prelude::*;
+
+    #[test]
+    fn rows_of_users_whom_nobody_knows_are_passed_over() {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("_shard", Arc::new(Int32Array::from(vec![0, 0, 1, 2, -1, 0]))),
+            ("_slot", Arc::new(Int64Array::from(vec![1, 5, 0, 0, 0, -3]))),
+            ("weight", Arc::new(Int8Array::from(vec![1; 6]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let mut users: Users<Count> = Users::new(2);
+        let rows = Rows::of(&batch, &[2, 1]).ok().expect("columns of every row");
+        users.add(&rows).ok().expect("passed over");
+        let found = users.fitting(NumberRange::ALL);
+        assert_eq!(found, [RoaringBitmap::from([1]), RoaringBitmap::from([0])]);
+    }
 
     #[test]
     fn sums_that_cannot_be_held_are_told() {

@@ -2,11 +2,16 @@
 //! the answer against a recount on plain values. And what the index covers, answered both ways.
 
 use crate::support::{World, expected};
-use engine::audience::expr::{Expr, ExprKind};
-use engine::audience::naive::{Random, User};
+use engine::audience::bind_events;
+use engine::audience::expr::{Did, Expr, ExprKind};
+use engine::audience::naive::{NOW, Random, User, told_events};
 use engine::audience::predicate::Predicate;
+use engine::audience::scan::{EventScan, FactScanner};
+use engine::ids::shard_of;
 use engine::store::Snapshot;
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
+use std::sync::atomic::AtomicBool;
 
 /// A question that only reading the events answers, for an index knows no such condition; it holds of each of them.
 fn forced(expr: &Expr) -> Expr {
@@ -34,6 +39,39 @@ fn check(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random
     }
 }
 
+/// Events one by one, with the steps that each is.
+fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
+    let did = |random: &mut Random| Did { figures: Vec::new(), ..random.did() };
+    let dids: Vec<Did> = (0..1 + random.below(4)).map(|_| did(random)).collect();
+    let meant = dids.iter().enumerate().map(|(at, did)| {
+        let meant = bind_events(did, &world.catalog, NOW).expect("binds");
+        (at * 3, meant.window, meant.condition)
+    });
+    let scan = EventScan { fact: world.catalog.fact("purchase").expect("declared").id, conditions: meant.collect() };
+    let even = |slots: u32| (0..slots).filter(|slot| slot % 2 == 0).collect();
+    let within: Option<Vec<RoaringBitmap>> =
+        random.one_in(2).then(|| snapshot.shards().iter().map(|shard| even(shard.slot_count())).collect());
+    let told = world.scanner.events(snapshot, &scan, within.as_deref(), &AtomicBool::new(false)).expect("told");
+    let mut told: Vec<(usize, u32, i64, u32)> = told
+        .shards
+        .iter()
+        .enumerate()
+        .flat_map(|(shard, events)| events.iter().map(move |event| (shard, event.group, event.time, event.fulfils)))
+        .collect();
+    let mut wanted = Vec::new();
+    for user in users {
+        let shard = usize::from(shard_of(user.id.as_bytes(), snapshot.shards().len() as u16).0);
+        let Some(slot) = snapshot.shards()[shard].slot_of(user.id.as_bytes()).expect("a dictionary") else { continue };
+        if within.as_ref().is_none_or(|within| within[shard].contains(slot)) {
+            let of_user = told_events(&scan, user, &world.catalog).into_iter();
+            wanted.extend(of_user.map(|(time, fulfils)| (shard, slot, time, fulfils)));
+        }
+    }
+    told.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(told, wanted, "{dids:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
@@ -59,9 +97,13 @@ proptest! {
             }
         }
         check(&world, &world.store.snapshot(), &world.users(), &mut random);
+        for _ in 0..3 {
+            check_told(&world, &world.store.snapshot(), &world.users(), &mut random);
+        }
         // A view that was kept sees the rows of its time, whatever came since.
         if let Some((snapshot, users)) = &kept {
             check(&world, snapshot, users, &mut random);
+            check_told(&world, snapshot, users, &mut random);
         }
     }
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use engine::audience::naive::{Random, User, Value};
 use engine::audience::ops::{QueryContext, QueryError};
-use engine::audience::scan::{FactScanner, Scan, Scanned};
+use engine::audience::scan::{EventScan, FactScanner, Scan, Scanned, ToldEvents};
 use engine::ids::Slot;
 use engine::store::Snapshot;
 use engine::update::{Change, UpdateBatch};
@@ -425,6 +425,16 @@ impl FactScanner for Counting {
         cancelled: &AtomicBool,
     ) -> Result<Option<i128>, QueryError> {
         self.scanner.figure(snapshot, scan, user, cancelled)
+    }
+
+    fn events(
+        &self,
+        snapshot: &Snapshot,
+        scan: &EventScan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<ToldEvents, QueryError> {
+        self.scanner.events(snapshot, scan, within, cancelled)
     }
 }
 

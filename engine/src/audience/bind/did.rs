@@ -18,6 +18,7 @@ use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, 
 use crate::audience::literal::{self, Exact};
 use crate::audience::path;
 use crate::audience::predicate::{self, Predicate, Selection};
+use crate::audience::scan::EventsMeant;
 use crate::audience::suggest::closest;
 use crate::behavior::Window;
 use crate::behavior::slice::{HOUR_MICROS, HOURLY_DAYS, hour_of};
@@ -37,13 +38,11 @@ const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 
 /// The users for whom `did` is true at `now`, in microseconds since 1970.
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
-    let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
+    let binder = binder(did, catalog, now)?;
     if did.figures.len() > FIGURES_MAX {
         let message = format!("did(…) tests {} figures, and may test {FIGURES_MAX}", did.figures.len());
         return Err(ExprError::new(ExprErrorKind::TooLarge, message).suggest("join several did(…) by AND"));
     }
-    let (now_hour, kept_from) = fact.hours_at(now);
-    let binder = Binder { name: &did.fact, fact, now, now_hour, kept_from };
     let counted = covered(binder.counted(did))?;
     let scanned = || Scanned::new(&binder, did);
     if did.figures.is_empty() {
@@ -54,6 +53,25 @@ pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
     };
     let tests: Bound<Vec<Predicate>> = did.figures.iter().map(answer).collect();
     Ok(Predicate::And(tests?))
+}
+
+/// The events that a `did` without figures means.
+pub(super) fn meant(did: &Did, catalog: &Catalog, now: i64) -> Bound<EventsMeant> {
+    if !did.figures.is_empty() {
+        let message = "events are meant one by one here, and what they come to is not tested";
+        return Err(ExprError::new(ExprErrorKind::Unsupported, message).suggest("leave count, sum, first and last out"));
+    }
+    let binder = binder(did, catalog, now)?;
+    let kept = Window { from: binder.kept_from, to: i32::MAX };
+    let counted = covered(binder.counted(did))?.map(|counted| (counted.of, counted.window.and(kept)));
+    let (window, condition) = Scanned::new(&binder, did)?.meant(None);
+    Ok(EventsMeant { fact: binder.fact.id, window, condition, counted })
+}
+
+fn binder<'b>(did: &'b Did, catalog: &'b Catalog, now: i64) -> Bound<Binder<'b>> {
+    let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
+    let (now_hour, kept_from) = fact.hours_at(now);
+    Ok(Binder { name: &did.fact, fact, now, now_hour, kept_from })
 }
 
 fn by_index(

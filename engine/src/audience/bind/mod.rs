@@ -11,10 +11,11 @@ mod did;
 mod similar;
 
 use super::error::{ExprError, ExprErrorKind};
-use super::expr::{CompareOp, Expr, ExprKind, Literal};
+use super::expr::{CompareOp, Did, Expr, ExprKind, Literal};
 use super::literal::{self, Exact};
 use super::parse::EXPRESSION_DEPTH_MAX;
 use super::predicate::Predicate;
+use super::scan::EventsMeant;
 use super::suggest::closest;
 use crate::bitmap::bsi::NumberRange;
 use crate::catalog::{Catalog, Tag, TagType, Unit};
@@ -43,6 +44,14 @@ pub fn bind(
     let bound = binder.bind(expr, true)?;
     check_size(&bound)?;
     Ok(bound.canonical())
+}
+
+/// The events that a `did` without figures means, as of `now`.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_events(did: &Did, catalog: &Catalog, now: i64) -> Result<EventsMeant, ExprError> {
+    did::meant(did, catalog, now)
 }
 
 fn check_size(predicate: &Predicate) -> Result<(), ExprError> {

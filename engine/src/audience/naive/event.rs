@@ -6,7 +6,8 @@ use super::User;
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use crate::audience::literal::{decimal, timestamp};
 use crate::audience::predicate::{self, Selection};
-use crate::audience::scan::{self, EventCondition, EventField, Scan, ScanFigure, TextOrder, float_key};
+use crate::audience::scan::{self, EventCondition, EventField, EventScan, Scan, ScanFigure, TextOrder, float_key};
+use crate::behavior::Window;
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use crate::ids::TagId;
 use crate::update::{EventHead, UpdateBatch, Value};
@@ -78,7 +79,8 @@ impl Event {
         batch.push_event(fact, &head, &values);
     }
 
-    fn local_day(&self) -> i64 {
+    /// The day by the clocks of its fact's zone, since 1970.
+    pub fn local_day(&self) -> i64 {
         local_hour(self.ts).div_euclid(24)
     }
 
@@ -268,6 +270,15 @@ fn compare_time(ts: i64, op: CompareOp, literal: &Literal) -> bool {
 
 /// Whether the user's purchases come to what is asked.
 pub(super) fn did(did: &Did, user: &User) -> bool {
+    let meant = meant(did, user);
+    match did.figures.as_slice() {
+        [] => !meant.is_empty(),
+        figures => figures.iter().all(|test| figure_fits(test, &meant)),
+    }
+}
+
+/// The user's purchases that are meant.
+pub fn meant<'u>(did: &Did, user: &'u User) -> Vec<&'u Event> {
     let today = local_hour(NOW).div_euclid(24);
     let is_within = |event: &Event| {
         let Some((count, unit)) = did.within.as_deref().and_then(|within| within.split_once(' ')) else { return true };
@@ -282,16 +293,8 @@ pub(super) fn did(did: &Did, user: &User) -> bool {
             _ => event.local_day() > today - count && event.local_day() <= today,
         }
     };
-    let meant: Vec<&Event> = user
-        .events
-        .iter()
-        .filter(|event| event.local_day() >= today - RETENTION_DAYS && is_within(event))
-        .filter(|event| did.events.iter().all(|condition| event.truth(condition) == Some(true)))
-        .collect();
-    match did.figures.as_slice() {
-        [] => !meant.is_empty(),
-        figures => figures.iter().all(|test| figure_fits(test, &meant)),
-    }
+    let kept = user.events.iter().filter(|event| event.local_day() >= today - RETENTION_DAYS && is_within(event));
+    kept.filter(|event| did.events.iter().all(|condition| event.truth(condition) == Some(true))).collect()
 }
 
 fn figure_fits(test: &FigureTest, events: &[&Event]) -> bool {
@@ -360,6 +363,18 @@ pub(super) fn fits(did: &predicate::Did, user: &User, catalog: &Catalog) -> bool
 /// Whether a scan would find the user.
 pub(super) fn fits_scan(scan: &Scan, user: &User, catalog: &Catalog) -> bool {
     scan_figure(scan, user, catalog).is_some_and(|figure| scan::holds(scan.range, figure))
+}
+
+/// The user's purchases that fulfil some conditions: when, and which.
+pub fn told_events(scan: &EventScan, user: &User, catalog: &Catalog) -> Vec<(i64, u32)> {
+    let fact = catalog.fact_of(scan.fact).expect("a declared fact");
+    let fulfils = |event: &Event| {
+        let holds = |(_, window, condition): &&(usize, Window, EventCondition)| {
+            event.fits(&EventCondition::Hours(*window), fact) && event.fits(condition, fact)
+        };
+        scan.conditions.iter().filter(holds).map(|(number, ..)| 1 << number).sum()
+    };
+    user.events.iter().map(|event| (event.ts, fulfils(event))).filter(|(_, fulfils)| *fulfils != 0).collect()
 }
 
 /// What the events that a scan means come to; `None` without any.

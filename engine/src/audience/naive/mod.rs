@@ -2,7 +2,7 @@
 
 mod event;
 
-pub use event::{Event, NOW, scan_figure};
+pub use event::{Event, NOW, meant, scan_figure, told_events};
 
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
 use super::literal::{decimal, timestamp};

@@ -2,14 +2,15 @@
 //! expressions.
 
 use super::*;
-use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog, scan_figure};
+use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog, scan_figure, told_events};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{FactScanner, Scan, Scanned};
+use crate::audience::scan::{EventScan, FactScanner, Scan, Scanned, ToldEvents};
 use crate::audience::{bind, parse};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::{Catalog, TagType};
 use crate::clock::ManualClock;
 use crate::ids::{Slot, TagId, shard_of};
+use crate::journey::Event;
 use crate::store::{Audience, Definition, Options, Snapshot, Store};
 use crate::update::{Change, UpdateBatch};
 use crate::vfs::memory::MemoryVfs;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 mod groups;
+mod journeys;
 mod judge;
 mod profile;
 
@@ -70,6 +72,25 @@ impl FactScanner for NaiveScanner {
         assert!(snapshot.shards()[shard].user_id(slot, &mut id)?, "a known user");
         let user = &self.users[std::str::from_utf8(&id).expect("text")];
         Ok(scan_figure(scan, user, snapshot.catalog()))
+    }
+
+    fn events(
+        &self,
+        snapshot: &Snapshot,
+        scan: &EventScan,
+        within: Option<&[RoaringBitmap]>,
+        _cancelled: &AtomicBool,
+    ) -> Result<ToldEvents, QueryError> {
+        let mut shards = vec![Vec::new(); snapshot.shards().len()];
+        for user in self.users.values() {
+            let shard = usize::from(shard_of(user.id.as_bytes(), shards.len() as u16).0);
+            let group = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            if within.is_none_or(|within| within[shard].contains(group)) {
+                let told = told_events(scan, user, snapshot.catalog()).into_iter();
+                shards[shard].extend(told.map(|(time, fulfils)| Event { time, fulfils, group }));
+            }
+        }
+        Ok(ToldEvents { shards, ..ToldEvents::default() })
     }
 }
 

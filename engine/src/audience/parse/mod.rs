@@ -31,6 +31,18 @@ const LARGE_STACK_BYTES: usize = 1 << 30;
 /// # Errors
 /// [`ExprError`] with what is wrong, where, and what to write instead.
 pub fn parse(text: &str) -> Result<Expr, ExprError> {
+    parse_as(text, false)
+}
+
+/// Parses a condition on an event, as it stands in `did(…)`: on the columns of its fact and its time, `ts`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_event(text: &str) -> Result<Expr, ExprError> {
+    parse_as(text, true)
+}
+
+fn parse_as(text: &str, of_event: bool) -> Result<Expr, ExprError> {
     if text.len() > EXPRESSION_BYTES_MAX {
         let message = format!("the expression has {} bytes; at most {EXPRESSION_BYTES_MAX} are allowed", text.len());
         return Err(ExprError::new(ExprErrorKind::TooLarge, message).suggest("upload a long list as an audience"));
@@ -46,11 +58,11 @@ pub fn parse(text: &str) -> Result<Expr, ExprError> {
     wrap_uploads(&mut tokens);
     wrap_distinct(&mut tokens);
     if tokens.len() <= TOKENS_ON_CALLERS_STACK {
-        return parse_tokens(tokens, &places);
+        return parse_tokens(tokens, &places, of_event);
     }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(LARGE_STACK_BYTES);
-        let running = thread.spawn_scoped(scope, || parse_tokens(tokens, &places));
+        let running = thread.spawn_scoped(scope, || parse_tokens(tokens, &places, of_event));
         let joined = running.map(|running| running.join());
         match joined {
             Ok(Ok(parsed)) => parsed,
@@ -59,14 +71,14 @@ pub fn parse(text: &str) -> Result<Expr, ExprError> {
     })
 }
 
-fn parse_tokens(tokens: Vec<TokenWithSpan>, places: &Places<'_>) -> Result<Expr, ExprError> {
+fn parse_tokens(tokens: Vec<TokenWithSpan>, places: &Places<'_>, of_event: bool) -> Result<Expr, ExprError> {
     let dialect = GenericDialect {};
     let mut parser =
         Parser::new(&dialect).with_recursion_limit(EXPRESSION_DEPTH_MAX * 3).with_tokens_with_locations(tokens);
     let parsed = parser.parse_expr().map_err(|error| syntax(error, places))?;
     let next = parser.peek_token();
     match next.token {
-        Token::EOF => Converter { places, of_event: false }.expr(&parsed),
+        Token::EOF => Converter { places, of_event }.expr(&parsed),
         Token::DoubleEq => Err(unexpected("==", places.span(next.span)).suggest("write `=`")),
         token => Err(unexpected(&token.to_string(), places.span(next.span))),
     }

@@ -48,6 +48,7 @@ pub(super) unsafe fn best_avx512(rows: Rows<'_>, list: &[u32], columns: &Columns
         let at = at * TILE;
         for ahead in list.iter().skip(at + AHEAD).take(TILE) {
             let begin = *ahead as usize * dimension;
+            _mm_prefetch::<_MM_HINT_T0>(rows.scales.as_ptr().wrapping_add(*ahead as usize).cast());
             for line in (0..dimension).step_by(64) {
                 // Asking for memory has no effect that is seen, wherever it is.
                 _mm_prefetch::<_MM_HINT_T0>(rows.codes.as_ptr().wrapping_add(begin + line).cast());

@@ -10,8 +10,7 @@ use datafusion::error::Result;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most conditions.
-pub(super) const CONDITIONS_MAX: usize = 32;
+pub(super) use engine::journey::CONDITIONS_MAX;
 
 /// Where arguments stand.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,17 +3,17 @@
 use super::Tells;
 use super::arguments::{Conditions, Layout};
 use super::events::{Event, Events, decode, encode, of_each};
-use super::funnel::{Funnel, Modes};
 use super::pattern::Pattern;
 use super::sequence;
 use super::time::Unit;
 use crate::functions::constant::constant;
 use crate::functions::waiting::Waiting;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder};
-use datafusion::common::{ScalarValue, exec_err, internal_err};
+use datafusion::common::{ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use engine::journey::funnel::{Funnel, Modes};
 use std::sync::Arc;
 
 /// What is asked of the events of a group.
@@ -63,7 +63,7 @@ impl Question {
 
     fn answer(&self, events: &[Event], waiting: &Waiting) -> Result<i64> {
         Ok(match self {
-            Question::Level(funnel) => funnel.level(events, waiting)? as i64,
+            Question::Level(funnel) => funnel.level(events, || waiting.check())? as i64,
             Question::IsThere(pattern) => sequence::count(pattern, events, 1, waiting)? as i64,
             Question::Count(pattern) => sequence::count(pattern, events, u64::MAX, waiting)? as i64,
         })
@@ -76,14 +76,21 @@ fn modes(layout: &Layout, args: &AccumulatorArgs<'_>) -> Result<Modes> {
         let ScalarValue::Int64(Some(bits)) = constant(args, at, name, "modes as a number")? else {
             return internal_err!("modes are no number");
         };
-        return Modes::of_bits(bits);
+        let modes = Modes::of_bits(bits).map(Ok);
+        return modes.unwrap_or_else(|| {
+            plan_err!(
+                "`{name}` has no mode {bits}; it has 0, 1 (deduplication), 2 (fixed), 4 (increase) and their sums"
+            )
+        });
     }
     let mut modes = Modes::default();
     for at in layout.modes.clone() {
         let ScalarValue::Utf8(Some(names)) = constant(args, at, name, "a mode such as 'strict_order'")? else {
             return internal_err!("a mode is no text");
         };
-        modes.add(&names)?;
+        if let Err(error) = modes.add(&names) {
+            return plan_err!("`{name}` has {error}");
+        }
     }
     Ok(modes)
 }

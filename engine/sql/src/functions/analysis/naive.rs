@@ -1,46 +1,9 @@
-//! Slow twins by the words of the documentation: every choice of events is tried.
+//! The slow twin of sequences by the words of the documentation: every choice of events is tried.
 
-use super::funnel::Funnel;
+use engine::journey::naive::in_order;
 use std::collections::BTreeSet;
 
-/// A row: its time and the conditions that it fulfils, from 0 on.
-pub(super) type Row = (i64, BTreeSet<usize>);
-
-/// Rows in the order of their times; of one moment in the order of their conditions, and last what fulfils none.
-pub(super) fn in_order(rows: &[Row]) -> Vec<Row> {
-    let mut rows = rows.to_vec();
-    rows.sort_by_key(|(time, fulfils)| (*time, fulfils.is_empty(), fulfils.iter().copied().collect::<Vec<_>>()));
-    rows
-}
-
-/// How far the longest chain comes.
-pub(super) fn level(rows: &[Row], funnel: &Funnel) -> usize {
-    furthest(&in_order(rows), &[], funnel)
-}
-
-fn furthest(rows: &[Row], chain: &[usize], funnel: &Funnel) -> usize {
-    let next = (0..rows.len()).filter(|next| may_follow(rows, chain, *next, funnel));
-    next.map(|next| furthest(rows, &[chain, &[next]].concat(), funnel)).max().unwrap_or(chain.len())
-}
-
-fn may_follow(rows: &[Row], chain: &[usize], next: usize, funnel: &Funnel) -> bool {
-    let condition = chain.len();
-    let (time, fulfils) = &rows[next];
-    if !fulfils.contains(&condition) {
-        return false;
-    }
-    let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return true };
-    let modes = funnel.modes;
-    let is_behind = if modes.once { next > *last } else { next >= *last };
-    if !is_behind || i128::from(time - rows[*first].0) > funnel.window || (modes.increase && *time <= rows[*last].0) {
-        return false;
-    }
-    let between = rows.get(last + 1..next).unwrap_or_default();
-    let is_known = |row: &Row| row.1.iter().any(|fulfilled| *fulfilled <= condition);
-    let repeats = modes.deduplication && between.iter().any(is_known);
-    let is_out_of_turn = modes.order && !between.iter().all(is_known);
-    !repeats && !is_out_of_turn
-}
+pub(super) use engine::journey::naive::{Row, level};
 
 /// A part of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use super::Tells;
 use super::arguments::Layout;
-use super::funnel::{Funnel, Modes};
 use super::groups::{EventGroups, Question};
 use super::naive::{self, Part, Row};
 use super::pattern::Pattern;
@@ -11,6 +10,7 @@ use crate::functions::waiting::Waiting;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use engine::journey::funnel::{Funnel, Modes};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeSet;

@@ -113,10 +113,9 @@ impl<'s> Scanned<'s> {
         }
     }
 
-    /// Users with at least one of the events, where `also` holds, whose figure is in the range.
-    fn having(&self, also: Option<EventCondition>, figure: ScanFigure, range: NumberRange) -> Predicate {
+    /// The events, where `also` holds: hours that hold for every one of them, and the rest.
+    pub(super) fn meant(&self, also: Option<EventCondition>) -> (Window, EventCondition) {
         let all = EventCondition::And([Some(self.condition.clone()), also].into_iter().flatten().collect()).canonical();
-        // Hours that hold for every event are the scan's window.
         let (mut window, mut left) = (self.window, Vec::new());
         for condition in all.conjuncts() {
             match condition {
@@ -124,7 +123,12 @@ impl<'s> Scanned<'s> {
                 other => left.push(other.clone()),
             }
         }
-        let condition = EventCondition::And(left).canonical();
+        (window, EventCondition::And(left).canonical())
+    }
+
+    /// Users with at least one of the events, where `also` holds, whose figure is in the range.
+    fn having(&self, also: Option<EventCondition>, figure: ScanFigure, range: NumberRange) -> Predicate {
+        let (window, condition) = self.meant(also);
         if window.is_empty() || range.is_empty() || condition == EventCondition::Never {
             return Predicate::Nobody;
         }

@@ -11,21 +11,32 @@
 //! One pass finds it. Of chains that came equally far the one with the latest start can go on wherever another can, so that one start is
 //! kept for each level; with `increase` two, for a chain that has got there at this very moment cannot take its next step yet.
 
-use super::arguments::CONDITIONS_MAX;
-use super::events::Event;
-use crate::functions::waiting::Waiting;
-use datafusion::common::plan_err;
-use datafusion::error::Result;
-use engine::audience::suggest::closest;
+use super::{CONDITIONS_MAX, Event};
+use crate::audience::suggest::closest;
 
 /// Which chains there are; see the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Modes {
-    pub(super) deduplication: bool,
-    pub(super) order: bool,
-    pub(super) increase: bool,
-    pub(super) once: bool,
+pub struct Modes {
+    /// What repeats ends a chain.
+    pub deduplication: bool,
+    /// What is out of turn ends a chain.
+    pub order: bool,
+    /// Each step is later than the one before.
+    pub increase: bool,
+    /// An event is one step.
+    pub once: bool,
 }
+
+/// A mode that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no mode '{name}'{} It has {}", near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default(), NAMES.join(", "))]
+pub struct UnknownMode {
+    name: String,
+    near: Option<&'static str>,
+}
+
+/// Events between two looks at whether anybody waits.
+const LOOK_EACH: usize = 4096;
 
 /// Modes by the names that others have for them.
 const NAMES: [&str; 8] = [
@@ -43,8 +54,8 @@ impl Modes {
     /// Adds one or several by name, with commas between them.
     ///
     /// # Errors
-    /// If there is none of this name.
-    pub(super) fn add(&mut self, names: &str) -> Result<()> {
+    /// [`UnknownMode`].
+    pub fn add(&mut self, names: &str) -> Result<(), UnknownMode> {
         for name in names.split(',').map(str::trim) {
             match name.to_ascii_lowercase().as_str() {
                 "default" => {}
@@ -52,37 +63,27 @@ impl Modes {
                 "fixed" | "strict_order" => self.order = true,
                 "increase" | "strict_increase" => self.increase = true,
                 "strict_once" => self.once = true,
-                other => {
-                    let near =
-                        closest(other, NAMES).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
-                    return plan_err!("`window_funnel` has no mode '{name}'{near} It has {}", NAMES.join(", "));
-                }
+                other => return Err(UnknownMode { name: name.to_owned(), near: closest(other, NAMES) }),
             }
         }
         Ok(())
     }
 
-    /// Modes as a sum of 1 for deduplication, 2 for order and 4 for increase.
-    ///
-    /// # Errors
-    /// If it is none.
-    pub(super) fn of_bits(bits: i64) -> Result<Modes> {
-        if !(0..=7).contains(&bits) {
-            return plan_err!(
-                "`window_funnel` has no mode {bits}; it has 0, 1 (deduplication), 2 (fixed), 4 (increase) and their sums"
-            );
-        }
+    /// Modes as a sum of 1 for deduplication, 2 for order and 4 for increase; `None` if it is none.
+    pub fn of_bits(bits: i64) -> Option<Modes> {
         let has = |bit| bits & bit != 0;
-        Ok(Modes { deduplication: has(1), order: has(2), increase: has(4), once: false })
+        let modes = Modes { deduplication: has(1), order: has(2), increase: has(4), once: false };
+        (0..=7).contains(&bits).then_some(modes)
     }
 }
 
 /// A question about the events of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Funnel {
-    /// How much later than the first step the last one may be.
-    pub(super) window: i128,
-    pub(super) modes: Modes,
+pub struct Funnel {
+    /// How much later than the first step the last one may be, in what times are counted in.
+    pub window: i128,
+    /// Which chains there are.
+    pub modes: Modes,
 }
 
 /// The latest start of the chains that came to each level; `None` if there is none. Level 0 is not used.
@@ -90,11 +91,12 @@ type Starts = [Option<i64>; CONDITIONS_MAX + 1];
 const NONE: Starts = [None; CONDITIONS_MAX + 1];
 
 impl Funnel {
-    /// How many conditions, from the first on, a chain fulfils at most. The events stand in order.
+    /// How many conditions, from the first on, a chain fulfils at most. The events stand in order ([`Event::order`]); `check` is asked
+    /// now and then whether to go on.
     ///
     /// # Errors
-    /// If the statement was cancelled.
-    pub(super) fn level(&self, events: &[Event], waiting: &Waiting) -> Result<usize> {
+    /// Those of `check`.
+    pub fn level<E>(&self, events: &[Event], check: impl Fn() -> Result<(), E>) -> Result<usize, E> {
         let all = events.iter().fold(0, |all, event| all | event.fulfils);
         // Nobody comes beyond the first condition that no event fulfils.
         let levels = all.trailing_ones() as usize;
@@ -103,7 +105,9 @@ impl Funnel {
         let mut moment = None;
         let mut furthest = 0;
         for (at, event) in events.iter().enumerate() {
-            waiting.check_at(at)?;
+            if at.is_multiple_of(LOOK_EACH) {
+                check()?;
+            }
             if moment != Some(event.time) {
                 moment = Some(event.time);
                 for (before, now) in before.iter_mut().zip(&mut now) {

@@ -1,0 +1,99 @@
+//! `beluga funnel STEP… --window TIME`.
+
+use super::Exit;
+use super::output::{self, Cell, Output, Table};
+use super::steps::step;
+use super::target::{Target, about, expression};
+use crate::rest::v1::expression::Where;
+use crate::rest::v1::funnel::{FunnelAnswer, FunnelMode, FunnelRequest, SaveStep};
+
+/// Tells how many users did some steps in order.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  beluga funnel visit cart purchase --window '7 days'\n  beluga funnel visit \"purchase where amount >= 20\" --window '1 day' --within '30 days' --where \"gender = 'f'\" --by city\n  beluga funnel visit cart purchase --window '7 days' --save-as left_the_cart --step 2 --stopped"
+)]
+pub(super) struct Arguments {
+    /// A fact, and which of its events: `purchase` or "purchase where amount >= 20"
+    #[arg(value_name = "STEP", required = true)]
+    steps: Vec<String>,
+    /// How much later than the first step the last one may be
+    #[arg(long, value_name = "TIME")]
+    window: String,
+    /// Only events of the time up to now, as '30 days'
+    #[arg(long, value_name = "TIME")]
+    within: Option<String>,
+    /// Of the users that fit this expression
+    #[arg(long = "where", value_name = "EXPR")]
+    whom: Option<String>,
+    /// Told apart by the values of this tag
+    #[arg(long, value_name = "TAG")]
+    by: Option<String>,
+    /// What is asked of the steps beside their order; may be repeated
+    #[arg(long, value_enum)]
+    mode: Vec<FunnelMode>,
+    /// Keep users as an audience of this name: those who did all steps up to `--step`
+    #[arg(long, value_name = "NAME", requires = "step")]
+    save_as: Option<String>,
+    /// Which step, counted from 1
+    #[arg(long, value_name = "N", requires = "save_as")]
+    step: Option<usize>,
+    /// Keep those who did not do the next step
+    #[arg(long, requires = "save_as")]
+    stopped: bool,
+    #[command(flatten)]
+    target: Target,
+    /// How to write the answer
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let whom: Option<(String, Where)> = arguments.whom.as_deref().map(expression).transpose()?;
+    let save_as = arguments.save_as.clone().zip(arguments.step);
+    let request = FunnelRequest {
+        steps: arguments.steps.iter().map(|text| step(text)).collect(),
+        window: arguments.window.clone(),
+        within: arguments.within.clone(),
+        mode: arguments.mode.clone(),
+        r#where: whom.as_ref().map(|(_, whom)| whom.clone()),
+        by: arguments.by.clone(),
+        save_as: save_as.map(|(audience, step)| SaveStep { audience, step, stopped: arguments.stopped }),
+        timeout_ms: None,
+    };
+    let answer = match (arguments.target.asker()?.funnel(&request), &whom) {
+        (Err(failure), Some((text, _))) if failure.pointer.as_deref() == Some("/where") => about(text, Err(failure))?,
+        (answer, _) => answer?,
+    };
+    let saved = answer.saved.as_ref().map_or_else(String::new, |saved| {
+        format!(", {} users kept as `{}`", output::grouped(saved.users), saved.audience)
+    });
+    let footer = format!("epoch {}, {}{saved}", answer.epoch, output::duration(answer.elapsed_us));
+    output::print(arguments.output, &answer, table, &footer)
+}
+
+/// A row a step; told apart, a row a value and step.
+fn table(answer: &FunnelAnswer) -> Table {
+    let share = |share: Option<f64>| share.map_or(Cell::Text(String::new()), Cell::from);
+    let Some(groups) = &answer.groups else {
+        let row = |step: &crate::rest::v1::funnel::StepAnswer| {
+            vec![
+                step.name.as_str().into(),
+                step.users.into(),
+                share(step.of_first),
+                share(step.of_previous),
+                step.stopped.into(),
+            ]
+        };
+        let columns = vec!["step", "users", "of_first", "of_previous", "stopped"];
+        return Table { columns, rows: answer.steps.iter().map(row).collect() };
+    };
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for group in groups {
+        for (step, users) in answer.steps.iter().zip(&group.users) {
+            let of_first = (group.users[0] > 0).then(|| *users as f64 / group.users[0] as f64);
+            let value = group.value.as_deref().unwrap_or("(none)");
+            rows.push(vec![value.into(), step.name.as_str().into(), (*users).into(), share(of_first)]);
+        }
+    }
+    Table { columns: vec!["value", "step", "users", "of_first"], rows }
+}

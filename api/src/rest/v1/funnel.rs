@@ -1,0 +1,349 @@
+//! `POST /v1/funnel`: how many users did some steps in order, and who came how far.
+
+use super::audiences;
+use super::count::elapsed_us;
+use super::expression::{Where, tag};
+use super::steps::Step;
+use crate::access::Scope;
+use crate::error::{Failure, Kind};
+use crate::queries::{Asks, begin_of};
+use crate::rest::asker::Asker;
+use crate::rest::body::JsonBody;
+use crate::rest::router::Answer;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::State;
+use engine::audience::ops::{self, Figure, FigureOf, Grouping, QueryContext, TagValues, Told};
+use engine::audience::predicate::Predicate;
+use engine::audience::scan::{EventsMeant, Given};
+use engine::catalog::TagType;
+use engine::clock::Clock;
+use engine::journey::CONDITIONS_MAX;
+use engine::journey::funnel::{Funnel, Modes};
+use engine::store::Snapshot;
+use ingest::clock::SystemClock;
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Values that a funnel is told apart by; the tag may have more, of which those with most users are told.
+pub const FUNNEL_GROUPS_MAX: usize = 100;
+
+/// Which steps, of whom.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "steps": [{"fact": "visit"}, {"fact": "cart", "where": "amount > 0"}, {"fact": "purchase"}],
+    "window": "7 days", "within": "30 days", "where": "gender = 'f'", "by": "city"
+}))]
+pub struct FunnelRequest {
+    /// The steps, in order; at most 32.
+    pub steps: Vec<Step>,
+    /// How much later than the first step the last one may be: `30 minutes`, `7 days`.
+    pub window: String,
+    /// Only events of the time up to now: `30 days` are today and the 29 days before. All that are kept if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// What is asked of the steps beside their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mode: Vec<FunnelMode>,
+    /// Of these users; of all if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#where: Option<Where>,
+    /// Told apart by the values of this tag, too: an `enum`, a `set` or a `flag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Keeps users as an audience. Takes the scope `ingest` too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_as: Option<SaveStep>,
+    /// Longest time, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What is asked of steps beside their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum FunnelMode {
+    /// Between two steps there is none that is out of turn.
+    StrictOrder,
+    /// Between two steps there is none that repeats.
+    StrictDeduplication,
+    /// Each step is later than the one before.
+    StrictIncrease,
+    /// An event is one step.
+    StrictOnce,
+}
+
+/// Which users become an audience.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"audience": "left_the_cart", "step": 2, "stopped": true}))]
+pub struct SaveStep {
+    /// Its name. It is a list, as if it had been uploaded: who they are now.
+    pub audience: String,
+    /// Those who did all steps up to this one, counted from 1.
+    pub step: usize,
+    /// And not the next one.
+    #[serde(default)]
+    pub stopped: bool,
+}
+
+/// Who came how far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FunnelAnswer {
+    /// The steps, in order.
+    pub steps: Vec<StepAnswer>,
+    /// The same by the values of the tag, those with most users at the first step first, at most 100; then users without a value. If they
+    /// were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<FunnelGroup>>,
+    /// What was kept as an audience.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<SavedUsers>,
+    /// Events of the steps that were looked at.
+    pub events: u64,
+    /// Number of the view that was asked.
+    pub epoch: u64,
+    /// Time of the query itself, in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StepAnswer {
+    /// Its name.
+    pub name: String,
+    /// Users who did all steps up to it, in order and in time.
+    pub users: u64,
+    /// Of the users of the first step; null if there are none.
+    pub of_first: Option<f64>,
+    /// Of the users of the step before; null if there are none.
+    pub of_previous: Option<f64>,
+    /// Those of its users who did not do the next step; of the last step 0.
+    pub stopped: u64,
+}
+
+/// A funnel of the users with a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FunnelGroup {
+    /// The value; of a flag `true`; null: users without one.
+    pub value: Option<String>,
+    /// Users of each step.
+    pub users: Vec<u64>,
+}
+
+/// Users kept as an audience.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SavedUsers {
+    /// The audience.
+    pub audience: String,
+    /// How many they are.
+    pub users: u64,
+}
+
+/// An answer, and the users to be kept.
+pub(in crate::rest) struct Found {
+    answer: FunnelAnswer,
+    kept: Option<Vec<RoaringBitmap>>,
+}
+
+/// Answers on a snapshot; keeps nothing.
+///
+/// # Errors
+/// [`Failure`] for the client.
+pub fn answer(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -> Result<FunnelAnswer, Failure> {
+    found(snapshot, request, context).map(|found| found.answer)
+}
+
+fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -> Result<Found, Failure> {
+    let started = Instant::now();
+    let steps = request.bound(snapshot)?;
+    let funnel = Funnel { window: window_micros(&request.window)?.into(), modes: request.modes() };
+    let whom = match &request.r#where {
+        Some(whom) => whom.bind(snapshot, "/where")?.predicate,
+        None => Predicate::All,
+    };
+    let by = request.by.as_ref().map(|name| values_of(snapshot, name, context)).transpose()?;
+    let found = ops::funnel(snapshot, &steps, funnel, &whom, context)?;
+    let groups = by.map(|by| groups(snapshot, &by, &found.reached, context)).transpose()?;
+    let users: Vec<u64> = (0..steps.len()).map(|step| found.users(step)).collect();
+    let share = |of: u64, all: u64| (all > 0).then(|| of as f64 / all as f64);
+    let told = request.steps.iter().enumerate().map(|(at, step)| StepAnswer {
+        name: step.told(),
+        users: users[at],
+        of_first: share(users[at], users[0]),
+        of_previous: share(users[at], users[at.saturating_sub(1)]),
+        stopped: users.get(at + 1).map_or(0, |next| users[at] - next),
+    });
+    let answer = FunnelAnswer {
+        steps: told.collect(),
+        groups,
+        saved: None,
+        events: found.events,
+        epoch: snapshot.epoch().0,
+        elapsed_us: elapsed_us(started),
+    };
+    let kept = request.save_as.as_ref().map(|save| match save.stopped {
+        true => found.stopped(save.step - 1),
+        false => found.reached[save.step - 1].clone(),
+    });
+    Ok(Found { answer, kept })
+}
+
+impl FunnelRequest {
+    fn bound(&self, snapshot: &Snapshot) -> Result<Vec<EventsMeant>, Failure> {
+        let count = self.steps.len();
+        if count == 0 || count > CONDITIONS_MAX {
+            return Err(Failure::field(
+                "/steps",
+                format!("a funnel has from 1 to {CONDITIONS_MAX} steps, not {count}"),
+            ));
+        }
+        if let Some(save) = self.save_as.as_ref().filter(|save| save.step == 0 || save.step > count) {
+            let detail = format!("there is no step {}; they are counted from 1 to {count}", save.step);
+            return Err(Failure::field("/save_as/step", detail));
+        }
+        let now = SystemClock.now();
+        let steps = self.steps.iter().enumerate();
+        steps
+            .map(|(at, step)| step.bind(snapshot.catalog(), self.within.as_ref(), now, &format!("/steps/{at}")))
+            .collect()
+    }
+
+    fn modes(&self) -> Modes {
+        let has = |mode| self.mode.contains(&mode);
+        Modes {
+            deduplication: has(FunnelMode::StrictDeduplication),
+            order: has(FunnelMode::StrictOrder),
+            increase: has(FunnelMode::StrictIncrease),
+            once: has(FunnelMode::StrictOnce),
+        }
+    }
+
+    /// The question for lists of what was asked.
+    fn told(&self) -> String {
+        let mut text = String::new();
+        for step in self.steps.iter().take(CONDITIONS_MAX) {
+            let between = if text.is_empty() { "" } else { " → " };
+            text.push_str(&format!("{between}{}", begin_of(&step.told())));
+        }
+        begin_of(&text)
+    }
+}
+
+/// Reads `7 days`, in microseconds.
+fn window_micros(text: &str) -> Result<i64, Failure> {
+    let mut words = text.split_whitespace();
+    let second: i64 = 1_000_000;
+    let read = (|| {
+        let (count, unit) = (words.next()?, words.next()?);
+        let count: i64 = count.parse().ok().filter(|count| *count >= 0 && words.next().is_none())?;
+        let unit = unit.to_ascii_lowercase();
+        let micros = match unit.strip_suffix('s').unwrap_or(&unit) {
+            "second" => second,
+            "minute" => 60 * second,
+            "hour" => 3_600 * second,
+            "day" => 86_400 * second,
+            "week" => 7 * 86_400 * second,
+            _ => return None,
+        };
+        count.checked_mul(micros)
+    })();
+    read.ok_or_else(|| {
+        let failure = Failure::new(Kind::InvalidField, format!("`{text}` is not a length of time")).at("/window");
+        failure.suggest("write `30 minutes`, `24 hours`, `7 days` or `2 weeks`")
+    })
+}
+
+/// The values that a funnel is told apart by.
+fn values_of(snapshot: &Snapshot, name: &str, context: &QueryContext) -> Result<TagValues, Failure> {
+    let tag = tag(snapshot.catalog(), name, "/by")?;
+    if let TagType::Number(_) = tag.tag_type {
+        let failure = Failure::field("/by", format!("`{name}` is a number, and a funnel is told apart by values"));
+        return Err(failure.suggest("name an `enum`, a `set` or a `flag`"));
+    }
+    let values = TagValues::at_most(snapshot, tag.id, usize::MAX, context)?;
+    values.ok_or_else(|| Failure::internal("there are more values than can be counted"))
+}
+
+fn groups(
+    snapshot: &Snapshot,
+    by: &TagValues,
+    reached: &[Vec<RoaringBitmap>],
+    context: &QueryContext,
+) -> Result<Vec<FunnelGroup>, Failure> {
+    let figures = [Figure { of: FigureOf::Count, within: None }];
+    let asked = Grouping { by: std::slice::from_ref(by), figures: &figures, conditions: &[], values: &[] };
+    let mut found: BTreeMap<Option<u32>, Vec<u64>> = BTreeMap::new();
+    for (step, users) in reached.iter().enumerate() {
+        let users = Predicate::Given(Arc::new(Given::new(None, snapshot.shards().len(), users)));
+        for (key, told) in ops::groups(snapshot, &users, &asked, 0..snapshot.shards().len(), context)? {
+            let [Told::Count(count)] = told[..] else { return Err(Failure::internal("a count is no count")) };
+            found.entry(key[0]).or_insert_with(|| vec![0; reached.len()])[step] = count;
+        }
+    }
+    let values: Vec<&[u8]> = by.values().collect();
+    let named = |value: u32| match by.tag_type() {
+        TagType::Flag => "true".to_owned(),
+        _ => String::from_utf8_lossy(values[value as usize]).into_owned(),
+    };
+    let without = found.remove(&None);
+    let mut groups: Vec<FunnelGroup> =
+        found.into_iter().map(|(value, users)| FunnelGroup { value: value.map(named), users }).collect();
+    // Those who come equally often stay in the order of their values.
+    groups.sort_by_key(|group| std::cmp::Reverse(group.users[0]));
+    groups.truncate(FUNNEL_GROUPS_MAX);
+    groups.extend(without.map(|users| FunnelGroup { value: None, users }));
+    Ok(groups)
+}
+
+/// Tells how many users did some steps in order, and on request keeps those who came so far as an audience.
+///
+/// A user is counted at a step who did all steps up to it, each at or behind the one before, the last at most `window` later than the
+/// first; of all ways to take steps the one that leads furthest counts. Other events may lie in between. Steps of one moment are taken in
+/// the order they are named.
+#[utoipa::path(post, path = "/v1/funnel", operation_id = "funnel", tag = "questions", request_body = FunnelRequest,
+    responses((status = 200, body = FunnelAnswer)))]
+pub(in crate::rest) async fn post(
+    State(state): State<AppState>,
+    asker: Asker,
+    JsonBody(request): JsonBody<FunnelRequest>,
+) -> Answer<FunnelAnswer> {
+    let save = request.save_as.clone();
+    if let Some(save) = &save {
+        audiences::check_name(&save.audience).map_err(|failure| failure.at("/save_as/audience"))?;
+        asker.principal.need(&[Scope::Ingest])?;
+    }
+    let (text, timeout_ms) = (request.told(), request.timeout_ms);
+    let answered = asker.ask(&state, Asks::Funnel, text, timeout_ms, move |snapshot, context, running| {
+        let found = found(snapshot, &request, context)?;
+        running.add_rows(found.answer.steps.len());
+        Ok((found, snapshot.clone()))
+    });
+    let (Found { mut answer, kept }, snapshot) = answered.await?;
+    if let (Some(SaveStep { audience, .. }), Some(users)) = (save, kept) {
+        let users = audiences::save_users(&state, audience.clone(), snapshot, users).await?;
+        answer.saved = Some(SavedUsers { audience, users });
+    }
+    Ok(Json(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_lengths_of_time() {
+        let read = |text: &str| window_micros(text).ok();
+        assert_eq!(read("30 minutes"), Some(1_800_000_000));
+        assert_eq!(read("1 Day"), Some(86_400_000_000));
+        assert_eq!(read("0 seconds"), Some(0));
+        for wrong in ["", "7", "days", "-1 days", "7 days ago", "3 months", "9223372036854775807 weeks"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

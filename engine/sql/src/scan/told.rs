@@ -1,0 +1,109 @@
+//! Events told one by one: when each happened, and which conditions it fulfils.
+
+use super::Failure;
+use super::condition::{filter_any, meant};
+use super::reading::{Gather, Rows, Wanted, columns_of, damaged};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::prelude::ident;
+use engine::audience::scan::EventScan;
+use engine::catalog::Fact;
+use engine::journey::Event;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+/// The rows that fulfil any condition: their time, and whether each is fulfilled; of one alone, that is known.
+pub(super) fn wanted(fact: &Fact, scan: &EventScan, within: Option<&Arc<Vec<RoaringBitmap>>>) -> Wanted {
+    let mut values = vec![ident("ts")];
+    if scan.conditions.len() > 1 {
+        let fulfilled = |(number, window, condition): &(usize, _, _)| {
+            meant(fact, *window, condition).alias(format!("fulfils {number}"))
+        };
+        values.extend(scan.conditions.iter().map(fulfilled));
+    }
+    let columns = scan.conditions.iter().flat_map(|(_, _, condition)| columns_of(fact, condition)).collect();
+    Wanted { filter: filter_any(fact, &scan.conditions, within), values, columns }
+}
+
+/// Events, and those that take others back.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// What each column of a condition stands for.
+    bits: Vec<u32>,
+    shards: Vec<Vec<Event>>,
+    taken_back: Vec<Vec<Event>>,
+}
+
+impl Told {
+    /// Of conditions with these numbers.
+    pub(super) fn new(shard_count: usize, numbers: &[usize]) -> Told {
+        let none = vec![Vec::new(); shard_count];
+        Told { bits: numbers.iter().map(|number| 1 << number).collect(), shards: none.clone(), taken_back: none }
+    }
+
+    /// Those that were not taken back, per shard.
+    pub(super) fn finish(mut self) -> Vec<Vec<Event>> {
+        for (events, taken_back) in self.shards.iter_mut().zip(&mut self.taken_back) {
+            if !taken_back.is_empty() {
+                leave_out(events, taken_back);
+            }
+        }
+        self.shards
+    }
+}
+
+/// Takes out one event for each that is taken back: one that repeats it in all but its weight.
+fn leave_out(events: &mut Vec<Event>, taken_back: &mut [Event]) {
+    events.sort_unstable_by(Event::order);
+    taken_back.sort_unstable_by(Event::order);
+    let mut rest = taken_back.iter().peekable();
+    events.retain(|event| {
+        // What takes back an event that is not there takes back nothing.
+        while rest.next_if(|other| other.order(event).is_lt()).is_some() {}
+        rest.next_if(|other| *other == event).is_none()
+    });
+}
+
+impl Gather for Told {
+    fn add(&mut self, rows: &Rows<'_>) -> Result<(), Failure> {
+        let Some((times, conditions)) = rows.values().split_first() else { return Err(damaged("rows have no time")) };
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.filter(|times| times.null_count() == 0).ok_or_else(|| damaged("ts is no time"))?;
+        let conditions: Vec<&BooleanArray> = conditions.iter().map(|condition| condition.as_boolean()).collect();
+        let all = if conditions.is_empty() { self.bits.iter().sum() } else { 0 };
+        for row in 0..rows.len() {
+            let Some((shard, slot)) = rows.user(row) else { continue };
+            let fulfilled = conditions.iter().zip(&self.bits).filter(|(condition, _)| condition.value(row));
+            let fulfils = fulfilled.fold(all, |fulfils, (_, bit)| fulfils | bit);
+            let to = if rows.weight(row) < 0 { &mut self.taken_back } else { &mut self.shards };
+            to[shard].push(Event { time: times.value(row), fulfils, group: slot });
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), Failure> {
+        let pairs = self.shards.iter_mut().zip(other.shards).chain(self.taken_back.iter_mut().zip(other.taken_back));
+        for (own, other) in pairs {
+            if own.is_empty() { *own = other } else { own.extend(other) }
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let events: usize = self.shards.iter().chain(&self.taken_back).map(Vec::capacity).sum();
+        events * size_of::<Event>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_gone_once() {
+        let event = |time: i64, fulfils: u32, group: u32| Event { time, fulfils, group };
+        let mut events = vec![event(5, 1, 2), event(5, 2, 2), event(4, 1, 2), event(5, 1, 2), event(5, 1, 3)];
+        leave_out(&mut events, &mut [event(5, 1, 2), event(3, 1, 2), event(5, 1, 3), event(9, 1, 9)]);
+        assert_eq!(events, [event(4, 1, 2), event(5, 1, 2), event(5, 2, 2)]);
+    }
+}

@@ -1,0 +1,126 @@
+//! How many users did some steps in order, and who came how far.
+//!
+//! The events of the steps are read once, of users who may have done the first; then each user's are walked in order
+//! ([`crate::journey::funnel`]).
+
+use super::members::slots;
+use super::{QueryContext, QueryError};
+use crate::audience::predicate::Predicate;
+use crate::audience::scan::{EventScan, EventsMeant, ScanStats};
+use crate::ids::TagId;
+use crate::journey::funnel::Funnel;
+use crate::journey::{CONDITIONS_MAX, Event, sort};
+use crate::store::Snapshot;
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+
+/// Who came how far.
+#[derive(Clone, Debug)]
+pub struct FunnelAnswer {
+    /// Of each step, the users (slots per shard) who did all up to it, in order and in time.
+    pub reached: Vec<Vec<RoaringBitmap>>,
+    /// Events of the steps that were looked at.
+    pub events: u64,
+    /// How they were read.
+    pub stats: ScanStats,
+}
+
+impl FunnelAnswer {
+    /// How many users did all steps up to one, which is counted from 0.
+    pub fn users(&self, step: usize) -> u64 {
+        self.reached[step].iter().map(RoaringBitmap::len).sum()
+    }
+
+    /// The users who did all steps up to one, and not the next; of the last, all who did it.
+    pub fn stopped(&self, step: usize) -> Vec<RoaringBitmap> {
+        let mut users = self.reached[step].clone();
+        if let Some(next) = self.reached.get(step + 1) {
+            users.iter_mut().zip(next).for_each(|(users, next)| *users -= next);
+        }
+        users
+    }
+}
+
+/// Who of `whom` did the steps; `funnel` has its window in microseconds. Holds the events of the steps, 16 bytes each.
+///
+/// # Errors
+/// [`QueryError`], also if there are no steps or too many.
+pub fn funnel(
+    snapshot: &Snapshot,
+    steps: &[EventsMeant],
+    funnel: Funnel,
+    whom: &Predicate,
+    context: &QueryContext,
+) -> Result<FunnelAnswer, QueryError> {
+    if steps.is_empty() || steps.len() > CONDITIONS_MAX {
+        return Err(QueryError::Invalid(format!("a funnel has from 1 to {CONDITIONS_MAX} steps")));
+    }
+    let (shards, stats) = told(snapshot, steps, whom, Some(&steps[0]), context)?;
+    let of_shard = |mut events: Vec<Event>| {
+        let check = || context.check();
+        sort(&mut events, &check)?;
+        let mut reached: Vec<Vec<u32>> = vec![Vec::new(); steps.len()];
+        for of_user in events.chunk_by(|a, b| a.group == b.group) {
+            let level = funnel.level(of_user, check)?;
+            reached[..level].iter_mut().for_each(|users| users.push(of_user[0].group));
+        }
+        let users = |users: Vec<u32>| RoaringBitmap::from_sorted_iter(users).unwrap_or_default();
+        Ok((events.len() as u64, reached.into_iter().map(users).collect::<Vec<_>>()))
+    };
+    let walked: Result<Vec<_>, QueryError> = shards.into_par_iter().map(of_shard).collect();
+    let walked = walked?;
+    let events = walked.iter().map(|(events, _)| events).sum();
+    let mut reached = vec![Vec::with_capacity(walked.len()); steps.len()];
+    for (_, of_shard) in walked {
+        reached.iter_mut().zip(of_shard).for_each(|(reached, users)| reached.push(users));
+    }
+    Ok(FunnelAnswer { reached, events, stats })
+}
+
+/// The events of some steps of `whom`, per shard, each with the places of the steps that it is; and how they were read. Of users who
+/// cannot have an event of `needed`, none may be told.
+pub(super) fn told(
+    snapshot: &Snapshot,
+    steps: &[EventsMeant],
+    whom: &Predicate,
+    needed: Option<&EventsMeant>,
+    context: &QueryContext,
+) -> Result<(Vec<Vec<Event>>, ScanStats), QueryError> {
+    let mut shards: Vec<Vec<Event>> = vec![Vec::new(); snapshot.shards().len()];
+    let mut stats = ScanStats::default();
+    let mut scans: BTreeMap<TagId, EventScan> = BTreeMap::new();
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| !step.is_none()) {
+        let scan = scans.entry(step.fact).or_insert(EventScan { fact: step.fact, conditions: Vec::new() });
+        scan.conditions.push((at, step.window, step.condition.clone()));
+    }
+    let needed = needed.map(|needed| Predicate::Did(needed.superset()));
+    let asked = Predicate::And([Some(whom.clone()), needed].into_iter().flatten().collect()).canonical();
+    let within = match asked {
+        Predicate::All => None,
+        asked => Some(slots(snapshot, &asked, context)?),
+    };
+    stats.users_within = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());
+    if scans.is_empty() || stats.users_within == Some(0) {
+        return Ok((shards, stats));
+    }
+    for scan in scans.values() {
+        context.check()?;
+        let Some(scanner) = &context.scanner else {
+            let fact = snapshot.catalog().name_of(scan.fact).unwrap_or("dropped");
+            return Err(QueryError::NoScanner { fact: fact.to_owned() });
+        };
+        let told = scanner.events(snapshot, scan, within.as_deref(), &context.cancelled)?;
+        stats.rows_read += told.stats.rows_read;
+        stats.files += told.stats.files;
+        stats.recent_rows += told.stats.recent_rows;
+        stats.microseconds += told.stats.microseconds;
+        for (shard, mut events) in told.shards.into_iter().enumerate() {
+            if let Some(within) = &within {
+                events.retain(|event| within[shard].contains(event.group));
+            }
+            if shards[shard].is_empty() { shards[shard] = events } else { shards[shard].extend(events) }
+        }
+    }
+    Ok((shards, stats))
+}

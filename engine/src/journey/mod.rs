@@ -1,0 +1,107 @@
+//! What users did in which order: events in one sequence, and what is told of a user's.
+//!
+//! Events stand in the order of their times. Those of one moment stand in the order of the conditions that they fulfil: an event with a
+//! lower number first, of those that have their first one in common the one with the lower second, what has no further one before what
+//! has, and what fulfils nothing last. Events that this does not tell apart are the same, so that the order is settled by the data
+//! alone: whichever way rows come, their sequence is one.
+//!
+//! * [`funnel`]: how far a chain of steps was followed. [`naive`]: its slow twin.
+
+pub mod funnel;
+pub mod naive;
+
+use std::cmp::Ordering;
+
+/// The most conditions.
+pub const CONDITIONS_MAX: usize = 32;
+/// Events that are sorted between two looks at whether anybody waits.
+const SORTED_AT_ONCE: usize = 1 << 20;
+
+/// Something that happened, and what of it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub time: i64,
+    /// The conditions that it fulfils, the first one in the lowest bit.
+    pub fulfils: u32,
+    /// Whose it is: a slot, or a group.
+    pub group: u32,
+}
+
+impl Event {
+    /// By group, then as they stand in a sequence.
+    pub fn order(&self, other: &Event) -> Ordering {
+        let by_time = self.group.cmp(&other.group).then(self.time.cmp(&other.time));
+        by_time.then_with(|| by_conditions(self.fulfils, other.fulfils))
+    }
+}
+
+/// Which of two sets of conditions stands first at one moment.
+fn by_conditions(left: u32, right: u32) -> Ordering {
+    if left == right {
+        return Ordering::Equal;
+    }
+    if left == 0 || right == 0 {
+        return if left == 0 { Ordering::Greater } else { Ordering::Less };
+    }
+    // The first condition that only one of them has stands before the next one of the other, if that has any more.
+    let differing = left ^ right;
+    let first = differing & differing.wrapping_neg();
+    let (has, lacks, which) =
+        if left & first != 0 { (left, right, Ordering::Less) } else { (right, left, Ordering::Greater) };
+    debug_assert!(has & first != 0);
+    let has_more = lacks & !(first | (first - 1)) != 0;
+    if has_more { which } else { which.reverse() }
+}
+
+/// Puts events in order; in halves as long as there is much of it, since a sort alone does not look at whether anybody waits.
+///
+/// # Errors
+/// Those of `check`.
+pub fn sort<E>(events: &mut [Event], check: &impl Fn() -> Result<(), E>) -> Result<(), E> {
+    check()?;
+    if events.len() <= SORTED_AT_ONCE {
+        events.sort_unstable_by(Event::order);
+        return Ok(());
+    }
+    let middle = events.len() / 2;
+    events.select_nth_unstable_by(middle, Event::order);
+    let (left, right) = events.split_at_mut(middle);
+    sort(left, check)?;
+    sort(right, check)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_much_is_sorted_as_what_is_little() {
+        let mut many: Vec<Event> = (0..SORTED_AT_ONCE as u64 * 2 + 3)
+            .map(|at| {
+                let mixed = at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+                Event {
+                    time: (mixed % 1000) as i64,
+                    fulfils: (mixed >> 12) as u32 % 8,
+                    group: (mixed >> 30) as u32 % 3,
+                }
+            })
+            .collect();
+        let mut wanted = many.clone();
+        wanted.sort_by(Event::order);
+        sort(&mut many, &|| Ok::<(), ()>(())).expect("nobody cancels");
+        assert!(many == wanted);
+    }
+
+    proptest! {
+        /// Bits as lists of numbers: what stands first by the words of the rule.
+        #[test]
+        fn conditions_stand_in_the_order_of_their_lists(left in 0u32..64, right in 0u32..64, high in any::<u32>()) {
+            let list = |bits: u32| -> (bool, Vec<u32>) { (bits == 0, (0..32).filter(|at| bits >> at & 1 == 1).collect()) };
+            for (left, right) in [(left, right), (left | high, right | high), (left, high), (high, right)] {
+                prop_assert_eq!(by_conditions(left, right), list(left).cmp(&list(right)));
+            }
+        }
+    }
+}
