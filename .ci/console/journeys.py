@@ -281,6 +281,11 @@ def a_token_is_asked_for_once(page, server):
     dialog.get_by_label("Token").fill(figures["token"][:-1] + "x")
     dialog.get_by_role("button", name="Sign in").click()
     expect(dialog.get_by_role("alert")).to_be_visible()
+    # A character that nobody sees, as some programs copy it: what is wrong is told, and nothing is kept of it.
+    dialog.get_by_label("Token").fill("\u200b" + figures["token"])
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("U+200B")
+    assert page.evaluate("sessionStorage.length") == 0
     dialog.get_by_label("Token").fill(figures["token"])
     dialog.get_by_role("button", name="Sign in").click()
     shown_count(page, server, "TRUE")

@@ -145,13 +145,15 @@ class View {
   /// One of them, which stays the same link from second to second.
   liveAudience({ name }) {
     const size = h("span", { class: "live-size", data: { audience: name } });
-    const line = h("span", {});
+    let line = spark([], "");
     const moved = h("span", { class: "muted small" });
     const root = h("a", { class: "live-audience", href: address("audience", { name }) }, h("span", { class: "clip live-name" }, name), size, line, moved);
     root.update = (now) => {
       const sizes = this.told.map((one) => one.live.find((other) => other.name === name)?.size).filter((one) => one !== undefined);
       fill(size, integer(now.size));
-      fill(line, spark(sizes, `Size of ${name} lately`));
+      const before = line;
+      line = spark(sizes, `Size of ${name} lately`);
+      before.replaceWith(line);
       fill(moved, `${compact(now.entered)} entered, ${compact(now.left)} left`);
     };
     return root;
