@@ -1,7 +1,7 @@
 // Starts the console: theme, navigation, the page that the address names.
 
 import * as session from "./core/session.js";
-import { get, isAbort, noteEpoch, Problem, request } from "./core/api.js";
+import { get, isAbort, noteEpoch, Problem } from "./core/api.js";
 import { every, fill, h } from "./core/dom.js";
 import { integer, seconds } from "./core/format.js";
 import { page, start, address } from "./core/router.js";

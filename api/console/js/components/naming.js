@@ -30,8 +30,9 @@ export function naming({ own = "", version = null } = {}) {
     try {
       return await save(name, name === own && version ? { "if-match": version } : {});
     } catch (error) {
-      if (error.kind === "version-changed") offer("Save it over what somebody else made of it meanwhile");
-      throw error;
+      if (error.kind !== "version-changed") throw error;
+      offer("Save it over what somebody else made of it meanwhile");
+      throw new Error(`Somebody else changed or deleted “${name}” since it was opened here.`);
     }
   };
   return { field: field("Name", input), agreement, keep };
