@@ -3,10 +3,13 @@
 import { Latest, inParallel, isAbort, onEpoch, path, post, versioned } from "../core/api.js";
 import { catalog, everybody, forget, tagFields } from "../core/catalog.js";
 import { debounced, fill, h } from "../core/dom.js";
-import { integer, microseconds, percent, quoted } from "../core/format.js";
+import { integer } from "../core/format.js";
 import { address, go } from "../core/router.js";
-import { annotate, treeEditor } from "../builder/tree.js";
+import { counted } from "../builder/count.js";
+import { memberList } from "../builder/members.js";
 import { fromTree, group, incomplete, keepsNumbers, leaves, toTree } from "../builder/model.js";
+import { openedFrom } from "../builder/opened.js";
+import { annotate, treeEditor } from "../builder/tree.js";
 import { button, linkButton, menu, segmented } from "../components/button.js";
 import { colours, editor, markOf } from "../components/code.js";
 import { ask, field } from "../components/dialog.js";
@@ -15,7 +18,6 @@ import { naming } from "../components/naming.js";
 import { card, pageHead } from "../components/page.js";
 import { empty, failed, failure, loading } from "../components/state.js";
 import { toast } from "../components/toast.js";
-import { memberList } from "../builder/members.js";
 
 const EDIT_MS = 80;
 const LEAF_TIMEOUT_MS = 2_000;
@@ -37,27 +39,6 @@ export async function mount(root, params, context) {
 
 function nothingDeclared() {
   return empty("No tags yet", "Declare some in a catalog and send users, or try the example data: beluga demo.", linkButton("Catalog", address("catalog")));
-}
-
-/// The audience that the address names: `name` of a saved one, `where` as text, which goes before it.
-async function openedFrom(params, signal) {
-  const name = params.get("name");
-  let where = params.get("where");
-  let saved = null;
-  let version = null;
-  if (name) {
-    ({ answer: saved, version } = await versioned("GET", path`/v1/audiences/${name}`, { signal }));
-    where ??= saved.where ?? `in_audience(${quoted(name)})`;
-  }
-  const opened = { name, saved, version, text: where ?? "", tree: null, mode: "tree" };
-  if (!where) return opened;
-  try {
-    const { where: text, tree } = await post("/v1/translate", { where }, { signal });
-    return keepsNumbers(text) ? { ...opened, text, tree } : { ...opened, text, mode: "text" };
-  } catch (error) {
-    if (isAbort(error) || error.status === 0) throw error;
-    return { ...opened, mode: "text" };
-  }
 }
 
 class Builder {
@@ -212,8 +193,8 @@ class Builder {
   }
 
   async count(signal, options) {
-    const counted = await post("/v1/count", { where: this.sentText || "TRUE" }, { signal, ...options });
-    return { ...counted, of: await everybody() };
+    const answer = await post("/v1/count", { where: this.sentText || "TRUE" }, { signal, ...options });
+    return { ...answer, of: await everybody() };
   }
 
   /// The data moved on: only the figures are asked for anew. Their own epochs are no news, so they follow the status, every few seconds.
@@ -238,16 +219,7 @@ class Builder {
     delete this.countPlace.dataset.old;
     this.hasCounted = true;
     const left = this.editor ? 0 : incomplete(this.model);
-    const share = of > 0 ? count / of : 0;
-    fill(
-      this.countPlace,
-      h("span", { class: "count-value", data: { count: String(count), epoch: String(epoch) } }, integer(count)),
-      h("span", { class: "count-unit" }, count === 1 ? "user fits" : "users fit"),
-      h("span", { class: "count-bar", role: "img", "aria-label": `${percent(share)} of all ${integer(of)} users` }, h("span", { style: { width: `${Math.min(100, share * 100)}%` } })),
-      h("span", { class: "muted" }, `${percent(share)} of ${integer(of)}`),
-      h("span", { class: "muted small" }, `Epoch ${integer(epoch)} · exact · ${microseconds(elapsed)}`),
-      left > 0 && h("span", { class: "count-left" }, left === 1 ? "One condition is not complete and left out" : `${left} conditions are not complete and left out`),
-    );
+    fill(this.countPlace, counted({ count, epoch, elapsed, of, left }));
   }
 
   showProblem(problem) {
