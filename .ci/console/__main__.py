@@ -11,6 +11,7 @@ import time
 from playwright.sync_api import sync_playwright
 
 import browser
+import edges
 import journeys
 import looks
 from server import Server
@@ -21,7 +22,7 @@ def main():
     screenshots.mkdir(parents=True, exist_ok=True)
     with Server(beluga) as server, sync_playwright() as playwright:
         chromium = browser.launch(playwright)
-        for journey in journeys.ALL:
+        for journey in journeys.ALL + edges.ALL:
             began = time.monotonic()
             with browser.page(chromium, server) as page:
                 try:

@@ -9,6 +9,7 @@ import { button } from "./components/button.js";
 import { ask, field } from "./components/dialog.js";
 import { icon } from "./components/icon.js";
 import { openPalette } from "./components/palette.js";
+import { failed } from "./components/state.js";
 import { forget } from "./core/catalog.js";
 
 const STATUS_MS = 5_000;
@@ -60,7 +61,8 @@ function themeButton() {
 function freshness() {
   const first = h("span", {}, "Connecting …");
   const second = h("span", {});
-  const root = h("div", { class: "freshness", role: "status", data: { state: "late" } }, h("span", { class: "dot", "aria-hidden": "true" }), first, second);
+  // Not announced: it says something else every few seconds.
+  const root = h("div", { class: "freshness", data: { state: "late" } }, h("span", { class: "dot", "aria-hidden": "true" }), first, second);
   const look = async () => {
     try {
       const status = await get("/v1/status", { quiet: true });
@@ -82,6 +84,9 @@ function freshness() {
   return root;
 }
 
+/// A character that may not be seen, as its number in Unicode.
+const named = (character) => (/\s/u.test(character) ? "a space or the end of a line" : `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+
 /// Asks for a token until one is known, or the reader gives up.
 async function askForToken(problem) {
   const input = h("input", { class: "input mono", type: "password", autocomplete: "off", required: true, "aria-label": "Token", placeholder: "blg_…" });
@@ -91,17 +96,16 @@ async function askForToken(problem) {
     text,
     content: field("Token", input, "beluga token create NAME --scope query,export"),
     submit: "Sign in",
-    onSubmit: async () => {
-      const before = session.token();
-      session.keep(input.value.trim());
-      const response = await fetch("/v1/status", { headers: { authorization: `Bearer ${session.token()}` }, credentials: "omit" });
-      if (response.ok) return true;
-      const refused = new Problem(await response.json(), response.status);
+    onSubmit: async (signal) => {
+      const token = input.value.trim();
+      const odd = /[^!-~]/u.exec(token);
+      if (odd) throw new Error(`This is no token: its character ${odd.index + 1} is ${named(odd[0])}. Copy it again, without what stands around it.`);
       // A token that may not ask for the status may be good for something else; one that is not known is good for nothing.
-      if (refused.status !== 401) return true;
-      if (before) session.keep(before);
-      else session.forget();
-      throw refused;
+      await get("/v1/status", { token, signal, quiet: true }).catch((error) => {
+        if (error.status !== 403) throw error;
+      });
+      session.keep(token);
+      return true;
     },
   });
   forget();
@@ -136,11 +140,22 @@ function shell() {
 }
 
 session.setAsker(askForToken);
-start(shell(), (name) => {
-  document.title = `${names.get(name)} · Beluga`;
-  for (const [other, link] of links) {
-    if (other === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
-  scrollTo(0, 0);
+const main = shell();
+// The address is the page's name, so the link may not put its own there.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+start(main, {
+  after: (name, isFirst) => {
+    document.title = `${names.get(name)} · Beluga`;
+    for (const [other, link] of links) {
+      if (other === name) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    // Who reads with the keyboard goes on where the page begins, not in the navigation or nowhere.
+    if (!isFirst) main.focus();
+    scrollTo(0, 0);
+  },
+  failed: (error) => failed(Object.assign(error, { title: error.title ?? "The page cannot be shown" }), () => location.reload()),
 });

@@ -4,11 +4,9 @@ import { factFields, catalog } from "../core/catalog.js";
 import { h, fill } from "../core/dom.js";
 import { button } from "../components/button.js";
 import { scalarInputs } from "./condition.js";
-import { condition, readEvents } from "./model.js";
+import { COMPARISONS, condition, isMoment, MOMENTS, readEvents } from "./model.js";
 
 const FIGURES = [["count", "number of times"], ["sum", "sum of"], ["first", "the first time"], ["last", "the last time"]];
-const COMPARISONS = [[">=", "at least"], ["<=", "at most"], ["=", "exactly"], [">", "more than"], ["<", "less than"], ["between", "between"]];
-const MOMENTS = [[">=", "from"], ["<", "before"], ["between", "between"]];
 const UNITS = ["hours", "days", "weeks", "months", "years"];
 
 const select = (label, options, value, onChange) => {
@@ -70,18 +68,18 @@ function windowEditor(node, context) {
 
 function figuresEditor(node, context, { measures, preferred, show }) {
   return node.figures.map((figure) => {
-    const isTime = figure.figure === "first" || figure.figure === "last";
+    const isTime = isMoment(figure);
     const comparisons = isTime ? MOMENTS : COMPARISONS;
     const change = () => context.changed();
-    const columns = [...new Set([...preferred, ...measures])];
+    const columns = [...new Set([...preferred, ...measures, figure.column])].filter(Boolean);
     return h(
       "div",
       { class: "row figure" },
       h("span", { class: "row-join" }, "and"),
       select("What of them", FIGURES.filter(([name]) => name !== "sum" || columns.length), figure.figure, (value) => {
-        const wasTime = figure.figure === "first" || figure.figure === "last";
-        const isNowTime = value === "first" || value === "last";
+        const wasTime = isTime;
         Object.assign(figure, { figure: value, column: value === "sum" ? (columns[0] ?? "") : "" });
+        const isNowTime = isMoment(figure);
         if (wasTime !== isNowTime) Object.assign(figure, { op: isNowTime ? "<" : ">=", values: [] });
         show();
         change();

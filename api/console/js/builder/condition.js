@@ -1,10 +1,14 @@
 // A condition on a tag, or on a column of an event: field, operator, values with suggestions.
 
+import { isAbort } from "../core/api.js";
 import { columnValues, findTagValues, tagValues } from "../core/catalog.js";
-import { h, fill } from "../core/dom.js";
+import { fill, h, pause } from "../core/dom.js";
 import { combobox, filtered } from "../components/combobox.js";
 import { arity, operators } from "./model.js";
 
+/// What the empty text is called, which is a value as others are.
+const EMPTY = "(empty)";
+const SEARCH_MS = 150;
 const TYPE_MARKS = { set: "{ }", enum: "Ab", flag: "✓", number: "12" };
 
 export function typeMark(field) {
@@ -23,7 +27,7 @@ export function conditionEditor(node, context) {
     node.type = field?.type;
     if (!field) return fill(rest, node.field && h("span", { class: "muted" }, "There is no such name"));
     const ops = operators(field);
-    if (!ops.some(([op]) => op === node.op)) Object.assign(node, { op: ops[0][0], values: [] });
+    if (!node.op) node.op = ops[0][0];
     const choose = h("select", { class: "select", "aria-label": "How", on: { change: () => changeOperator(choose.value) } }, ops.map(([op, text]) => h("option", { value: op, selected: op === node.op }, text)));
     fill(rest, choose, valueEditor(node, field, context));
   };
@@ -39,7 +43,7 @@ export function conditionEditor(node, context) {
     value: node.field,
     options: (query) => filtered(context.fields.map((field) => ({ value: field.name, detail: typeName(field), icon: typeMark(field) })), query),
     onChange: (name) => {
-      Object.assign(node, { field: name, op: "", values: [] });
+      Object.assign(node, { field: name, op: "", values: [], unknown: undefined });
       showRest();
       context.changed();
       rest.querySelector(".combobox-input, input")?.focus();
@@ -60,7 +64,7 @@ function valueEditor(node, field, context) {
       return null;
     case Infinity:
       return [
-        combobox({ label: `Values of ${field.name}`, placeholder: "Any value", multiple: true, free: true, values: node.values, options: suggestions(field, context), onChange: change }),
+        combobox({ label: `Values of ${field.name}`, placeholder: "Any value", multiple: true, free: true, values: node.values, options: suggestions(field, context), onChange: change, describe: (value) => value || EMPTY }),
         node.op === "not_in" && field.type === "enum" && node.values.length > 1 && h("span", { class: "hint" }, "of those whose value is known"),
       ];
     default:
@@ -95,14 +99,19 @@ export function scalarInputs(node, field, change) {
 }
 
 function suggestions(field, context) {
-  return async (query) => {
+  return async (query, signal) => {
     const { values, more } = await (context.fact ? columnValues(context.fact, field.name) : tagValues(field.name));
-    const shown = filtered(values, query);
-    if (more > 0 && query && !context.fact) {
-      const found = await findTagValues(field.name, query).catch(() => []);
+    const shown = [...filtered(values.map((option) => (option.value === "" ? { ...option, label: EMPTY } : option)), query)];
+    if (context.fact || more === 0 || !query) return Object.assign(shown, { more: query ? 0 : more });
+    try {
+      // More may be written before anybody is asked.
+      await pause(SEARCH_MS, signal);
+      const found = await findTagValues(field.name, query, signal);
       const known = new Set(shown.map((option) => option.value));
       return [...shown, ...found.filter((option) => !known.has(option.value))];
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      return Object.assign(shown, { note: `Rarer values cannot be searched: ${error.message}` });
     }
-    return Object.assign(shown, { more: query ? 0 : more });
   };
 }

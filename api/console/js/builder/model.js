@@ -12,6 +12,11 @@ export const likeness = (space = "") => ({ id: newId("node"), kind: "likeness", 
 export const people = (ids = [], negated = false) => ({ id: newId("node"), kind: "people", ids, negated });
 const written = (tree) => ({ id: newId("node"), kind: "written", tree });
 
+/// How a figure of events is compared, and one that is a time: `[op, text]`.
+export const COMPARISONS = [[">=", "at least"], ["<=", "at most"], ["=", "exactly"], [">", "more than"], ["<", "less than"], ["between", "between"]];
+export const MOMENTS = [[">=", "from"], ["<", "before"], ["between", "between"]];
+export const isMoment = ({ figure }) => figure === "first" || figure === "last";
+
 /// What can be asked of a field, by its type: `[op, text]`.
 export function operators(field) {
   if (!field) return [];
@@ -73,12 +78,15 @@ function groupTree(node, subject) {
   }
 }
 
-function conditionTree({ field, op, values, type }, subject) {
+function conditionTree({ field, op, values, type, unknown }, subject) {
+  // Of a name that nobody declared stands what was read, until another is chosen.
+  if (unknown) return unknown;
   if (!field || !op) return undefined;
-  const filled = values.filter((value) => value !== "");
+  const isText = type === "enum" || type === "set";
+  // The empty text is a value; an empty input is none.
+  const filled = isText ? values : values.filter((value) => value !== "");
   const wanted = arity(op);
   if (wanted === Infinity ? filled.length === 0 : filled.length < wanted) return undefined;
-  const isText = type === "enum" || type === "set";
   const all = filled.map((value) => (isText ? value : literal(value)));
   const tree = { [subject]: field };
   switch (op) {
@@ -106,13 +114,20 @@ function conditionTree({ field, op, values, type }, subject) {
   }
 }
 
-/// A number keeps its digits: one that JavaScript would round stays text, which the server reads as what it is.
+/// A number, if that is what was written. One that JavaScript would round stays text, which the server refuses instead of asking for another.
 function literal(text) {
   const trimmed = String(text).trim();
-  if (!/^-?\d+(\.\d+)?$/.test(trimmed)) return trimmed;
+  const [, sign, whole, fraction = ""] = /^(-?)0*(\d+)(?:\.(\d*?)0*)?$/.exec(trimmed) ?? [];
+  if (whole === undefined) return trimmed;
   const number = Number(trimmed);
-  return String(number) === trimmed ? number : trimmed;
+  return String(number) === `${sign}${whole}${fraction && `.${fraction}`}` ? number : trimmed;
 }
+
+/// Whether a value is still itself after it stood in an input.
+const isSame = (value) => literal(String(value)) === value;
+
+/// Whether JavaScript keeps the numbers of an expression: one of more than 15 digits may become another, so it is edited as text.
+export const keepsNumbers = (text) => !/(\d\.?){16}/.test(text.replaceAll(/'(?:[^']|'')*'|"(?:[^"]|"")*"/g, ""));
 
 function behaviourTree(node) {
   if (!node.fact) return undefined;
@@ -142,6 +157,8 @@ function likenessTree(node) {
 }
 
 // --- from the tree
+//
+// A condition that the builder has no operator for is kept as it was written: whoever opens an audience changes nothing by it.
 
 /// The node of a tree. `types` gives the type of a field by its name.
 export function fromTree(tree, types, subject = "tag") {
@@ -176,22 +193,37 @@ function opposite(tree, types, subject) {
 function conditionOf(tree, types, subject) {
   const { [subject]: field, ...rest } = tree;
   const [key, ...others] = Object.keys(rest);
-  const type = types(field)?.type;
-  // A field of an event that nobody declared has no type to edit it by.
-  if (subject === "column" && !type) return null;
+  const known = types(field);
+  // A field of an event that nobody declared has no type to edit it by; a tag may be a mistake, which another name mends.
+  if (!known) return subject === "column" ? null : Object.assign(condition(field), { unknown: tree });
+  const { type } = known;
   const isNumber = type === "number";
-  const make = (op, values) => Object.assign(condition(field, op, values.map(String)), { type });
-  if (key === undefined) return make("yes", []);
-  if (key === "known") return make(rest.known ? "known" : "unknown", []);
-  if (key === "between") return make(key, rest[key]);
-  if (key === "is") {
-    if (type === "flag") return make(rest.is ? "yes" : "no", []);
-    return make(isNumber ? "=" : "in", [rest.is]);
+  const isKept = (value) => (isNumber ? isSame(value) && typeof value === (known.unit === "timestamp" ? "string" : "number") : typeof value === "string");
+  const make = (op, values) => {
+    const isOffered = operators(known).some(([offered]) => offered === op);
+    return isOffered && values.every(isKept) ? Object.assign(condition(field, op, values.map(String)), { type }) : null;
+  };
+  switch (key) {
+    case undefined:
+      return make("yes", []);
+    case "known":
+      return make(rest.known ? "known" : "unknown", []);
+    case "is":
+      if (type === "flag") return typeof rest.is === "boolean" ? make(rest.is ? "yes" : "no", []) : null;
+      return make(isNumber ? "=" : "in", [rest.is]);
+    case "is_not":
+      return make(isNumber ? "is_not" : "not_in", [rest.is_not]);
+    case "not_in":
+      // Of one value, NOT IN leaves out whose value is not known, and "is none of" does not.
+      return type === "enum" && rest.not_in.length === 1 ? null : make(key, rest.not_in);
+    case "in":
+    case "between":
+      return make(key, rest[key]);
+    case "op":
+      return others.length === 1 ? make(rest.op, [rest.value]) : null;
+    default:
+      return null;
   }
-  if (key === "is_not") return make(isNumber ? "is_not" : "not_in", [rest.is_not]);
-  if ((key === "in" || key === "not_in") && !isNumber) return make(key, rest[key]);
-  const isOperator = key === "op" && others.length === 1 && [">=", "<=", ">", "<"].includes(rest.op);
-  return isOperator && isNumber ? make(rest.op, [rest.value]) : null;
 }
 
 function behaviourOf(tree) {
@@ -204,9 +236,11 @@ function behaviourOf(tree) {
     node.within = { number: match[1], unit: `${match[2]}s` };
   }
   for (const figure of tree.having ?? []) {
-    const op = ["between", "not_between"].find((key) => figure[key]) ?? figure.op;
-    const values = (figure[op] ?? [figure.value]).map(String);
-    node.figures.push({ figure: figure.figure, column: figure.column ?? "", op, values });
+    const op = figure.between ? "between" : figure.op;
+    if (!(isMoment(figure) ? MOMENTS : COMPARISONS).some(([offered]) => offered === op)) return null;
+    const values = figure.between ?? [figure.value];
+    if (!values.every(isSame)) return null;
+    node.figures.push({ figure: figure.figure, column: figure.column ?? "", op, values: values.map(String) });
   }
   return node;
 }
@@ -215,7 +249,8 @@ function behaviourOf(tree) {
 export function readEvents(node, types) {
   if (!node.trees) return;
   const items = node.trees.map((tree) => nodeOf(tree, types, "column"));
-  const isOneGroup = items.length === 1 && items[0].kind === "group";
+  // How the outermost group is joined stands between its conditions, which says nothing of "none of" and "at least".
+  const isOneGroup = items.length === 1 && items[0].kind === "group" && ["all", "any"].includes(items[0].op);
   node.events = isOneGroup ? items[0] : group("all", items);
   delete node.trees;
 }

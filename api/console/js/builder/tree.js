@@ -10,6 +10,7 @@ import { told } from "../components/state.js";
 import { behaviourEditor } from "./behaviour.js";
 import { conditionEditor } from "./condition.js";
 import { behaviour, condition, group, likeness, membership, people } from "./model.js";
+import { writtenCondition } from "./written.js";
 
 const OPS = [["all", "All of"], ["any", "Any of"], ["none", "None of"], ["at_least", "At least"]];
 const JOINS = { all: "and", any: "or", none: "nor", at_least: "or" };
@@ -114,7 +115,7 @@ function leafEditor(node, context) {
     case "people":
       return peopleEditor(node, context);
     default:
-      return h("div", { class: "condition" }, h("code", { class: "clip" }, JSON.stringify(node.tree)), h("span", { class: "hint" }, "edited as text"));
+      return writtenCondition(node.tree);
   }
 }
 

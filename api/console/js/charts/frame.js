@@ -54,18 +54,22 @@ export function leftAxis(values, scale, { left, right, top, format, unit }) {
   ];
 }
 
-/// Values below; `places` are `[x, text]`. Those that would touch are left out.
+/// Values below; `places` are `[x, text]` by rising x. The last one is shown, within the chart's right end; others only where they touch none.
 export function bottomAxis(places, { y, unit, right, room = 44 }) {
-  let free = -Infinity;
-  const shown = [];
-  for (const [x, label] of places) {
+  const taken = ([x, label], isLast) => {
     const half = Math.max(room, label.length * 6.4 + 12) / 2;
-    // The last one stays within.
-    const isEnd = x + label.length * 3.2 > right;
-    const begin = isEnd ? right - 2 * half : x - half;
-    if (begin < free) continue;
-    free = begin + 2 * half;
-    shown.push(text(isEnd ? right : x, y + 15, label, { "text-anchor": isEnd ? "end" : "middle" }));
+    const isOver = x + label.length * 3.2 > right;
+    if (isOver && !isLast) return null;
+    return isOver ? { label, x: right, anchor: "end", begin: right - 2 * half, end: right } : { label, x, anchor: "middle", begin: x - half, end: x + half };
+  };
+  const last = places.length > 0 ? taken(places.at(-1), true) : null;
+  const shown = [];
+  let free = -Infinity;
+  for (const place of places.slice(0, -1).map((one) => taken(one, false))) {
+    if (!place || place.begin < free || place.end > last.begin) continue;
+    free = place.end;
+    shown.push(place);
   }
-  return [shown, unit && text(right, y + 30, unit, { class: "axis-text axis-unit", "text-anchor": "end" })];
+  const all = last ? [...shown, last] : shown;
+  return [all.map(({ x, label, anchor }) => text(x, y + 15, label, { "text-anchor": anchor })), unit && text(right, y + 30, unit, { class: "axis-text axis-unit", "text-anchor": "end" })];
 }

@@ -18,10 +18,10 @@ export function linkButton(text, href, { kind, name } = {}) {
   return h("a", { class: `button ${kind ? `button-${kind}` : ""}`, href }, name && icon(name), text);
 }
 
-/// One of a few: `options` are `[value, text]`.
+/// One of a few: `options` are `[value, text]`. Its `choose(value)` shows another as chosen.
 export function segmented(label, options, value, onChange) {
   const group = newId("segment");
-  return h(
+  const root = h(
     "div",
     { class: "segmented", role: "radiogroup", "aria-label": label },
     options.map(([option, text]) =>
@@ -33,6 +33,10 @@ export function segmented(label, options, value, onChange) {
       ),
     ),
   );
+  root.choose = (option) => {
+    root.querySelector(`input[value="${CSS.escape(option)}"]`).checked = true;
+  };
+  return root;
 }
 
 /// A button that opens a list of actions: `items` are `{ text, name, onClick }`.

@@ -1,11 +1,12 @@
 // A text field with a list of suggestions, for one value or for several: tags, values, audiences, facts.
 //
-// `options(query)` gives `{ value, label, detail, count, share, icon }`, best first, now or later. It follows the pattern "editable combobox
-// with list" of the ARIA Authoring Practices.
+// `options(query, signal)` gives `{ value, label, detail, count, share, icon }`, best first, now or later; the signal ends it when something
+// else is asked for. The list may have `more`, how many it leaves out, and `note`, what is to be said of it. It follows the pattern
+// "editable combobox with list" of the ARIA Authoring Practices.
 
 import { h, fill, newId } from "../core/dom.js";
 import { compact } from "../core/format.js";
-import { isAbort } from "../core/api.js";
+import { Latest } from "../core/api.js";
 import { icon } from "./icon.js";
 
 const SHOWN_MAX = 100;
@@ -15,7 +16,7 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
   let chosen = multiple ? [...values] : value;
   let found = [];
   let active = -1;
-  let asked = 0;
+  const looking = new Latest();
   let isOpen = false;
   const listId = newId("list");
   const input = h("input", {
@@ -81,22 +82,22 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
   };
 
   const look = async () => {
-    const mine = ++asked;
     const query = isTyped() ? input.value.trim() : "";
+    const waiting = setTimeout(() => say("Looking …"), 150);
     try {
-      const waiting = setTimeout(() => mine === asked && say("Looking …"), 150);
-      const all = await options(query);
-      clearTimeout(waiting);
-      if (mine !== asked) return;
+      const all = await looking.run(async (signal) => options(query, signal));
+      if (!all) return;
       found = all.slice(0, SHOWN_MAX);
       active = query && found.length ? 0 : -1;
       if (free && query && !found.some((option) => option.value.toLowerCase().startsWith(query.toLowerCase()))) active = -1;
       const more = (all.more ?? 0) + all.length - found.length;
-      say(found.length === 0 ? (free && query ? `Enter takes “${query}”` : "Nothing fits") : more > 0 ? `${compact(more)} more: write to find them` : "");
+      const none = free && query ? `Enter takes “${query}”` : "Nothing fits";
+      say(all.note ?? (found.length === 0 ? none : more > 0 ? `${compact(more)} more: write to find them` : ""));
     } catch (error) {
-      if (isAbort(error) || mine !== asked) return;
       found = [];
       say(error.message);
+    } finally {
+      clearTimeout(waiting);
     }
     show();
   };
@@ -112,7 +113,7 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
 
   const close = () => {
     isOpen = false;
-    asked += 1;
+    looking.cancel();
     active = -1;
     show();
   };

@@ -4,9 +4,11 @@ import { h } from "../core/dom.js";
 import { button } from "./button.js";
 import { failure } from "./state.js";
 
-/// Opens a dialog. `onSubmit` may be asynchronous; the dialog stays open, with the problem, if it fails. Gives its result, or undefined.
+/// Opens a dialog. `onSubmit` may be asynchronous; the dialog stays open, with the problem, if it fails. It gets a signal that ends it when the
+/// dialog is closed. Gives its result, or undefined.
 export function ask({ title, text, content = [], submit = "Save", kind = "primary", onSubmit, canCancel = true }) {
   return new Promise((resolve) => {
+    const closed = new AbortController();
     const problem = h("div", {});
     const send = button(submit, { kind, type: "submit" });
     const form = h(
@@ -20,6 +22,7 @@ export function ask({ title, text, content = [], submit = "Save", kind = "primar
     );
     const dialog = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title" }, form);
     const close = (value) => {
+      closed.abort();
       dialog.close();
       dialog.remove();
       resolve(value);
@@ -33,8 +36,10 @@ export function ask({ title, text, content = [], submit = "Save", kind = "primar
       send.disabled = true;
       problem.replaceChildren();
       try {
-        close(await onSubmit());
+        const value = await onSubmit(closed.signal);
+        if (!closed.signal.aborted) close(value);
       } catch (error) {
+        if (closed.signal.aborted) return;
         problem.replaceChildren(failure(error));
         send.disabled = false;
       }

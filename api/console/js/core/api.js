@@ -33,11 +33,10 @@ export function noteEpoch(epoch) {
   }
 }
 
-/// Sends a request and gives the response, which is a success. With `quiet` nobody is asked for a token.
-export async function request(method, path, { body, signal, accept, headers, quiet, retried } = {}) {
+/// Sends a request and gives the response, which is a success. With `quiet` nobody is asked for a token; `token` is another than the kept one.
+export async function request(method, path, { body, signal, accept, headers, quiet, retried, token = session.token() } = {}) {
   const sent = { ...headers };
   if (accept) sent.accept = accept;
-  const token = session.token();
   if (token) sent.authorization = `Bearer ${token}`;
   let payload;
   if (body !== undefined) {
@@ -68,14 +67,16 @@ async function problemOf(response) {
   }
 }
 
-/// Sends a request and gives the JSON of its answer.
-export async function call(method, path, options) {
+/// Sends a request and gives the JSON of its answer, and the version of what it tells, as `If-Match` takes it. With `aside` the answer's epoch
+/// is nobody's news: for figures that are asked for because of a newer one.
+export async function versioned(method, path, options) {
   const response = await request(method, path, options);
-  if (response.status === 204) return null;
-  const answer = await response.json();
-  noteEpoch(answer?.epoch);
-  return answer;
+  const answer = response.status === 204 ? null : await response.json();
+  if (!options?.aside) noteEpoch(answer?.epoch);
+  return { answer, version: response.headers.get("etag") };
 }
+
+export const call = async (method, path, options) => (await versioned(method, path, options)).answer;
 
 export const get = (path, options) => call("GET", path, options);
 export const post = (path, body, options) => call("POST", path, { ...options, body });

@@ -36,6 +36,12 @@ export function audiences() {
   });
 }
 
+/// Whether there is an audience of this name at this moment.
+export async function exists(name) {
+  forget("audiences");
+  return (await audiences()).some((audience) => audience.name === name);
+}
+
 export const everybody = () => keep("everybody", async () => (await post("/v1/count", { where: "TRUE" })).count);
 
 /// The tags as fields of conditions: `{ name, type, unit, scale }`.

@@ -46,6 +46,37 @@ export function fill(element, ...children) {
   return element;
 }
 
+/// Children of `element` that stay who they are: one for each item, made once by `make(item)` and told by its `update(item)` what the item is
+/// now. So focus outlasts what is told anew, and a press of which only the beginning was before. Gives the function that takes the items.
+export function lasting(element, keyOf, make) {
+  const known = new Map();
+  return (items) => {
+    const keys = new Set(items.map(keyOf));
+    for (const [key, child] of known) {
+      if (keys.has(key)) continue;
+      child.remove();
+      known.delete(key);
+    }
+    items.forEach((item, at) => {
+      const key = keyOf(item);
+      if (!known.has(key)) known.set(key, make(item));
+      const child = known.get(key);
+      child.update(item);
+      // One that is moved loses the focus, so those in their places are left alone.
+      if (element.children[at] !== child) element.insertBefore(child, element.children[at] ?? null);
+    });
+  };
+}
+
+/// Puts other content into an element, if it is other. What had the focus leaves it to what stands there now.
+export function renew(element, ...children) {
+  const next = fill(element.cloneNode(false), ...children);
+  if (next.isEqualNode(element)) return;
+  const hadFocus = element.contains(document.activeElement);
+  element.replaceChildren(...next.childNodes);
+  if (hadFocus) element.querySelector("a, button, input, select")?.focus();
+}
+
 let ids = 0;
 
 /// An id that no other element has.
@@ -63,6 +94,15 @@ export function debounced(work, milliseconds) {
   };
   call.cancel = () => clearTimeout(timer);
   return call;
+}
+
+/// Waits so many milliseconds; ends with the signal's error if that comes first.
+export function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
+  });
 }
 
 /// Ends when the signal does.

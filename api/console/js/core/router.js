@@ -4,15 +4,18 @@ const pages = new Map();
 let mounted = null;
 let outlet = null;
 let onMounted = () => {};
+let whenFailed = () => {};
 
 /// Declares a page: `load` imports its module, which has `mount(root, params, context)`.
 export function page(name, load) {
   pages.set(name, load);
 }
 
-export function start(element, after) {
+/// `after(name, isFirst)` is called for each page shown; `failed(error)` gives what stands in the place of one that cannot be.
+export function start(element, { after, failed }) {
   outlet = element;
   onMounted = after;
+  whenFailed = failed;
   addEventListener("hashchange", () => show());
   show();
 }
@@ -47,15 +50,21 @@ export function note(name, params) {
 
 async function show() {
   const { name, isKnown, params } = current();
+  const isFirst = mounted === null;
   mounted?.controller.abort();
   const controller = new AbortController();
+  const { signal } = controller;
   mounted = { name, controller };
   if (!isKnown) history.replaceState(null, "", address(name));
-  const module = await pages.get(name)();
-  if (controller.signal.aborted) return;
+  const module = await pages.get(name)().catch((error) => ({ mount: () => Promise.reject(error) }));
+  if (signal.aborted) return;
   const root = document.createElement("div");
   root.className = `page-${name}`;
   outlet.replaceChildren(root);
-  onMounted(name);
-  module.mount(root, params, { signal: controller.signal, note: (next) => note(name, next) });
+  onMounted(name, isFirst);
+  try {
+    await module.mount(root, params, { signal, note: (next) => note(name, next) });
+  } catch (error) {
+    if (!signal.aborted) root.replaceChildren(whenFailed(error));
+  }
 }

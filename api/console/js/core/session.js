@@ -13,10 +13,6 @@ export function keep(text) {
   sessionStorage.setItem(KEY, text);
 }
 
-export function forget() {
-  sessionStorage.removeItem(KEY);
-}
-
 /// Who asks people for a token: the shell says so at the start.
 export function setAsker(asker) {
   askFor = asker;

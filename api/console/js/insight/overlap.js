@@ -58,6 +58,7 @@ export async function mountOverlap(root, params, context) {
   };
 
   const run = async () => {
+    latest.cancel();
     if (chosen.length < 2) return fill(result, empty("Choose another", "An overlap is of two audiences or more."));
     try {
       const named = Object.fromEntries(chosen.map((name) => [name, `in_audience(${quoted(name)})`]));

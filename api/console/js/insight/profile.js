@@ -35,6 +35,8 @@ export async function mountProfile(root, params, context) {
     context.note({ where: asked.where, against: asked.against, by: isAll ? null : asked.by.join(",") });
     where.showProblem(null);
     against.showProblem(null);
+    // What is asked for already is of what was chosen before.
+    latest.cancel();
     if (asked.by.length === 0) return fill(result, empty("Choose a tag", "A profile is over the values of tags."));
     result.setAttribute("aria-busy", "true");
     try {
@@ -49,7 +51,7 @@ export async function mountProfile(root, params, context) {
         fill(result, empty("Nothing to show", "The expression has to be right first."));
       } else fill(result, failed(error, run));
     } finally {
-      result.removeAttribute("aria-busy");
+      if (!latest.isRunning) result.removeAttribute("aria-busy");
     }
   };
   run();

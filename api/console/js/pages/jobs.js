@@ -1,6 +1,6 @@
 // Jobs: loading files beside live updates; how far each is, and its end.
 
-import { get, isAbort, path, remove } from "../core/api.js";
+import { Latest, get, path, remove } from "../core/api.js";
 import { every, fill, h } from "../core/dom.js";
 import { ago, bytes, compact, count, integer, percent, seconds, time } from "../core/format.js";
 import { button } from "../components/button.js";
@@ -17,59 +17,78 @@ const LOOK_MS = 1_000;
 export function mount(root, params, context) {
   const content = h("div", { class: "card" }, loading(6));
   fill(root, pageHead("Jobs", "Files loaded beside live updates. A job outlives a restart, and each row counts once."), content);
+  const looking = new Latest();
   let last = "";
   let pages = 1;
+  let jobsTable = null;
+  // Who may not see jobs is not asked for a token every second.
+  let isRefused = false;
   // Jobs that were told to end, which takes a moment.
   const told = new Set();
 
+  /// The jobs of all pages that were asked for, and where the next one begins.
+  const listed = async (signal) => {
+    const jobs = [];
+    let next = null;
+    for (let page = 0; page < pages; page += 1) {
+      const answer = await get(`/v1/jobs?limit=50${next ? `&after=${next}` : ""}`, { signal });
+      jobs.push(...answer.jobs);
+      next = answer.next;
+      if (!next) break;
+    }
+    return { jobs, next };
+  };
+
+  /// Shows what there is now, if it is other than what is shown; `anew` in any case.
   const load = async (anew) => {
     if (anew === true) last = "";
     try {
-      const jobs = [];
-      let next = null;
-      for (let page = 0; page < pages; page += 1) {
-        const answer = await get(`/v1/jobs?limit=50${next ? `&after=${next}` : ""}`, { signal: context.signal });
-        jobs.push(...answer.jobs);
-        next = answer.next;
-        if (!next) break;
-      }
-      const text = JSON.stringify([jobs, next]);
-      if (text === last || context.signal.aborted) return;
+      const answer = await looking.run(listed, context.signal);
+      const text = JSON.stringify(answer);
+      if (!answer || text === last) return;
       last = text;
-      const focused = document.activeElement?.getAttribute("aria-label");
-      show(jobs, next);
-      if (focused) content.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+      isRefused = false;
+      show(answer.jobs, answer.next);
     } catch (error) {
-      if (isAbort(error)) return;
-      last = "";
-      fill(content, failed(error, () => load()));
+      isRefused = error.status === 401 || error.status === 403;
+      if (last === error.message) return;
+      last = error.message;
+      jobsTable = null;
+      fill(content, failed(error, () => load(true)));
     }
   };
 
+  const older = h("div", { class: "pager" }, h("span", { class: "grow" }), button("Show older jobs", { onClick: () => { pages += 1; load(); } }));
+
   const show = (jobs, next) => {
-    if (jobs.length === 0) return fill(content, empty("No jobs", "Load Parquet, CSV, NDJSON or Arrow files: beluga backfill -f job.yaml --url … sends one here."));
-    fill(
-      content,
-      table({
-        label: "Jobs",
-        rows: jobs,
-        pageRows: Infinity,
-        onRow: (job) => details(job.id),
-        columns: [
-          { title: "Job", header: true, cell: (job) => job.name },
-          { title: "State", cell: (job) => chip(job.state, KINDS[job.state]) },
-          { title: "Progress", width: "34%", cell: progress },
-          { title: "Refused", wide: true, number: true, cell: ({ progress: { rejected } }) => (rejected ? h("span", { class: "bad-text" }, integer(rejected)) : "0") },
-          { title: "Asked for", wide: true, cell: (job) => h("span", { class: "muted", title: time(job.created_at) }, ago(job.created_at)) },
-          { title: "", cell: (job) => ending(job, told, load) },
-        ],
-      }),
-      next && h("div", { class: "pager" }, h("span", { class: "grow" }), button("Show older jobs", { onClick: () => { pages += 1; load(); } })),
-    );
+    if (jobs.length === 0) {
+      jobsTable = null;
+      return fill(content, empty("No jobs", "Load Parquet, CSV, NDJSON or Arrow files: beluga backfill -f job.yaml --url … sends one here."));
+    }
+    older.hidden = !next;
+    if (jobsTable) return jobsTable.update(jobs);
+    jobsTable = table({
+      label: "Jobs",
+      rows: jobs,
+      pageRows: Infinity,
+      key: (job) => job.id,
+      onRow: (job) => details(job.id),
+      columns: [
+        { title: "Job", header: true, cell: (job) => job.name },
+        { title: "State", cell: (job) => chip(job.state, KINDS[job.state]) },
+        { title: "Progress", width: "34%", cell: progress },
+        { title: "Refused", wide: true, number: true, cell: ({ progress: { rejected } }) => (rejected ? h("span", { class: "bad-text" }, integer(rejected)) : "0") },
+        { title: "Asked for", wide: true, cell: (job) => h("span", { class: "muted", title: time(job.created_at) }, ago(job.created_at)) },
+        { title: "", cell: (job) => ending(job, told, load) },
+      ],
+    });
+    return fill(content, jobsTable, older);
   };
 
   load();
-  every(LOOK_MS, context.signal, () => load());
+  every(LOOK_MS, context.signal, () => {
+    if (!looking.isRunning && !isRefused) load();
+  });
 }
 
 function progress({ state, progress: at, error }) {

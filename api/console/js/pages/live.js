@@ -1,7 +1,7 @@
 // The live view: what comes in, how fresh questions are, sources, and the sizes of live audiences, told by the server every second.
 
 import { events, isAbort, noteEpoch } from "../core/api.js";
-import { fill, h } from "../core/dom.js";
+import { fill, h, lasting, pause, renew } from "../core/dom.js";
 import { compact, integer, seconds } from "../core/format.js";
 import { address } from "../core/router.js";
 import { lineChart, spark } from "../charts/line.js";
@@ -22,6 +22,7 @@ export function mount(root, params, context) {
   const told = [];
   let view = null;
   let stream = null;
+  let isFollowing = false;
 
   const onStatus = (name, status) => {
     if (name !== "status") return;
@@ -38,23 +39,24 @@ export function mount(root, params, context) {
     view.show(status);
   };
 
-  /// Follows the server for as long as the page is seen: a page in the background holds no connection.
+  /// Follows the server for as long as the page is seen, once: a page in the background holds no connection.
   const follow = async () => {
-    while (!context.signal.aborted) {
+    if (isFollowing) return;
+    isFollowing = true;
+    while (!document.hidden && !context.signal.aborted) {
       stream = new AbortController();
+      const signal = AbortSignal.any([stream.signal, context.signal]);
       try {
-        await events("/v1/status", AbortSignal.any([stream.signal, context.signal]), onStatus);
-        if (document.hidden) return;
+        await events("/v1/status", signal, onStatus);
       } catch (error) {
-        if (context.signal.aborted || (isAbort(error) && document.hidden)) return;
-        if (!isAbort(error)) {
-          if (view) view.away();
-          else fill(content, failed(error));
-        }
-        if (error.status === 401 || error.status === 403) return;
+        if (isAbort(error)) continue;
+        if (view) view.away();
+        else fill(content, failed(error));
+        if (error.status === 401 || error.status === 403) break;
       }
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      await pause(AGAIN_MS, signal).catch(() => {});
     }
+    isFollowing = false;
   };
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) stream?.abort();
@@ -87,7 +89,22 @@ class View {
       height: 200,
     });
     this.sources = h("div", {});
+    this.sourceTable = table({
+      label: "Sources",
+      rows: [],
+      key: (one) => one.name,
+      columns: [
+        { title: "Source", header: true, cell: (one) => one.name },
+        { title: "State", cell: (one) => chip(one.state, STATE_KINDS[one.state]) },
+        { title: "Records/s", number: true, cell: (one) => compact(Math.round(one.records_per_second)) },
+        { title: "Records", wide: true, number: true, cell: (one) => compact(one.records) },
+        { title: "Waiting", wide: true, number: true, cell: (one) => compact(one.lag) },
+        { title: "Event time behind", number: true, cell: (one) => (one.watermark ? h("span", { title: one.watermark }, seconds(one.behind)) : "–") },
+      ],
+    });
     this.live = h("div", {});
+    this.liveGrid = h("div", { class: "live-grid" });
+    this.showAudiences = lasting(this.liveGrid, (one) => one.name, (one) => this.liveAudience(one));
     this.root = h(
       "div",
       { class: "stack" },
@@ -120,34 +137,33 @@ class View {
   }
 
   showLive(live) {
-    if (live.length === 0) return fill(this.live, empty("No live audiences", "Save an audience as live, and see who enters and who leaves as it happens.", linkButton("Build an audience", address("audience"))));
-    fill(
-      this.live,
-      h("div", { class: "live-grid" }, live.map(({ name, size, entered, left }) => {
-        const sizes = this.told.map((one) => one.live.find((other) => other.name === name)?.size).filter((one) => one !== undefined);
-        return h("a", { class: "live-audience", href: address("audience", { name }) }, h("span", { class: "clip live-name" }, name), h("span", { class: "live-size", data: { audience: name } }, integer(size)), spark(sizes, `Size of ${name} lately`), h("span", { class: "muted small" }, `${compact(entered)} entered, ${compact(left)} left`));
-      })),
-    );
+    if (live.length === 0) return renew(this.live, empty("No live audiences", "Save an audience as live, and see who enters and who leaves as it happens.", linkButton("Build an audience", address("audience"))));
+    if (this.liveGrid.parentNode !== this.live) fill(this.live, this.liveGrid);
+    return this.showAudiences(live);
+  }
+
+  /// One of them, which stays the same link from second to second.
+  liveAudience({ name }) {
+    const size = h("span", { class: "live-size", data: { audience: name } });
+    let line = spark([], "");
+    const moved = h("span", { class: "muted small" });
+    const root = h("a", { class: "live-audience", href: address("audience", { name }) }, h("span", { class: "clip live-name" }, name), size, line, moved);
+    root.update = (now) => {
+      const sizes = this.told.map((one) => one.live.find((other) => other.name === name)?.size).filter((one) => one !== undefined);
+      fill(size, integer(now.size));
+      const before = line;
+      line = spark(sizes, `Size of ${name} lately`);
+      before.replaceWith(line);
+      fill(moved, `${compact(now.entered)} entered, ${compact(now.left)} left`);
+    };
+    return root;
   }
 
   showSources({ sources, at }) {
-    if (sources.length === 0) return fill(this.sources, empty("No sources", "Events come over REST, Arrow Flight, or from Kafka topics and files that the catalog declares."));
-    const lag = (watermark) => Math.max(0, (Date.parse(at) - Date.parse(watermark)) / 1_000);
-    fill(
-      this.sources,
-      table({
-        label: "Sources",
-        rows: sources,
-        columns: [
-          { title: "Source", header: true, cell: (one) => one.name },
-          { title: "State", cell: (one) => chip(one.state, STATE_KINDS[one.state]) },
-          { title: "Records/s", number: true, cell: (one) => compact(Math.round(one.records_per_second)) },
-          { title: "Records", wide: true, number: true, cell: (one) => compact(one.records) },
-          { title: "Waiting", wide: true, number: true, cell: (one) => compact(one.lag) },
-          { title: "Event time behind", number: true, cell: (one) => (one.watermark ? h("span", { title: one.watermark }, seconds(lag(one.watermark))) : "–") },
-        ],
-      }),
-    );
+    if (sources.length === 0) return renew(this.sources, empty("No sources", "Events come over REST, Arrow Flight, or from Kafka topics and files that the catalog declares."));
+    if (this.sourceTable.parentNode !== this.sources) fill(this.sources, this.sourceTable);
+    const behind = ({ watermark }) => watermark && Math.max(0, (Date.parse(at) - Date.parse(watermark)) / 1_000);
+    return this.sourceTable.update(sources.map((one) => ({ ...one, behind: behind(one) })));
   }
 
   away() {

@@ -9,6 +9,7 @@ import { lineChart } from "../charts/line.js";
 import { audienceField } from "../components/audience_field.js";
 import { button, linkButton } from "../components/button.js";
 import { ask, field } from "../components/dialog.js";
+import { naming } from "../components/naming.js";
 import { card, figure, pageHead } from "../components/page.js";
 import { empty, failed, loading } from "../components/state.js";
 import { table } from "../components/table.js";
@@ -42,12 +43,18 @@ class Lookalike {
     this.candidates = null;
     this.curve = [];
     this.runSoon = debounced(() => this.run(), 250);
-    context.signal.addEventListener("abort", () => { this.runSoon.cancel(); this.#asking.cancel(); this.#curving.cancel(); });
+    context.signal.addEventListener("abort", () => this.runSoon.cancel());
   }
 
   show() {
     const { asked } = this;
-    const change = (key) => (value) => { asked[key] = value; this.isStale = true; this.run(); };
+    const change = (key) => (value) => {
+      asked[key] = value;
+      this.isStale = true;
+      // The curve is of the question before.
+      this.#curving.cancel();
+      this.run();
+    };
     const select = (label, options, value, onChange) => {
       const element = h("select", { class: "select select-wide", on: { change: () => onChange(element.value) } }, options.map(([option, text]) => h("option", { value: option, selected: option === value }, text)));
       return field(label, element);
@@ -119,6 +126,8 @@ class Lookalike {
     const { asked } = this;
     this.context.note({ ...asked, size: asked.size === 1_000 ? null : asked.size, include: asked.include ? "1" : null });
     Object.values(this.fields).forEach((one) => one.showProblem(null));
+    this.runSoon.cancel();
+    this.#asking.cancel();
     if (!asked.seed) return fill(this.result, empty("Choose a seed", "A saved audience, or any expression: those whose likes you look for. A few hundred users are a good seed."));
     if (this.result.childElementCount === 0 || this.isStale) fill(this.result, loading(8));
     this.result.setAttribute("aria-busy", "true");
@@ -138,7 +147,7 @@ class Lookalike {
       fill(this.result, failed(error, () => this.run()));
       this.isStale = true;
     } finally {
-      this.result.removeAttribute("aria-busy");
+      if (!this.#asking.isRunning) this.result.removeAttribute("aria-busy");
     }
   }
 
@@ -223,12 +232,14 @@ class Lookalike {
   }
 
   async save() {
-    const name = h("input", { class: "input", required: true, maxlength: "128", autocomplete: "off" });
+    const name = naming();
+    const { expression: where, count } = this.answer;
+    const description = `${integer(count)} users like the seed, in ${this.asked.space}`;
     const saved = await ask({
       title: "Save as an audience",
       text: "The question is kept: whoever is most alike whenever it is asked.",
-      content: field("Name", name),
-      onSubmit: () => put(path`/v1/audiences/${name.value.trim()}`, { where: this.answer.expression, description: `${integer(this.answer.count)} users like the seed, in ${this.asked.space}` }),
+      content: [name.field, name.agreement],
+      onSubmit: (signal) => name.keep((wanted, headers) => put(path`/v1/audiences/${wanted}`, { where, description }, { headers, signal })),
     });
     if (!saved) return;
     forget("audiences");

@@ -58,8 +58,9 @@ export function mount(root, params, context) {
     const timer = setInterval(() => fill(clock, `${((performance.now() - started) / 1_000).toFixed(1)} s`), 100);
     try {
       const answer = await running.run((signal) => post("/v1/sql", { sql: text.value, limit: LIMIT }, { signal }), context.signal);
+      // One that another statement took the place of has nothing to say.
       if (answer) showRows(result, answer);
-      else fill(result, empty("Cancelled", "The statement was ended, at the server too."));
+      else if (!running.isRunning) fill(result, empty("Cancelled", "The statement was ended, at the server too."));
     } catch (error) {
       if (error.span) {
         text.markWrong(error.span);
@@ -68,9 +69,11 @@ export function mount(root, params, context) {
       } else fill(result, failed(error, error.status >= 500 || error.status === 0 ? run : null));
     } finally {
       clearInterval(timer);
-      fill(clock);
-      runButton.hidden = false;
-      cancelButton.hidden = true;
+      if (!running.isRunning) {
+        fill(clock);
+        runButton.hidden = false;
+        cancelButton.hidden = true;
+      }
     }
   }
 }

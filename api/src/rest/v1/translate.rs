@@ -7,6 +7,7 @@ use super::expression::Where;
 use super::tree::to_json;
 use crate::error::Failure;
 use crate::rest::body::JsonBody;
+use crate::rest::limits;
 use crate::rest::router::Answer;
 use axum::Json;
 use engine::audience::expr::{Expr, ExprKind};
@@ -71,16 +72,18 @@ fn places(expr: &Expr, found: &mut Vec<Place>) {
 }
 
 /// Translates an expression: text to its tree, a tree to its canonical text.
+// A body may be long, and the threads that serve connections are few.
 #[utoipa::path(post, path = "/v1/translate", operation_id = "translate", tag = "questions", request_body = TranslateRequest,
     responses((status = 200, body = TranslateAnswer)))]
 pub(in crate::rest) async fn post(JsonBody(request): JsonBody<TranslateRequest>) -> Answer<TranslateAnswer> {
-    answer(&request).map(Json)
+    limits::blocking(move || answer(&request)).await.map(Json)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use engine::audience::naive::Random;
+    use futures::FutureExt;
 
     #[test]
     fn conditions_stand_where_it_is_said() {
@@ -99,5 +102,20 @@ mod tests {
             let of_tree = answer(&TranslateRequest { r#where: Where::Tree(of_text.tree.clone()) }).expect("a tree");
             assert_eq!((&of_tree.tree, of_tree.conditions.len()), (&of_text.tree, of_text.conditions.len()), "{expr}");
         }
+    }
+
+    /// The only thread for work that takes long is held, so the answer can only wait: it is not made by whoever polls for it.
+    #[test]
+    fn connections_are_not_held_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            let holding = tokio::task::spawn_blocking(move || held.recv().is_err());
+            let mut asking = std::pin::pin!(post(JsonBody(TranslateRequest { r#where: "a AND b".into() })));
+            assert!(asking.as_mut().now_or_never().is_none(), "answered on the thread that asked");
+            drop(release);
+            assert!(holding.await.expect("it ends"), "released");
+            assert_eq!(asking.await.expect("an answer").0.conditions.len(), 2);
+        });
     }
 }
