@@ -322,24 +322,23 @@ impl<'s> Best<'s> {
         }
     }
 
-    /// Lets go of those that cannot be among the best any more; how many are left of those that came since the last time.
+    /// Lets go of those that cannot be among the best any more; how many of those that came since the last time are now among the best,
+    /// as far as their codes tell. (Bounds are so wide that many more might be.)
     fn prune(&mut self) -> usize {
-        let mut old = self.settled;
-        if self.kept.len() > self.size {
-            let at = self.size - 1;
-            let mut lowers: Vec<f32> = self.kept.iter().map(|kept| kept.lower).collect();
-            self.floor = *lowers.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1;
-            let (floor, settled) = (self.floor, self.settled);
-            let mut place = 0;
-            self.kept.retain(|kept| {
-                let stays = kept.upper >= floor;
-                old -= usize::from(!stays && place < settled);
-                place += 1;
-                stays
-            });
+        let (size, before) = (self.size, self.settled);
+        if self.kept.len() <= size {
+            self.settled = self.kept.len();
+            return self.settled - before;
         }
+        let nth = |mut scores: Vec<f32>| *scores.select_nth_unstable_by(size - 1, |a, b| b.total_cmp(a)).1;
+        let about = |kept: &Kept<'_>| kept.lower + (kept.upper - kept.lower) / 2.0;
+        let best = nth(self.kept.iter().map(about).collect());
+        let found = self.kept[before..].iter().filter(|kept| about(kept) >= best).count();
+        self.floor = nth(self.kept.iter().map(|kept| kept.lower).collect());
+        let floor = self.floor;
+        self.kept.retain(|kept| kept.upper >= floor);
         self.settled = self.kept.len();
-        self.settled - old
+        found
     }
 
     fn is_full(&self) -> bool {
