@@ -528,6 +528,31 @@ fn what_was_dropped_leaves_the_disk_though_nothing_is_written() {
 }
 
 #[test]
+fn a_dropped_tag_of_many_values_leaves_the_disk() {
+    let vfs = MemoryVfs::default();
+    let store = fresh(&vfs);
+    let (mut catalog, [set, ..]) = catalog();
+    let set_name = catalog.name_of(set).expect("declared").to_owned();
+    // A value has one user: what the directory holds of it is more than its posting.
+    let mut batch = UpdateBatch::new();
+    for user in 0..20_000_u32 {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        batch.push(set, Change::Add(&format!("device-{user:012}")));
+    }
+    store.write(&batch, None).expect("write");
+    store.checkpoint().expect("checkpoint");
+    while store.compact().expect("compact").is_some() {}
+    let before = store.statistics();
+    catalog.drop_tag(&set_name);
+    store.put_catalog(catalog).expect("taken");
+    store.publish().expect("publish");
+    while store.compact().expect("compact").is_some() {}
+    let after = store.statistics();
+    assert!(after.segment_bytes * 20 < before.segment_bytes, "{before:?} {after:?}");
+    assert_eq!(read(&store.snapshot()).expect("good").len(), 20_000);
+}
+
+#[test]
 fn a_batch_is_refused_once_what_it_is_about_was_dropped() {
     let vfs = MemoryVfs::default();
     let store = fresh(&vfs);
