@@ -116,18 +116,26 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the source goes on at the last checkpointed offset after a restart.
     pub fn write_replayable(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<(), WriteError> {
-        self.write_replayable_noting(batch, &[(source, offset)])
+        self.write_replayable_noting(batch, &[(source, offset)], None)
     }
 
     /// The same for several offsets at once, such as a place and what was counted up to it: a checkpoint has all of them or
-    /// none.
+    /// none. With the catalog that a batch was made by, changes of what was dropped since refuse it, as [`Store::write_declared`] does.
     ///
     /// # Errors
-    /// As [`Store::write_replayable`].
-    pub fn write_replayable_noting(&self, batch: &UpdateBatch, offsets: &[(&str, u64)]) -> Result<(), WriteError> {
+    /// [`WriteError::Dropped`]; else as [`Store::write_replayable`].
+    pub fn write_replayable_noting(
+        &self,
+        batch: &UpdateBatch,
+        offsets: &[(&str, u64)],
+        made_by: Option<&Arc<Catalog>>,
+    ) -> Result<(), WriteError> {
         self.log.check()?;
         self.make_room()?;
         let mut writer = held(&self.writer);
+        if let Some(catalog) = made_by {
+            writer.check_declared(batch, catalog)?;
+        }
         let places = self.places(&mut writer, batch)?;
         let settled = writer.settle(batch, &places, self.options.clock.now())?;
         writer.apply(batch, &places, settled, false);
