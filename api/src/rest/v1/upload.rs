@@ -7,7 +7,7 @@
 //! last one. So a body sent again after a crash in its middle goes on exactly where it stopped, and a body that
 //! differs anywhere, or is longer or shorter, is noticed before anything of the difference is written.
 //!
-//! What became of a step's records is kept with it ([`Outcome`]), since the same bytes may be decoded to something else later: the catalog
+//! What became of a step's records is kept with it, since the same bytes may be decoded to something else later: the catalog
 //! changes, and time goes on. What was refused then is told as refused, though it would be taken now.
 
 use crate::config::Config;
@@ -296,9 +296,10 @@ pub(in crate::rest) async fn answer(
 ///
 /// # Errors
 /// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::Stalled`] if nothing of it comes for too long,
-/// [`Kind::MalformedBody`] if the body breaks off or is not what its format and encoding say, [`Kind::BodyTooLarge`] for a message of columns beyond its limit, [`Kind::InvalidField`] for
-/// columns that do not fit, [`Kind::Dropped`] if what it goes into is dropped meanwhile, and those of the store. Batches written before are kept; with an idempotency
-/// key, sending the body again goes on behind them.
+/// [`Kind::MalformedBody`] if the body breaks off or is not what its format and encoding say, [`Kind::BodyTooLarge`] for a
+/// message of columns beyond its limit, [`Kind::InvalidField`] for columns that do not fit, [`Kind::Dropped`] if what it goes
+/// into is dropped meanwhile, and those of the store. Batches written before are kept; with an idempotency key, sending the
+/// body again goes on behind them.
 pub(crate) async fn receive(
     state: &AppState,
     destination: Destination,
