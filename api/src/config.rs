@@ -52,6 +52,8 @@ pub struct Config {
     pub sql_spill_bytes: u64,
     /// Bodies of updates read at a time; more are refused with 429.
     pub concurrent_uploads: usize,
+    /// How long nothing may come of a body of updates; it is refused with 408 then.
+    pub upload_idle: Duration,
     /// The largest body of a question.
     pub body_bytes_max: usize,
     /// The longest line of a body of updates.
@@ -105,6 +107,7 @@ impl Default for Config {
             sql_memory_bytes: engine_sql::session::MEMORY_BYTES_DEFAULT,
             sql_spill_bytes: engine_sql::session::SPILL_BYTES_DEFAULT,
             concurrent_uploads: 64,
+            upload_idle: Duration::from_secs(60),
             body_bytes_max: 4 << 20,
             line_bytes_max: ingest::decode::LINE_BYTES_MAX,
             arrow_message_bytes_max: ingest::decode::arrow_stream::Limits::default().body_bytes_max,
@@ -167,6 +170,7 @@ settings! {
     "sql_memory_bytes", "memory of SQL statements; what does not fit goes to disk", sql_memory_bytes, positive, ToString::to_string;
     "sql_spill_bytes", "disk of SQL statements, in the data directory", sql_spill_bytes, positive_u64, ToString::to_string;
     "concurrent_uploads", "bodies of updates read at a time; more are refused with 429", concurrent_uploads, positive, ToString::to_string;
+    "upload_idle_ms", "how long nothing may come of a body of updates; it is refused with 408 then", upload_idle, millis, show_millis;
     "body_bytes_max", "the largest body of a question", body_bytes_max, positive, ToString::to_string;
     "line_bytes_max", "the longest line of a body of updates", line_bytes_max, positive, ToString::to_string;
     "arrow_message_bytes_max", "the largest message (record batch) of an Arrow body of updates; four times that decompressed", arrow_message_bytes_max, positive, ToString::to_string;

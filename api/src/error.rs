@@ -127,6 +127,8 @@ kinds! {
     KeyReused, "idempotency-key-reused", "The idempotency key came before with another body", StatusCode::UNPROCESSABLE_ENTITY;
     /// The same key's first request still runs.
     KeyInUse, "idempotency-key-in-use", "A request with this idempotency key is still running", status(Class::Conflict);
+    /// Nothing of the body came for too long.
+    Stalled, "body-stalled", "The body stopped coming", StatusCode::REQUEST_TIMEOUT;
     /// What records go into was dropped while they came.
     Dropped, "dropped", "It was dropped in the meantime", status(Class::Conflict);
     /// `If-Match` names another version.
@@ -178,6 +180,7 @@ impl Kind {
             StatusCode::METHOD_NOT_ALLOWED => Kind::MethodNotAllowed,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Kind::UnsupportedMedia,
             StatusCode::PAYLOAD_TOO_LARGE => Kind::BodyTooLarge,
+            StatusCode::REQUEST_TIMEOUT => Kind::Stalled,
             status if status.is_client_error() => Kind::MalformedBody,
             _ => Kind::Internal,
         }

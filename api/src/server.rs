@@ -25,13 +25,17 @@ use ingest::clock::SystemClock;
 use ingest::keeper::{Keeper, KeeperOptions};
 use ingest::live::{LiveAudiences, LiveOptions, Observer};
 use ingest::sink::{SinkQueues, Sinks};
+use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// After so long without a byte a client is asked whether it is still there.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often unused cursors are looked for.
 const CURSOR_SWEEP: Duration = Duration::from_secs(10);
 
@@ -203,6 +207,13 @@ async fn until_set(mut set: watch::Receiver<bool>) {
     let _ = set.wait_for(|set| *set).await;
 }
 
+/// Has the operating system ask a quiet client whether it is still there, so that the connection of one that lost its power or its
+/// way ends. Without the option all is as it was.
+pub(crate) fn keep_alive(connection: &TcpStream) {
+    let asked = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 3);
+    let _ = SockRef::from(connection).set_tcp_keepalive(&asked);
+}
+
 async fn serve(
     listener: tokio::net::TcpListener,
     state: AppState,
@@ -211,6 +222,7 @@ async fn serve(
     let listener = listener.tap_io(|connection| {
         // Answers are small; waiting to fill a packet would only delay them. Without the option they are still right.
         let _ = connection.set_nodelay(true);
+        keep_alive(connection);
     });
     let routes = router(&state);
     axum::serve(listener, routes).with_graceful_shutdown(stopping).await

@@ -218,7 +218,13 @@ fn refused(answer: &UploadAnswer) -> Failure {
         let suggestion = row.suggestion.as_ref().map_or(String::new(), |text| format!(" ({text})"));
         format!("row {}: {}{suggestion}", row.line, row.error)
     });
-    let rows = rows.collect::<Vec<_>>().join("; ");
+    let rows = match answer.errors.is_empty() {
+        false => rows.collect::<Vec<_>>().join("; "),
+        true => {
+            "which ones is not known any more, since this came before under its key and others would be refused now"
+                .to_owned()
+        }
+    };
     let message =
         format!("{} rows were taken and are on disk, {} were refused: {rows}", answer.accepted, answer.rejected);
     Failure::new(Kind::InvalidField, message).suggest(format!(

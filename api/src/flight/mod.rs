@@ -22,6 +22,7 @@ mod status;
 mod types;
 
 use crate::access::{Principal, Scope};
+use crate::server::KEEP_ALIVE;
 use crate::state::AppState;
 use arrow_flight::sql::Command;
 use door::Flight;
@@ -43,8 +44,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 const MESSAGE_BYTES_MORE: usize = 1 << 20;
 /// Calls that one connection may have open at a time.
 const CALLS_MAX: u32 = 256;
-/// How often a quiet connection is asked whether it is still there, and how long it may take to say so.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// What a client may send ahead of being read, for a call and for a connection.
 const WINDOW_BYTES: (u32, u32) = (4 << 20, 16 << 20);
 /// How often what nobody uses any more is looked for.
@@ -72,17 +71,19 @@ pub async fn serve(
             }
         }
     });
+    // What speaks no gRPC gets no answer to its silence but this.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEP_ALIVE));
+    let incoming = incoming.with_keepalive_interval(Some(KEEP_ALIVE / 3));
     let service = Gate::new(flight, message_bytes_max);
     let served = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .tcp_keepalive(Some(KEEP_ALIVE))
         .initial_stream_window_size(WINDOW_BYTES.0)
         .initial_connection_window_size(WINDOW_BYTES.1)
         .layer(CatchPanicLayer::custom(door::panicked as fn(_) -> _))
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopping)
+        .serve_with_incoming_shutdown(incoming, stopping)
         .await;
     sweep.abort();
     served.map_err(io::Error::other)

@@ -23,7 +23,7 @@ fn code(kind: Kind) -> Code {
         409 | 412 => Code::FailedPrecondition,
         413 | 429 => Code::ResourceExhausted,
         503 => Code::Unavailable,
-        504 => Code::DeadlineExceeded,
+        408 | 504 => Code::DeadlineExceeded,
         _ => Code::Internal,
     }
 }

@@ -30,6 +30,7 @@ mod types;
 mod values;
 mod words;
 
+use crate::server::keep_alive;
 use crate::state::AppState;
 use keys::Keys;
 use std::future::Future;
@@ -85,6 +86,7 @@ pub async fn serve(
                 continue;
             }
         };
+        keep_alive(&stream);
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let shared = Arc::clone(&shared);
             connections.spawn(async move {

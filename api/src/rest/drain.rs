@@ -2,12 +2,13 @@
 //!
 //! A connection that is closed while its client still sends a body is torn down: the client finds a broken pipe instead of
 //! the answer that says why. So what a handler left unread is read and thrown away before its answer goes out, up to
-//! [`DRAINED_BYTES_MAX`] and for at most [`DRAINING_MAX`]; behind that the connection is closed all the same.
+//! [`DRAINED_BYTES_MAX`] and for at most [`DRAINING_MAX`]; behind that the connection is closed all the same. Who stopped sending is not
+//! waited for.
 
 use axum::Error;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, Version, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{Stream, StreamExt};
@@ -35,7 +36,8 @@ pub async fn drain(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Ok((rest, was_polled)) = left.try_recv() else { return response };
     // A client that asked whether to send the body at all has not begun to.
-    let is_read = (was_polled || !waits_for_a_word) && read_to_end(rest).await;
+    let is_sending = (was_polled || !waits_for_a_word) && response.status() != StatusCode::REQUEST_TIMEOUT;
+    let is_read = is_sending && read_to_end(rest).await;
     if !is_read && version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -272,7 +272,7 @@ fn a_key_is_one_of_the_fact_as_it_was_declared() {
     let hash = |bytes: &[&[u8]]| xxh3_128(&bytes.concat());
     let key = hash(&[&hash(&[b"facts/purchase\0old"]).to_le_bytes(), &0u64.to_le_bytes()]);
     let now_seconds = Timestamp::now().as_second().unsigned_abs();
-    let once = Once { key, digest: hash(&[body.as_bytes(), &[1]]), now_seconds, remember_seconds: 3_600 };
+    let once = Once { key, digest: hash(&[body.as_bytes(), &[1]]), now_seconds, remember_seconds: 3_600, note: 0 };
     let tables = Arc::new(DeltaTables::open(&data.join("facts")).expect("tables"));
     let options = Options { tables: Some(tables), ..Options::default() };
     let store = Store::open(Arc::new(RealVfs), &data, options).expect("opens");

@@ -1,6 +1,7 @@
 //! Requests that no well-meaning client sends: each is refused with a status, a type and words that help, and the server
 //! goes on with everything it had acknowledged.
 
+use crate::process::wait_until;
 use crate::support::{TestServer, catalog, success};
 use reqwest::blocking::{RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -323,5 +324,59 @@ fn a_connection_that_breaks_off_in_the_middle_harms_nobody() {
         connection.write_all(sent.as_bytes()).expect("send");
     }
     server.0.put_catalog(&catalog());
+    server.unharmed(4);
+}
+
+#[test]
+fn a_body_that_stops_coming_gives_its_place_and_its_key_free() {
+    use std::io::{Read, Write};
+    let server = Besieged::start(|config| {
+        config.concurrent_uploads = 1;
+        config.upload_idle = std::time::Duration::from_millis(100);
+    });
+    let line = "{\"user_id\":\"slow\",\"set\":{\"gender\":\"f\"}}\n";
+    for (head, sent) in [
+        ("Content-Length: 1000", line),
+        ("Content-Length: 1000", ""),
+        ("Content-Encoding: gzip\r\nContent-Length: 9", "\x1f"),
+    ] {
+        let mut connection = std::net::TcpStream::connect(server.0.url("").replace("http://", "")).expect("connect");
+        let head = format!("POST /v1/tags HTTP/1.1\r\nHost: x\r\nIdempotency-Key: slow\r\n{head}\r\n\r\n");
+        connection.write_all(format!("{head}{sent}").as_bytes()).expect("send");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("an answer, and the end");
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("urn:beluga:problem:body-stalled"), "{answer}");
+        assert!(answer.contains("100 ms") && answer.contains("upload_idle_ms"), "{answer}");
+    }
+    let again = server.0.post("/v1/tags").header("Idempotency-Key", "slow").body(line).send().expect("post");
+    let again = success(again);
+    assert_eq!((&again["accepted"], &again["repeated"]), (&json!(1), &json!(false)), "{again}");
+    server.unharmed(5);
+}
+
+/// Whether the end of a connection at one of our ports has a timer that asks the other end.
+#[cfg(target_os = "linux")]
+fn is_watched(ours: u16, theirs: u16) -> bool {
+    let connections = std::fs::read_to_string("/proc/net/tcp").expect("the system's connections");
+    connections.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|fields| match fields[..] {
+        [_, local, remote, _, _, timer, ..] => {
+            local.ends_with(&format!(":{ours:04X}"))
+                && remote.ends_with(&format!(":{theirs:04X}"))
+                && timer.starts_with("02:")
+        }
+        _ => false,
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn quiet_clients_are_asked_whether_they_are_still_there() {
+    let server = Besieged::start(|config| config.postgres = Some(config.http));
+    let http = server.0.url("").replace("http://", "").parse().expect("an address");
+    for address in [http, server.0.flight(), server.0.postgres()] {
+        let quiet = std::net::TcpStream::connect(address).expect("connect");
+        let theirs = quiet.local_addr().expect("bound").port();
+        wait_until("it is watched", || is_watched(address.port(), theirs));
+    }
     server.unharmed(4);
 }

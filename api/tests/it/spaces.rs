@@ -239,12 +239,28 @@ fn a_body_is_refused_once_what_it_goes_into_was_dropped() {
             }
         };
         let body = Parts { parts, begun: 0, rest: std::io::Cursor::default(), before };
-        let answer = server.post(path).body(reqwest::blocking::Body::new(body)).send().expect("post");
+        let body = reqwest::blocking::Body::new(body);
+        let answer = server.post(path).header("Idempotency-Key", "key").body(body).send().expect("post");
         let (status, problem) = (answer.status().as_u16(), answer.json::<Value>().expect("JSON"));
         assert_eq!((status, &problem["type"]), (409, &json!("urn:beluga:problem:dropped")), "{path}: {problem}");
         let told = problem["detail"].as_str().expect("text");
         assert!(told.contains(&format!("`{name}` was dropped from the catalog while the body came")), "{problem}");
         success(server.put("/v1/catalog").json(&whole).send().expect("put"));
+        // What came before of it is gone. A key of a space is one of the space as it is declared, a key of tags is one of all.
+        let again = |key: &str| {
+            let body = lines(0..80_100, name, rest);
+            let answer = server.post(path).header("Idempotency-Key", key).body(body).send().expect("post");
+            (answer.status().as_u16(), answer.json::<Value>().expect("JSON"))
+        };
+        let (status, answer) = again("key");
+        if path == "/v1/tags" {
+            assert_eq!((status, &answer["type"]), (409, &json!("urn:beluga:problem:dropped")), "{answer}");
+            assert!(answer["suggestion"].as_str().expect("text").contains("another Idempotency-Key"), "{answer}");
+        } else {
+            assert_eq!((&answer["accepted"], &answer["repeated"]), (&json!(80_100), &json!(false)), "{answer}");
+        }
+        let (_, answer) = again("another key");
+        assert_eq!((&answer["accepted"], &answer["repeated"]), (&json!(80_100), &json!(false)), "{answer}");
         success(server.post(path).body(lines(0..1, name, rest)).send().expect("post"));
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/tags`: per-line errors, durability, idempotency.
 
-use crate::support::TestServer;
+use crate::support::{TestServer, catalog, success};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -59,6 +59,64 @@ fn the_same_key_and_body_change_nothing_and_another_body_is_refused() {
     post(&server, Some("key-1"), on);
     server.settle();
     assert_eq!(server.count("user_id = 'k' AND is_member"), 0, "a restart does not forget the key");
+}
+
+/// The bytes of a repeated body may be decoded to something else than they were: what is told is what is on disk.
+#[test]
+fn a_repeated_body_is_told_as_it_was_taken() {
+    let mut server = TestServer::with_people();
+    let body = "{\"user_id\":\"k1\",\"set\":{\"age\":50}}\n{\"user_id\":\"k2\",\"set\":{\"plan\":\"gold\"}}\n";
+    let counts =
+        |answer: &Value| (answer["accepted"].as_u64(), answer["rejected"].as_u64(), answer["repeated"].as_bool());
+    let (_, first) = post(&server, Some("plans"), body);
+    assert_eq!(counts(&first), (Some(1), Some(1), Some(false)), "{first}");
+    let (_, again) = post(&server, Some("plans"), body);
+    assert_eq!(counts(&again), (Some(1), Some(1), Some(true)), "{again}");
+    assert_eq!(again["errors"], first["errors"], "the same line would be refused now");
+
+    let mut with_plan = catalog();
+    with_plan["tags"]["plan"] = json!({"type": "enum"});
+    server.put_catalog(&with_plan);
+    for round in 0..3 {
+        let (_, again) = post(&server, Some("plans"), body);
+        assert_eq!(counts(&again), (Some(1), Some(1), Some(true)), "round {round}: {again}");
+        assert_eq!(again["errors"], json!([]), "round {round}");
+        server.settle();
+        assert_eq!(server.count("user_id = 'k2'"), 0);
+        if round == 0 {
+            server.kill();
+            server.restart();
+        } else {
+            // Once more with the keys in a file.
+            server.restart();
+        }
+    }
+    // The other way round: what was taken is told as taken, though its tag is gone.
+    let (_, other) = post(&server, Some("more"), body);
+    assert_eq!(counts(&other), (Some(2), Some(0), Some(false)), "{other}");
+    success(server.put("/v1/catalog?allow_drop=true").json(&catalog()).send().expect("put"));
+    let (_, other) = post(&server, Some("more"), body);
+    assert_eq!(counts(&other), (Some(2), Some(0), Some(true)), "{other}");
+    assert_eq!(other["errors"], json!([]));
+}
+
+#[test]
+fn repeated_lines_are_not_counted_again() {
+    let server = TestServer::with_people();
+    let counted = || {
+        let text = server.get("/metrics").send().expect("get").text().expect("text");
+        ["accepted", "rejected"].map(|what| {
+            let name = format!("beluga_updates_{what}_total ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&name));
+            line.map_or(0, |count| count.parse::<u64>().expect("a count"))
+        })
+    };
+    let before = counted();
+    for _ in 0..3 {
+        post(&server, Some("once"), "{\"user_id\":\"k1\"}\n{\"user_id\":\"k2\"}\nno\n");
+    }
+    post(&server, None, "no\n");
+    assert_eq!(counted(), [before[0] + 2, before[1] + 2]);
 }
 
 #[test]

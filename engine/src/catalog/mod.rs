@@ -198,6 +198,14 @@ impl Catalog {
         self.next_id
     }
 
+    /// How many tags, facts, vector spaces and sinks were dropped since there is a catalog: ids that were given and are of nothing
+    /// any more. What was written when the number was the same is still there.
+    pub fn dropped_count(&self) -> u32 {
+        let declared = self.tags.len() + self.declared_facts().count() + self.spaces.len() + self.sinks.len();
+        let given = self.next_id.0.saturating_sub(TagId::FIRST_DECLARED.0);
+        given.saturating_sub(declared as u32)
+    }
+
     fn new_id(&mut self) -> TagId {
         let id = self.next_id;
         self.next_id = TagId(id.0 + 1);
@@ -452,5 +460,28 @@ impl std::fmt::Display for TagType {
             TagType::Number(Unit::Decimal { scale }) => write!(f, "number (scale {scale})"),
             TagType::Number(Unit::Timestamp) => f.write_str("number (timestamp)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_counted_and_what_is_declared_does_not_matter() {
+        let mut catalog = Catalog::default();
+        catalog.declare("a", TagType::Flag).expect("a good name");
+        catalog.declare_space("b", 2, Metric::Dot).expect("a good name");
+        catalog.declare_sink("c", "{}".to_owned()).expect("a good name");
+        catalog.declare_source("d", "{}".to_owned()).expect("a good name");
+        assert_eq!(catalog.dropped_count(), 0);
+        catalog.drop_tag("a");
+        catalog.drop_source("d");
+        assert_eq!(catalog.dropped_count(), 1);
+        catalog.declare("a", TagType::Flag).expect("a good name");
+        assert_eq!(catalog.dropped_count(), 1);
+        catalog.drop_space("b");
+        catalog.drop_sink("c");
+        assert_eq!(catalog.dropped_count(), 3);
     }
 }

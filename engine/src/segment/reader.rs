@@ -410,20 +410,40 @@ impl Segment {
         low
     }
 
-    /// The bytes of the postings and blocks of each tag that has some, with those between them; reads the key directory once.
+    /// The bytes of each tag that has some: its postings and blocks, with those between them, and its part of the directory, which
+    /// is most of a tag with many values of few users. Reads the key directory once.
     pub(crate) fn tag_bytes(&self) -> &[(TagId, u64)] {
         self.tag_bytes.get_or_init(|| {
             let mut all = Vec::new();
             let mut next = 0;
             while next < self.entry_count() {
                 let tag = self.key_at(next).tag;
-                let begin = self.entry(next).posting_at;
-                next = self.entries(tag).end.max(next + 1);
-                let end = if next < self.entry_count() { self.entry(next).posting_at } else { self.keys.start as u64 };
-                all.push((tag, end.saturating_sub(begin)));
+                let of_tag = next..self.entries(tag).end.max(next + 1);
+                next = of_tag.end;
+                all.push((tag, self.posting_bytes(&of_tag) + self.directory_bytes(&of_tag)));
             }
             all.into()
         })
+    }
+
+    fn posting_bytes(&self, entries: &Range<usize>) -> u64 {
+        let end =
+            if entries.end < self.entry_count() { self.entry(entries.end).posting_at } else { self.keys.start as u64 };
+        end.saturating_sub(self.entry(entries.start).posting_at)
+    }
+
+    /// Keys, entries, numbers and a share of the hash index.
+    fn directory_bytes(&self, entries: &Range<usize>) -> u64 {
+        let key_end = |count: usize| count.checked_sub(1).map_or(0, |last| self.entry(last).key_end);
+        let numbers = self.directory(&self.numbers).as_chunks::<NUMBER_BYTES>().0;
+        let numbers_before = |entry: usize| {
+            numbers.partition_point(|[a, b, c, d, ..]| (u32::from_le_bytes([*a, *b, *c, *d]) as usize) < entry)
+        };
+        let exact = key_end(entries.end) - key_end(entries.start)
+            + entries.len() * ENTRY_BYTES
+            + (numbers_before(entries.end) - numbers_before(entries.start)) * NUMBER_BYTES;
+        let share = self.index.len() as u128 * entries.len() as u128 / self.entry_count().max(1) as u128;
+        exact as u64 + share as u64
     }
 
     /// The parts stored of one tag, in key order, with their cardinality; reads no posting.
@@ -526,8 +546,14 @@ mod tests {
         assert_eq!(segment.parts(TagId(23)).count(), 0);
         let tags = segment.tag_bytes();
         assert_eq!(tags.iter().map(|(tag, _)| tag.0).collect::<Vec<_>>(), [20, 21, 22]);
-        let of_postings: u64 = tags.iter().map(|(_, bytes)| bytes).sum();
-        assert!(of_postings < segment.size_bytes() && tags[2].1 >= 2 * 5 * 8 && tags[0].1 > 3_000 * 8, "{tags:?}");
+        let of_tags: u64 = tags.iter().map(|(_, bytes)| bytes).sum();
+        // All but the trailer, and a byte a tag that the shares of the hash index are rounded down by.
+        let all = segment.size_bytes() - TRAILER_BYTES as u64;
+        assert!((all - 3..=all).contains(&of_tags), "{tags:?} of {all}");
+        let key = 4 + 1 + value(0).len();
+        assert!(tags[0].1 > 3_000 * (8 + key + ENTRY_BYTES + 4) as u64, "{tags:?}");
+        // Two blocks with their keys and entries.
+        assert!((2 * (5 * 8 + 8 + 16)..200).contains(&tags[2].1), "{tags:?}");
         segment.verify().expect("good");
     }
 

@@ -225,6 +225,8 @@ pub struct Once {
     pub now_seconds: u64,
     /// How long the key is remembered.
     pub remember_seconds: u64,
+    /// Kept beside the key and told when the step comes again: what became of it, in the sender's terms. 0 says nothing.
+    pub note: u128,
 }
 
 /// What became of a write.
@@ -234,6 +236,8 @@ pub struct Written {
     pub lsn: Lsn,
     /// The step was known already; nothing was changed.
     pub repeated: bool,
+    /// The note of the step when it came first; 0 if it comes first, or came to a release that kept no notes.
+    pub note: u128,
 }
 
 /// Why a write is not acknowledged.

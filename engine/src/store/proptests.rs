@@ -475,13 +475,14 @@ fn a_checkpoint_costs_what_changed() {
 fn a_step_happens_once_also_across_restarts() {
     let vfs = MemoryVfs::default();
     let mut store = fresh(&vfs);
-    let once = Once { key: 7, digest: 1, now_seconds: 1_000, remember_seconds: 100 };
+    let once = Once { key: 7, digest: 1, now_seconds: 1_000, remember_seconds: 100, note: 31 };
     let on = encode(&[(1, Op::Flag(true))]);
     let off = encode(&[(1, Op::Flag(false))]);
     assert!(!store.write(&on, Some(once)).expect("write").repeated);
     for round in 0..3 {
         store.write(&off, None).expect("write");
-        assert!(store.write(&on, Some(once)).expect("write").repeated, "round {round}");
+        let again = store.write(&on, Some(Once { note: 32, ..once })).expect("write");
+        assert!(again.repeated && again.note == 31, "round {round}: {again:?}");
         let other = Once { digest: 2, ..once };
         assert!(matches!(store.write(&on, Some(other)), Err(WriteError::KeyReused)));
         store.publish().expect("publish");
@@ -528,12 +529,37 @@ fn what_was_dropped_leaves_the_disk_though_nothing_is_written() {
 }
 
 #[test]
+fn a_dropped_tag_of_many_values_leaves_the_disk() {
+    let vfs = MemoryVfs::default();
+    let store = fresh(&vfs);
+    let (mut catalog, [set, ..]) = catalog();
+    let set_name = catalog.name_of(set).expect("declared").to_owned();
+    // A value has one user: what the directory holds of it is more than its posting.
+    let mut batch = UpdateBatch::new();
+    for user in 0..20_000_u32 {
+        batch.begin_user(format!("user-{user}").as_bytes());
+        batch.push(set, Change::Add(&format!("device-{user:012}")));
+    }
+    store.write(&batch, None).expect("write");
+    store.checkpoint().expect("checkpoint");
+    while store.compact().expect("compact").is_some() {}
+    let before = store.statistics();
+    catalog.drop_tag(&set_name);
+    store.put_catalog(catalog).expect("taken");
+    store.publish().expect("publish");
+    while store.compact().expect("compact").is_some() {}
+    let after = store.statistics();
+    assert!(after.segment_bytes * 20 < before.segment_bytes, "{before:?} {after:?}");
+    assert_eq!(read(&store.snapshot()).expect("good").len(), 20_000);
+}
+
+#[test]
 fn a_batch_is_refused_once_what_it_is_about_was_dropped() {
     let vfs = MemoryVfs::default();
     let store = fresh(&vfs);
     store.publish().expect("publish");
     let made_by = store.snapshot().shared_catalog();
-    let once = Once { key: 7, digest: 1, now_seconds: 1_000, remember_seconds: 100 };
+    let once = Once { key: 7, digest: 1, now_seconds: 1_000, remember_seconds: 100, note: 31 };
     let on = encode(&[(1, Op::Flag(true))]);
     let flag = made_by.tags().find(|(_, tag)| tag.tag_type == TagType::Flag).map(|(name, _)| name.to_owned());
     let flag = flag.expect("a flag");

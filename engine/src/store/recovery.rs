@@ -284,11 +284,11 @@ pub(super) struct Head {
 
 impl Head {
     fn decode(bytes: &mut manifest::Decoder<'_>) -> Option<Head> {
-        let flags = bytes.u8().filter(|flags| *flags < 4)?;
+        let flags = bytes.u8().filter(|flags| *flags < 8)?;
         let now = bytes.u64()? as i64;
         let once = match flags & 1 {
             0 => None,
-            _ => Some(Remembered { key: bytes.u128()?, digest: bytes.u128()?, expires: bytes.u64()? }),
+            _ => Some(Remembered::decode(bytes, flags & 4 != 0)?),
         };
         let origin = match flags & 2 {
             0 => None,
@@ -487,4 +487,23 @@ pub(super) fn newest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<(u64, Manife
     })?;
     let Some(number) = numbers.last() else { return Ok(None) };
     Ok(Some((*number, manifest::read(vfs, &manifests, *number)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_was_logged_before_there_were_notes_is_read() {
+        let mut logged = vec![1];
+        logged.extend_from_slice(&5_u64.to_le_bytes());
+        for number in [7_u128, 8] {
+            logged.extend_from_slice(&number.to_le_bytes());
+        }
+        logged.extend_from_slice(&900_u64.to_le_bytes());
+        let mut bytes = manifest::Decoder(&logged);
+        let head = Head::decode(&mut bytes).expect("a head");
+        assert_eq!((head.now, head.origin, bytes.0.len()), (5, None, 0));
+        assert_eq!(head.once, Some(Remembered { key: 7, digest: 8, expires: 900, note: 0 }));
+    }
 }

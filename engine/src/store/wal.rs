@@ -34,7 +34,8 @@ const FILE_BYTES: u64 = 64 << 20;
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Tag updates and events: `flags u8 | time i64 | 1: key u128, digest u128, expires u64 | 2: source, offset u64 | batch`.
+    /// Tag updates and events: `flags u8 | time i64 | 1: key u128, digest u128, expires u64, 4: note u128 | 2: source, offset u64 |
+    /// batch`.
     Tags,
     /// The whole catalog.
     Catalog,

@@ -78,19 +78,20 @@ impl Store {
         if let Some(catalog) = made_by {
             writer.check_declared(batch, catalog)?;
         }
-        let repeated = Written { lsn: self.log.end(), repeated: true };
+        let repeated = |note| Written { lsn: self.log.end(), repeated: true, note };
         if origin.is_some_and(|(source, offset)| writer.sources.get(source).is_some_and(|known| offset <= *known)) {
-            return Ok(repeated);
+            return Ok(repeated(0));
         }
         let remembered = match once {
             None => None,
             Some(once) => match writer.once.look_up(&once) {
-                Known::Repeated => return Ok(repeated),
+                Known::Repeated(note) => return Ok(repeated(note)),
                 Known::Different => return Err(WriteError::KeyReused),
                 Known::New => Some(Remembered {
                     key: once.key,
                     digest: once.digest,
                     expires: once.now_seconds.saturating_add(once.remember_seconds),
+                    note: once.note,
                 }),
             },
         };
@@ -107,7 +108,7 @@ impl Store {
             writer.go_on(source, offset);
         }
         writer.apply(batch, &places, settled, true);
-        Ok(Written { lsn, repeated: false })
+        Ok(Written { lsn, repeated: false, note: 0 })
     }
 
     /// Applies a batch that its source can send again: it is not logged, and is durable with the next checkpoint,
@@ -116,18 +117,26 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the source goes on at the last checkpointed offset after a restart.
     pub fn write_replayable(&self, batch: &UpdateBatch, source: &str, offset: u64) -> Result<(), WriteError> {
-        self.write_replayable_noting(batch, &[(source, offset)])
+        self.write_replayable_noting(batch, &[(source, offset)], None)
     }
 
     /// The same for several offsets at once, such as a place and what was counted up to it: a checkpoint has all of them or
-    /// none.
+    /// none. With the catalog that a batch was made by, changes of what was dropped since refuse it, as [`Store::write_declared`] does.
     ///
     /// # Errors
-    /// As [`Store::write_replayable`].
-    pub fn write_replayable_noting(&self, batch: &UpdateBatch, offsets: &[(&str, u64)]) -> Result<(), WriteError> {
+    /// [`WriteError::Dropped`]; else as [`Store::write_replayable`].
+    pub fn write_replayable_noting(
+        &self,
+        batch: &UpdateBatch,
+        offsets: &[(&str, u64)],
+        made_by: Option<&Arc<Catalog>>,
+    ) -> Result<(), WriteError> {
         self.log.check()?;
         self.make_room()?;
         let mut writer = held(&self.writer);
+        if let Some(catalog) = made_by {
+            writer.check_declared(batch, catalog)?;
+        }
         let places = self.places(&mut writer, batch)?;
         let settled = writer.settle(batch, &places, self.options.clock.now())?;
         writer.apply(batch, &places, settled, false);
@@ -328,12 +337,12 @@ fn note_list(pending: &mut HashSet<String>, audiences: &BTreeMap<String, Audienc
 
 /// See [`Kind::Tags`].
 fn encode_head(now: i64, once: Option<Remembered>, origin: Option<(&str, u64)>) -> Vec<u8> {
-    let mut head = Encoder(vec![u8::from(once.is_some()) | u8::from(origin.is_some()) << 1]);
+    // A step has a note since there are notes.
+    let of_step = if once.is_some() { 1 | 4 } else { 0 };
+    let mut head = Encoder(vec![of_step | u8::from(origin.is_some()) << 1]);
     head.u64(now as u64);
     if let Some(once) = once {
-        head.0.extend_from_slice(&once.key.to_le_bytes());
-        head.0.extend_from_slice(&once.digest.to_le_bytes());
-        head.u64(once.expires);
+        once.encode(&mut head.0);
     }
     if let Some((source, offset)) = origin {
         head.text(source);

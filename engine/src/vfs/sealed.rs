@@ -101,6 +101,7 @@ pub struct SealedFile {
     path: PathBuf,
     bytes: FileBytes,
     payload_len: usize,
+    version: u32,
     /// A bit per page found good; `None` for memory, which needs no check.
     verified: Option<Vec<AtomicU64>>,
 }
@@ -160,12 +161,17 @@ impl SealedFile {
             return Err(corrupt(payload_len, "page checksums do not match their checksum"));
         }
         let verified = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(SealedFile { path: path.to_owned(), bytes, payload_len, verified: Some(verified) })
+        Ok(SealedFile { path: path.to_owned(), bytes, payload_len, version: found, verified: Some(verified) })
     }
 
     /// Wraps a payload that never was on disk (an in-memory layer): nothing to check.
     pub fn from_memory(payload: FileBytes) -> Self {
-        SealedFile { path: PathBuf::new(), payload_len: payload.len(), bytes: payload, verified: None }
+        SealedFile { path: PathBuf::new(), payload_len: payload.len(), bytes: payload, version: 0, verified: None }
+    }
+
+    /// The version in its footer; 0 of what never was on disk.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// Payload bytes, their pages verified.

@@ -487,6 +487,7 @@ impl History {
             digest: u128::from(self.random.next()),
             now_seconds: 1_000,
             remember_seconds: 1_000,
+            note: 31,
         });
         let mut state = self.last().clone();
         state.apply(&batch);
@@ -514,7 +515,7 @@ impl History {
             Ok(written) => panic!("a reused key was taken: {written:?}"),
         }
         let written = store.write(&batch, Some(once))?;
-        assert!(written.repeated, "step {step} happened already");
+        assert!(written.repeated && written.note == once.note, "step {step} happened already");
         store.sync(written.lsn)?;
         self.durable = self.durable.max(step);
         Ok(())

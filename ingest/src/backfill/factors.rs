@@ -15,7 +15,7 @@ use engine::error::ReadError;
 use engine::ids::{TagId, shard_of};
 use engine::lookalike::factors::sample::{ENTRIES_MAX, Sample};
 use engine::lookalike::factors::{Deal, FactorError, Factors, Learned, Setting};
-use engine::store::{Snapshot, Store, VectorsError};
+use engine::store::{Snapshot, Store, VectorsError, WriteError};
 use engine::update::{Change, UpdateBatch};
 use roaring::RoaringBitmap;
 use std::fmt::Debug;
@@ -327,7 +327,12 @@ impl<'a> Run<'a> {
         }
         self.still_declared()?;
         let (bytes, began) = (self.batch.as_bytes().len(), Instant::now());
-        self.store.write_replayable_noting(&self.batch, &[])?;
+        let made_by = self.snapshot.shared_catalog();
+        let written = self.store.write_replayable_noting(&self.batch, &[], Some(&made_by));
+        written.map_err(|error| match error {
+            WriteError::Dropped { .. } => self.dropped(format!("the vector space `{}`", self.job.space)),
+            error => error.into(),
+        })?;
         let took = began.elapsed();
         self.batch.clear();
         let rows = std::mem::take(&mut self.batch_rows);
@@ -344,18 +349,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Changes of what was dropped would get lost unsaid.
+    /// Vectors of events that are gone are of no use.
     fn still_declared(&self) -> Result<(), BackfillError> {
-        let now = self.store.snapshot();
-        let FactorJob { name, space, fact, .. } = self.job;
-        let dropped = |what: String| Err(BackfillError::Dropped { job: name.clone(), what });
-        if now.catalog().space(space).map(|space| space.id) != Some(self.space.id) {
-            return dropped(format!("the vector space `{space}`"));
-        }
-        if now.catalog().fact(fact).map(|fact| fact.id) != Some(self.fact) {
-            return dropped(format!("the fact `{fact}`"));
+        let (now, name) = (self.store.snapshot(), &self.job.fact);
+        if now.catalog().fact(name).map(|fact| fact.id) != Some(self.fact) {
+            return Err(self.dropped(format!("the fact `{name}`")));
         }
         Ok(())
+    }
+
+    fn dropped(&self, what: String) -> BackfillError {
+        BackfillError::Dropped { job: self.job.name.clone(), what }
     }
 
     fn read(&self, order: EventOrder) -> Result<Box<dyn EventRows>, BackfillError> {

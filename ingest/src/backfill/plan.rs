@@ -6,6 +6,7 @@ use crate::decode::{EventDecoder, FieldNames, VectorFields};
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Fact, Space, TagType};
 use engine::ids::TagId;
+use engine::store::WriteError;
 use std::collections::BTreeMap;
 
 /// A job, the catalog as it was when this run began, and when that was (microseconds since 1970).
@@ -36,38 +37,40 @@ impl<'a> Task<'a> {
         BackfillError::Job { job: self.job.name.clone(), what: what.into() }
     }
 
-    /// That what the rows go into is still what it was when the job began: changes of what was dropped would get lost unsaid.
-    pub(super) fn still_declared(&self, now: &Catalog) -> Result<(), BackfillError> {
-        let mut then_and_now = self.named_targets(self.catalog).into_iter().zip(self.named_targets(now));
-        match then_and_now.find(|((_, then), (_, now))| then != now) {
-            Some(((what, _), _)) => Err(BackfillError::Dropped { job: self.job.name.clone(), what }),
-            None => Ok(()),
-        }
+    /// Why a batch was not written; what was dropped is told by its name.
+    pub(super) fn not_written(&self, error: WriteError) -> BackfillError {
+        let WriteError::Dropped { id } = error else { return error.into() };
+        let name = self.catalog.name_of(id).unwrap_or_default();
+        let what = match &self.job.into {
+            Target::Tags => tag_named(name),
+            Target::Fact(_) => fact_named(name),
+            Target::Space(_) => space_named(name),
+        };
+        BackfillError::Dropped { job: self.job.name.clone(), what }
     }
 
     /// What rows go into that was declared when `next_id` was the next free id, or later. If the job began then, this is not what
     /// the rows before went into, whatever its name.
     pub(super) fn declared_since(&self, next_id: TagId) -> Option<String> {
-        let named = self.named_targets(self.catalog);
-        let by_name: Vec<_> = match (&self.job.into, self.job.columns.is_empty()) {
-            (Target::Tags, true) => self.catalog.tags().map(|(name, tag)| (tag_named(name), Some(tag.id))).collect(),
-            _ => Vec::new(),
-        };
-        let mut targets = named.into_iter().chain(by_name);
+        let mut targets = self.targets().into_iter();
         targets.find(|(_, id)| id.is_some_and(|id| id >= next_id)).map(|(what, _)| what)
     }
 
-    /// What the job names to put rows into, for people, and which one that is in a catalog.
-    fn named_targets(&self, catalog: &Catalog) -> Vec<(String, Option<TagId>)> {
-        match &self.job.into {
+    /// What rows may go into, for people, and its id. Without columns these are all tags.
+    fn targets(&self) -> Vec<(String, Option<TagId>)> {
+        let Task { job, catalog, .. } = self;
+        match &job.into {
             Target::Fact(FactTarget { fact: name, .. }) => {
-                vec![(format!("the fact `{name}`"), catalog.fact(name).map(|fact| fact.id))]
+                vec![(fact_named(name), catalog.fact(name).map(|fact| fact.id))]
             }
             Target::Space(SpaceTarget { space: name, .. }) => {
-                vec![(format!("the vector space `{name}`"), catalog.space(name).map(|space| space.id))]
+                vec![(space_named(name), catalog.space(name).map(|space| space.id))]
+            }
+            Target::Tags if job.columns.is_empty() => {
+                catalog.tags().map(|(name, tag)| (tag_named(name), Some(tag.id))).collect()
             }
             Target::Tags => {
-                let tags = self.job.columns.iter().map(|column| &column.tag);
+                let tags = job.columns.iter().map(|column| &column.tag);
                 tags.map(|tag| (tag_named(tag), catalog.tag(tag).map(|tag| tag.id))).collect()
             }
         }
@@ -180,6 +183,14 @@ pub(super) fn plan_tags(task: &Task<'_>, columns: Option<&[String]>) -> Result<P
 
 fn tag_named(name: &str) -> String {
     format!("the tag `{name}`")
+}
+
+fn fact_named(name: &str) -> String {
+    format!("the fact `{name}`")
+}
+
+fn space_named(name: &str) -> String {
+    format!("the vector space `{name}`")
 }
 
 fn check_column(column: &str, columns: &[String]) -> Result<(), String> {

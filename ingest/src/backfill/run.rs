@@ -18,6 +18,7 @@ use engine::ids::TagId;
 use engine::store::{Store, WriteError};
 use engine::update::UpdateBatch;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -157,7 +158,7 @@ fn load(
 ) -> Result<BackfillReport, BackfillError> {
     // A catalog taken just now shows in the next snapshot.
     store.publish()?;
-    let catalog = store.snapshot().catalog().clone();
+    let catalog = store.snapshot().shared_catalog();
     let task = Task { job, catalog: &catalog, now: store.now() };
     task.check()?;
     let opener = Opener::new(job.objects.clone());
@@ -184,7 +185,8 @@ fn load(
             (Some(pace), _) => Others::Live(Pacer::new(store, pace, cancel)),
             (None, checkpoint_out) => Others::None(checkpoint_out),
         };
-        let applied = apply(task, store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, others);
+        let of_job = (task, &catalog);
+        let applied = apply(of_job, store, &sources, cancel, &mut state, on_progress, &decoded_in, &used_out, others);
         // A decoder that waits for a store is not waited for.
         opener.end_waits();
         drop(decoded_in);
@@ -256,7 +258,7 @@ impl Sources {
         if began_at.is_none() {
             // Also of a job that an older release began, which did not note it.
             let offsets = [(&*self.fingerprint, fingerprint), (&*self.next_id, task.catalog.next_id().0.into())];
-            store.write_replayable_noting(&UpdateBatch::new(), &offsets)?;
+            store.write_replayable_noting(&UpdateBatch::new(), &offsets, None)?;
         }
         Ok(place.unwrap_or_default())
     }
@@ -438,7 +440,7 @@ fn decode_file(
 /// The calling thread: applies what was decoded.
 #[expect(clippy::too_many_arguments, reason = "the ends of three channels")]
 fn apply(
-    task: &Task<'_>,
+    (task, catalog): (&Task<'_>, &Arc<Catalog>),
     store: &Store,
     sources: &Sources,
     cancel: &AtomicBool,
@@ -455,12 +457,11 @@ fn apply(
             return Err(BackfillError::Cancelled { job: state.job.name.clone() });
         }
         let decoded = decoded?;
-        if matches!(others, Others::Live(_)) {
-            task.still_declared(store.snapshot().catalog())?;
-        }
         let (rows, bytes, began) = (decoded.rows, decoded.batch.as_bytes().len(), Instant::now());
         let offsets = sources.offsets(decoded.next, state.counted_with(&decoded));
-        store.write_replayable_noting(&decoded.batch, &offsets)?;
+        // Changes of what was dropped would get lost unsaid.
+        let written = store.write_replayable_noting(&decoded.batch, &offsets, Some(catalog));
+        written.map_err(|error| task.not_written(error))?;
         let took = began.elapsed();
         // A decoder that has ended takes no batch back.
         let _ = used.send(state.note(decoded)?);

@@ -635,3 +635,104 @@ fn what_is_dropped_under_a_job_ends_it() {
     let error = ended.expect_err("nowhere to go").to_string();
     assert!(error.contains("the tag `age` was dropped"), "{error}");
 }
+
+/// A tag that a job finds by the name of a column, or in lines, is dropped as one that it names is; nobody has seen it yet, and it
+/// may be declared again.
+#[test]
+fn what_is_dropped_under_a_job_by_names_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("rows");
+    let rows = some_rows(300);
+    assert!(rows.iter().any(|row| row.age.is_some()));
+    let by_names = BackfillJob { format: Some(FileFormat::Ndjson), ..job(&path) };
+    let of_lines = BackfillJob { format: Some(FileFormat::Tags), ..job(&path) };
+    for (job, text) in [(by_names, as_json_rows(&rows)), (of_lines, as_tag_lines(&rows))] {
+        std::fs::write(&path, text).expect("written");
+        for (again, beside) in [(false, true), (true, true), (true, false)] {
+            let store = new_store();
+            let drop_it = || {
+                let mut catalog = store.snapshot().catalog().clone();
+                catalog.drop_tag("age");
+                if again {
+                    catalog.declare("age", TagType::Number(Unit::Integer)).expect("a good name");
+                }
+                store.put_catalog(catalog).expect("taken");
+            };
+            // It is told once before anything is written.
+            let mut told = false;
+            let mut first = || {
+                if !std::mem::replace(&mut told, true) {
+                    drop_it();
+                }
+            };
+            let never = AtomicBool::new(false);
+            let ended = if beside {
+                let pace = Pace { rows_per_second_max: None, memory_bytes_max: u64::MAX };
+                run_beside(&store, &job, pace, &never, &mut |_| first())
+            } else {
+                run(&store, &job, &never, &mut |_| first())
+            };
+            let error = ended.expect_err("nowhere to go");
+            let is_told = matches!(&error, BackfillError::Dropped { what, .. } if what == "the tag `age`");
+            assert!(is_told, "{error}");
+        }
+    }
+}
+
+/// Sixty users of two tastes, who dealt with three things each.
+#[derive(Debug)]
+struct Deals;
+
+impl factors::EventReader for Deals {
+    fn read(
+        &self,
+        _: &engine::store::Snapshot,
+        _: factors::EventOrder,
+        _: &AtomicBool,
+    ) -> Result<Box<dyn factors::EventRows>, factors::EventsError> {
+        Ok(Box::new(DealRows { is_over: false }))
+    }
+}
+
+struct DealRows {
+    is_over: bool,
+}
+
+impl factors::EventRows for DealRows {
+    fn next(
+        &mut self,
+        _: &AtomicBool,
+        take: &mut dyn FnMut(factors::EventOf<'_>),
+    ) -> Result<Option<u64>, factors::EventsError> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return Ok(None);
+        }
+        for (user, nth) in (0..60_usize).flat_map(|user| (0..3_usize).map(move |nth| (user, nth))) {
+            let item = format!("{}-{}", user % 2, (user / 2 + nth * nth) % 4);
+            take(factors::EventOf { user: format!("u{user:02}").as_bytes(), item: item.as_bytes(), weight: 1.0 });
+        }
+        Ok(Some(180))
+    }
+}
+
+#[test]
+fn a_space_that_is_dropped_under_its_making_ends_it() {
+    let (store, _) = with_space();
+    let job = factors::FactorJob {
+        name: "job".to_owned(),
+        space: "taste".to_owned(),
+        fact: engine::catalog::AUDIENCE_CHANGES.to_owned(),
+        events: Arc::new(Deals),
+    };
+    let never = AtomicBool::new(false);
+    let made = factors::factorise(&store, &job, &never, &mut |_| {}).expect("made").made.expect("told");
+    assert!(made.vectors > 0, "{made:?}");
+    // Nobody has seen yet that it is gone.
+    let ended = factors::factorise(&store, &job, &never, &mut |_| {
+        let mut catalog = store.snapshot().catalog().clone();
+        catalog.drop_space("taste");
+        store.put_catalog(catalog).expect("taken");
+    });
+    let error = ended.expect_err("nowhere to go").to_string();
+    assert!(error.contains("the vector space `taste` was dropped"), "{error}");
+}

@@ -7,6 +7,7 @@ use super::tags::TagDecoder;
 use super::user_list::UserListDecoder;
 use super::vectors::VectorDecoder;
 use engine::update::UpdateBatch;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of the body at which a batch counts as full. Full batches end at the same lines however a body is cut into chunks
 /// and whatever the catalog has become, so the n-th batch of a body sent again is the same.
@@ -22,8 +23,21 @@ pub struct LineReport {
     pub accepted: u64,
     /// Lines refused.
     pub rejected: u64,
+    /// Tells which ones: a sum of hashes of their numbers, so that what a part of a body adds is a difference.
+    pub rejected_lines: u64,
     /// The first [`ERRORS_KEPT_MAX`] refused lines, by line number from 1.
     pub errors: Vec<(u64, LineError)>,
+}
+
+impl LineReport {
+    /// Counts a refused line.
+    pub(super) fn refuse(&mut self, line: u64, error: LineError) {
+        self.rejected += 1;
+        self.rejected_lines = self.rejected_lines.wrapping_add(xxh3_64(&line.to_le_bytes()));
+        if self.errors.len() < ERRORS_KEPT_MAX {
+            self.errors.push((line, error));
+        }
+    }
 }
 
 /// What lines are decoded by.
@@ -154,12 +168,7 @@ impl LineCounter {
         };
         match decoded {
             Ok(is_record) => self.report.accepted += u64::from(is_record),
-            Err(error) => {
-                self.report.rejected += 1;
-                if self.report.errors.len() < ERRORS_KEPT_MAX {
-                    self.report.errors.push((self.line_number, error));
-                }
-            }
+            Err(error) => self.report.refuse(self.line_number, error),
         }
     }
 }

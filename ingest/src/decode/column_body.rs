@@ -2,7 +2,7 @@
 
 use super::arrow_stream::pieces::{Piece, Pieces};
 use super::arrow_stream::{ArrowStream, Limits, StreamError};
-use super::body::{BATCH_BYTES, ERRORS_KEPT_MAX, LineReport};
+use super::body::{BATCH_BYTES, LineReport};
 use super::error::{LineError, LineErrorKind};
 use super::events::columns::ColumnDecoder;
 use super::events::fields::FieldNames;
@@ -233,14 +233,14 @@ impl ColumnBodyReader {
             Piece::TooLong { row, weight } => {
                 // Nothing of it is in the batch; what is told of it is.
                 self.batch_bytes += REFUSED_BYTES;
-                refuse(&mut self.report, self.rows_before + row as u64, too_long(weight));
+                self.report.refuse(self.rows_before + row as u64 + 1, too_long(weight));
             }
             Piece::Rows { first, rows, weight } => {
                 self.batch_bytes += weight;
                 let (report, begin) = (&mut self.report, self.rows_before + first as u64);
                 let refused_before = report.rejected;
                 let decoded =
-                    self.decoder.decode(&rows, batch, &mut |row, error| refuse(report, begin + row as u64, error));
+                    self.decoder.decode(&rows, batch, &mut |row, error| report.refuse(begin + row as u64 + 1, error));
                 decoded.map_err(ColumnBodyError::Columns)?;
                 self.report.accepted += rows.num_rows() as u64 - (self.report.rejected - refused_before);
             }
@@ -260,13 +260,6 @@ impl ColumnBodyReader {
     pub fn finish(self) -> Result<LineReport, ColumnBodyError> {
         self.stream.finish()?;
         Ok(self.report)
-    }
-}
-
-fn refuse(report: &mut LineReport, row: u64, error: LineError) {
-    report.rejected += 1;
-    if report.errors.len() < ERRORS_KEPT_MAX {
-        report.errors.push((row + 1, error));
     }
 }
 

@@ -339,7 +339,7 @@ impl Worker {
             let key = xxh3_128(key.as_bytes());
             let now = store.now();
             let now_seconds = u64::try_from(now / 1_000_000).unwrap_or(0);
-            let once = Once { key, digest: key, now_seconds, remember_seconds: LETTERS_REMEMBERED };
+            let once = Once { key, digest: key, now_seconds, remember_seconds: LETTERS_REMEMBERED, note: 0 };
             let letters = self.letters(batch, refusals, now);
             let written = store.write(&letters, Some(once)).map_err(|error| error.to_string())?;
             store.sync(written.lsn).map_err(|error| error.to_string())

@@ -6,6 +6,9 @@
 //! that the store does once: (key, number of the batch) with a digest of the body's bytes in it and of whether it is the
 //! last one. So a body sent again after a crash in its middle goes on exactly where it stopped, and a body that
 //! differs anywhere, or is longer or shorter, is noticed before anything of the difference is written.
+//!
+//! What became of a step's records is kept with it, since the same bytes may be decoded to something else later: the catalog
+//! changes, and time goes on. What was refused then is told as refused, though it would be taken now.
 
 use crate::config::Config;
 use crate::error::{Failure, Kind};
@@ -19,12 +22,14 @@ use engine::ids::{Lsn, TagId};
 use engine::store::{Once, Snapshot, Store, WriteError};
 use engine::update::UpdateBatch;
 use futures::StreamExt;
+use ingest::decode::LineError;
 use ingest::decode::arrow_stream::Limits;
 use ingest::decode::body::{BodyReader, LineDecoder, LineReport};
 use ingest::decode::column_body::{ColumnBodyError, ColumnBodyReader, RowTarget};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// The longest idempotency key, in bytes.
@@ -39,9 +44,9 @@ pub struct UploadAnswer {
     pub accepted: u64,
     /// Records refused; nothing of them was applied.
     pub rejected: u64,
-    /// The first refused ones, at most 100.
+    /// The first refused ones, at most 100. Of what came before under this idempotency key only where the same would be refused now.
     pub errors: Vec<LineFailure>,
-    /// The body came before under this idempotency key; nothing was changed.
+    /// The body came before under this idempotency key; nothing was changed, and what was taken and refused is told as it was then.
     pub repeated: bool,
     /// Number of a view that shows the records; only with `visible=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,20 +68,9 @@ pub struct LineFailure {
     pub suggestion: Option<String>,
 }
 
-impl From<LineReport> for UploadAnswer {
-    fn from(report: LineReport) -> UploadAnswer {
-        let errors = report.errors.into_iter().map(|(line, error)| LineFailure {
-            line,
-            error: error.message,
-            column: error.column,
-            suggestion: error.suggestion,
-        });
-        UploadAnswer {
-            accepted: report.accepted,
-            rejected: report.rejected,
-            errors: errors.collect(),
-            ..UploadAnswer::default()
-        }
+impl LineFailure {
+    fn of((line, error): (u64, LineError)) -> LineFailure {
+        LineFailure { line, error: error.message, column: error.column, suggestion: error.suggestion }
     }
 }
 
@@ -118,9 +112,9 @@ impl IdempotencyKey {
         }))
     }
 
-    fn step(&self, number: u64, digest: u128) -> Once {
+    fn step(&self, number: u64, digest: u128, note: u128) -> Once {
         let key = step_key(self.hash, number);
-        Once { key, digest, now_seconds: self.now_seconds, remember_seconds: self.remember_seconds }
+        Once { key, digest, now_seconds: self.now_seconds, remember_seconds: self.remember_seconds, note }
     }
 }
 
@@ -186,6 +180,17 @@ impl Destination {
         }
     }
 
+    /// That what steps that came before changed is still there, when others are to follow them. Those of facts and spaces came under
+    /// a key of the same one. Tags are looked at together: a client that is refused in vain sends them again.
+    fn check_since(&self, then: &Outcome) -> Result<(), Failure> {
+        if !matches!(self.target, Target::Tags) || then.dropped_before == self.catalog.dropped_count() {
+            return Ok(());
+        }
+        let detail = "the begin of this body came before, and since then something was dropped from the catalog, so not all of its \
+                      records may be there any more";
+        Err(Failure::new(Kind::Dropped, detail).suggest(SEND_ALL_AGAIN))
+    }
+
     fn failure(&self, error: WriteError) -> Failure {
         match error {
             WriteError::Dropped { id } => self.dropped(id),
@@ -201,11 +206,12 @@ impl Destination {
         };
         let detail =
             format!("{what} was dropped from the catalog while the body came, so not all of its records are there");
-        Failure::new(Kind::Dropped, detail).suggest(
-            "see GET /v1/catalog; where it is declared again, send the whole body again, under another Idempotency-Key",
-        )
+        Failure::new(Kind::Dropped, detail).suggest(SEND_ALL_AGAIN)
     }
 }
+
+const SEND_ALL_AGAIN: &str =
+    "see GET /v1/catalog; where it is declared again, send the whole body again, under another Idempotency-Key";
 
 /// How to write.
 #[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -289,10 +295,11 @@ pub(in crate::rest) async fn answer(
 /// Reads a body to its end; what is answered is on disk.
 ///
 /// # Errors
-/// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::MalformedBody`] if the body breaks off or is not
-/// what its format and encoding say, [`Kind::BodyTooLarge`] for a message of columns beyond its limit, [`Kind::InvalidField`] for
-/// columns that do not fit, [`Kind::Dropped`] if what it goes into is dropped meanwhile, and those of the store. Batches written before are kept; with an idempotency
-/// key, sending the body again goes on behind them.
+/// [`Kind::TooManyQueries`] if too many bodies are being read, [`Kind::Stalled`] if nothing of it comes for too long,
+/// [`Kind::MalformedBody`] if the body breaks off or is not what its format and encoding say, [`Kind::BodyTooLarge`] for a
+/// message of columns beyond its limit, [`Kind::InvalidField`] for columns that do not fit, [`Kind::Dropped`] if what it goes
+/// into is dropped meanwhile, and those of the store. Batches written before are kept; with an idempotency key, sending the
+/// body again goes on behind them.
 pub(crate) async fn receive(
     state: &AppState,
     destination: Destination,
@@ -306,13 +313,22 @@ pub(crate) async fn receive(
     let store = Arc::clone(state.store()?);
     let mut reception = Reception::new(store, destination, decoder.reader(&state.config), key);
     let mut chunks = body.into_data_stream().ready_chunks(CHUNKS_AT_ONCE);
-    while let Some(arrived) = chunks.next().await {
+    let idle = state.config.upload_idle;
+    while let Some(arrived) = tokio::time::timeout(idle, chunks.next()).await.map_err(|_| stalled(idle))? {
         let arrived: Result<Vec<Bytes>, axum::Error> = arrived.into_iter().collect();
         let arrived = arrived.map_err(|error| body_failure(&error, usize::MAX))?;
         reception = limits::blocking(move || reception.take(&arrived)).await?;
     }
     let observer = state.clone();
     limits::blocking(move || reception.finish(&observer)).await
+}
+
+fn stalled(idle: Duration) -> Failure {
+    let detail = format!("nothing of the body came for {} ms, so it was given up", idle.as_millis());
+    Failure::new(Kind::Stalled, detail).suggest(
+        "send it again (under the same Idempotency-Key, what was taken of it counts once), in several bodies if it has pauses, \
+         or raise the setting `upload_idle_ms`",
+    )
 }
 
 /// What reads a body.
@@ -329,6 +345,13 @@ impl Reader {
                 let fed = reader.feed(chunk, batch);
                 fed.map_err(|error| column_failure(error, reader.report().accepted))
             }
+        }
+    }
+
+    fn report(&self) -> &LineReport {
+        match self {
+            Reader::Lines(reader) => reader.report(),
+            Reader::Columns(reader) => reader.report(),
         }
     }
 
@@ -359,6 +382,94 @@ fn column_failure(error: ColumnBodyError, accepted: u64) -> Failure {
     }
 }
 
+/// Records up to a place in a body, or of a part of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    accepted: u64,
+    rejected: u64,
+    /// See [`LineReport::rejected_lines`].
+    rejected_lines: u64,
+}
+
+impl Counts {
+    fn of(report: &LineReport) -> Counts {
+        let LineReport { accepted, rejected, rejected_lines, .. } = *report;
+        Counts { accepted, rejected, rejected_lines }
+    }
+
+    fn since(self, before: Counts) -> Counts {
+        Counts {
+            accepted: self.accepted - before.accepted,
+            rejected: self.rejected - before.rejected,
+            rejected_lines: self.rejected_lines.wrapping_sub(before.rejected_lines),
+        }
+    }
+
+    fn add(&mut self, more: Counts) {
+        self.accepted += more.accepted;
+        self.rejected += more.rejected;
+        self.rejected_lines = self.rejected_lines.wrapping_add(more.rejected_lines);
+    }
+}
+
+/// What became of a step, as the store notes it beside its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outcome {
+    accepted: u32,
+    rejected: u32,
+    /// Of [`Counts::rejected_lines`].
+    rejected_lines: u32,
+    /// [`Catalog::dropped_count`] of the catalog that it was decoded by.
+    dropped_before: u32,
+}
+
+impl Outcome {
+    /// A step is about a megabyte, so its records have room.
+    fn of(counts: &Counts, catalog: &Catalog) -> Outcome {
+        Outcome {
+            accepted: counts.accepted as u32,
+            rejected: counts.rejected as u32,
+            rejected_lines: counts.rejected_lines as u32,
+            dropped_before: catalog.dropped_count(),
+        }
+    }
+
+    fn note(self) -> u128 {
+        let Outcome { accepted, rejected, rejected_lines, dropped_before } = self;
+        [accepted, rejected, rejected_lines, dropped_before]
+            .into_iter()
+            .fold(0, |note, part| note << 32 | u128::from(part))
+    }
+
+    /// `None` for a step of a release that noted nothing; also for one without records, of which there is nothing to know.
+    fn of_note(note: u128) -> Option<Outcome> {
+        let part = |number: u32| (note >> (32 * number)) as u32;
+        let outcome =
+            Outcome { accepted: part(3), rejected: part(2), rejected_lines: part(1), dropped_before: part(0) };
+        (note != 0).then_some(outcome)
+    }
+
+    fn counts(self) -> Counts {
+        let Outcome { accepted, rejected, rejected_lines, .. } = self;
+        Counts { accepted: accepted.into(), rejected: rejected.into(), rejected_lines: rejected_lines.into() }
+    }
+
+    /// Whether the same records were taken.
+    fn is_as(self, other: Outcome) -> bool {
+        Outcome { dropped_before: 0, ..self } == Outcome { dropped_before: 0, ..other }
+    }
+}
+
+/// A part of a body that is written at once.
+struct Step {
+    batch: UpdateBatch,
+    /// Of its bytes.
+    digest: Xxh3,
+    counts: Counts,
+    /// The places of its errors in the report.
+    errors: Range<usize>,
+}
+
 /// A body being read.
 struct Reception {
     store: Arc<Store>,
@@ -369,10 +480,20 @@ struct Reception {
     /// Of the body's bytes in `batch`.
     digest: Xxh3,
     digested: bool,
+    /// What was decoded before `batch`, and how many errors were kept.
+    before: (Counts, usize),
     /// A full batch that is written once it is known whether it is the last.
-    full: Option<(UpdateBatch, Xxh3)>,
+    full: Option<Step>,
     steps: u64,
     repeated_steps: u64,
+    /// What the last step that came before was then.
+    earlier: Option<Outcome>,
+    /// What is answered: of steps that came before, as they were then.
+    told: Counts,
+    /// Without those.
+    new: Counts,
+    /// Places in the report of errors of steps in which others were refused when they came first.
+    untold: Vec<Range<usize>>,
     end: Lsn,
 }
 
@@ -386,9 +507,14 @@ impl Reception {
             batch: UpdateBatch::new(),
             digest: Xxh3::new(),
             digested: false,
+            before: (Counts::default(), 0),
             full: None,
             steps: 0,
             repeated_steps: 0,
+            earlier: None,
+            told: Counts::default(),
+            new: Counts::default(),
+            untold: Vec::new(),
             end: Lsn(0),
         }
     }
@@ -406,7 +532,7 @@ impl Reception {
                 }
                 self.digested |= used > 0;
                 if is_full {
-                    self.seal()?;
+                    self.seal(reader.report())?;
                 }
             }
         }
@@ -415,44 +541,79 @@ impl Reception {
     }
 
     /// Sets a full batch aside and writes the one set aside before, which now is known not to be the last.
-    fn seal(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
-        let digest = std::mem::replace(&mut self.digest, Xxh3::new());
-        self.digested = false;
-        match self.full.replace((batch, digest)) {
-            Some((batch, digest)) => self.write(&batch, digest, false),
+    fn seal(&mut self, report: &LineReport) -> Result<(), Failure> {
+        let step = self.cut(report);
+        match self.full.replace(step) {
+            Some(step) => self.write(step, false),
             None => Ok(()),
         }
     }
 
-    fn write(&mut self, batch: &UpdateBatch, mut digest: Xxh3, is_last: bool) -> Result<(), Failure> {
+    /// What came since the last cut.
+    fn cut(&mut self, report: &LineReport) -> Step {
+        let now = (Counts::of(report), report.errors.len());
+        let before = std::mem::replace(&mut self.before, now);
+        self.digested = false;
+        Step {
+            batch: std::mem::take(&mut self.batch),
+            digest: std::mem::replace(&mut self.digest, Xxh3::new()),
+            counts: now.0.since(before.0),
+            errors: before.1..now.1,
+        }
+    }
+
+    fn write(&mut self, step: Step, is_last: bool) -> Result<(), Failure> {
+        let Step { batch, mut digest, counts, errors } = step;
+        let outcome = Outcome::of(&counts, &self.destination.catalog);
         let once = self.key.as_ref().map(|key| {
             digest.update(&[u8::from(is_last)]);
-            key.step(self.steps, digest.digest128())
+            key.step(self.steps, digest.digest128(), outcome.note())
         });
         if batch.is_empty() && once.is_none() {
+            self.told.add(counts);
+            self.new.add(counts);
             return Ok(());
         }
-        let written = self.store.write_declared(batch, once, &self.destination.catalog);
+        if let (Some(once), Some(earlier)) = (&once, &self.earlier)
+            && !self.store.remembers(once.key, once.now_seconds)
+        {
+            self.destination.check_since(earlier)?;
+        }
+        let written = self.store.write_declared(&batch, once, &self.destination.catalog);
         let written = written.map_err(|error| self.destination.failure(error))?;
         self.steps += 1;
-        self.repeated_steps += u64::from(written.repeated);
         self.end = self.end.max(written.lsn);
+        if !written.repeated {
+            self.told.add(counts);
+            self.new.add(counts);
+            return Ok(());
+        }
+        self.repeated_steps += 1;
+        match Outcome::of_note(written.note) {
+            Some(earlier) => {
+                self.earlier = Some(earlier);
+                self.told.add(earlier.counts());
+                if !earlier.is_as(outcome) {
+                    self.untold.push(errors);
+                }
+            }
+            None => self.told.add(counts),
+        }
         Ok(())
     }
 
     fn finish(mut self, state: &AppState) -> Result<UploadAnswer, Failure> {
         let report = self.reader.take().map(|reader| reader.finish(&mut self.batch)).transpose()?.unwrap_or_default();
         let epoch = self.store.snapshot().epoch();
-        let (last, digest) = (std::mem::take(&mut self.batch), std::mem::replace(&mut self.digest, Xxh3::new()));
-        let full = self.full.take();
-        match (full, self.digested) {
-            (Some((batch, digest)), false) => self.write(&batch, digest, true)?,
-            (Some((batch, full_digest)), true) => {
-                self.write(&batch, full_digest, false)?;
-                self.write(&last, digest, true)?;
+        let has_more = self.digested;
+        let last = self.cut(&report);
+        match (self.full.take(), has_more) {
+            (Some(full), false) => self.write(full, true)?,
+            (Some(full), true) => {
+                self.write(full, false)?;
+                self.write(last, true)?;
             }
-            (None, true) => self.write(&last, digest, true)?,
+            (None, true) => self.write(last, true)?,
             (None, false) => {}
         }
         self.destination.check(&self.store)?;
@@ -462,8 +623,15 @@ impl Reception {
             state.metrics.log_synced(started.elapsed());
             state.metrics.wrote(epoch);
         }
-        state.metrics.updates(report.accepted, report.rejected);
-        let repeated = self.steps > 0 && self.repeated_steps == self.steps;
-        Ok(UploadAnswer { repeated, ..UploadAnswer::from(report) })
+        state.metrics.updates(self.new.accepted, self.new.rejected);
+        let is_told = |place: &usize| !self.untold.iter().any(|untold| untold.contains(place));
+        let errors = report.errors.into_iter().enumerate().filter(|(place, _)| is_told(place));
+        Ok(UploadAnswer {
+            accepted: self.told.accepted,
+            rejected: self.told.rejected,
+            errors: errors.map(|(_, error)| LineFailure::of(error)).collect(),
+            repeated: self.steps > 0 && self.repeated_steps == self.steps,
+            epoch: None,
+        })
     }
 }

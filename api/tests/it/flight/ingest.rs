@@ -1,13 +1,14 @@
 //! Rows in: into facts, tags and vector spaces, durable once they are answered, once under a key.
 
 use super::{Client, assert_told, shop, shop_with, told};
-use crate::support::TestServer;
+use crate::support::{TestServer, success};
 use arrow::array::{
     ArrayRef, FixedSizeListArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
     TimestampMillisecondArray,
 };
 use arrow::datatypes::{Float32Type, Float64Type};
 use arrow_flight::sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tonic::{Code, Status};
@@ -133,6 +134,51 @@ fn rows_that_cannot_be_are_told_and_the_others_taken() {
     assert_eq!(bulk(&server), ["1 | 1.00"]);
     assert_eq!(send(&client, append("purchase", &[("refused_rows", "skip")]), vec![rows]).expect("taken"), 1);
     assert_eq!(bulk(&server), ["2 | 2.00"]);
+}
+
+#[test]
+fn rows_that_were_refused_stay_refused_under_their_key() {
+    let server = shop();
+    let client = Client::of(&server);
+    let whole: Value = server.get("/v1/catalog").send().expect("get").json().expect("JSON");
+    let with_plan = |tag_type: &str| {
+        let mut with = whole.clone();
+        with["tags"]["plan"] = json!({"type": tag_type});
+        success(server.put("/v1/catalog?allow_drop=true").json(&with).send().expect("put"));
+    };
+    with_plan("number");
+    let users: ArrayRef = Arc::new(StringArray::from(vec!["u1", "u2"]));
+    let plans: ArrayRef = Arc::new(StringArray::from(vec!["7", "gold"]));
+    let rows = RecordBatch::try_from_iter([("user_id", users), ("plan", plans)]).expect("rows");
+    let keyed = || append("users", &[("idempotency_key", "plans")]);
+    let refused = send(&client, keyed(), vec![rows.clone()]).expect_err("gold is no number");
+    assert_told(&refused, Code::InvalidArgument, "1 rows were taken and are on disk, 1 were refused: row 2: ");
+    // Now both rows would be taken.
+    success(server.put("/v1/catalog?allow_drop=true").json(&whole).send().expect("put"));
+    with_plan("enum");
+    let again = send(&client, keyed(), vec![rows.clone()]).expect_err("nothing has changed");
+    assert_told(
+        &again,
+        Code::InvalidArgument,
+        "1 rows were taken and are on disk, 1 were refused: which ones is not known",
+    );
+    assert_eq!(send(&client, append("users", &[]), vec![rows]).expect("another call"), 2);
+}
+
+#[test]
+fn rows_that_stop_coming_give_their_place_free() {
+    let server = shop_with(|config| {
+        config.concurrent_uploads = 1;
+        config.upload_idle = std::time::Duration::from_millis(200);
+    });
+    let client = Client::of(&server);
+    let keyed = || append("purchase", &[("idempotency_key", "slow")]);
+    let mut sql = client.sql.clone();
+    let rows = futures::stream::iter([Ok(events(0..10))]).chain(futures::stream::pending());
+    let stalled = client.wait(sql.execute_ingest(keyed(), rows)).map_err(told).expect_err("nothing comes any more");
+    assert_told(&stalled, Code::DeadlineExceeded, "nothing of the body came for 200 ms");
+    assert_eq!(send(&client, keyed(), vec![events(0..10)]).expect("taken"), 10);
+    assert_eq!(bulk(&server), ["10 | 45.00"]);
 }
 
 #[test]
