@@ -15,6 +15,7 @@ use crate::rest::v1::members::{self, MembersAnswer};
 use crate::rest::v1::movement::{self, MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
+use crate::rest::v1::scores::Claims;
 use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
 use crate::server::{self, OpenedToAsk};
 use engine::audience::ops::{self, QueryContext};
@@ -102,7 +103,7 @@ impl Asker for Local {
             let failure = Failure::field("/scores_to", "scores are kept by a server");
             return Err(failure.suggest("leave `--data` out, so that the server is asked"));
         }
-        lookalike::answer(&self.store.snapshot(), &self.store, request, &self.context)
+        lookalike::answer(&self.store.snapshot(), &self.store, &Claims::default(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {
