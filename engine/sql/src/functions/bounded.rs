@@ -1,9 +1,8 @@
 //! Functions of DataFusion that write much of little, held to a number of bytes.
 //!
 //! They would write the whole text, outside of any pool, before they look how long it is, and a failed allocation ends the process. So the
-//! length is worked out beforehand, from the lengths of the arguments and
-//! how often they are written, and what is too long is an error. Of a pattern it is not known how often it matches: as often as there are
-//! characters.
+//! length is worked out beforehand, from the lengths of the arguments and how often they are written, and what is too long is an error.
+//! Of a pattern it is not known how often it matches: as often as there are characters.
 //!
 //! What such a function is simplified to would be another one without bounds, so nothing is.
 
@@ -113,9 +112,9 @@ impl Length {
                 _ => 0,
             },
             Length::Matched => match (text(0), text(2)) {
-                (Some(text), Some(with)) => {
-                    let flags = text_of(args.get(3), row).unwrap_or_default();
-                    let len = text.len() as u64;
+                (Some(searched), Some(with)) => {
+                    let flags = text(3).unwrap_or_default();
+                    let len = searched.len() as u64;
                     let matches = if flags.contains(&b'g') { len + 1 } else { 1 };
                     // What was found is written once for each sign that can stand for it.
                     let parts = with.iter().filter(|byte| matches!(byte, b'\\' | b'$')).count() as u64;
@@ -127,10 +126,6 @@ impl Length {
             Length::Encoded => len(0).unwrap_or(0) * 2 + 4,
         })
     }
-}
-
-fn text_of<'a>(arg: Option<&Argument<'a>>, row: usize) -> Option<&'a [u8]> {
-    arg.and_then(|arg| arg.text(row))
 }
 
 /// The length of a text in which `to` bytes stand wherever `from` stood.

@@ -147,6 +147,7 @@ pub fn judge(
         context,
         audiences: BTreeMap::new(),
         asked: BTreeMap::new(),
+        read: Vec::new(),
         told: Told::default(),
     };
     let whole = judge.bound(expr)?;
@@ -178,6 +179,8 @@ struct Judge<'q> {
     audiences: BTreeMap<String, bool>,
     /// What was read for, by what it says.
     asked: BTreeMap<String, (Option<bool>, Behind)>,
+    /// Leaves for which rows or vectors were read.
+    read: Vec<Predicate>,
     told: Told,
 }
 
@@ -274,6 +277,13 @@ impl Judge<'_> {
         let asked = expr.to_string();
         if let Some(known) = self.asked.get(&asked) {
             return Ok(known.clone());
+        }
+        let bound = self.bound(expr)?;
+        if bound.needs_scan() {
+            // Of the whole some may have been left out, since they change nothing: beside FALSE, for one.
+            self.read.push(bound);
+            resolve::check_scans(self.read.iter())?;
+            similar::check(self.read.iter())?;
         }
         let told = match &expr.kind {
             ExprKind::Did(did) => (self.leaf(expr)?, Behind::Events(self.figures(did)?)),

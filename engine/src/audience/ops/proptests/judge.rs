@@ -99,8 +99,11 @@ fn what_no_question_may_have_no_explanation_has() {
         (0..count).map(one).collect::<Vec<_>>().join(" OR ")
     };
     assert!(judged(&world, &scans(SCANS_MAX)).is_ok());
-    let error = judged(&world, &scans(SCANS_MAX + 1)).expect_err("one more");
-    assert_eq!(error.to_string(), "the question needs 65 scans of events, and may need 64");
+    assert!(judged(&world, &format!("{0} OR {0}", scans(SCANS_MAX))).is_ok(), "what stands there twice is asked once");
+    for more in [scans(SCANS_MAX + 1), format!("FALSE AND ({})", scans(SCANS_MAX + 1))] {
+        let error = judged(&world, &more).expect_err("one more");
+        assert_eq!(error.to_string(), "the question needs 65 scans of events, and may need 64");
+    }
 }
 
 #[test]
