@@ -36,6 +36,9 @@ use tokio::task::JoinHandle;
 
 /// After so long without a byte a client is asked whether it is still there.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Stack of a thread that answers: expressions are walked down as deep as they are, `PREDICATE_DEPTH_MAX` of the engine, and this is several times
+/// as much as that takes. What is not used takes no memory.
+const STACK_BYTES: usize = 16 << 20;
 /// How often unused cursors are looked for.
 const CURSOR_SWEEP: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("beluga-io")
+            .thread_stack_size(STACK_BYTES)
             .build()
             .map_err(no_threads)?;
         let (listener, address) = runtime.block_on(bind(config.http, "--http"))?;

@@ -9,6 +9,7 @@ use crate::queries::Queries;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
+use crate::rest::v1::scores::Claims;
 use crate::sources;
 use engine::audience::ops::QueryContext;
 use engine::audience::scan::FactScanner;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Who enters and leaves live audiences.
     pub feeds: Arc<ChangeFeeds>,
+    /// Tags that scores are written to.
+    pub scores: Claims,
     opened: OnceLock<Opened>,
     phase: AtomicU8,
     /// Hashes of the idempotency keys whose requests are running.
@@ -114,6 +117,7 @@ impl AppState {
             metrics: Metrics::new(),
             feeds: Arc::default(),
             access: Access::default(),
+            scores: Claims::default(),
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             keys_in_use: Mutex::default(),

@@ -1,18 +1,21 @@
 //! Vectors made from a fact: what is asked for, and the rows of the fact as the events that vectors are made of, by way of SQL.
 
 use crate::sources::Place;
-use crate::state::Readers;
+use crate::state::{Readers, lock};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use engine::audience::bind::instants_within;
 use engine::audience::ops::QueryContext;
 use engine::audience::suggest::closest;
-use engine::audience::{bind, parse};
+use engine::bitmap::bsi::NumberRange;
 use engine::catalog::{Catalog, ColumnType, Fact};
+use engine::clock::Clock;
 use engine::store::Snapshot;
 use engine_sql::session::{Answer, Question, SqlError, SqlErrorKind};
 use ingest::backfill::factors::{EventOf, EventOrder, EventReader, EventRows, EventsError, FactorJob};
+use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Which events vectors are made of, and what of them counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -27,7 +30,7 @@ pub struct FromFactDefinition {
     /// The column that says how much: a number, added up by user and item. Left out, events are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Events of so long up to now: `30 days`, `24 hours`, `1 year`; left out: all.
+    /// Events of so long up to now, by the clocks of the fact's zone: `30 days`, `24 hours`, `1 year`; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<String>,
     /// Of these only rows of which this SQL condition is true.
@@ -63,9 +66,17 @@ impl ItemColumns {
 impl FromFactDefinition {
     /// What is to run.
     pub fn job(&self, name: String, space: &str, readers: Readers) -> FactorJob {
-        let [any, by_user] = [EventOrder::Any, EventOrder::ByUser].map(|order| self.statement(order));
-        let events = Arc::new(FactEvents { readers, any, by_user });
+        let events = Arc::new(FactEvents { readers, definition: self.clone(), window: Mutex::default() });
         FactorJob { name, space: space.to_owned(), fact: self.fact.clone(), events }
+    }
+
+    /// The instants that `within` means now, if there is one.
+    fn window(&self, fact: &Fact, now: i64) -> Result<Option<NumberRange>, Place> {
+        let settled = self.within.as_ref().map(|within| instants_within(within, fact, now));
+        settled.transpose().map_err(|error| {
+            let advice = error.suggestion.unwrap_or_default().replace("write within => ", "write ");
+            Place::new("/within", format!("{}; {advice}", error.message))
+        })
     }
 
     /// Whether it can be read with a catalog and facts as they are.
@@ -97,26 +108,33 @@ impl FromFactDefinition {
                 return Err(Place::new("/weight", why));
             }
         }
-        if let Some(within) = &self.within {
-            let quoted = |text: &str| text.replace('\'', "''");
-            let did = format!("did('{}', within => '{}', exact_window => TRUE)", quoted(&self.fact), quoted(within));
-            let bound = parse(&did).and_then(|expr| bind(&expr, snapshot.catalog(), snapshot.audiences(), now));
-            if let Err(error) = bound {
-                let advice = error.suggestion.unwrap_or_default().replace("write within => ", "write ");
-                return Err(Place::new("/within", format!("{}; {advice}", error.message)));
-            }
-        }
-        self.check_condition(snapshot, readers)
+        let window = self.window(fact, now)?;
+        self.check_condition(window, snapshot, readers)
     }
 
-    fn check_condition(&self, snapshot: &Snapshot, readers: &Readers) -> Result<(), Place> {
+    fn check_condition(
+        &self,
+        window: Option<NumberRange>,
+        snapshot: &Snapshot,
+        readers: &Readers,
+    ) -> Result<(), Place> {
         if let Some(condition) = &self.r#where {
             readers.sql.check_condition(condition).map_err(|error| Place::new("/where", error.to_string()))?;
         }
-        let question = Question { text: self.statement(EventOrder::Any), ..Question::default() };
+        let question = Question { text: self.statement(EventOrder::Any, window), ..Question::default() };
         let described = readers.sql.describe(snapshot.clone(), &question, Vec::new(), &context_of(readers));
         // Whatever else stands in the statement was checked.
-        described.map(drop).map_err(|error| Place::new("/where", error.to_string()))
+        let described = described.map_err(|error| Place::new("/where", error.to_string()))?;
+        match described.parameters.fields().first() {
+            None => Ok(()),
+            Some(parameter) => {
+                let why = format!(
+                    "`{}` is a parameter, and a job is given no values for any; write the value itself",
+                    parameter.name()
+                );
+                Err(Place::new("/where", why))
+            }
+        }
     }
 
     fn declared<'c>(&self, catalog: &'c Catalog) -> Result<&'c Fact, Place> {
@@ -139,7 +157,7 @@ impl FromFactDefinition {
     }
 
     /// Rows of a user, a weight, and the parts of an item.
-    fn statement(&self, order: EventOrder) -> String {
+    fn statement(&self, order: EventOrder, window: Option<NumberRange>) -> String {
         let quoted = |name: &String| format!("\"{}\"", name.replace('"', "\"\""));
         let weight = match &self.weight {
             // What is taken back has the weight -1.
@@ -156,9 +174,10 @@ impl FromFactDefinition {
             quoted(&self.fact),
             is_there.join(" OR ")
         );
-        if let Some(within) = &self.within {
-            let within = within.replace('\'', "''");
-            text += &format!(" AND ts > now() - INTERVAL '{within}' AND ts <= now()");
+        if let Some(NumberRange { min, max }) = window {
+            // The sign of the least number of all would be taken from a number that is none.
+            let instant = |micros: i64| format!("to_timestamp_micros({})", micros.max(-i64::MAX));
+            text += &format!(" AND ts >= {} AND ts <= {}", instant(min), instant(max));
         }
         if let Some(condition) = &self.r#where {
             // What ends with a comment ends with its line.
@@ -175,8 +194,19 @@ impl FromFactDefinition {
 #[derive(Debug)]
 struct FactEvents {
     readers: Readers,
-    any: String,
-    by_user: String,
+    definition: FromFactDefinition,
+    /// What `within` meant when the first reading began: the second one is of the same events.
+    window: Mutex<Option<NumberRange>>,
+}
+
+impl FactEvents {
+    fn window(&self, snapshot: &Snapshot, order: EventOrder) -> Result<Option<NumberRange>, Place> {
+        let mut window = lock(&self.window);
+        if order == EventOrder::Any {
+            *window = self.definition.window(self.definition.declared(snapshot.catalog())?, SystemClock.now())?;
+        }
+        Ok(*window)
+    }
 }
 
 impl EventReader for FactEvents {
@@ -186,14 +216,12 @@ impl EventReader for FactEvents {
         order: EventOrder,
         cancel: &AtomicBool,
     ) -> Result<Box<dyn EventRows>, EventsError> {
-        let text = match order {
-            EventOrder::Any => &self.any,
-            EventOrder::ByUser => &self.by_user,
-        };
         if cancel.load(Ordering::Relaxed) {
             return Err(EventsError::Cancelled);
         }
-        let answer = self.readers.sql.ask(snapshot.clone(), text, Vec::new(), &context_of(&self.readers));
+        let window = self.window(snapshot, order).map_err(|place| EventsError::Failed(place.why))?;
+        let text = self.definition.statement(order, window);
+        let answer = self.readers.sql.ask(snapshot.clone(), &text, Vec::new(), &context_of(&self.readers));
         let answer = answer.map_err(failed)?;
         Ok(Box::new(Rows { answer, item: Vec::new() }))
     }

@@ -179,6 +179,32 @@ fn what_distinguishes_an_audience_is_told_farthest_first_over_all_tags() {
 }
 
 #[test]
+fn a_profile_lists_no_more_values_than_it_says() {
+    let server = TestServer::start();
+    server.put_catalog(&json!({"tags": {"a": {"type": "set"}, "b": {"type": "enum"}}}));
+    let values: Vec<String> = (0..9_999).map(|at| format!("v{at}")).collect();
+    server.post_tags(&json!({"user_id": "u1", "add": {"a": values}, "set": {"b": "x"}}).to_string());
+    server.settle();
+    let refused = |body: Value| -> Value {
+        let answer = server.post("/v1/profile").json(&body).send().expect("ask");
+        assert_eq!(answer.status().as_u16(), 400);
+        answer.json().expect("JSON")
+    };
+    let told = refused(json!({"where": "TRUE", "values": 10_001}));
+    assert_eq!(told["pointer"], "/values", "{told}");
+    assert!(told.to_string().contains("at most 10000 values of a tag are listed"), "{told}");
+    // Of all tags together, each as often as it is asked about.
+    let by = |count: usize| json!({"where": "TRUE", "by": vec!["a"; count], "values": 10_000});
+    let told = refused(by(11));
+    assert!(
+        told["pointer"] == "/values" && told.to_string().contains("would list 109989 values of all tags"),
+        "{told}"
+    );
+    let answer = server.ask("/v1/profile", &by(10));
+    assert!((0..10).all(|at| answer["tags"][at]["values"].as_array().is_some_and(|values| values.len() == 9_999)));
+}
+
+#[test]
 fn a_profile_tells_how_numbers_differ() {
     let server = crowd();
     let age = profile(&server, &json!({"where": "is_member", "by": ["age"]}))["number"].clone();

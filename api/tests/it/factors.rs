@@ -196,6 +196,8 @@ fn what_cannot_be_is_refused_where_it_stands() {
     refused(&from(json!({"weight": "amout"})), &at("/weight"), "did you mean `amount`?");
     refused(&from(json!({"weight": "campaign"})), &at("/weight"), "is no number");
     refused(&from(json!({"within": "soon"})), &at("/within"), "not a length of time; write '30 days'");
+    refused(&from(json!({"within": "1 day ago"})), &at("/within"), "not a length of time");
+    refused(&from(json!({"where": "amount > $1"})), &at("/where"), "`$1` is a parameter");
     refused(&from(json!({"where": "amont > 3"})), &at("/where"), "amount");
     refused(&from(json!({"where": "amount >"})), &at("/where"), "");
     refused(&from(json!({"where": "TRUE) OR (TRUE"})), &at("/where"), "the condition ends before its text does");
@@ -212,6 +214,13 @@ fn what_cannot_be_is_refused_where_it_stands() {
         body["backfill"][field] = value;
         refused(&body, &format!("/backfill/{field}"), "no files are read");
     }
+    // A length of time means one thing, wherever it is looked at.
+    for within in ["100000 years", "+30 days", "1 year"] {
+        let job = run(&server, &from(json!({"within": within})));
+        assert_eq!((&job["state"], &job["progress"]["rows_done"]), (&json!("done"), &json!(180)), "{within}: {job}");
+    }
+    let none = run(&server, &from(json!({"within": "24 hours"})));
+    assert!(none["error"].as_str().is_some_and(|error| error.contains("no event of `purchase` counts")), "{none}");
     // What only the events can tell ends the job, and changes nothing.
     let sent = server.post("/v1/spaces/taste?visible=true").body("{\"user_id\":\"u1\",\"vector\":[1,2,3,4]}\n").send();
     success(sent.expect("post"));

@@ -137,6 +137,43 @@ fn an_explanation_that_cannot_be_says_why() {
     assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
 }
 
+/// Deep audiences in deep audiences end no thread, and what is explained can be read by whoever asked.
+#[test]
+fn what_is_too_deep_is_refused_and_what_is_not_is_told() {
+    let server = with_purchases();
+    let nested =
+        |open: &str, inner: &str, levels: usize| format!("{}{inner}{}", open.repeat(levels), ")".repeat(levels));
+    let put = |name: &str, body: String| {
+        let answer = server.put(&format!("/v1/audiences/{name}")).json(&json!({"where": body})).send().expect("put");
+        (answer.status().as_u16(), answer.text().expect("text"))
+    };
+    let either = "age < 0 OR NOT (";
+    let (status, told) = put("x0", nested(either, "is_member", 120));
+    assert!((200..300).contains(&status), "{status}: {told}");
+    for at in 1..16 {
+        let (status, told) = put(&format!("x{at}"), nested(either, &format!("in_audience('x{}')", at - 1), 120));
+        // From the third on there is none to be in.
+        let expected = if at == 1 { "expression-too-large" } else { "unknown-audience" };
+        assert!((400..500).contains(&status) && told.contains(expected), "{at}: {status} {told}");
+    }
+    let count = |expression: &str| server.ask("/v1/count", &json!({"where": expression}))["count"].clone();
+    assert_eq!(count("in_audience('x0')"), count("is_member AND age IS NOT NULL"));
+    let explain = |user: &str, expression: &str| {
+        let answer = server.post(&format!("/v1/users/{user}/explain")).json(&json!({"where": expression}));
+        let answer = answer.send().expect("ask");
+        (answer.status().as_u16(), answer.text().expect("text"))
+    };
+    for expression in ["in_audience('x0')".to_owned(), nested("NOT (", "is_member", 60)] {
+        let (status, told) = explain("u1", &expression);
+        assert!(status == 400 && told.contains("more than 60 deep in each other"), "{status} {told}");
+    }
+    let (url, deep) = (server.url(""), nested("NOT (", "is_member", 59));
+    let table = stdout(&beluga(&["explain", &deep, "--user", "u1", "--url", &url, "--output", "csv"]));
+    assert_eq!(table.lines().count(), 61, "{table}");
+    let (status, told) = explain("u1", &nested("NOT (", &format!("age IN ({})", vec!["30"; 60_000].join(",")), 50));
+    assert!(status == 200 && told.len() < 500_000, "{status}: {} bytes", told.len());
+}
+
 fn movement(server: &TestServer, parameters: &str) -> Value {
     success(server.get(&format!("/v1/audiences/yogis/movement?{parameters}")).send().expect("get"))
 }

@@ -120,6 +120,18 @@ impl Predicate {
         }
     }
 
+    /// How deep operands stand within operands; 1 of a leaf.
+    pub(super) fn depth(&self) -> usize {
+        let deepest = |of: &[Predicate]| of.iter().map(Predicate::depth).max().unwrap_or(0);
+        1 + match self {
+            Predicate::And(of) | Predicate::Or(of) | Predicate::AtLeast(_, of) => deepest(of),
+            Predicate::Xor(a, b) => a.depth().max(b.depth()),
+            Predicate::Not(of) => of.depth(),
+            Predicate::Similar(similar) => similar.inner().into_iter().map(Predicate::depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// How many nodes it has, list values not counted.
     pub fn node_count(&self) -> usize {
         1 + match self {

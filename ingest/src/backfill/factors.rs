@@ -25,6 +25,8 @@ use std::time::Instant;
 
 /// Decides which users are learned from, and where learning begins: the same events give the same vectors.
 const RANDOM_SEED: u64 = 1;
+/// Deals of one user that are held, unless there are more items: of a user with more events they are added up on the way.
+const DEALS_MAX: usize = 1 << 20;
 
 /// Which space, and of what.
 #[derive(Clone, Debug)]
@@ -235,6 +237,7 @@ impl<'a> Run<'a> {
     fn fold_in(&mut self, factors: &Factors) -> Result<(), BackfillError> {
         let mut rows = self.read(EventOrder::ByUser)?;
         let mut last = UserDeals::default();
+        let deals_max = DEALS_MAX.max(2 * factors.learned().items);
         let mut vector = vec![0.0; self.space.dimension.into()];
         loop {
             let mut done: Vec<UserDeals> = Vec::new();
@@ -244,7 +247,7 @@ impl<'a> Run<'a> {
                     done.push(std::mem::replace(&mut last, next));
                 }
                 if let Some(item) = factors.item(event.item) {
-                    last.deals.push(Deal { item, weight: event.weight });
+                    last.push(Deal { item, weight: event.weight }, deals_max);
                 }
             })?;
             if more.is_none() {
@@ -424,6 +427,16 @@ struct UserDeals {
     deals: Vec<Deal>,
 }
 
+impl UserDeals {
+    /// Adds one, and adds up what is there where it has become `most` of them, which are more than there are items.
+    fn push(&mut self, deal: Deal, most: usize) {
+        if self.deals.len() >= most {
+            Deal::add_up(&mut self.deals);
+        }
+        self.deals.push(deal);
+    }
+}
+
 /// The space and the fact of a job.
 fn declared(job: &FactorJob, catalog: &Catalog) -> Result<(Space, TagId), BackfillError> {
     let wrong = |what: String| BackfillError::Job { job: job.name.clone(), what };
@@ -437,4 +450,21 @@ fn declared(job: &FactorJob, catalog: &Catalog) -> Result<(Space, TagId), Backfi
 
 fn unreadable(job: &FactorJob, error: &ReadError) -> BackfillError {
     BackfillError::Job { job: job.name.clone(), what: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_user_with_many_events_few_deals_are_held() {
+        let mut user = UserDeals::default();
+        for nth in 0..10_000_u32 {
+            user.push(Deal { item: nth % 3, weight: f64::from(nth % 5) - 1.0 }, 8);
+            assert!(user.deals.len() <= 8, "{}", user.deals.len());
+        }
+        Deal::add_up(&mut user.deals);
+        let sum = |item: u32| (0..10_000).filter(|nth| nth % 3 == item).map(|nth| f64::from(nth % 5) - 1.0).sum();
+        assert_eq!(user.deals, [0, 1, 2].map(|item| Deal { item, weight: sum(item) }));
+    }
 }

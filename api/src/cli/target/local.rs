@@ -17,6 +17,7 @@ use crate::rest::v1::movement::{self, MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{self, RetentionAnswer, RetentionRequest};
+use crate::rest::v1::scores::Claims;
 use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
 use crate::server::{self, OpenedToAsk};
 use engine::audience::ops::{self, QueryContext};
@@ -107,7 +108,7 @@ impl Asker for Local {
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         kept_by_a_server(request.scores_to.is_some(), "/scores_to")?;
-        lookalike::answer(&self.store.snapshot(), &self.store, request, &self.context)
+        lookalike::answer(&self.store.snapshot(), &self.store, &Claims::default(), request, &self.context)
     }
 
     fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure> {

@@ -12,8 +12,8 @@ use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::{Path, State};
-use engine::audience::expr::{ExprKind, Figure};
-use engine::audience::ops::{self, Behind, FigureValue, Judgement, QueryContext};
+use engine::audience::expr::Figure;
+use engine::audience::ops::{self, Behind, FigureValue, Judgement, Part, QueryContext};
 use engine::catalog::{Catalog, Unit};
 use engine::clock::Clock;
 use engine::store::Snapshot;
@@ -54,7 +54,7 @@ pub struct JudgeAnswer {
 /// What a part of an expression says of a user.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reason {
-    /// The part.
+    /// The part; of one that is longer than 2,000 bytes the begin, with `…`.
     pub expression: String,
     /// `and`, `or`, `not`, `xor`, `at_least`, `audience`, `uploaded`, `did`, `similar_to`, `tag`, `user_id` or `literal`.
     pub kind: String,
@@ -127,22 +127,22 @@ pub fn answer(
 
 impl Reason {
     fn of(catalog: &Catalog, judgement: Judgement) -> Reason {
-        let kind = match (&judgement.expr.kind, &judgement.behind) {
-            (ExprKind::InAudience(_), Some(Behind::Uploaded)) => "uploaded",
-            (ExprKind::InAudience(_), _) => "audience",
-            (ExprKind::And(_), _) => "and",
-            (ExprKind::Or(_), _) => "or",
-            (ExprKind::Not(_), _) => "not",
-            (ExprKind::Xor(..), _) => "xor",
-            (ExprKind::AtLeast { .. }, _) => "at_least",
-            (ExprKind::Did(_), _) => "did",
-            (ExprKind::SimilarTo(_), _) => "similar_to",
-            (ExprKind::UserIn { .. }, _) => "user_id",
-            (ExprKind::Literal(_), _) => "literal",
-            _ => "tag",
+        let kind = match (judgement.part, &judgement.behind) {
+            (Part::Audience, Some(Behind::Uploaded)) => "uploaded",
+            (Part::Audience, _) => "audience",
+            (Part::And, _) => "and",
+            (Part::Or, _) => "or",
+            (Part::Not, _) => "not",
+            (Part::Xor, _) => "xor",
+            (Part::AtLeast, _) => "at_least",
+            (Part::Did, _) => "did",
+            (Part::SimilarTo, _) => "similar_to",
+            (Part::UserId, _) => "user_id",
+            (Part::Literal, _) => "literal",
+            (Part::Tag, _) => "tag",
         };
         let mut reason = Reason {
-            expression: judgement.expr.to_string(),
+            expression: judgement.text,
             kind: kind.to_owned(),
             truth: judgement.truth,
             tag: None,

@@ -4,7 +4,7 @@ use super::audiences;
 use super::count::elapsed_us;
 use super::distinguish::{Distinguish, DistinguishingAnswer, distinguishing};
 use super::expression::Where;
-use super::scores::{ScoreTag, ScoresAnswer};
+use super::scores::{Claims, ScoreTag, ScoresAnswer};
 use super::tree::similar::extent_and_method;
 use crate::access::Scope;
 use crate::error::Failure;
@@ -214,19 +214,21 @@ impl From<Holdout> for HoldoutAnswer {
     }
 }
 
-/// Answers on a snapshot; `store` is where scores are kept.
+/// Answers on a snapshot; `store` is where scores are kept, by whoever has a claim.
 ///
 /// # Errors
 /// [`Failure`] for the client.
 pub fn answer(
     snapshot: &Snapshot,
     store: &Store,
+    claims: &Claims,
     request: &LookalikeRequest,
     context: &QueryContext,
 ) -> Result<LookalikeAnswer, Failure> {
     let started = Instant::now();
     let things = request.distinguish.limit()?;
     let tag = request.scores_to.as_ref().map(|name| ScoreTag::of(snapshot.catalog(), name)).transpose()?;
+    let claim = tag.as_ref().map(|tag| tag.claim(claims)).transpose()?;
     let limit = request.limit.unwrap_or(LOOKALIKE_USERS_DEFAULT);
     if limit > LOOKALIKE_USERS_MAX {
         let failure = Failure::field("/limit", format!("`limit` is at most {LOOKALIKE_USERS_MAX}"));
@@ -250,7 +252,8 @@ pub fn answer(
         0 => None,
         things => Some(distinguishing_of(snapshot, &found, &within, tag.as_ref().map(|tag| tag.id), things, context)?),
     };
-    let scores = tag.map(|tag| tag.keep(store, snapshot, &found, context)).transpose()?;
+    let claimed = tag.as_ref().zip(claim.as_ref());
+    let scores = claimed.map(|(tag, claim)| tag.keep(claim, store, snapshot, &found, context)).transpose()?;
     let LookalikeReport {
         method,
         tried,
@@ -399,7 +402,7 @@ pub(in crate::rest) async fn post(
             let expression = Where::Text(request.expression(snapshot)?.to_string());
             audiences::check(snapshot, name, expression).map_err(|failure| failure.at("/save_as"))?;
         }
-        let answer = answer(snapshot, &store, &request, context)?;
+        let answer = answer(snapshot, &store, &metrics.scores, &request, context)?;
         if let Some(scores) = &answer.scores {
             metrics.metrics.updates(scores.written + scores.unset, 0);
         }

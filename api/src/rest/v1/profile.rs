@@ -20,6 +20,7 @@ use engine::audience::ops::profile::Cut;
 use engine::audience::ops::{self, NumberProfile, QueryContext, TagProfile, ValueCount};
 use engine::audience::predicate::Predicate;
 use engine::catalog::{Tag, TagType, Unit};
+use engine::ids::TagId;
 use engine::store::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -28,6 +29,11 @@ use std::time::Instant;
 pub const PROFILE_TAGS_MAX: usize = 100;
 /// Values of a tag that are listed when `values` is not given.
 pub const PROFILE_VALUES_DEFAULT: usize = 100;
+
+/// Most values of a tag that are listed.
+pub const PROFILE_VALUES_MAX: usize = 10_000;
+/// Most values that are listed of all tags together.
+pub const PROFILE_LISTED_MAX: usize = 100_000;
 
 /// Whose profile, over which tags, against whom.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -42,7 +48,7 @@ pub struct ProfileRequest {
     /// The baseline; everybody if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<Where>,
-    /// Values listed of each tag; 100 if left out. `more_values` tells how many there are beyond.
+    /// Values listed of each tag, at most 10,000, and 100,000 of all tags together; 100 if left out. `more_values` tells how many there are beyond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<usize>,
     /// Which values come first.
@@ -224,6 +230,11 @@ pub struct Bin {
 pub fn answer(snapshot: &Snapshot, request: &ProfileRequest, context: &QueryContext) -> Result<ProfileAnswer, Failure> {
     let started = Instant::now();
     let limit = request.distinguish.limit()?;
+    let values_max = request.values.unwrap_or(PROFILE_VALUES_DEFAULT);
+    if values_max > PROFILE_VALUES_MAX {
+        let failure = Failure::field("/values", format!("at most {PROFILE_VALUES_MAX} values of a tag are listed"));
+        return Err(failure.suggest("count all of them with SQL: SELECT value, users FROM tag_values"));
+    }
     let by = tags(snapshot, request.by.as_deref())?;
     let bound = request.r#where.bind(snapshot, "/where")?;
     let against = match &request.against {
@@ -232,6 +243,7 @@ pub fn answer(snapshot: &Snapshot, request: &ProfileRequest, context: &QueryCont
     };
     let ids: Vec<_> = by.iter().map(|(_, tag)| tag.id).collect();
     let profile = ops::profile(snapshot, &bound.predicate, &ids, &against, context)?;
+    check_listed(&profile.tags, values_max)?;
     let distinguishing = (limit > 0).then(|| distinguishing(snapshot.catalog(), &profile, limit));
     let sizes = (profile.count, profile.baseline_count);
     let told = by.iter().zip(profile.tags);
@@ -244,6 +256,23 @@ pub fn answer(snapshot: &Snapshot, request: &ProfileRequest, context: &QueryCont
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
     })
+}
+
+/// Refuses an answer with more values than anybody reads.
+fn check_listed(tags: &[(TagId, TagProfile)], values_max: usize) -> Result<(), Failure> {
+    let listed = |(_, told): &(TagId, TagProfile)| match told {
+        TagProfile::Values { values, .. } => values.len().min(values_max),
+        TagProfile::Number(_) => 0,
+    };
+    let listed: usize = tags.iter().map(listed).sum();
+    if listed > PROFILE_LISTED_MAX {
+        let what =
+            format!("the answer would list {listed} values of all tags; at most {PROFILE_LISTED_MAX} are listed");
+        return Err(
+            Failure::field("/values", what).suggest("ask for fewer values of each tag, or for fewer tags in `by`")
+        );
+    }
+    Ok(())
 }
 
 /// The tags that are asked about.

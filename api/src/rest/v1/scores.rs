@@ -2,20 +2,22 @@
 //!
 //! Users are written as updates of tags are, in batches, and what is answered is on disk. Scores of one question can be compared with
 //! no others, so the tag holds those of one question: whoever had one and was not found has none any more. Asking again writes
-//! the same.
+//! the same. Two questions do not write into one tag at once, and who had a number is looked up when it is this one's turn.
 
 use super::expression;
 use super::number::Number;
 use crate::error::{Failure, Kind};
+use crate::state::lock;
 use engine::audience::ops::{self, Lookalike, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::audience::scan::Given;
 use engine::catalog::{Catalog, TagType, Unit};
 use engine::ids::{Lsn, TagId};
-use engine::store::{Snapshot, Store};
+use engine::store::{Snapshot, Store, WriteError};
 use engine::update::{Change, UpdateBatch};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 /// Users of a batch.
 const BATCH_USERS: usize = 10_000;
@@ -35,6 +37,23 @@ pub struct ScoresAnswer {
     pub greatest: Option<Number>,
     /// Number of the view that shows them.
     pub epoch: u64,
+}
+
+/// Tags that a question writes its scores to now.
+#[derive(Debug, Default)]
+pub struct Claims(Mutex<BTreeSet<TagId>>);
+
+/// One of them; given free when dropped.
+#[derive(Debug)]
+pub(super) struct Claim<'c> {
+    claims: &'c Claims,
+    id: TagId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.claims.0).remove(&self.id);
+    }
 }
 
 /// A number tag that can hold scores.
@@ -67,6 +86,19 @@ impl ScoreTag {
         }
     }
 
+    /// Keeps other questions away, until it is dropped.
+    ///
+    /// # Errors
+    /// [`Kind::StillUsed`] if another one writes there.
+    pub(super) fn claim<'c>(&self, claims: &'c Claims) -> Result<Claim<'c>, Failure> {
+        if !lock(&claims.0).insert(self.id) {
+            let detail = format!("another question is writing its scores to `{}`", self.name);
+            let failure = Failure::new(Kind::StillUsed, detail).at("/scores_to");
+            return Err(failure.suggest("ask again when it is answered, or name another tag"));
+        }
+        Ok(Claim { claims, id: self.id })
+    }
+
     /// The score in the tag's unit, rounded to the nearest, halves away from zero.
     fn number(&self, score: f32) -> Result<i64, Failure> {
         let number = (f64::from(score) * 10f64.powi(self.scale.into())).round();
@@ -86,9 +118,10 @@ impl ScoreTag {
     }
 
     /// Gives everybody found their score, and takes it from everybody else. Nothing is written if a score does not fit; what is cancelled
-    /// may have been written in part.
+    /// may have been written in part. `_claim` is this tag's.
     pub(super) fn keep(
         &self,
+        _claim: &Claim<'_>,
         store: &Store,
         snapshot: &Snapshot,
         found: &Lookalike,
@@ -103,7 +136,8 @@ impl ScoreTag {
                 greatest = Some(greatest.map_or(number, |greatest: i64| greatest.max(number)));
             }
         }
-        let mut writing = Writing { store, batch: UpdateBatch::new(), end: Lsn(0) };
+        let catalog = snapshot.shared_catalog();
+        let mut writing = Writing { store, catalog, tag: &self.name, batch: UpdateBatch::new(), end: Lsn(0) };
         let mut written = 0;
         for shard in 0..snapshot.shards().len() {
             for user in found.scores(snapshot, shard, context)? {
@@ -112,7 +146,9 @@ impl ScoreTag {
                 written += 1;
             }
         }
-        let unset = self.unset_others(snapshot, found, &mut writing, context)?;
+        // Whoever got a score since the question was begun, too.
+        store.publish()?;
+        let unset = self.unset_others(&store.snapshot(), found, &mut writing, context)?;
         writing.flush()?;
         store.sync(writing.end)?;
         Ok(ScoresAnswer {
@@ -152,6 +188,9 @@ impl ScoreTag {
 /// Updates on their way to the log.
 struct Writing<'s> {
     store: &'s Store,
+    /// What the tag was found in.
+    catalog: Arc<Catalog>,
+    tag: &'s str,
     batch: UpdateBatch,
     end: Lsn,
 }
@@ -173,9 +212,93 @@ impl Writing<'_> {
 
     fn flush(&mut self) -> Result<(), Failure> {
         if !self.batch.is_empty() {
-            self.end = self.end.max(self.store.write(&self.batch, None)?.lsn);
+            let written = self.store.write_declared(&self.batch, None, &self.catalog);
+            let written = written.map_err(|error| match error {
+                WriteError::Dropped { .. } => {
+                    let detail = format!("the tag `{}` was dropped while scores were written to it", self.tag);
+                    Failure::new(Kind::Dropped, detail).at("/scores_to")
+                }
+                other => Failure::from(other),
+            })?;
+            self.end = self.end.max(written.lsn);
             self.batch.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lookalike::{LookalikeAnswer, LookalikeRequest, answer};
+    use super::*;
+    use engine::catalog::Metric;
+    use engine::store::Options;
+    use engine::vfs::memory::MemoryVfs;
+    use serde_json::json;
+    use std::path::Path;
+
+    /// Users in a circle, and a tag for scores.
+    fn circle() -> Store {
+        let store = Store::open(Arc::new(MemoryVfs::default()), Path::new("/data"), Options::default()).expect("open");
+        let mut catalog = Catalog::default();
+        catalog.declare("score", TagType::Number(Unit::Decimal { scale: 4 })).expect("a good name");
+        let space = catalog.declare_space("taste", 2, Metric::Cosine).expect("a good name");
+        store.put_catalog(catalog).expect("catalog");
+        let mut batch = UpdateBatch::new();
+        for at in 0..100_u8 {
+            let angle = f32::from(at) / 100.0 * std::f32::consts::TAU;
+            batch.begin_user(format!("u{at}").as_bytes());
+            batch.push_vector(space, &[angle.cos(), angle.sin()]);
+        }
+        store.write(&batch, None).expect("write");
+        store.publish().expect("publish");
+        store
+    }
+
+    fn like(user: &str, store: &Store, snapshot: &Snapshot, claims: &Claims) -> Result<LookalikeAnswer, Failure> {
+        let request =
+            json!({"space": "taste", "seed": format!("user_id = '{user}'"), "size": 10, "scores_to": "score"});
+        let request: LookalikeRequest = serde_json::from_value(request).expect("a request");
+        answer(snapshot, store, claims, &request, &QueryContext::default())
+    }
+
+    #[test]
+    fn a_tag_holds_the_scores_of_one_question() {
+        let (store, claims) = (circle(), Claims::default());
+        let before = store.snapshot();
+        let tag = ScoreTag::of(before.catalog(), "score").expect("a tag for scores");
+        let scored = || {
+            let known = Predicate::Known(tag.id);
+            ops::members(&store.snapshot(), &known, None, 1_000, &QueryContext::default()).expect("members").users
+        };
+        let claim = tag.claim(&claims).expect("nobody else writes");
+        let refused = like("u0", &store, &before, &claims).expect_err("two at once");
+        assert_eq!(refused.kind, Kind::StillUsed);
+        assert!(scored().is_empty());
+        drop(claim);
+        let first = like("u0", &store, &before, &claims).expect("answered").scores.expect("kept");
+        assert_eq!((first.written, first.unset, scored().len()), (10, 0, 10));
+        // Asked of what was there before the first one wrote.
+        let second = like("u50", &store, &before, &claims).expect("answered").scores.expect("kept");
+        assert_eq!((second.written, second.unset), (10, 10));
+        let names = scored();
+        assert!(
+            names.len() == 10 && names.contains(&"u51".to_owned()) && !names.contains(&"u1".to_owned()),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn a_tag_that_is_dropped_meanwhile_holds_no_scores() {
+        let (store, claims) = (circle(), Claims::default());
+        let before = store.snapshot();
+        let mut catalog = before.catalog().clone();
+        catalog.drop_tag("score").expect("declared");
+        catalog.declare("score", TagType::Number(Unit::Decimal { scale: 4 })).expect("a good name");
+        store.put_catalog(catalog).expect("catalog");
+        store.publish().expect("publish");
+        let refused = like("u0", &store, &before, &claims).expect_err("dropped");
+        assert_eq!(refused.kind, Kind::Dropped);
+        assert!(refused.to_string().contains("the tag `score` was dropped"), "{refused}");
     }
 }

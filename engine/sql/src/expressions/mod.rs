@@ -42,6 +42,7 @@ mod proptests;
 #[cfg(test)]
 mod tests;
 
+use crate::functions::bounded;
 use computation::SqlComputation;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -77,8 +78,11 @@ static SHARED: LazyLock<Arc<SqlExpressions>> = LazyLock::new(|| {
     options.sql_parser.map_string_types_to_utf8view = false;
     // Ours is asked before the others.
     let builder = SessionStateBuilder::new().with_config(config).with_expr_planners(vec![Arc::new(parse::TextsJoin)]);
-    let state = builder.with_default_features().build();
-    Arc::new(SqlExpressions { state: Arc::new(state) })
+    let mut builder = builder.with_default_features();
+    if let Some(functions) = builder.scalar_functions() {
+        bounded::bound(functions, names::BOUNDS);
+    }
+    Arc::new(SqlExpressions { state: Arc::new(builder.build()) })
 });
 
 impl SqlExpressions {

@@ -1,5 +1,6 @@
 //! Which functions an expression may call.
 
+use crate::functions::bounded::{Bounds, LISTS_OF_ANY_LENGTH, is_called};
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
@@ -8,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart, Value, visit_expressions,
 };
 use engine::audience::suggest::closest;
-use engine::computed::ExpressionError;
+use engine::computed::{ANSWER_BYTES_MAX, ExpressionError};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -19,16 +20,18 @@ pub(super) const MADE_CHARS_MAX: u64 = 10_000;
 /// How often `repeat` writes its text, at most: that is of a record, and may be as long as one.
 pub(super) const REPEATS_MAX: u64 = 100;
 
+/// How long texts become on the way to an answer, which is shorter. A batch that makes more is computed in parts.
+pub(super) const BOUNDS: Bounds = Bounds {
+    constant_bytes_max: ANSWER_BYTES_MAX as u64,
+    row_bytes_max: 4 * ANSWER_BYTES_MAX as u64,
+    batch_bytes_max: 8 * ANSWER_BYTES_MAX as u64,
+};
+
 /// They write an argument any number of times, so none of what `repeat` makes is given to them.
-const MULTIPLYING: [&str; 7] =
-    ["repeat", "replace", "regexp_replace", "array_to_string", "list_to_string", "array_join", "list_join"];
+const MULTIPLYING: [&str; 4] = ["repeat", "replace", "regexp_replace", "array_to_string"];
 
-/// They make lists of any length.
-const UNBOUNDED: [&str; 7] =
-    ["generate_series", "range", "array_repeat", "list_repeat", "array_resize", "list_resize", "array_sort"];
-
-/// They tell of the program and its storage, not of the record.
-const FOREIGN: [&str; 3] = ["version", "input_file_name", "file_row_index"];
+/// Nothing that a record needs; all but the first tell of the program and its storage.
+const LEFT_OUT: [&str; 4] = ["array_sort", "version", "input_file_name", "file_row_index"];
 
 /// A call's name in small letters, unless it is quoted.
 pub(super) fn called(function: &Function) -> Option<(String, &Ident)> {
@@ -52,10 +55,10 @@ pub(super) fn check(function: &Function, state: &SessionState) -> Result<(), Exp
     }
     let Some(udf) = state.scalar_functions().get(&name) else { return Err(at(unknown(&name, state))) };
     check_volatility(udf).map_err(at)?;
-    if UNBOUNDED.contains(&name.as_str()) || FOREIGN.contains(&name.as_str()) {
+    if is_called(udf, &LISTS_OF_ANY_LENGTH) || is_called(udf, &LEFT_OUT) {
         return Err(at(ExpressionError::new(format!("`{name}` is not for expressions over a record"))));
     }
-    check_arguments(&name, &function.args).map_err(at)
+    check_arguments(&name, udf, &function.args).map_err(at)
 }
 
 pub(super) fn check_volatility(udf: &ScalarUDF) -> Result<(), ExpressionError> {
@@ -73,7 +76,7 @@ pub(super) fn check_volatility(udf: &ScalarUDF) -> Result<(), ExpressionError> {
     }
 }
 
-fn check_arguments(name: &str, arguments: &FunctionArguments) -> Result<(), ExpressionError> {
+fn check_arguments(name: &str, udf: &ScalarUDF, arguments: &FunctionArguments) -> Result<(), ExpressionError> {
     let list = match arguments {
         FunctionArguments::None => return Ok(()),
         FunctionArguments::Subquery(_) => return Err(ExpressionError::new("an expression has no subqueries")),
@@ -82,7 +85,7 @@ fn check_arguments(name: &str, arguments: &FunctionArguments) -> Result<(), Expr
     if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
         return Err(many_records(name));
     }
-    if MULTIPLYING.contains(&name) && has_repeat(arguments) {
+    if is_called(udf, &MULTIPLYING) && has_repeat(arguments) {
         let error = ExpressionError::new(format!("`repeat` cannot stand inside `{name}`"));
         return Err(error.suggest("what comes of both has no bound; write the text itself"));
     }

@@ -307,6 +307,50 @@ fn results_fit_into_a_line() {
     assert!(told.starts_with("error: the result has 2"), "{}", &told[..60]);
 }
 
+/// What functions write again and again is not written before it is known to be short.
+#[test]
+fn texts_that_multiply_are_refused() {
+    let nested = |text: &str| {
+        let with = |letter: &str| letter.repeat(1_000);
+        let (b, c, d) = (with("b"), with("c"), with("d"));
+        format!("length(replace(replace(replace({text}, 'a', '{b}'), 'b', '{c}'), 'c', '{d}'))::text")
+    };
+    let told = compute(&nested(&format!("'{}'", "a".repeat(1_000))), Wanted::Text, &[json!({})]).join("");
+    assert!(told.starts_with("refused: `replace` of constants makes up to 1000000000 bytes"), "{told}");
+    let records = [json!({"x": "a"}), json!({"x": "a".repeat(1_000)}), json!({"x": "z"})];
+    let told = compute(&nested("x"), Wanted::Text, &records);
+    assert!(told[0].starts_with("error: `replace` makes up to 1000000000 bytes of a row"), "{told:?}");
+    assert!(told[1].starts_with("error: `replace` makes up to 1000000000 bytes of a row"), "{told:?}");
+    assert_eq!(told[2], r#""1""#, "the record beside it is computed");
+    let body = [json!({"body": ",".repeat(100_000)}), json!({"body": "a,b"})];
+    for (text, short) in [
+        ("length(replace(body, ',', body))::text", "5"),
+        ("length(regexp_replace(body, ',', body, 'g'))::text", "5"),
+        ("length(array_to_string(string_to_array(body, ','), body))::text", "5"),
+        ("length(list_join(string_to_list(body, ','), body))::text", "5"),
+        (
+            "length(concat_ws(concat_ws(body, body, body, body, body, body, body, body, body, body, body, body), \
+             body, body, body, body, body, body, body))::text",
+            "399",
+        ),
+    ] {
+        let told = compute(text, Wanted::Text, &body);
+        assert!(told[0].starts_with("error: `") && told[0].contains("bytes of a row; at most 4194304"), "{told:?}");
+        assert_eq!(told[1], format!("\"{short}\""), "{text}");
+    }
+    // As much as many records make at once is made in parts.
+    let many: Vec<Value> = (0..40).map(|_| json!({"x": "x".repeat(9_000)})).collect();
+    assert_eq!(compute("length(repeat(x, 100))", Wanted::Number, &many), vec!["900000"; 40]);
+}
+
+#[test]
+fn a_function_is_refused_by_any_of_its_names() {
+    for name in ["array_sort", "list_sort", "array_repeat", "list_repeat", "array_resize", "list_resize", "range"] {
+        let told = compute(&format!("{name}(x, 3)"), Wanted::Any, &[]).join("");
+        assert_eq!(told, format!("refused: `{name}` is not for expressions over a record (column 1)"));
+    }
+}
+
 #[test]
 fn nothing_that_is_written_crashes() {
     let long = vec!["x"; 501].join("+");

@@ -1,13 +1,18 @@
-//! How large a statement's expressions become when each column is written out as what it is computed of.
+//! What a few words of a statement may become.
 //!
-//! Rules of the optimizer do write them out, and `x + x` on top of `x + x`, forty times over, has a million million operands. So a
-//! plan is measured before it is optimized.
+//! * Each column is written out as what it is computed of, by rules of the optimizer, and `x + x` on top of `x + x`, forty times over, has
+//!   a million million operands. So a plan is measured before it is optimized.
+//! * Constants are computed while that happens, and what they come to is written out for each row of a batch.
+//! * A recursive query computes with what it computed before: `s || s` is twice as long each time, and no pool counts what an expression
+//!   makes.
 
 use super::guard::STATEMENT_OPERATORS_MAX;
-use super::{SqlError, SqlErrorKind};
+use super::parameters::is_long;
+use super::{STATEMENT_MADE_BYTES_MAX, SqlError, SqlErrorKind};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 
 /// The most parts of an expression that was written out: as many as could stand in a statement anyway.
 const PARTS_MAX: u64 = 10 * STATEMENT_OPERATORS_MAX as u64;
@@ -35,9 +40,7 @@ fn measure(plan: &LogicalPlan) -> Result<Vec<u64>> {
     let sizes = expressions.iter().map(size_of).collect::<Result<Vec<u64>>>()?;
     if sizes.iter().any(|size| *size > PARTS_MAX) {
         let what = format!("an expression has more than {PARTS_MAX} parts once its columns are written out");
-        let error =
-            SqlError::new(SqlErrorKind::TooLarge, what).suggest("use fewer columns that are computed of each other");
-        return Err(datafusion::error::DataFusionError::External(Box::new(error)));
+        return Err(too_large(what, "use fewer columns that are computed of each other"));
     }
     let width = plan.schema().fields().len();
     Ok(match plan {
@@ -73,4 +76,77 @@ fn of_column(column: &Column, schemas: &[&DFSchema], below: &[u64]) -> u64 {
         before += schema.fields().len();
     }
     1
+}
+
+/// Refuses an optimized plan with a text that was computed and has become too long.
+pub(super) fn check_texts(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|plan| {
+        plan.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let len = match part {
+                    Expr::Literal(
+                        ScalarValue::Utf8(Some(text))
+                        | ScalarValue::LargeUtf8(Some(text))
+                        | ScalarValue::Utf8View(Some(text)),
+                        _,
+                    ) => text.len(),
+                    _ => 0,
+                };
+                if len > STATEMENT_MADE_BYTES_MAX {
+                    let what =
+                        format!("constants make a text of {len} bytes; at most {STATEMENT_MADE_BYTES_MAX} are taken");
+                    return Err(too_large(what, "join fewer of them"));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map(drop)
+}
+
+/// Refuses a plan with a recursive query that makes texts or lists of those it made before.
+pub(super) fn check_recursion(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|plan| {
+        if let LogicalPlan::RecursiveQuery(query) = plan {
+            query.recursive_term.apply_with_subqueries(check_step).map(drop)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(drop)
+}
+
+/// Whether all that a step of a recursive query computes is of a size that its type says; what it only hands on may have any.
+fn check_step(plan: &LogicalPlan) -> Result<TreeNodeRecursion> {
+    let computed = match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => plan.expressions(),
+        _ => Vec::new(),
+    };
+    let inputs = plan.inputs();
+    let schemas: Vec<&DFSchema> = inputs.iter().map(|input| input.schema().as_ref()).collect();
+    let Some(input) = schemas.first() else { return Ok(TreeNodeRecursion::Continue) };
+    for expr in computed {
+        if !is_handed_on(&expr) && is_long(&expr.get_type(*input)?) {
+            let what = format!("`{}` would make ever longer values", expr.human_display());
+            let advice = "let what stands behind UNION in WITH RECURSIVE compute numbers and times, and hand texts and lists on as they are";
+            let error = SqlError::new(
+                SqlErrorKind::Refused,
+                format!("a recursive query cannot compute texts or lists: {what}"),
+            );
+            return Err(DataFusionError::External(Box::new(error.suggest(advice))));
+        }
+    }
+    Ok(TreeNodeRecursion::Continue)
+}
+
+fn is_handed_on(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_handed_on(&alias.expr),
+        Expr::Cast(cast) => is_handed_on(&cast.expr),
+        Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Literal(..) => true,
+        _ => false,
+    }
+}
+
+fn too_large(what: String, advice: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(SqlError::new(SqlErrorKind::TooLarge, what).suggest(advice)))
 }

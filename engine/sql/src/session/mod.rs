@@ -65,6 +65,7 @@ pub use system::SystemTable;
 
 use crate::distinct_from;
 use crate::facts::DeltaTables;
+use crate::functions::bounded::{self, Bounds, LISTS_OF_ANY_LENGTH, is_called};
 use crate::functions::{analysis, bitmap, sketch};
 use crate::threads::Threads;
 use aggregate::AggregateUsers;
@@ -80,8 +81,8 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
@@ -109,20 +110,13 @@ pub const MEMORY_BYTES_DEFAULT: usize = 1 << 30;
 pub const SPILL_BYTES_DEFAULT: u64 = 10 << 30;
 /// Batches that wait to be taken.
 const BATCHES_WAITING: usize = 2;
-/// Functions that make any amount of memory of a few bytes, which no pool counts, by any of their names.
-const UNBOUNDED: [&str; 11] = [
-    "repeat",
-    "array_repeat",
-    "array_resize",
-    "lpad",
-    "rpad",
-    "range",
-    "generate_series",
-    "replace",
-    "regexp_replace",
-    "arrow_cast",
-    "arrow_try_cast",
-];
+/// Functions that make any amount of memory of a few bytes, which no pool counts, by any of their names; beside those that make lists.
+const UNBOUNDED: [&str; 7] = ["repeat", "lpad", "rpad", "replace", "regexp_replace", "arrow_cast", "arrow_try_cast"];
+/// The longest text that functions make of constants alone, in bytes. There is one wherever it is written in a statement.
+pub const STATEMENT_MADE_BYTES_MAX: usize = 4 * STATEMENT_TEXT_BYTES_MAX;
+/// How long texts become that are not only joined.
+const BOUNDS: Bounds =
+    Bounds { constant_bytes_max: STATEMENT_MADE_BYTES_MAX as u64, row_bytes_max: 64 << 20, batch_bytes_max: 256 << 20 };
 
 /// What bounds all statements together.
 #[derive(Clone, Debug)]
@@ -336,11 +330,8 @@ impl Sql {
         *builder.table_factories() = Some(HashMap::new());
         *builder.file_formats() = Some(Vec::new());
         if let Some(functions) = builder.scalar_functions() {
-            let is_unbounded = |function: &ScalarUDF| {
-                let mut names = function.aliases().iter().map(String::as_str).chain([function.name()]);
-                names.any(|name| UNBOUNDED.contains(&name))
-            };
-            functions.retain(|function| !is_unbounded(function));
+            functions.retain(|function| !is_called(function, &UNBOUNDED) && !is_called(function, &LISTS_OF_ANY_LENGTH));
+            bounded::bound(functions, BOUNDS);
         }
         if let Some(functions) = builder.higher_order_functions() {
             functions.retain(|function| lambda::TAKEN.contains(&function.name()));
@@ -421,12 +412,15 @@ async fn logical(state: &SessionState, statement: Statement) -> datafusion::erro
     let plan = state.statement_to_plan(statement).await?;
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
     lambda::check(&plan)?;
+    growth::check_recursion(&plan)?;
     Ok(plan)
 }
 
 fn optimized(state: &SessionState, plan: LogicalPlan) -> datafusion::error::Result<LogicalPlan> {
     growth::check(&plan)?;
-    by_place::by_places(state.optimize(&plan)?, state)
+    let plan = state.optimize(&plan)?;
+    growth::check_texts(&plan)?;
+    by_place::by_places(plan, state)
 }
 
 /// Planning may take long, and other statements do not wait for it.

@@ -216,7 +216,7 @@ fn of_bitmaps(plan: &LogicalPlan) -> Result<HashSet<String>> {
 }
 
 /// Whether values of a type may be of any length.
-fn is_long(data_type: &DataType) -> bool {
+pub(super) fn is_long(data_type: &DataType) -> bool {
     !data_type.is_primitive() && *data_type != DataType::Boolean
 }
 

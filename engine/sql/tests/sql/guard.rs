@@ -108,6 +108,62 @@ fn what_grows_without_bound_is_refused_at_once() {
     assert_eq!(world.ask("SELECT count(*) FROM generate_series(1, 5)"), ["5"]);
 }
 
+/// Texts that are written again and again, before anybody looks how long they become.
+#[test]
+fn texts_that_multiply_are_refused() {
+    let world = World::new(1);
+    crowd(&world);
+    let (commas, letters) = (",".repeat(16_000), "x".repeat(16_000));
+    let list = |count: usize| vec!["''"; count].join(",");
+    let half = "x".repeat(60_000 / 4);
+    for text in [
+        format!(
+            "SELECT length(array_to_string(string_to_array(array_to_string(string_to_array('{commas}', ','), '{}'), ','), '{commas}'))",
+            ",".repeat(60)
+        ),
+        format!("SELECT length(concat_ws(concat_ws('{letters}', {0}), {0}))", list(2_000)),
+        format!("SELECT length(list_join(make_array({}), '{letters}'))", list(2_000)),
+        format!(
+            "SELECT length(array_join(make_array(NULL::text, NULL::text, NULL::text, NULL::text, NULL::text), ',', '{letters}'))"
+        ),
+        format!("SELECT length({}'{letters}'{})", "encode(".repeat(40), ", 'hex')".repeat(40)),
+        format!("SELECT concat({})", vec![format!("'{letters}'"); 5].join(",")),
+        format!("SELECT {}", vec![format!("'{letters}'"); 5].join(" || ")),
+        format!("SELECT sum(length(concat_ws(user_id || '{letters}', {}))) FROM users", list(100)),
+        format!("SELECT sum(length(concat(user_id, {}))) FROM users", vec![format!("'{half}'"); 4].join(",")),
+    ] {
+        let error = world.refused(&text);
+        let is_refused = matches!(error.kind, SqlErrorKind::TooLarge | SqlErrorKind::Invalid);
+        assert!(is_refused && error.to_string().contains("at most"), "{}: {error:?}", &text[..60]);
+    }
+    // And what people write is not.
+    assert_eq!(world.ask("SELECT concat_ws('-', 'a', NULL, 'b')"), ["a-b"]);
+    assert_eq!(world.ask("SELECT array_to_string(string_to_array('a,b,c', ','), ' ')"), ["a b c"]);
+    assert_eq!(world.ask("SELECT concat('a', 1, 'b') || encode('c', 'hex')"), ["a1b63"]);
+    let joined =
+        "SELECT count(*) FROM (SELECT concat_ws('-', user_id, gender, age) AS x FROM users) WHERE x LIKE 'user-%'";
+    assert_eq!(world.ask(joined), ["20000"]);
+}
+
+#[test]
+fn what_recurs_makes_no_longer_texts() {
+    let world = World::new(1);
+    let text = "x".repeat(16_000);
+    for step in ["s || s", "concat(s, s)", "CAST(s || 'x' AS varchar)"] {
+        let error = world.refused(&format!(
+            "WITH RECURSIVE t AS (SELECT '{text}' AS s, 1 AS n UNION ALL SELECT {step}, n + 1 FROM t WHERE n < 17) SELECT max(length(s)) FROM t"
+        ));
+        assert_eq!(error.kind, SqlErrorKind::Refused, "{step}: {error}");
+        assert!(error.to_string().contains("cannot compute texts or lists"), "{step}: {error}");
+    }
+    let within = "WITH RECURSIVE t AS (SELECT [1] AS s, 1 AS n UNION ALL \
+                  SELECT l, n + 1 FROM (SELECT array_concat(s, s) AS l, n FROM t) WHERE n < 17) SELECT count(*) FROM t";
+    assert_eq!(world.refused(within).kind, SqlErrorKind::Refused);
+    let handed_on = "WITH RECURSIVE t AS (SELECT 'a' AS s, 1 AS n UNION ALL SELECT s, n * 2 FROM t WHERE n < 17) \
+                     SELECT max(s), max(n) FROM t";
+    assert_eq!(world.ask(handed_on), ["a | 32"]);
+}
+
 #[test]
 fn questions_of_every_kind_are_taken() {
     let world = World::new(1);

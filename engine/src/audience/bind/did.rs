@@ -36,6 +36,14 @@ const FIGURES_MAX: usize = 16;
 /// The most hours that a window can be told in: of so many there are hours whatever the time of day.
 const HOURS_MAX: i32 = HOURLY_DAYS * 24;
 
+/// The instants up to `now` that `within => '30 days'` means of events of a fact where the window is exact, in microseconds since 1970.
+///
+/// # Errors
+/// [`ExprErrorKind::Value`] if it is no length of time.
+pub fn instants_within(text: &str, fact: &Fact, now: i64) -> Result<NumberRange, ExprError> {
+    Binder::of("", fact, now).instants_within(text)
+}
+
 /// The users for whom `did` is true at `now`, in microseconds since 1970.
 pub(super) fn bind(did: &Did, catalog: &Catalog, now: i64) -> Bound<Predicate> {
     let binder = binder(did, catalog, now)?;
@@ -70,8 +78,7 @@ pub(super) fn meant(did: &Did, catalog: &Catalog, now: i64) -> Bound<EventsMeant
 
 fn binder<'b>(did: &'b Did, catalog: &'b Catalog, now: i64) -> Bound<Binder<'b>> {
     let fact = catalog.declared_fact(&did.fact).ok_or_else(|| unknown_fact(&did.fact, catalog))?;
-    let (now_hour, kept_from) = fact.hours_at(now);
-    Ok(Binder { name: &did.fact, fact, now, now_hour, kept_from })
+    Ok(Binder::of(&did.fact, fact, now))
 }
 
 fn by_index(
@@ -182,6 +189,13 @@ struct Binder<'b> {
     now: i64,
     now_hour: i32,
     kept_from: i32,
+}
+
+impl<'b> Binder<'b> {
+    fn of(name: &'b str, fact: &'b Fact, now: i64) -> Self {
+        let (now_hour, kept_from) = fact.hours_at(now);
+        Binder { name, fact, now, now_hour, kept_from }
+    }
 }
 
 impl Binder<'_> {

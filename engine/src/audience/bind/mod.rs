@@ -10,6 +10,8 @@
 mod did;
 mod similar;
 
+pub use did::instants_within;
+
 use super::error::{ExprError, ExprErrorKind};
 use super::expr::{CompareOp, Did, Expr, ExprKind, Literal};
 use super::literal::{self, Exact};
@@ -26,6 +28,9 @@ use std::collections::BTreeMap;
 pub const AUDIENCE_DEPTH_MAX: usize = 16;
 /// How deep XOR may stand within XOR.
 pub const XOR_DEPTH_MAX: usize = 8;
+/// How deep an expression may be with all its audiences opened up: whatever walks over it, and there is much that does, stays far from
+/// the end of a thread's stack. Any expression that can be parsed fits.
+pub const PREDICATE_DEPTH_MAX: usize = 400;
 /// The most nodes of an expression with all its audiences expanded.
 pub const PREDICATE_NODES_MAX: usize = 1_000_000;
 
@@ -40,7 +45,8 @@ pub fn bind(
     audiences: &BTreeMap<String, Audience>,
     now: i64,
 ) -> Result<Predicate, ExprError> {
-    let mut binder = Binder { catalog, audiences, now, open: Vec::new(), known: BTreeMap::new(), within_xor: 0 };
+    let (open, known) = (Vec::new(), BTreeMap::new());
+    let mut binder = Binder { catalog, audiences, now, open, known, within_xor: 0, depth: 0 };
     let bound = binder.bind(expr, true)?;
     check_size(&bound)?;
     Ok(bound.canonical())
@@ -68,10 +74,12 @@ struct Binder<'b> {
     now: i64,
     /// Audiences being expanded, outermost first.
     open: Vec<String>,
-    /// Audiences expanded before.
-    known: BTreeMap<String, Predicate>,
+    /// Audiences expanded before, and how deep they are.
+    known: BTreeMap<String, (Predicate, usize)>,
     /// How many XORs stand around what is bound now.
     within_xor: usize,
+    /// How much of anything does, audiences and what stands around them counted.
+    depth: usize,
 }
 
 type Bound = Result<Predicate, ExprError>;
@@ -79,7 +87,20 @@ type Bound = Result<Predicate, ExprError>;
 impl Binder<'_> {
     /// The users for whom `expr` is `wanted`.
     fn bind(&mut self, expr: &Expr, wanted: bool) -> Bound {
-        self.kind(expr, wanted).map_err(|error| if self.open.is_empty() { error.at(expr.span) } else { error })
+        self.depth += 1;
+        let bound = self.check_depth(0).and_then(|()| self.kind(expr, wanted));
+        self.depth -= 1;
+        bound.map_err(|error| if self.open.is_empty() { error.at(expr.span) } else { error })
+    }
+
+    /// Whether something so deep may stand here.
+    fn check_depth(&self, depth: usize) -> Result<(), ExprError> {
+        if self.depth + depth <= PREDICATE_DEPTH_MAX {
+            return Ok(());
+        }
+        let message = format!("with its audiences expanded the expression is more than {PREDICATE_DEPTH_MAX} deep");
+        Err(ExprError::new(ExprErrorKind::TooLarge, message)
+            .suggest("keep the members of an inner audience as a list, or write conditions side by side"))
     }
 
     fn kind(&mut self, expr: &Expr, wanted: bool) -> Bound {
@@ -237,7 +258,8 @@ impl Binder<'_> {
     }
 
     fn audience(&mut self, name: &str) -> Bound {
-        if let Some(known) = self.known.get(name) {
+        if let Some((known, depth)) = self.known.get(name) {
+            self.check_depth(*depth)?;
             return Ok(known.clone());
         }
         if let Some(from) = self.open.iter().position(|open| open == name) {
@@ -265,7 +287,7 @@ impl Binder<'_> {
                 bound?
             }
         };
-        self.known.insert(name.to_owned(), bound.clone());
+        self.known.insert(name.to_owned(), (bound.clone(), bound.depth()));
         Ok(bound)
     }
 
@@ -281,8 +303,8 @@ impl Binder<'_> {
     }
 }
 
-/// Deep expressions within deep audiences stay within what a thread's stack holds.
-const _: () = assert!(EXPRESSION_DEPTH_MAX * AUDIENCE_DEPTH_MAX <= 2048);
+/// The parser goes down three levels for each that there may be of parentheses, and none of them is two of an expression.
+const _: () = assert!(EXPRESSION_DEPTH_MAX * 3 < PREDICATE_DEPTH_MAX);
 
 fn two_valued(predicate: Predicate, wanted: bool) -> Predicate {
     if wanted { predicate } else { predicate.negate() }
@@ -456,6 +478,24 @@ mod tests {
     }
 
     #[test]
+    fn months_of_an_exact_window_are_those_of_the_facts_clocks() {
+        const HOUR: i64 = 3_600_000_000;
+        let at = |text: &str| literal::timestamp(text).and_then(|exact| exact.number()).expect("a time");
+        let mut fact = naive::sample_catalog().fact("purchase").expect("declared").clone();
+        // Two hours before UTC, and one from November on.
+        fact.zone =
+            crate::catalog::Zone::new("Test/Back", 7_200, vec![(at("2026-11-01T00:00:00Z") / 1_000_000, 3_600)]);
+        let now = at("2026-11-20T10:30:00Z");
+        let month = instants_within("1 month", &fact, now).expect("a length");
+        assert_eq!((month.min - 1, month.max), (at("2026-10-20T09:30:00Z"), now));
+        let days = instants_within("31 days", &fact, now).expect("a length");
+        assert_eq!(days.min - 1, now - 31 * 24 * HOUR);
+        assert!(instants_within("100000 years", &fact, now).expect("a length").min < at("0001-01-01T00:00:00Z"));
+        let error = instants_within("soon", &fact, now).expect_err("no length");
+        assert!(error.to_string().contains("'soon' is not a length of time"), "{error}");
+    }
+
+    #[test]
     fn audiences_expand_and_cycles_are_named() {
         let definitions = [("a", "in_audience('b') AND member"), ("b", "age > 30")];
         let bound = |text: &str| {
@@ -470,6 +510,61 @@ mod tests {
             refused("in_audience('x')", &[("x", "agee = 1")]),
             "in audience 'x': unknown tag `agee`; did you mean `age`? [in_audience('x')]"
         );
+    }
+
+    /// Audiences of as many levels each, the outermost last.
+    fn nested(count: usize, open: &str, levels: usize) -> BTreeMap<String, Audience> {
+        let definition = |at: usize| {
+            let inner = if at == 0 { "member".to_owned() } else { format!("in_audience('x{}')", at - 1) };
+            (format!("x{at}"), format!("{}{inner}{}", open.repeat(levels), ")".repeat(levels)))
+        };
+        let definitions: Vec<(String, String)> = (0..count).map(definition).collect();
+        let borrowed: Vec<(&str, &str)> =
+            definitions.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        audiences(&borrowed)
+    }
+
+    /// What can be asked at all, however deep, is bound, brought in canonical form and dropped on the stack of a usual thread.
+    #[test]
+    fn depth_is_counted_across_audiences() {
+        let catalog = naive::sample_catalog();
+        let bound = |text: &str, audiences: &BTreeMap<String, Audience>| {
+            bind(&parse(text).expect("parses"), &catalog, audiences, naive::NOW)
+        };
+        let too_deep = |bound: Bound| {
+            let error = bound.expect_err("too deep");
+            assert_eq!(error.kind, ExprErrorKind::TooLarge);
+            assert_eq!(
+                error.to_string(),
+                "with its audiences expanded the expression is more than 400 deep; keep the members of an inner audience as a \
+                 list, or write conditions side by side"
+            );
+        };
+        let opens = [("NOT (", 1, 120), ("age = 3 OR NOT (", 2, 120), ("age = 3 OR city = 'x' AND NOT (", 3, 90)];
+        for (open, per_level, levels) in opens {
+            let alone = format!("{}member{}", open.repeat(levels), ")".repeat(levels));
+            assert!(bound(&alone, &BTreeMap::new()).is_ok(), "{open}");
+            let audiences = nested(AUDIENCE_DEPTH_MAX, open, 24 / per_level);
+            // Each is so deep, and its name one more.
+            let fit = (PREDICATE_DEPTH_MAX - 1) / 25;
+            for at in 0..AUDIENCE_DEPTH_MAX {
+                let told = bound(&format!("in_audience('x{at}')"), &audiences);
+                if at < fit { assert!(told.is_ok(), "{open} {at}: {told:?}") } else { too_deep(told) }
+            }
+            // What was opened up before is as deep as it was.
+            let last = fit - 1;
+            let around = |levels: usize| {
+                format!("in_audience('x{last}') OR {}in_audience('x{last}'){}", open.repeat(levels), ")".repeat(levels))
+            };
+            assert!(bound(&around(0), &audiences).is_ok());
+            if per_level == 2 {
+                too_deep(bound(&around(levels), &audiences));
+            }
+        }
+        let audiences = nested(AUDIENCE_DEPTH_MAX, "age = 3 OR NOT (", 120);
+        for at in 1..AUDIENCE_DEPTH_MAX {
+            too_deep(bound(&format!("in_audience('x{at}')"), &audiences));
+        }
     }
 
     #[test]

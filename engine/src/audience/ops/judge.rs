@@ -3,10 +3,13 @@
 //! An expression says true, false or NULL of a user, as SQL does. Leaves are asked by the same programs that count audiences, once
 //! whether they are true and, where they can be NULL, once whether they are false; ANDs, ORs and the rest follow from their operands.
 //! What is saved under a name is opened up the first time it is met.
+//!
+//! Leaves are asked one by one, so what bounds a question is looked at once, of the whole. An answer is bounded too: a part tells how it
+//! begins, and there are no more parts, nor deeper ones, than somebody can read who wants to know why.
 
 use super::lookalike::{Likeness, Measure, lookalike};
 use super::user::{find, user_lists, user_tags};
-use super::{QueryContext, QueryError, UserValue};
+use super::{QueryContext, QueryError, UserValue, resolve, similar};
 use crate::audience::bind;
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use crate::audience::parse;
@@ -16,18 +19,69 @@ use crate::catalog::ColumnType;
 use crate::ids::{Slot, shard_of};
 use crate::store::{Definition, Snapshot};
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+/// The most parts that are judged at once, those of audiences counted.
+pub const PARTS_MAX: usize = 10_000;
+/// How deep parts may stand in parts. Each is two levels of JSON, of which readers of it take 128.
+pub const PARTS_DEPTH_MAX: usize = 60;
+/// Of a part that is longer, the begin is told: so many bytes.
+pub const PART_BYTES_MAX: usize = 2_000;
+/// What all parts and values behind them may come to, in bytes.
+const JUDGEMENT_BYTES_MAX: usize = 32 << 20;
 
 /// What an expression says of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// The expression.
-    pub expr: Expr,
+    /// What kind of expression it is.
+    pub part: Part,
+    /// The expression, or how it begins: at most [`PART_BYTES_MAX`], with `…` where it was cut.
+    pub text: String,
     /// What it says; `None` is NULL.
     pub truth: Option<bool>,
     /// What that rests on, of a leaf.
     pub behind: Option<Behind>,
     /// Of the operands, or of what an audience is defined as.
     pub of: Vec<Judgement>,
+}
+
+/// Kinds of expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Part {
+    And,
+    Or,
+    Not,
+    Xor,
+    AtLeast,
+    Audience,
+    Did,
+    SimilarTo,
+    Tag,
+    UserId,
+    Literal,
+}
+
+impl Part {
+    fn of(kind: &ExprKind) -> Part {
+        match kind {
+            ExprKind::And(_) => Part::And,
+            ExprKind::Or(_) => Part::Or,
+            ExprKind::Not(_) => Part::Not,
+            ExprKind::Xor(..) => Part::Xor,
+            ExprKind::AtLeast { .. } => Part::AtLeast,
+            ExprKind::InAudience(_) => Part::Audience,
+            ExprKind::Did(_) => Part::Did,
+            ExprKind::SimilarTo(_) => Part::SimilarTo,
+            ExprKind::UserIn { .. } => Part::UserId,
+            ExprKind::Literal(_) => Part::Literal,
+            ExprKind::Flag(_)
+            | ExprKind::Compare { .. }
+            | ExprKind::Between { .. }
+            | ExprKind::In { .. }
+            | ExprKind::IsNull { .. } => Part::Tag,
+        }
+    }
 }
 
 /// What a leaf's truth rests on.
@@ -68,10 +122,10 @@ pub enum FigureValue {
 /// What `expr`, which binds, says of a user, at `now` in microseconds since 1970; `None` if the user is not known.
 ///
 /// Costs a look at every value of every tag, and every leaf what it costs to count it for one user; `similar_to` is searched for
-/// everybody.
+/// everybody. What stands there several times is asked once, if rows or vectors are read for it.
 ///
 /// # Errors
-/// [`QueryError`].
+/// [`QueryError`]; [`QueryError::Invalid`] also for what no question may have, and for more than an answer may tell.
 pub fn judge(
     snapshot: &Snapshot,
     expr: &Expr,
@@ -84,8 +138,32 @@ pub fn judge(
     };
     let names = tags.into_iter().filter_map(|(tag, value)| Some((snapshot.catalog().name_of(tag)?.to_owned(), value)));
     let place = (usize::from(shard_of(user_id.as_bytes(), snapshot.shards().len() as u16).0), slot);
-    let mut judge = Judge { snapshot, user_id, place, tags: names.collect(), now, context, audiences: BTreeMap::new() };
+    let mut judge = Judge {
+        snapshot,
+        user_id,
+        place,
+        tags: names.collect(),
+        now,
+        context,
+        audiences: BTreeMap::new(),
+        asked: BTreeMap::new(),
+        read: Vec::new(),
+        told: Told::default(),
+    };
+    let whole = judge.bound(expr)?;
+    resolve::check_scans([&whole].into_iter())?;
+    similar::check([&whole].into_iter())?;
+    drop(whole);
     judge.judge(expr).map(Some)
+}
+
+/// What was told until now.
+#[derive(Default)]
+struct Told {
+    parts: usize,
+    bytes: usize,
+    /// Of the part that is judged now.
+    depth: usize,
 }
 
 struct Judge<'q> {
@@ -99,13 +177,27 @@ struct Judge<'q> {
     context: &'q QueryContext,
     /// Audiences that were opened up.
     audiences: BTreeMap<String, bool>,
+    /// What was read for, by what it says.
+    asked: BTreeMap<String, (Option<bool>, Behind)>,
+    /// Leaves for which rows or vectors were read.
+    read: Vec<Predicate>,
+    told: Told,
 }
 
 impl Judge<'_> {
     fn judge(&mut self, expr: &Expr) -> Result<Judgement, QueryError> {
         self.context.check()?;
-        let told = |truth, behind| Judgement { expr: expr.clone(), truth, behind: Some(behind), of: Vec::new() };
-        let of = |truth, of| Judgement { expr: expr.clone(), truth, behind: None, of };
+        self.told.depth += 1;
+        let judged = self.part(expr);
+        self.told.depth -= 1;
+        judged
+    }
+
+    fn part(&mut self, expr: &Expr) -> Result<Judgement, QueryError> {
+        let (part, text) = (Part::of(&expr.kind), Begin::of(expr));
+        self.tell(text.len())?;
+        let of = |truth, of| Judgement { part, text: text.clone(), truth, behind: None, of };
+        let told = |truth, behind| Judgement { behind: Some(behind), ..of(truth, Vec::new()) };
         Ok(match &expr.kind {
             ExprKind::Literal(value) => of(Some(*value), Vec::new()),
             ExprKind::And(operands) => {
@@ -132,11 +224,13 @@ impl Judge<'_> {
             ExprKind::UserIn { ids, negated } => {
                 of(Some(ids.iter().any(|id| id == self.user_id) != *negated), Vec::new())
             }
-            ExprKind::InAudience(name) => self.audience(expr, name)?,
-            ExprKind::Did(did) => told(self.leaf(expr)?, Behind::Events(self.figures(did)?)),
-            ExprKind::SimilarTo(_) => {
-                let (truth, behind) = self.similar(expr)?;
-                told(Some(truth), behind)
+            ExprKind::InAudience(name) => {
+                let (truth, behind, within) = self.audience(name)?;
+                Judgement { behind, ..of(Some(truth), within) }
+            }
+            ExprKind::Did(_) | ExprKind::SimilarTo(_) => {
+                let (truth, behind) = self.read_for(expr)?;
+                told(truth, behind)
             }
             ExprKind::Flag(tag)
             | ExprKind::Compare { tag, .. }
@@ -144,9 +238,62 @@ impl Judge<'_> {
             | ExprKind::In { tag, .. }
             | ExprKind::IsNull { tag, .. } => {
                 let value = self.tags.get(tag).cloned();
+                self.tell_more(value.as_ref().map_or(0, size_of_value))?;
                 told(self.leaf(expr)?, Behind::Tag(tag.clone(), value))
             }
         })
+    }
+
+    /// Notes one more part.
+    fn tell(&mut self, bytes: usize) -> Result<(), QueryError> {
+        self.told.parts += 1;
+        let advice = "explain a part of it, or an audience in it, by itself";
+        if self.told.depth > PARTS_DEPTH_MAX {
+            let message =
+                format!("parts to be explained stand more than {PARTS_DEPTH_MAX} deep in each other; {advice}");
+            return Err(QueryError::Invalid(message));
+        }
+        if self.told.parts > PARTS_MAX {
+            return Err(QueryError::Invalid(format!(
+                "there are more than {PARTS_MAX} parts to be explained; {advice}"
+            )));
+        }
+        self.tell_more(bytes)
+    }
+
+    fn tell_more(&mut self, bytes: usize) -> Result<(), QueryError> {
+        self.told.bytes = self.told.bytes.saturating_add(bytes);
+        if self.told.bytes > JUDGEMENT_BYTES_MAX {
+            let message = format!(
+                "all parts with the values behind them have more than {JUDGEMENT_BYTES_MAX} bytes; explain a part of it by itself"
+            );
+            return Err(QueryError::Invalid(message));
+        }
+        Ok(())
+    }
+
+    /// A leaf for which rows or vectors may have to be read.
+    fn read_for(&mut self, expr: &Expr) -> Result<(Option<bool>, Behind), QueryError> {
+        let asked = expr.to_string();
+        if let Some(known) = self.asked.get(&asked) {
+            return Ok(known.clone());
+        }
+        let bound = self.bound(expr)?;
+        if bound.needs_scan() {
+            // Of the whole some may have been left out, since they change nothing: beside FALSE, for one.
+            self.read.push(bound);
+            resolve::check_scans(self.read.iter())?;
+            similar::check(self.read.iter())?;
+        }
+        let told = match &expr.kind {
+            ExprKind::Did(did) => (self.leaf(expr)?, Behind::Events(self.figures(did)?)),
+            _ => {
+                let (truth, behind) = self.similar(expr)?;
+                (Some(truth), behind)
+            }
+        };
+        self.asked.insert(asked, told.clone());
+        Ok(told)
     }
 
     fn all(&mut self, operands: &[Expr]) -> Result<Vec<Judgement>, QueryError> {
@@ -174,24 +321,24 @@ impl Judge<'_> {
         Ok(super::count(self.snapshot, &both, self.context)? > 0)
     }
 
-    fn audience(&mut self, expr: &Expr, name: &str) -> Result<Judgement, QueryError> {
-        let told = |truth, behind, of| Judgement { expr: expr.clone(), truth: Some(truth), behind, of };
+    /// Whether the user is in an audience, what that rests on, and what the audience is defined as.
+    fn audience(&mut self, name: &str) -> Result<(bool, Option<Behind>, Vec<Judgement>), QueryError> {
         if let Some(truth) = self.audiences.get(name) {
-            return Ok(told(*truth, Some(Behind::ToldBefore), Vec::new()));
+            return Ok((*truth, Some(Behind::ToldBefore), Vec::new()));
         }
         let audience = self.snapshot.audiences().get(name);
         let gone = || QueryError::Invalid(format!("audience '{name}' was deleted; ask again"));
         match &audience.ok_or_else(gone)?.definition {
             Definition::Uploaded { list_id, .. } => {
                 let is_listed = !user_lists(self.snapshot, self.user_id, &[list_id])?.is_empty();
-                Ok(told(is_listed, Some(Behind::Uploaded), Vec::new()))
+                Ok((is_listed, Some(Behind::Uploaded), Vec::new()))
             }
             Definition::Expression(text) | Definition::Live { expression: text, .. } => {
                 let definition = parse(text).map_err(|error| QueryError::Invalid(error.to_string()))?;
                 let judgement = self.judge(&definition)?;
                 let truth = judgement.truth == Some(true);
                 self.audiences.insert(name.to_owned(), truth);
-                Ok(told(truth, None, vec![judgement]))
+                Ok((truth, None, vec![judgement]))
             }
         }
     }
@@ -273,6 +420,36 @@ fn figure_of(predicate: &Predicate, is_sum: bool) -> Option<&Predicate> {
             scan.map(|at| found.swap_remove(at)).or_else(|| found.first().copied())
         }
         _ => None,
+    }
+}
+
+fn size_of_value(value: &UserValue) -> usize {
+    match value {
+        UserValue::Set(values) => values.iter().map(String::len).sum(),
+        UserValue::Enum(value) => value.len(),
+        UserValue::Flag(_) | UserValue::Number(_) => 8,
+    }
+}
+
+/// How a text begins: no more of it is written.
+struct Begin(String);
+
+impl Begin {
+    fn of(expr: &Expr) -> String {
+        let mut begin = Begin(String::new());
+        // An error is ours, at the end of what is wanted.
+        if write!(begin, "{expr}").is_err() {
+            begin.0.push('…');
+        }
+        begin.0
+    }
+}
+
+impl fmt::Write for Begin {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = PART_BYTES_MAX - self.0.len();
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
     }
 }
 

@@ -33,7 +33,7 @@ pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
 pub use funnel::{FunnelAnswer, funnel};
 pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
-pub use judge::{Behind, FigureValue, Judgement, judge};
+pub use judge::{Behind, FigureValue, Judgement, PART_BYTES_MAX, PARTS_DEPTH_MAX, PARTS_MAX, Part, judge};
 pub use lookalike::{Holdout, Likeness, Lookalike, LookalikeReport, Measure, ScoredSlot, ScoredUser, Seed, lookalike};
 pub use lookup::positions;
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};

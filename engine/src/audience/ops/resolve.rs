@@ -122,7 +122,7 @@ fn run(
 }
 
 /// Refuses more scans than there may be, before anything is made of them.
-fn check_scans<'p>(predicates: impl Iterator<Item = &'p Predicate>) -> Result<(), QueryError> {
+pub(super) fn check_scans<'p>(predicates: impl Iterator<Item = &'p Predicate>) -> Result<(), QueryError> {
     let mut scans = BTreeSet::new();
     predicates.for_each(|predicate| distinct(predicate, &mut scans));
     if scans.len() > SCANS_MAX {

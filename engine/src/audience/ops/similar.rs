@@ -17,12 +17,7 @@ pub(super) fn settle(
     predicates: &mut [Predicate],
     context: &QueryContext,
 ) -> Result<(), QueryError> {
-    let mut all: Vec<Similar> = Vec::new();
-    predicates.iter().for_each(|predicate| collect(predicate, &mut all));
-    if all.len() > SIMILAR_MAX {
-        let message = format!("the question has {} different similar_to(…), and may have {SIMILAR_MAX}", all.len());
-        return Err(QueryError::Invalid(message));
-    }
+    let all = check(predicates.iter())?;
     let mut found: Vec<(Similar, Arc<Given>)> = Vec::with_capacity(all.len());
     for similar in all {
         // Those within it were found before.
@@ -37,6 +32,20 @@ pub(super) fn settle(
         predicates.iter_mut().for_each(|predicate| replace(predicate, similar, given));
     }
     Ok(())
+}
+
+/// Every different `similar_to` of a question, those within another before it.
+///
+/// # Errors
+/// If there are more than there may be.
+pub(super) fn check<'p>(predicates: impl Iterator<Item = &'p Predicate>) -> Result<Vec<Similar>, QueryError> {
+    let mut all: Vec<Similar> = Vec::new();
+    predicates.for_each(|predicate| collect(predicate, &mut all));
+    if all.len() > SIMILAR_MAX {
+        let message = format!("the question has {} different similar_to(…), and may have {SIMILAR_MAX}", all.len());
+        return Err(QueryError::Invalid(message));
+    }
+    Ok(all)
 }
 
 /// `asked` is `similar` with what is known of those within it.

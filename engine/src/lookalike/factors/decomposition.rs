@@ -102,6 +102,8 @@ fn multiplied(setting: &Setting<'_>, matrix: &Sparse, subspace: &Matrix) -> Resu
             add(image.row_mut(*column as usize), *value, &met);
         }
     }
+    // Beside the caller's there are two of that size at once, and no more.
+    drop(by_column);
     Ok(image.transposed())
 }
 

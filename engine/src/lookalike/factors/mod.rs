@@ -97,6 +97,23 @@ pub struct Deal {
     pub weight: f64,
 }
 
+impl Deal {
+    /// Makes one of all deals of an item, in order of items. What is no finite number is left out.
+    pub fn add_up(deals: &mut Vec<Deal>) {
+        // In one order, so that sums are the same in whatever order deals come.
+        deals.sort_unstable_by(|a, b| a.item.cmp(&b.item).then(a.weight.total_cmp(&b.weight)));
+        let (mut kept, mut at) = (0, 0);
+        while let Some(Deal { item, .. }) = deals.get(at).copied() {
+            let same = deals[at..].iter().take_while(|deal| deal.item == item);
+            let count = same.clone().count();
+            let weight = sum(same.map(|deal| deal.weight).filter(|weight| weight.is_finite()));
+            deals[kept] = Deal { item, weight };
+            (kept, at) = (kept + 1, at + count);
+        }
+        deals.truncate(kept);
+    }
+}
+
 /// Items in their space: what a user's row becomes a vector by.
 #[derive(Clone, Debug)]
 pub struct Factors {
@@ -211,13 +228,11 @@ impl Factors {
     /// If `out` has another length than there are dimensions, or an item was not learned here.
     pub fn vector(&self, deals: &mut Vec<Deal>, out: &mut [f32]) -> bool {
         assert_eq!(out.len(), self.dimension, "a number a dimension");
-        // In one order, so that sums are the same in whatever order deals come.
-        deals.sort_unstable_by(|a, b| a.item.cmp(&b.item).then(a.weight.total_cmp(&b.weight)));
+        Deal::add_up(deals);
         let mut sums = vec![0.0_f64; self.dimension];
         let mut squares = 0.0;
-        for same in deals.chunk_by(|a, b| a.item == b.item) {
-            let item = same[0].item as usize;
-            let weight = sum(same.iter().map(|deal| deal.weight).filter(|weight| weight.is_finite()));
+        for Deal { item, weight } in deals.drain(..) {
+            let item = item as usize;
             if weight <= 0.0 {
                 continue;
             }
@@ -226,7 +241,6 @@ impl Factors {
             let numbers = &self.items[item * self.dimension..][..self.dimension];
             sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += entry * f64::from(*number));
         }
-        deals.clear();
         let length = sums.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
         if squares <= 0.0 || length < LENGTH_MIN * squares.sqrt() {
             return false;

@@ -134,3 +134,24 @@ fn learning_ends_when_it_is_cancelled() {
     let error = Factors::learn(&setting, sample).expect_err("cancelled");
     assert_eq!((error.clone(), error.class()), (FactorError::Cancelled, Class::Cancelled));
 }
+
+#[test]
+fn deals_of_an_item_add_up_to_one() {
+    let deal = |item, weight| Deal { item, weight };
+    let mut deals = vec![
+        deal(7, 1.5),
+        deal(2, f64::NAN),
+        deal(7, -0.5),
+        deal(0, f64::MAX),
+        deal(0, f64::MAX),
+        deal(7, f64::INFINITY),
+        deal(3, -2.0),
+    ];
+    Deal::add_up(&mut deals);
+    assert_eq!(deals, [deal(0, f64::MAX), deal(2, 0.0), deal(3, -2.0), deal(7, 1.0)]);
+    Deal::add_up(&mut deals);
+    assert_eq!(deals.len(), 4);
+    let mut none = Vec::new();
+    Deal::add_up(&mut none);
+    assert!(none.is_empty());
+}

@@ -24,6 +24,8 @@ use crate::ids::TagId;
 use crate::store::Snapshot;
 use difference::{Difference, Part, distinction, q_values, significance};
 
+/// Values between two looks at whether the caller gave up: each is tested, which takes some thousand steps.
+const LOOK_VALUES: usize = 1_024;
 /// What a flag that is set is told as.
 const TRUE: &str = "true";
 
@@ -129,12 +131,12 @@ pub fn profile(
     let mut profile = Profile { count, baseline_count, rest_count, tags: Vec::new() };
     for tag in by {
         let told = match groups.iter().position(|group| group.tag() == *tag) {
-            Some(index) => values_profile(&groups[index], &counted, index, rest_count),
+            Some(index) => values_profile(&groups[index], &counted, index, rest_count, context)?,
             None => TagProfile::Number(Box::new(number::profile(snapshot, &sides, *tag, &profile, context)?)),
         };
         profile.tags.push((*tag, told));
     }
-    profile.correct();
+    profile.correct(context)?;
     Ok(profile)
 }
 
@@ -148,7 +150,7 @@ impl Profile {
     }
 
     /// Settles what depends on how many differences were looked at.
-    fn correct(&mut self) {
+    fn correct(&mut self, context: &QueryContext) -> Result<(), QueryError> {
         let (count, rest) = (self.count, self.rest_count);
         let mut tested: Vec<(&mut Difference, [Part; 2])> = Vec::new();
         for (_, told) in &mut self.tags {
@@ -167,10 +169,16 @@ impl Profile {
             }
         }
         let p_values: Vec<f64> = tested.iter().map(|(difference, _)| difference.p_value).collect();
-        for ((difference, [audience, rest]), q_value) in tested.into_iter().zip(q_values(&p_values)) {
+        context.check()?;
+        let corrected = tested.into_iter().zip(q_values(&p_values));
+        for (at, ((difference, [audience, rest]), q_value)) in corrected.enumerate() {
+            if at % LOOK_VALUES == 0 {
+                context.check()?;
+            }
             difference.q_value = q_value;
             difference.distinction = distinction(audience, rest, q_value);
         }
+        Ok(())
     }
 }
 
@@ -269,7 +277,13 @@ fn count_groups(
     Ok(total)
 }
 
-fn values_profile(group: &TagValues, counted: &AllCounted, index: usize, rest: u64) -> TagProfile {
+fn values_profile(
+    group: &TagValues,
+    counted: &AllCounted,
+    index: usize,
+    rest: u64,
+    context: &QueryContext,
+) -> Result<TagProfile, QueryError> {
     let [own, baseline, outside] =
         [&counted.audience, &counted.baseline, &counted.outside].map(|counted| &counted.groups[index]);
     let unknown = counted.audience.size - own.any;
@@ -291,11 +305,44 @@ fn values_profile(group: &TagValues, counted: &AllCounted, index: usize, rest: u
         (values.into(), 0, 0)
     } else {
         let cells = group.values().enumerate().filter(|(at, _)| own.each[*at] + baseline.each[*at] > 0);
-        let cells = cells.map(|(at, value)| {
-            cell(&String::from_utf8_lossy(value), own.each[at], baseline.each[at], outside.each[at])
-        });
-        (cells.collect::<Vec<_>>(), unknown, baseline_unknown)
+        let mut values = Vec::new();
+        for (at, value) in cells {
+            if values.len() % LOOK_VALUES == 0 {
+                context.check()?;
+            }
+            values.push(cell(&String::from_utf8_lossy(value), own.each[at], baseline.each[at], outside.each[at]));
+        }
+        (values, unknown, baseline_unknown)
     };
     values.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-    TagProfile::Values { values, unknown, baseline_unknown, is_flag }
+    Ok(TagProfile::Values { values, unknown, baseline_unknown, is_flag })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn correcting_ends_when_nobody_waits_for_it() {
+        let difference = Difference { p_value: 0.5, q_value: 0.5, distinction: 0.0 };
+        let value = |count| ValueCount {
+            value: format!("v{count}"),
+            count,
+            baseline_count: 2 * count,
+            rest_count: count,
+            difference: Some(difference),
+        };
+        let values = TagProfile::Values {
+            values: (0..10).map(value).collect(),
+            unknown: 0,
+            baseline_unknown: 0,
+            is_flag: false,
+        };
+        let mut profile = Profile { count: 10, baseline_count: 20, rest_count: 10, tags: vec![(TagId(1), values)] };
+        let context = QueryContext::default();
+        profile.correct(&context).expect("corrected");
+        context.cancelled.store(true, Ordering::Relaxed);
+        assert!(matches!(profile.correct(&context), Err(QueryError::Cancelled)));
+    }
 }
