@@ -66,7 +66,7 @@ pub(super) fn filter_any(
         conditions.iter().map(|(_, window, condition)| meant(fact, *window, condition)).collect(),
         Expr::or,
     ));
-    all.extend(within.map(|within| membership(within)));
+    all.extend(within.map(membership));
     balanced(all, Expr::and)
 }
 

@@ -333,8 +333,8 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("a batch");
         let mut users: Users<Count> = Users::new(2);
-        let rows = Rows::of(&batch, &[2, 1]).ok().expect("columns of every row");
-        users.add(&rows).ok().expect("passed over");
+        let rows = Rows::of(&batch, &[2, 1]).expect("columns of every row");
+        users.add(&rows).expect("passed over");
         let found = users.fitting(NumberRange::ALL);
         assert_eq!(found, [RoaringBitmap::from([1]), RoaringBitmap::from([0])]);
     }
