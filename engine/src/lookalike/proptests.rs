@@ -238,6 +238,29 @@ fn cells_hold_the_best_few_of_many() {
 }
 
 #[test]
+fn cells_that_keep_no_promise_are_given_up() {
+    let (dimension, mut random) = (32, Random::new(11));
+    // In so many directions at random everybody is as far from everybody, and a centre tells nothing.
+    let mut vector = || -> Vec<f32> { (0..dimension).map(|_| (random.unit() - 0.5) as f32).collect() };
+    let changes: Vec<(u32, Option<Vec<f32>>)> = (0..40_000).map(|slot| (slot, Some(vector()))).collect();
+    let mut model = Model { vectors: Default::default(), layers: vec![Vec::new()] };
+    model.vectors.extend(changes.iter().map(|(slot, vector)| ((0, *slot), vector.clone().expect("one"))));
+    model.layers[0].push(OwnedLayer::new(dimension, changes).with_cells(Metric::Cosine));
+    let space = Space::new(Metric::Cosine, dimension, model.views()).expect("layers of one space");
+    let mut given_up = 0;
+    for _ in 0..4 {
+        let scorer = Scorer::nearest(Metric::Cosine, dimension, &[vector()]).expect("a prototype");
+        let never = AtomicBool::new(false);
+        let found = nearest(&space, &scorer, None, Size::Count(100), Way::Quick, &never).expect("found");
+        if found.probed.is_none() {
+            given_up += 1;
+            assert!(found.members == bitmaps(&model, &model.ranked(&scorer, None)[..100]), "a scan is exact");
+        }
+    }
+    assert!(given_up > 0);
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let mut random = Random::new(5);
     let model = Model::random(Metric::Dot, 4, 2, 1, 50, &mut random);

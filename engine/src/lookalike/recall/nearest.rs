@@ -131,8 +131,10 @@ pub fn nearest(
         all.into_iter().for_each(|(shard, all)| reached.members[shard] |= all);
         return Ok(reached);
     }
-    if way == Way::Quick && is_worth_it(space, &tasks, candidates, size) {
-        let (kept, probed) = search.probe(&tasks, candidates, size, LEFT)?;
+    if way == Way::Quick
+        && is_worth_it(space, &tasks, candidates, size)
+        && let Some((kept, probed)) = search.probe(&tasks, candidates, size, LEFT, candidates as f64)?
+    {
         reached.probed = Some(probed);
         search.choose(kept, size, &mut reached)?;
         return Ok(reached);
@@ -413,7 +415,8 @@ pub(in crate::lookalike) mod misled {
         let search = Search::new(space, scorer, filter, false, &never).expect("all fits");
         let tasks = tasks(space, filter);
         let candidates = tasks.iter().map(|task| u64::from(search.candidates().count(*task))).sum();
-        let (kept, probed) = search.probe(&tasks, candidates, size, -1.0).expect("not cancelled");
+        let probed = search.probe(&tasks, candidates, size, -1.0, f64::INFINITY).expect("not cancelled");
+        let (kept, probed) = probed.expect("nothing costs too much");
         let members = vec![RoaringBitmap::new(); space.shards().len()];
         let mut reached = Reached { members, candidates, probed: Some(probed), ..Reached::default() };
         search.choose(kept, size, &mut reached).expect("not cancelled");

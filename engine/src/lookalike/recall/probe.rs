@@ -4,7 +4,8 @@
 //! A cell's promise is the score of its centre and some standard deviations of its vectors' scores. Where few of them pass the
 //! filter, more cells are looked into before as many as are wanted are found, and each round brings more; so the filter
 //! need not be known beforehand. As long as there are fewer than wanted, all cells are looked into, so no user is missing for
-//! want of cells. Which cells promise most is found in the same way, among the groups of cells that do.
+//! want of cells. Which cells promise most is found in the same way, among the groups of cells that do. Where promises are worth little,
+//! as among many kinds of users in few cells, cells are given up before they take longer than scoring everybody.
 //!
 //! A cell may hold more than it promises, and a group a better cell, so an answer may lack users that a scan would find.
 
@@ -75,8 +76,12 @@ pub(super) fn is_worth_it(space: &Space<'_>, tasks: &[Task], candidates: u64, si
     let met = share * in_cells as f64;
     let cells = in_cells as f64 / ROWS_PER_CELL as f64;
     let centres = cells.sqrt() + (met / ROWS_PER_CELL as f64 * COMPARED as f64).min(cells);
-    let cost = centres + met * (0.25 + passing) * 2.0 + loose as f64 * passing;
-    cost * 2.0 < candidates as f64
+    (centres + cost(met, met * passing) + loose as f64 * passing) * 2.0 < candidates as f64
+}
+
+/// What looking into cells costs that hold so many vectors, of which so many are scored, in vectors scored one behind another.
+fn cost(met: f64, scored: f64) -> f64 {
+    met * 0.5 + scored * 2.0
 }
 
 /// A layer with cells in chunks that there are candidates in.
@@ -165,7 +170,7 @@ impl<'s> Frontier<'s> {
 
 impl<'s> Search<'s> {
     /// The best `size` of the candidates, of whom there are more, as far as cells keep what they promise: until twice as many bring
-    /// no more than the share `left` of the wanted.
+    /// no more than the share `left` of the wanted. `None` if that would cost more than `cost_max`.
     ///
     /// # Errors
     /// [`RecallError::Cancelled`].
@@ -175,7 +180,8 @@ impl<'s> Search<'s> {
         candidates: u64,
         size: u64,
         left: f64,
-    ) -> Result<(Vec<Kept<'s>>, Probed), RecallError> {
+        cost_max: f64,
+    ) -> Result<Option<(Vec<Kept<'s>>, Probed)>, RecallError> {
         let mut best = Best::new(size as usize);
         let mut frontier = Frontier::new(self, tasks)?;
         let mut probed = Probed { of: frontier.count, ..Probed::default() };
@@ -201,9 +207,12 @@ impl<'s> Search<'s> {
             }
             // As many again as so far.
             next = probed.cells as usize;
+            if cost(best.met as f64, best.scored as f64) * 2.0 > cost_max {
+                return Ok(None);
+            }
         }
         probed.vectors = best.scored;
-        Ok((best.kept, probed))
+        Ok(Some((best.kept, probed)))
     }
 
     /// Scores the candidates that no cell has.
@@ -256,6 +265,7 @@ impl<'s> Search<'s> {
         which.clear();
         slots.clear();
         for member in cells.iter().flat_map(|cell| of_chunk.members(cell.place.cell.into())) {
+            best.met += 1;
             // One that is damaged may be beyond the last.
             if passes(member.position) && usize::from(member.row) < rows.scales.len() {
                 which.push(member.row.into());
@@ -299,6 +309,8 @@ struct Best<'s> {
     kept: Vec<Kept<'s>>,
     /// So many of them, the first ones, were there when it was pruned last.
     settled: usize,
+    /// Vectors of the cells that were looked into, whether they passed the filter or not.
+    met: u64,
     scored: u64,
     // Room to work in.
     rows: Vec<u32>,
@@ -314,6 +326,7 @@ impl<'s> Best<'s> {
             floor: f32::NEG_INFINITY,
             kept: Vec::new(),
             settled: 0,
+            met: 0,
             scored: 0,
             rows: Vec::new(),
             slots: Vec::new(),
