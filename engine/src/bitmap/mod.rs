@@ -13,7 +13,7 @@
 //! * [`wide`]: bitmaps of 64-bit numbers as values: the bytes that go in and out. [`sliced`]: numbers by such numbers.
 
 pub mod bsi;
-mod canonical;
+pub(crate) mod canonical;
 mod chunk_set;
 pub mod counter;
 pub mod evaluate;

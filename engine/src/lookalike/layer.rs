@@ -1,11 +1,10 @@
 //! The vectors of one layer of a shard, as they lie in a segment: the validated view that is searched.
 
-use super::cells::{Cells, Groups};
+use super::cells::Cells;
 use super::kernels::Rows;
 use super::quantise::{Most, Scale, error_of, norm_of};
 use crate::bitmap::view::BitmapView;
 use crate::ids::Slot;
-use std::sync::Arc;
 
 /// Vectors of the users of a chunk, by rising slot, in all their forms.
 ///
@@ -33,8 +32,6 @@ pub struct Layer<'a> {
     touched: BitmapView<'a>,
     /// One a container of `presence`.
     rows: Vec<ChunkRows<'a>>,
-    /// Of the cells of all of them.
-    groups: Option<Arc<Groups>>,
 }
 
 /// The vectors of a layer are not as many as its users with one.
@@ -67,22 +64,7 @@ impl<'a> Layer<'a> {
                 return Err(LayerError { chunk: presence.key(index) });
             }
         }
-        Ok(Layer { dimension, presence, touched, rows, groups: None })
-    }
-
-    /// The same with the groups of its cells, without which those are not looked into.
-    pub fn with_groups(self, groups: Option<Arc<Groups>>) -> Self {
-        Layer { groups, ..self }
-    }
-
-    /// Groups of the cells.
-    pub(super) fn groups(&self) -> Option<&Groups> {
-        self.groups.as_deref()
-    }
-
-    /// The vectors of each chunk.
-    pub fn chunks(&self) -> &[ChunkRows<'a>] {
-        &self.rows
+        Ok(Layer { dimension, presence, touched, rows })
     }
 
     /// Numbers a vector has.

@@ -1,6 +1,6 @@
 //! The slow twin: vectors in a map, and everything sorted.
 
-use super::cells::{Cells, Groups, Made, Quantised, make};
+use super::cells::{Cells, Made, Quantised, make};
 use super::layer::{ChunkRows, Layer};
 use super::quantise::{Most, Scale, quantise};
 use super::random::Random;
@@ -9,7 +9,6 @@ use super::vector::{Metric, check};
 use crate::bitmap::rising;
 use crate::bitmap::view::BitmapView;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// What users have, and the layers that say so.
 #[derive(Debug)]
@@ -31,7 +30,6 @@ pub(super) struct OwnedLayer {
     vectors: Vec<[u8; 4]>,
     /// Per chunk, if they were made.
     cells: Vec<Option<Made>>,
-    groups: Option<Arc<Groups>>,
 }
 
 impl OwnedLayer {
@@ -48,7 +46,6 @@ impl OwnedLayer {
             let vectors = Quantised { codes: &codes, scales: &self.scales[rows], positions: &positions };
             self.cells.push(make(metric, self.dimension, vectors));
         }
-        self.groups = Groups::new(metric, self.dimension, self.view().chunks()).map(Arc::new);
         self
     }
 
@@ -70,7 +67,7 @@ impl OwnedLayer {
             out
         };
         let (presence, touched) = (bytes(&present), bytes(&touched));
-        OwnedLayer { dimension, presence, touched, scales, codes, vectors, cells: Vec::new(), groups: None }
+        OwnedLayer { dimension, presence, touched, scales, codes, vectors, cells: Vec::new() }
     }
 
     pub(super) fn view(&self) -> Layer<'_> {
@@ -88,8 +85,7 @@ impl OwnedLayer {
             rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales), cells });
             from = to;
         }
-        let touched = BitmapView::new(&self.touched).expect("valid");
-        Layer::new(self.dimension, presence, touched, rows).expect("a layer").with_groups(self.groups.clone())
+        Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows).expect("a layer")
     }
 }
 

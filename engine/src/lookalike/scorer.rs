@@ -7,11 +7,10 @@
 //!
 //! Vectors lie as they came, of any length. Under cosine a product is divided by the vector's length, and so is its bound.
 
-use super::cells::Centres;
+use super::cells::Cells;
 use super::kernels::{Columns, Compare, Level, best, best_exact};
 use super::layer::ChunkRows;
 use super::vector::{Metric, VectorError, checked, norm};
-use std::ops::Range;
 
 /// Scores vectors of one space.
 #[derive(Clone, Debug)]
@@ -154,16 +153,16 @@ impl Scorer {
         }
     }
 
-    /// What the best vectors of some cells may score, at most so many standard deviations above the mean; most likely, not surely.
-    pub(super) fn promises(&self, centres: &Centres, which: Range<usize>, deviations: f32, out: &mut Vec<f32>) {
-        let list: Vec<u32> = which.clone().map(|cell| cell as u32).collect();
-        let mut columns = vec![0; list.len()];
+    /// What the best vectors of each cell may score, at most so many standard deviations above the mean; most likely, not surely.
+    pub(super) fn promises(&self, cells: &Cells<'_>, deviations: f32, out: &mut Vec<f32>, which: &mut Vec<u32>) {
+        let list: Vec<u32> = (0..cells.count() as u32).collect();
         out.clear();
         out.resize(list.len(), 0.0);
-        best(Level::detect(), centres.rows(), &list, &self.columns, out, &mut columns);
+        which.resize(list.len(), 0);
+        best(Level::detect(), cells.centres(), &list, &self.columns, out, which);
         let wide = self.dimension as f32;
-        for (cell, out) in which.zip(out) {
-            let (spread, long) = (centres.spread(cell), centres.length(cell));
+        for (cell, out) in out.iter_mut().enumerate() {
+            let (spread, long) = (cells.spread(cell), cells.length(cell));
             *out += match self.compare {
                 // Directions have length one, and so scores are products with the vectors that cells are made of.
                 Compare::Dot => deviations * self.longest * spread,

@@ -6,14 +6,12 @@ use crate::behavior::Slice as TimeSlice;
 use crate::bitmap::view::BitmapView;
 use crate::error::ReadError;
 use crate::ids::{CHUNK_SLOTS, Slot, TagId};
-use crate::lookalike::cells::Groups;
 use crate::vfs::sealed::SealedFile;
 use crate::vfs::{FileBytes, Vfs};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// An open segment, from a mapped file or from memory.
@@ -28,8 +26,6 @@ pub struct Segment {
     valid: Vec<AtomicU64>,
     /// See [`Segment::tag_bytes`].
     tag_bytes: OnceLock<Box<[(TagId, u64)]>>,
-    /// See [`Segment::groups`].
-    groups: Mutex<BTreeMap<TagId, Option<Arc<Groups>>>>,
 }
 
 /// A posting found in a segment; its container bytes are verified.
@@ -138,7 +134,6 @@ impl Segment {
             index: index..end,
             valid,
             tag_bytes: OnceLock::new(),
-            groups: Mutex::default(),
             file,
         })
     }
@@ -286,13 +281,6 @@ impl Segment {
         self.row_bytes(&entry)?;
         let bytes = self.file.payload(entry.posting_at..entry.posting_at + entry.posting_len)?;
         Ok(Block { row_count: entry.cardinality as usize, bytes, aux: self.aux(number) })
-    }
-
-    /// What `make` derives from the cells of a space, kept as long as the segment.
-    pub fn groups(&self, space: TagId, make: impl FnOnce() -> Option<Groups>) -> Option<Arc<Groups>> {
-        // Whoever comes meanwhile waits for what it needs; a panic in between leaves nothing half made.
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.entry(space).or_insert_with(|| make().map(Arc::new)).clone()
     }
 
     /// Bytes of a row of a block, of which nothing is read.

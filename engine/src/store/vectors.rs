@@ -7,7 +7,7 @@ use crate::bitmap::view::BitmapView;
 use crate::catalog::Space;
 use crate::error::ReadError;
 use crate::ids::{CHUNK_SLOTS, Slot, TagId};
-use crate::lookalike::cells::{Cells, Groups};
+use crate::lookalike::cells::Cells;
 use crate::lookalike::layer::{ChunkRows, Layer};
 use crate::lookalike::quantise::{Most, Scale, quantise};
 use crate::lookalike::recall;
@@ -147,10 +147,8 @@ fn layer<'s>(segment: &'s Segment, space: &Space, cancelled: &AtomicBool) -> Res
         let cells = cells(segment, space, chunk, scales.len())?;
         rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most, cells });
     }
-    let layer = Layer::new(space.dimension.into(), presence, touched, rows)
-        .map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one"))?;
-    let groups = segment.groups(space.id, || Groups::new(space.metric, space.dimension.into(), layer.chunks()));
-    Ok(Some(layer.with_groups(groups)))
+    let layer = Layer::new(space.dimension.into(), presence, touched, rows);
+    layer.map(Some).map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one").into())
 }
 
 /// The cells of a chunk with so many vectors, if they were made.

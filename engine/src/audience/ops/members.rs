@@ -7,6 +7,7 @@ use crate::audience::naive::Random;
 use crate::audience::plan::Plan;
 use crate::audience::predicate::Predicate;
 use crate::audience::scan::Given;
+use crate::bitmap::canonical::Chunks;
 use crate::bitmap::evaluate::Evaluator;
 use crate::ids::{ShardId, Slot};
 use crate::store::{ShardSnapshot, Snapshot};
@@ -120,14 +121,12 @@ pub fn slots(
     let predicate = &*resolve(snapshot, predicate, context)?;
     let parts = run(snapshot, &[predicate], context, |task| {
         let [evaluator] = &mut task.evaluators()[..] else { unreachable!("one predicate was given") };
-        let mut bitmap = RoaringBitmap::new();
+        let mut found = Chunks::default();
         for chunk in &task.chunks {
             context.check()?;
-            let high = u32::from(*chunk) << 16;
-            let slots = evaluator.members(*chunk).iter().map(|position| high | u32::from(position));
-            bitmap.append(slots).expect("slots rise");
+            found.push(*chunk, &evaluator.members(*chunk));
         }
-        Ok((task.shard, bitmap))
+        Ok((task.shard, found.finish()))
     })?;
     let mut bitmaps = vec![RoaringBitmap::new(); snapshot.shards().len()];
     parts.into_iter().for_each(|(shard, bitmap)| bitmaps[shard] |= bitmap);

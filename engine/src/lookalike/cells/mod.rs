@@ -4,8 +4,7 @@
 //! cell is a list of four bytes a vector, which stay where they are in slot order. Being the chunk's own it is never out of date, and
 //! nothing has to be trained or rebuilt for the space as a whole.
 //!
-//! Centres are those of k-means (`clustering`); those of all chunks of a segment are grouped once more in memory ([`Groups`]), so that
-//! few of them are scored, too.
+//! Centres are those of k-means (`clustering`).
 //!
 //! ```text
 //! centres  per cell, column behind column:  codes u8 a dimension | scale 14 bytes | spread f32 | end u32 (in `members`)
@@ -18,12 +17,9 @@
 //! Douze and C. Schmid, "Product quantization for nearest neighbor search" (2011).
 
 mod clustering;
-mod groups;
 
-pub use groups::Groups;
-pub(super) use groups::{Centres, Place};
-
-use super::quantise::{SCALE_BYTES, Scale, quantise};
+use super::kernels::Rows;
+use super::quantise::{SCALE_BYTES, Scale, norm_of, quantise};
 use super::vector::Metric;
 use clustering::{Clustering, Clusters};
 
@@ -144,13 +140,18 @@ impl<'a> Cells<'a> {
         self.tails.len()
     }
 
-    /// The codes of a cell's centre.
-    fn codes(&self, cell: usize) -> &'a [u8] {
-        &self.codes[cell * self.dimension..][..self.dimension]
+    /// The centres, as quantised rows.
+    pub(super) fn centres(&self) -> Rows<'a> {
+        Rows { dimension: self.dimension, codes: self.codes, scales: self.scales }
+    }
+
+    /// The length of a cell's centre.
+    pub(super) fn length(&self, cell: usize) -> f32 {
+        norm_of(&self.scales[cell])
     }
 
     /// How far vectors of a cell are from its centre in one direction: a standard deviation, if all directions are alike.
-    fn spread(&self, cell: usize) -> f32 {
+    pub(super) fn spread(&self, cell: usize) -> f32 {
         let tail = &self.tails[cell];
         f32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])
     }

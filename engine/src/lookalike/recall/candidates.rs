@@ -3,7 +3,7 @@
 use super::Space;
 use crate::bitmap::view::{BitmapView, Container};
 use crate::ids::CHUNK_SLOTS;
-use crate::lookalike::layer::{ChunkRows, Layer};
+use crate::lookalike::layer::ChunkRows;
 
 /// A bit a slot of a chunk.
 type Bits = [u64; 1024];
@@ -67,20 +67,20 @@ impl<'s> Candidates<'s> {
             }
         }
         let mut count = 0;
-        self.for_each(task, |_, _| true, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
+        self.for_each(task, |_| true, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
         count
     }
 
     /// Hands out the chunk's candidates, a layer at a time, the newest first.
     pub(super) fn list(&mut self, task: Task, take: impl FnMut(&'s ChunkRows<'s>, &Listed)) {
-        self.list_of(task, |_, _| true, take);
+        self.list_of(task, |_| true, take);
     }
 
     /// The same of those layers only whose vectors there are wanted.
     pub(super) fn list_of(
         &mut self,
         task: Task,
-        is_wanted: impl Fn(&Layer<'_>, &ChunkRows<'_>) -> bool,
+        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
         mut take: impl FnMut(&'s ChunkRows<'s>, &Listed),
     ) {
         let mut listed = std::mem::take(&mut self.listed);
@@ -114,7 +114,7 @@ impl<'s> Candidates<'s> {
     fn for_each(
         &mut self,
         task: Task,
-        is_wanted: impl Fn(&Layer<'_>, &ChunkRows<'_>) -> bool,
+        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
         mut take: impl FnMut(&'s ChunkRows<'s>, &Bits, &Bits),
     ) {
         match self.filter {
@@ -131,7 +131,7 @@ impl<'s> Candidates<'s> {
                     *open &= !present;
                     any |= *live;
                 }
-                if any != 0 && is_wanted(layer, layer.rows(index)) {
+                if any != 0 && is_wanted(layer.rows(index)) {
                     take(layer.rows(index), &self.present, &self.live);
                 }
             }

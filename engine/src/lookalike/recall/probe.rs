@@ -4,24 +4,22 @@
 //! A cell's promise is the score of its centre and some standard deviations of its vectors' scores. Where few of them pass the
 //! filter, more cells are looked into before as many as are wanted are found, and each round brings more; so the filter
 //! need not be known beforehand. As long as there are fewer than wanted, all cells are looked into, so no user is missing for
-//! want of cells. Which cells promise most is found in the same way, among the groups of cells that do. Where promises are worth little,
+//! want of cells. Where promises are worth little,
 //! as among many kinds of users in few cells, cells are given up before they take longer than scoring everybody.
 //!
-//! A cell may hold more than it promises, and a group a better cell, so an answer may lack users that a scan would find.
+//! A cell may hold more than it promises, so an answer may lack users that a scan would find.
 
 use super::candidates::Task;
 use super::nearest::{BATCH, Kept, Search};
 use super::{RecallError, Space};
 use crate::bitmap::view::Container;
-use crate::lookalike::cells::{Groups, Place, ROWS_PER_CELL};
-use crate::lookalike::layer::{ChunkRows, Layer};
+use crate::lookalike::cells::ROWS_PER_CELL;
+use crate::lookalike::layer::ChunkRows;
 
 /// How many standard deviations above a cell's mean score it promises: more puts cells first whose vectors are far apart.
 const DEVIATIONS: f32 = 2.0;
 /// Cells are enough when as many as all before brought no more than this share of the wanted.
 pub(super) const LEFT: f64 = 0.01;
-/// Cells are chosen among so many times as many.
-const COMPARED: usize = 8;
 
 /// Vectors of cells that are looked at first, for each that is wanted.
 const FIRST_PER_WANTED: f64 = 6.0;
@@ -38,26 +36,33 @@ pub struct Probed {
     pub vectors: u64,
 }
 
+/// A cell to look into.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    promise: f32,
+    /// Which of the tasks, layers of its shard and cells of the chunk.
+    task: u32,
+    layer: u16,
+    cell: u16,
+}
+
 /// Vectors of a space that have cells, and others.
 fn vectors(space: &Space<'_>, tasks: &[Task]) -> (u64, u64) {
     let (mut in_cells, mut loose) = (0, 0);
-    for (_, layer, rows) in chunks(space, tasks) {
+    for (_, _, rows) in chunks(space, tasks) {
         let count = rows.scales.len() as u64;
-        if has_cells(layer, rows) { in_cells += count } else { loose += count }
+        if rows.cells.is_some() { in_cells += count } else { loose += count }
     }
     (in_cells, loose)
 }
 
-/// The chunks of all layers that tasks are about.
-fn chunks<'s>(space: &'s Space<'s>, tasks: &[Task]) -> impl Iterator<Item = (Task, &'s Layer<'s>, &'s ChunkRows<'s>)> {
-    tasks.iter().flat_map(move |task| {
-        let layers = space.shards()[task.shard].iter();
-        layers.filter_map(|layer| Some((*task, layer, layer.rows(layer.presence().find(task.chunk)?))))
+/// The chunks of all layers that tasks are about: which task, which layer, and its vectors there.
+fn chunks<'s>(space: &'s Space<'s>, tasks: &[Task]) -> impl Iterator<Item = (usize, usize, &'s ChunkRows<'s>)> {
+    tasks.iter().enumerate().flat_map(move |(at, task)| {
+        let layers = space.shards()[task.shard].iter().enumerate();
+        let chunk = task.chunk;
+        layers.filter_map(move |(layer, view)| Some((at, layer, view.rows(view.presence().find(chunk)?))))
     })
-}
-
-fn has_cells(layer: &Layer<'_>, rows: &ChunkRows<'_>) -> bool {
-    layer.groups().is_some() && rows.cells.is_some()
 }
 
 /// Whether looking into cells costs less than scoring all candidates.
@@ -74,98 +79,13 @@ pub(super) fn is_worth_it(space: &Space<'_>, tasks: &[Task], candidates: u64, si
     let share = ((size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / candidates as f64).min(1.0);
     let passing = candidates as f64 / (in_cells + loose) as f64;
     let met = share * in_cells as f64;
-    let cells = in_cells as f64 / ROWS_PER_CELL as f64;
-    let centres = cells.sqrt() + (met / ROWS_PER_CELL as f64 * COMPARED as f64).min(cells);
+    let centres = in_cells as f64 / ROWS_PER_CELL as f64;
     (centres + cost(met, met * passing) + loose as f64 * passing) * 2.0 < candidates as f64
 }
 
 /// What looking into cells costs that hold so many vectors, of which so many are scored, in vectors scored one behind another.
 fn cost(met: f64, scored: f64) -> f64 {
     met * 0.5 + scored * 2.0
-}
-
-/// A layer with cells in chunks that there are candidates in.
-struct Wanted<'s> {
-    shard: usize,
-    /// Which of the shard's.
-    at: usize,
-    layer: &'s Layer<'s>,
-    groups: &'s Groups,
-    /// Which of its chunks.
-    chunks: Vec<bool>,
-}
-
-/// A cell to look into.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    promise: f32,
-    /// Of the wanted ones.
-    layer: u32,
-    place: Place,
-}
-
-/// Cells that were not looked into yet.
-struct Frontier<'s> {
-    wanted: Vec<Wanted<'s>>,
-    /// Groups by rising promise, with their layer.
-    groups: Vec<(f32, u32, u32)>,
-    /// Cells of groups that are open.
-    cells: Vec<Cell>,
-    /// All cells there are.
-    count: u64,
-}
-
-impl<'s> Frontier<'s> {
-    fn new(search: &Search<'s>, tasks: &[Task]) -> Result<Self, RecallError> {
-        let mut frontier = Frontier { wanted: Vec::new(), groups: Vec::new(), cells: Vec::new(), count: 0 };
-        let mut promises = Vec::new();
-        for of_shard in tasks.chunk_by(|a, b| a.shard == b.shard) {
-            let shard = of_shard[0].shard;
-            for (at, layer) in search.space.shards()[shard].iter().enumerate() {
-                let Some(groups) = layer.groups() else { continue };
-                search.look()?;
-                let mut chunks = vec![false; layer.chunks().len()];
-                let of_layer = of_shard.iter().filter_map(|task| layer.presence().find(task.chunk));
-                for (container, cells) in of_layer.filter_map(|index| Some((index, layer.rows(index).cells?))) {
-                    chunks[container] = true;
-                    frontier.count += cells.count() as u64;
-                }
-                let number = frontier.wanted.len() as u32;
-                search.scorer.promises(groups.heads(), 0..groups.count(), DEVIATIONS, &mut promises);
-                let numbered = promises.iter().zip(0..).map(|(promise, group)| (*promise, number, group));
-                frontier.groups.extend(numbered);
-                frontier.wanted.push(Wanted { shard, at, layer, groups, chunks });
-            }
-        }
-        frontier.groups.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(frontier)
-    }
-
-    /// Takes the `count` cells that promise most, as far as is known, in their order; all that are left, if they are fewer.
-    fn take(&mut self, search: &Search<'s>, count: usize, cells: &mut Vec<Cell>) -> Result<(), RecallError> {
-        let mut promises = Vec::new();
-        while self.cells.len() < count.saturating_mul(COMPARED)
-            && let Some((_, layer, group)) = self.groups.pop()
-        {
-            search.look()?;
-            let of = &self.wanted[layer as usize];
-            let which = of.groups.cells_of(group as usize);
-            search.scorer.promises(of.groups.cells(), which.clone(), DEVIATIONS, &mut promises);
-            let found = of.groups.places()[which].iter().zip(&promises);
-            let found = found.filter(|(place, _)| of.chunks[usize::from(place.container)]);
-            self.cells.extend(found.map(|(place, promise)| Cell { promise: *promise, layer, place: *place }));
-        }
-        cells.clear();
-        if count < self.cells.len() {
-            let left = self.cells.len() - count;
-            self.cells.select_nth_unstable_by(left, |a, b| a.promise.total_cmp(&b.promise));
-            cells.extend(self.cells.drain(left..));
-        } else {
-            cells.append(&mut self.cells);
-        }
-        cells.sort_unstable_by_key(|cell| (cell.layer, cell.place));
-        Ok(())
-    }
 }
 
 impl<'s> Search<'s> {
@@ -183,30 +103,33 @@ impl<'s> Search<'s> {
         cost_max: f64,
     ) -> Result<Option<(Vec<Kept<'s>>, Probed)>, RecallError> {
         let mut best = Best::new(size as usize);
-        let mut frontier = Frontier::new(self, tasks)?;
-        let mut probed = Probed { of: frontier.count, ..Probed::default() };
+        let mut cells = self.cells(tasks)?;
+        let mut probed = Probed { of: cells.len() as u64, ..Probed::default() };
         self.loose(tasks, &mut best)?;
         let in_cells = vectors(self.space, tasks).0 as f64;
-        let per_cell = in_cells / probed.of.max(1) as f64;
+        let per_cell = in_cells / cells.len().max(1) as f64;
         let passing = (candidates as f64 / in_cells).min(1.0);
         let first = (size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / (passing * per_cell);
         let mut next = (first as usize).max(1);
-        let mut cells = Vec::new();
-        loop {
-            frontier.take(self, next, &mut cells)?;
-            if cells.is_empty() {
-                break;
+        let mut rest = &mut cells[..];
+        while !rest.is_empty() {
+            let count = next.min(rest.len());
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, |a, b| b.promise.total_cmp(&a.promise));
             }
-            for of_chunk in cells.chunk_by(|a, b| (a.layer, a.place.container) == (b.layer, b.place.container)) {
-                self.look_into(&frontier.wanted[of_chunk[0].layer as usize], of_chunk, &mut best)?;
+            let (now, later) = rest.split_at_mut(count);
+            now.sort_unstable_by_key(|cell| (cell.task, cell.layer, cell.cell));
+            for of_chunk in now.chunk_by(|a, b| (a.task, a.layer) == (b.task, b.layer)) {
+                self.look_into(tasks[of_chunk[0].task as usize], of_chunk, &mut best)?;
             }
-            probed.cells += cells.len() as u64;
+            probed.cells += count as u64;
             let found = best.prune();
             if best.is_full() && (found as f64) <= size as f64 * left {
                 break;
             }
             // As many again as so far.
             next = probed.cells as usize;
+            rest = later;
             if cost(best.met as f64, best.scored as f64) * 2.0 > cost_max {
                 return Ok(None);
             }
@@ -215,26 +138,39 @@ impl<'s> Search<'s> {
         Ok(Some((best.kept, probed)))
     }
 
+    /// All cells, with what they promise.
+    fn cells(&self, tasks: &[Task]) -> Result<Vec<Cell>, RecallError> {
+        let (mut cells, mut promises, mut which) = (Vec::new(), Vec::new(), Vec::new());
+        for (task, layer, rows) in chunks(self.space, tasks) {
+            let Some(of_chunk) = &rows.cells else { continue };
+            self.look()?;
+            self.scorer.promises(of_chunk, DEVIATIONS, &mut promises, &mut which);
+            let (task, layer) = (task as u32, layer as u16);
+            cells.extend(promises.iter().enumerate().map(|(cell, promise)| Cell {
+                promise: *promise,
+                task,
+                layer,
+                cell: cell as u16,
+            }));
+        }
+        Ok(cells)
+    }
+
     /// Scores the candidates that no cell has.
     fn loose(&self, tasks: &[Task], best: &mut Best<'s>) -> Result<(), RecallError> {
-        let mut with_loose: Vec<Task> = chunks(self.space, tasks)
-            .filter(|(_, layer, rows)| !has_cells(layer, rows))
-            .map(|(task, ..)| task)
-            .collect();
+        let mut with_loose: Vec<Task> =
+            chunks(self.space, tasks).filter(|(.., rows)| rows.cells.is_none()).map(|(at, ..)| tasks[at]).collect();
         with_loose.dedup();
         if with_loose.is_empty() {
             return Ok(());
         }
         let mut candidates = self.candidates();
         for task in with_loose {
+            let has_none = |rows: &ChunkRows<'_>| rows.cells.is_none();
             let mut kept = Ok(());
-            candidates.list_of(
-                task,
-                |layer, rows| !has_cells(layer, rows),
-                |rows, listed| {
-                    kept = kept.clone().and_then(|()| self.keep(task.shard, rows, &listed.rows, &listed.slots, best));
-                },
-            );
+            candidates.list_of(task, has_none, |rows, listed| {
+                kept = kept.clone().and_then(|()| self.keep(task.shard, rows, &listed.rows, &listed.slots, best));
+            });
             kept?;
             best.prune();
         }
@@ -242,21 +178,24 @@ impl<'s> Search<'s> {
     }
 
     /// Scores the candidates of some cells of a chunk of one layer.
-    fn look_into(&self, of: &Wanted<'s>, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
-        let container = usize::from(cells[0].place.container);
-        let (chunk, rows) = (of.layer.presence().key(container), of.layer.rows(container));
+    fn look_into(&self, task: Task, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
+        let layers = &self.space.shards()[task.shard];
+        let at = usize::from(cells[0].layer);
+        let Some(rows) = layers[at].presence().find(task.chunk).map(|index| layers[at].rows(index)) else {
+            return Ok(());
+        };
         let Some(of_chunk) = &rows.cells else { return Ok(()) };
         // The layering rule for a few users: of those that pass the filter, whom no newer layer speaks of.
         let filter = match self.filter {
             None => None,
-            Some(filter) => match filter[of.shard].find(chunk) {
-                Some(index) => Some(filter[of.shard].container(index)),
+            Some(filter) => match filter[task.shard].find(task.chunk) {
+                Some(index) => Some(filter[task.shard].container(index)),
                 None => return Ok(()),
             },
         };
-        let newer = self.space.shards()[of.shard][..of.at].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
+        let newer = layers[..at].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
         let hidden: Vec<Container<'_>> =
-            newer.filter_map(|users| users.find(chunk).map(|index| users.container(index))).collect();
+            newer.filter_map(|users| users.find(task.chunk).map(|index| users.container(index))).collect();
         let passes = |position: u16| {
             filter.as_ref().is_none_or(|filter| filter.contains(position))
                 && hidden.iter().all(|hidden| !hidden.contains(position))
@@ -264,15 +203,15 @@ impl<'s> Search<'s> {
         let (mut which, mut slots) = (std::mem::take(&mut best.rows), std::mem::take(&mut best.slots));
         which.clear();
         slots.clear();
-        for member in cells.iter().flat_map(|cell| of_chunk.members(cell.place.cell.into())) {
+        for member in cells.iter().flat_map(|cell| of_chunk.members(cell.cell.into())) {
             best.met += 1;
             // One that is damaged may be beyond the last.
             if passes(member.position) && usize::from(member.row) < rows.scales.len() {
                 which.push(member.row.into());
-                slots.push(u32::from(chunk) << 16 | u32::from(member.position));
+                slots.push(u32::from(task.chunk) << 16 | u32::from(member.position));
             }
         }
-        let kept = self.keep(of.shard, rows, &which, &slots, best);
+        let kept = self.keep(task.shard, rows, &which, &slots, best);
         (best.rows, best.slots) = (which, slots);
         kept
     }
