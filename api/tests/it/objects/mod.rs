@@ -87,6 +87,9 @@ fn tells(answer: &Value, words: &str) -> bool {
     answer["error"].as_str().is_some_and(|error| error.contains(words))
 }
 
+/// Without waiting for a store: one that hangs does so for an hour, and whoever asked it waits for half a minute.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
 #[test]
 fn a_prefix_is_watched() {
     let store = Store::start();
@@ -238,7 +241,7 @@ fn a_source_of_a_store_that_hangs_obeys() {
         let begin = Instant::now();
         success(server.post(&format!("/v1/sources/views/{verb}")).send().expect("ask"));
         wait_source(&server, |answer| answer["state"] == state);
-        assert!(begin.elapsed() < Duration::from_secs(1), "{verb} took {:?}", begin.elapsed());
+        assert!(begin.elapsed() < AT_ONCE, "{verb} took {:?}", begin.elapsed());
     }
     store.s3.fault(Fault::None);
     success(server.post("/v1/sources/views/start").send().expect("ask"));
@@ -378,7 +381,7 @@ fn a_job_waits_for_its_store_and_is_cancelled_while_it_hangs() {
         let url = server.url(&path);
         let answer = success(client().delete(url).send().expect("cancel"));
         assert_eq!(answer["state"], "cancelled", "{answer}");
-        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
     }
 }
 
