@@ -16,6 +16,8 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
   let chosen = multiple ? [...values] : value;
   let found = [];
   let active = -1;
+  // Enter was pressed before what fits was found.
+  let isEntered = false;
   const looking = new Latest();
   let isOpen = false;
   const listId = newId("list");
@@ -93,11 +95,16 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
       const more = (all.more ?? 0) + all.length - found.length;
       const none = free && query ? `Enter takes “${query}”` : "Nothing fits";
       say(all.note ?? (found.length === 0 ? none : more > 0 ? `${compact(more)} more: write to find them` : ""));
+      if (isEntered && active >= 0) {
+        isEntered = false;
+        return take(found[active].value);
+      }
     } catch (error) {
       found = [];
       say(error.message);
     } finally {
       clearTimeout(waiting);
+      if (!looking.isRunning) isEntered = false;
     }
     show();
   };
@@ -153,6 +160,7 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
   });
   input.addEventListener("click", open);
   input.addEventListener("input", () => {
+    isEntered = false;
     open();
     look();
   });
@@ -177,7 +185,10 @@ export function combobox({ label, placeholder = "", value = "", values = [], mul
     if (event.key === "ArrowDown") move(1);
     else if (event.key === "ArrowUp") move(-1);
     else if (event.key === "Enter") {
-      if (isOpen && active >= 0) {
+      if (isOpen && !free && looking.isRunning) {
+        event.preventDefault();
+        isEntered = true;
+      } else if (isOpen && active >= 0) {
         event.preventDefault();
         take(found[active].value);
       } else if (free) {
