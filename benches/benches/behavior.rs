@@ -86,7 +86,7 @@ fn main() {
     let store = load(temporary.path(), &parquet, users);
     let python = std::env::var("BELUGA_PYTHON").ok();
     let mut peers: Vec<(&str, Peer)> = match &python {
-        Some(python) => ["duckdb", "chdb"].map(|name| (name, start(python, name, &parquet))).into(),
+        Some(python) => ["duckdb", "chdb"].map(|name| (name, Peer::of_events(python, name, &parquet))).into(),
         None => Vec::new(),
     };
     let snapshot = store.snapshot();
@@ -117,11 +117,6 @@ fn main() {
         }
         println!();
     }
-}
-
-fn start(python: &str, name: &str, parquet: &Path) -> Peer {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-    Peer::start(python, "sql.py", [name.as_ref(), parquet.as_os_str(), threads.as_ref()])
 }
 
 fn catalog() -> (Catalog, TagId) {

@@ -99,7 +99,7 @@ fn main() {
     let context = QueryContext { scanner: Some(Arc::new(scanner)), ..QueryContext::default() };
     let python = std::env::var("BELUGA_PYTHON").ok();
     let mut peers: Vec<(&str, Peer)> = match &python {
-        Some(python) => ["duckdb", "chdb"].map(|name| (name, start(python, name, &parquet))).into(),
+        Some(python) => ["duckdb", "chdb"].map(|name| (name, Peer::of_events(python, name, &parquet))).into(),
         None => Vec::new(),
     };
     let snapshot = store.snapshot();
@@ -163,11 +163,6 @@ fn cells(snapshot: &Snapshot, context: &QueryContext) -> u64 {
     let found = retention(snapshot, &asked, context).expect("an answer");
     let grid = found.grid(context).expect("figures");
     grid.iter().flat_map(|row| row.iter().zip(1..)).map(|(users, weight)| users * weight).sum()
-}
-
-fn start(python: &str, name: &str, parquet: &Path) -> Peer {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
-    Peer::start(python, "sql.py", [name.as_ref(), parquet.as_os_str(), threads.as_ref()])
 }
 
 fn load(folder: &Path, parquet: &Path, users: u64) -> (Store, Arc<DeltaTables>) {

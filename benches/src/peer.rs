@@ -34,6 +34,15 @@ impl Peer {
         peer
     }
 
+    /// DuckDB or ClickHouse (`duckdb`, `chdb`) with events of a Parquet file loaded, and as many threads as there are processors.
+    ///
+    /// # Panics
+    /// As [`Peer::start`].
+    pub fn of_events(python: &str, name: &str, parquet: &Path) -> Peer {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+        Peer::start(python, "sql.py", [name.as_ref(), parquet.as_os_str(), threads.as_ref()])
+    }
+
     /// The time that the peer took, and its answer.
     ///
     /// # Panics

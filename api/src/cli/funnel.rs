@@ -2,9 +2,8 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::step;
-use super::target::{Target, about, expression};
-use crate::rest::v1::expression::Where;
+use super::steps::{Whom, footer, step};
+use super::target::Target;
 use crate::rest::v1::funnel::{FunnelAnswer, FunnelMode, FunnelRequest, SaveStep};
 
 /// Tells how many users did some steps in order.
@@ -48,26 +47,20 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom: Option<(String, Where)> = arguments.whom.as_deref().map(expression).transpose()?;
+    let whom = Whom::of(arguments.whom.as_deref())?;
     let save_as = arguments.save_as.clone().zip(arguments.step);
     let request = FunnelRequest {
         steps: arguments.steps.iter().map(|text| step(text)).collect(),
         window: arguments.window.clone(),
         within: arguments.within.clone(),
         mode: arguments.mode.clone(),
-        r#where: whom.as_ref().map(|(_, whom)| whom.clone()),
+        r#where: whom.expression(),
         by: arguments.by.clone(),
         save_as: save_as.map(|(audience, step)| SaveStep { audience, step, stopped: arguments.stopped }),
         timeout_ms: None,
     };
-    let answer = match (arguments.target.asker()?.funnel(&request), &whom) {
-        (Err(failure), Some((text, _))) if failure.pointer.as_deref() == Some("/where") => about(text, Err(failure))?,
-        (answer, _) => answer?,
-    };
-    let saved = answer.saved.as_ref().map_or_else(String::new, |saved| {
-        format!(", {} users kept as `{}`", output::grouped(saved.users), saved.audience)
-    });
-    let footer = format!("epoch {}, {}{saved}", answer.epoch, output::duration(answer.elapsed_us));
+    let answer = whom.answered(arguments.target.asker()?.funnel(&request))?;
+    let footer = footer(answer.epoch, answer.elapsed_us, answer.saved.as_ref());
     output::print(arguments.output, &answer, table, &footer)
 }
 

@@ -2,9 +2,8 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::step;
-use super::target::{Target, about, expression};
-use crate::rest::v1::expression::Where;
+use super::steps::{Whom, footer, step};
+use super::target::Target;
 use crate::rest::v1::retention::{Every, RetentionAnswer, RetentionRequest, SaveCell};
 
 /// Tells who came back: users by the period of their first event, and how many of them came back in each period from then on.
@@ -51,7 +50,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom: Option<(String, Where)> = arguments.whom.as_deref().map(expression).transpose()?;
+    let whom = Whom::of(arguments.whom.as_deref())?;
     let cell = arguments.save_as.clone().zip(arguments.cohort.clone()).zip(arguments.after);
     let request = RetentionRequest {
         first: step(&arguments.first),
@@ -59,18 +58,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         every: arguments.every,
         periods: arguments.periods,
         until: arguments.until.clone(),
-        r#where: whom.as_ref().map(|(_, whom)| whom.clone()),
+        r#where: whom.expression(),
         save_as: cell.map(|((audience, cohort), after)| SaveCell { audience, cohort, after, lost: arguments.lost }),
         timeout_ms: None,
     };
-    let answer = match (arguments.target.asker()?.retention(&request), &whom) {
-        (Err(failure), Some((text, _))) if failure.pointer.as_deref() == Some("/where") => about(text, Err(failure))?,
-        (answer, _) => answer?,
-    };
-    let saved = answer.saved.as_ref().map_or_else(String::new, |saved| {
-        format!(", {} users kept as `{}`", output::grouped(saved.users), saved.audience)
-    });
-    let footer = format!("epoch {}, {}{saved}", answer.epoch, output::duration(answer.elapsed_us));
+    let answer = whom.answered(arguments.target.asker()?.retention(&request))?;
+    let footer = footer(answer.epoch, answer.elapsed_us, answer.saved.as_ref());
     output::print(arguments.output, &answer, table, &footer)
 }
 

@@ -1,6 +1,44 @@
-//! Events of a fact as an argument: `purchase` or `purchase where amount >= 20`.
+//! What `beluga funnel` and `beluga retention` have in common: events of a fact as an argument, `purchase` or `purchase where amount >= 20`,
+//! of whom is asked, and what was kept.
 
+use super::Exit;
+use super::output;
+use super::target::{about, expression};
+use crate::error::Failure;
+use crate::rest::v1::expression::Where;
+use crate::rest::v1::funnel::SavedUsers;
 use crate::rest::v1::steps::Step;
+
+/// Of whom is asked: as it was written, and what it is; everybody if it was not.
+pub(super) struct Whom(Option<(String, Where)>);
+
+impl Whom {
+    pub(super) fn of(argument: Option<&str>) -> Result<Whom, Exit> {
+        Ok(Whom(argument.map(expression).transpose()?))
+    }
+
+    pub(super) fn expression(&self) -> Option<Where> {
+        self.0.as_ref().map(|(_, whom)| whom.clone())
+    }
+
+    /// The answer; a failure that is about this expression points into it.
+    pub(super) fn answered<T>(&self, answer: Result<T, Failure>) -> Result<T, Exit> {
+        match (answer, &self.0) {
+            (Err(failure), Some((text, _))) if failure.pointer.as_deref() == Some("/where") => {
+                about(text, Err(failure))
+            }
+            (answer, _) => Ok(answer?),
+        }
+    }
+}
+
+/// The line below a table.
+pub(super) fn footer(epoch: u64, elapsed_us: u64, saved: Option<&SavedUsers>) -> String {
+    let saved = saved.map_or_else(String::new, |saved| {
+        format!(", {} users kept as `{}`", output::grouped(saved.users), saved.audience)
+    });
+    format!("epoch {epoch}, {}{saved}", output::duration(elapsed_us))
+}
 
 /// Reads it.
 pub(super) fn step(text: &str) -> Step {

@@ -21,6 +21,7 @@ use crate::ids::{Slot, TagId};
 use crate::journey::Event;
 use crate::store::Snapshot;
 use roaring::RoaringBitmap;
+use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 
@@ -63,12 +64,14 @@ pub struct EventScan {
 }
 
 /// Events told one by one.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ToldEvents {
     /// Per shard, in no order: their times are microseconds since 1970, their groups slots. Those that were taken back are left out.
     pub shards: Vec<Vec<Event>>,
     /// How.
     pub stats: ScanStats,
+    /// What counts their memory as long as it is not dropped.
+    pub held: Option<Box<dyn Any + Send>>,
 }
 
 /// What events come to.
@@ -366,6 +369,16 @@ pub struct ScanStats {
     pub users_within: Option<u64>,
     /// Time it took.
     pub microseconds: u64,
+}
+
+impl ScanStats {
+    /// Adds what reading more rows came to.
+    pub fn add(&mut self, more: &ScanStats) {
+        self.rows_read += more.rows_read;
+        self.files += more.files;
+        self.recent_rows += more.recent_rows;
+        self.microseconds += more.microseconds;
+    }
 }
 
 /// What a scan found.

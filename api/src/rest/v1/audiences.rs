@@ -1,14 +1,15 @@
-//! Named audiences: expressions, which may be live, and uploaded lists of users.
-//!
-//! A list of any size is written beside whatever the name meant before, under a list id of its own; only then does the
-//! name point to it. So replacing a list is atomic. While a list is being written, a hidden audience (its name
-//! begins with [`HIDDEN_PREFIX`], which no client may use) names its id, lest a merge take it for abandoned.
+//! Named audiences: expressions, which may be live, and lists of users.
+
+mod lists;
+
+pub(super) use lists::save_users;
+pub use lists::{HIDDEN_PREFIX, forget_broken_uploads};
 
 use super::expression::Where;
 use super::live::{self, LiveAnswer};
 use super::members::{self, MembersRequest};
 use super::page;
-use super::upload::{self, LineFailure, UploadAnswer};
+use super::upload::LineFailure;
 use crate::access::{Principal, Scope};
 use crate::error::{Failure, Kind};
 use crate::rest::asker::Asker;
@@ -21,25 +22,16 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use engine::audience::ops::{self, QueryContext};
-use engine::audience::predicate::Predicate;
 use engine::audience::suggest::closest;
-use engine::ids::{Lsn, TagId};
-use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
-use engine::update::{Change, UpdateBatch};
-use ingest::decode::body::LineDecoder;
-use ingest::decode::{UserListDecoder, UserListFormat};
-use roaring::RoaringBitmap;
+use engine::store::{Audience, Definition, Snapshot};
+use ingest::decode::UserListFormat;
 use serde::{Deserialize, Serialize};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// The longest audience name, in bytes.
 pub const AUDIENCE_NAME_BYTES_MAX: usize = 128;
 /// The longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
-/// How the names of hidden audiences begin.
-pub const HIDDEN_PREFIX: &str = ".uploading/";
 
 /// What an audience shall be.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -307,7 +299,7 @@ pub(in crate::rest) async fn put(
             principal.need(&[Scope::Ingest])?;
             let description = parameters.description.unwrap_or_default();
             check_description(&description)?;
-            upload_list(state, name, description, headers, request, format).await
+            lists::upload(state, name, description, headers, request, format).await
         }
         None => {
             let limit = state.config.body_bytes_max;
@@ -373,72 +365,12 @@ pub(super) async fn save(state: &AppState, name: String, r#where: Where) -> Resu
     define(state.clone(), name, HeaderMap::new(), request).await.map(drop)
 }
 
-/// Users written at once as members of a list.
-const LISTED_AT_ONCE: usize = 10_000;
-
-/// Keeps users of a snapshot as an audience, a list as if it had been uploaded, in the place of one that had the name. Tells how many.
-///
-/// # Errors
-/// [`Failure`] for the client; the name then means what it meant before.
-pub(super) async fn save_users(
-    state: &AppState,
-    name: String,
-    snapshot: Snapshot,
-    users: Vec<RoaringBitmap>,
-) -> Result<u64, Failure> {
-    let store = Arc::clone(state.store()?);
-    let list_id = new_list_id(&name);
-    let guard = HiddenAudience::put(&store, &list_id).await?;
-    let changing = state.lock_definitions().await;
-    let metrics = state.clone();
-    limits::blocking(move || {
-        let _changing = changing;
-        let user_count = write_list(&store, &list_id, &snapshot, &users)?;
-        metrics.metrics.updates(user_count, 0);
-        let definition = Definition::Uploaded { list_id, user_count };
-        let changed_at = jiff::Timestamp::now().as_microsecond();
-        store.put_audience(&name, Audience { definition, description: String::new(), changed_at })?;
-        store.publish()?;
-        drop(guard);
-        Ok(user_count)
-    })
-    .await
-}
-
-/// Writes users as members of a list, durably.
-fn write_list(store: &Store, list_id: &str, snapshot: &Snapshot, users: &[RoaringBitmap]) -> Result<u64, Failure> {
-    let (mut batch, mut end, mut count, mut id) = (UpdateBatch::new(), Lsn(0), 0, Vec::new());
-    let mut flush = |batch: &mut UpdateBatch| -> Result<(), Failure> {
-        if !batch.is_empty() {
-            end = end.max(store.write(batch, None)?.lsn);
-            batch.clear();
-        }
-        Ok(())
-    };
-    for (shard, slots) in snapshot.shards().iter().zip(users) {
-        for slot in slots {
-            id.clear();
-            if shard.user_id(slot, &mut id)? {
-                batch.begin_user(&id);
-                batch.push(TagId::UPLOADS, Change::Add(list_id));
-                count += 1;
-            }
-            if batch.user_count() >= LISTED_AT_ONCE {
-                flush(&mut batch)?;
-            }
-        }
-    }
-    flush(&mut batch)?;
-    store.sync(end)?;
-    Ok(count)
-}
-
-/// The same, with a list of its members. One that was live before keeps its list: who differs entered or left.
+/// An audience with a list of its members. One that was live before keeps its list: who differs entered or left.
 fn made_live(name: &str, audience: Audience, present: Option<&Audience>) -> Audience {
     let Definition::Expression(expression) = audience.definition else { return audience };
     let list_id = match present.map(|present| &present.definition) {
         Some(Definition::Live { list_id, .. }) => list_id.clone(),
-        _ => new_list_id(name),
+        _ => lists::new_list_id(name),
     };
     Audience { definition: Definition::Live { expression, list_id }, ..audience }
 }
@@ -462,99 +394,6 @@ fn checked(snapshot: &Snapshot, name: &str, request: &AudienceRequest) -> Result
     audiences.insert(name.to_owned(), of(text));
     let bound = request.r#where.bind_with(snapshot.catalog(), &audiences, "/where")?;
     Ok(of(bound.text))
-}
-
-async fn upload_list(
-    state: AppState,
-    name: String,
-    description: String,
-    headers: HeaderMap,
-    body: Body,
-    format: UserListFormat,
-) -> Result<Response, Failure> {
-    let store = Arc::clone(state.store()?);
-    let list_id = new_list_id(&name);
-    let guard = HiddenAudience::put(&store, &list_id).await?;
-    let decoder = LineDecoder::UserList(UserListDecoder::new(format, &list_id));
-    let destination = upload::Destination::tags(&state.snapshot()?);
-    let report = upload::receive(&state, destination, body, upload::Decoder::Lines(decoder), None).await?;
-    if report.accepted == 0 && report.rejected > 0 {
-        let first = &report.errors[0];
-        let detail = format!("no line of the list could be taken; line {}: {}", first.line, first.error);
-        return Err(Failure::new(Kind::MalformedBody, detail));
-    }
-    let changing = state.lock_definitions().await;
-    let predicate = Predicate::Listed(list_id.clone());
-    let named = name.clone();
-    let (audience, epoch, known) = limits::blocking(move || {
-        let _changing = changing;
-        check_version(&headers, visible_audience(&store.snapshot(), &named))?;
-        let definition = Definition::Uploaded { list_id, user_count: report.accepted };
-        let audience = Audience { definition, description, changed_at: jiff::Timestamp::now().as_microsecond() };
-        store.put_audience(&named, audience.clone())?;
-        let epoch = store.publish()?;
-        drop(guard);
-        // One bitmap is counted, so it waits for no place among the queries: without one, what was done would be told
-        // as having failed.
-        let known = ops::count(&store.snapshot(), &predicate, &QueryContext::default())?;
-        Ok((audience, epoch, known))
-    })
-    .await?;
-    let UploadAnswer { accepted, rejected, errors, .. } = report;
-    let answer =
-        AudiencePutAnswer::Uploaded(UploadedAnswer { name, ids: accepted, known, rejected, errors, epoch: epoch.0 });
-    Ok(with_version(StatusCode::OK, &audience, answer))
-}
-
-fn new_list_id(name: &str) -> String {
-    let now = jiff::Timestamp::now().as_microsecond();
-    format!("{name}@{now}-{:08x}", RandomState::new().hash_one(now) as u32)
-}
-
-/// Names a list while it is being written; goes when dropped.
-struct HiddenAudience {
-    store: Arc<Store>,
-    name: String,
-}
-
-impl HiddenAudience {
-    async fn put(store: &Arc<Store>, list_id: &str) -> Result<HiddenAudience, Failure> {
-        let hidden = HiddenAudience { store: Arc::clone(store), name: format!("{HIDDEN_PREFIX}{list_id}") };
-        let definition = Definition::Uploaded { list_id: list_id.to_owned(), user_count: 0 };
-        limits::blocking(move || {
-            let audience = Audience { definition, description: String::new(), changed_at: 0 };
-            hidden.store.put_audience(&hidden.name, audience)?;
-            hidden.store.publish()?;
-            Ok(hidden)
-        })
-        .await
-    }
-}
-
-impl Drop for HiddenAudience {
-    fn drop(&mut self) {
-        let (store, name) = (Arc::clone(&self.store), std::mem::take(&mut self.name));
-        let forget = move || {
-            if let Err(error) = store.delete_audience(&name) {
-                tracing::warn!(%error, "a finished upload is not forgotten until the next start");
-            }
-        };
-        // Deleting waits for the disk; the drop may happen on a thread that serves connections.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(forget)),
-            Err(_) => forget(),
-        }
-    }
-}
-
-/// Forgets the hidden audiences of uploads that a crash broke off. To be called before requests are answered.
-///
-/// # Errors
-/// Those of the store.
-pub fn forget_broken_uploads(store: &Store) -> Result<(), WriteError> {
-    let snapshot = store.snapshot();
-    let mut broken = snapshot.audiences().keys().filter(|name| name.starts_with(HIDDEN_PREFIX));
-    broken.try_for_each(|name| store.delete_audience(name).map(|_| ()))
 }
 
 /// Forgets an audience. Refused while other audiences use it.

@@ -10,6 +10,8 @@
 //! What became of a step's records is kept with it, since the same bytes may be decoded to something else later: the catalog
 //! changes, and time goes on. What was refused then is told as refused, though it would be taken now.
 
+mod outcome;
+
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::body::body_failure;
@@ -26,6 +28,7 @@ use ingest::decode::LineError;
 use ingest::decode::arrow_stream::Limits;
 use ingest::decode::body::{BodyReader, LineDecoder, LineReport};
 use ingest::decode::column_body::{ColumnBodyError, ColumnBodyReader, RowTarget};
+use outcome::{Counts, Outcome};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -379,84 +382,6 @@ fn column_failure(error: ColumnBodyError, accepted: u64) -> Failure {
         rows => failure.suggest(format!(
             "some of the {rows} rows before it may have been taken; with the same Idempotency-Key they count once"
         )),
-    }
-}
-
-/// Records up to a place in a body, or of a part of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    accepted: u64,
-    rejected: u64,
-    /// See [`LineReport::rejected_lines`].
-    rejected_lines: u64,
-}
-
-impl Counts {
-    fn of(report: &LineReport) -> Counts {
-        let LineReport { accepted, rejected, rejected_lines, .. } = *report;
-        Counts { accepted, rejected, rejected_lines }
-    }
-
-    fn since(self, before: Counts) -> Counts {
-        Counts {
-            accepted: self.accepted - before.accepted,
-            rejected: self.rejected - before.rejected,
-            rejected_lines: self.rejected_lines.wrapping_sub(before.rejected_lines),
-        }
-    }
-
-    fn add(&mut self, more: Counts) {
-        self.accepted += more.accepted;
-        self.rejected += more.rejected;
-        self.rejected_lines = self.rejected_lines.wrapping_add(more.rejected_lines);
-    }
-}
-
-/// What became of a step, as the store notes it beside its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Outcome {
-    accepted: u32,
-    rejected: u32,
-    /// Of [`Counts::rejected_lines`].
-    rejected_lines: u32,
-    /// [`Catalog::dropped_count`] of the catalog that it was decoded by.
-    dropped_before: u32,
-}
-
-impl Outcome {
-    /// A step is about a megabyte, so its records have room.
-    fn of(counts: &Counts, catalog: &Catalog) -> Outcome {
-        Outcome {
-            accepted: counts.accepted as u32,
-            rejected: counts.rejected as u32,
-            rejected_lines: counts.rejected_lines as u32,
-            dropped_before: catalog.dropped_count(),
-        }
-    }
-
-    fn note(self) -> u128 {
-        let Outcome { accepted, rejected, rejected_lines, dropped_before } = self;
-        [accepted, rejected, rejected_lines, dropped_before]
-            .into_iter()
-            .fold(0, |note, part| note << 32 | u128::from(part))
-    }
-
-    /// `None` for a step of a release that noted nothing; also for one without records, of which there is nothing to know.
-    fn of_note(note: u128) -> Option<Outcome> {
-        let part = |number: u32| (note >> (32 * number)) as u32;
-        let outcome =
-            Outcome { accepted: part(3), rejected: part(2), rejected_lines: part(1), dropped_before: part(0) };
-        (note != 0).then_some(outcome)
-    }
-
-    fn counts(self) -> Counts {
-        let Outcome { accepted, rejected, rejected_lines, .. } = self;
-        Counts { accepted: accepted.into(), rejected: rejected.into(), rejected_lines: rejected_lines.into() }
-    }
-
-    /// Whether the same records were taken.
-    fn is_as(self, other: Outcome) -> bool {
-        Outcome { dropped_before: 0, ..self } == Outcome { dropped_before: 0, ..other }
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) use condition::{membership, places};
 use crate::facts::{DeltaTables, RowError};
 use crate::threads::Threads;
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use engine::audience::ops::QueryError;
 use engine::audience::scan::{EventScan, FactScanner, Scan, ScanError, ScanFigure, ScanStats, Scanned, ToldEvents};
@@ -104,9 +104,9 @@ impl FactScanner for TableScanner {
         let wanted = |fact: &Fact, within: Option<&Arc<Vec<RoaringBitmap>>>| told::wanted(fact, scan, within);
         let numbers: Vec<usize> = scan.conditions.iter().map(|(number, ..)| *number).collect();
         let shard_count = snapshot.shards().len();
-        let (told, stats) =
+        let (told, reserved, stats) =
             self.gather(snapshot, scan.fact, wanted, within, cancelled, move || Told::new(shard_count, &numbers))?;
-        Ok(ToldEvents { shards: told.finish(), stats })
+        Ok(ToldEvents { shards: told.finish(), stats, held: Some(Box::new(reserved)) })
     }
 }
 
@@ -146,12 +146,12 @@ impl TableScanner {
         let wanted = |fact: &Fact, within: Option<&Arc<Vec<RoaringBitmap>>>| tally::wanted(fact, scan, within);
         let shard_count = snapshot.shards().len();
         let make = move || Users::<T>::new(shard_count);
-        let (users, stats) = self.gather(snapshot, scan.fact, wanted, within, cancelled, make)?;
+        let (users, _reserved, stats) = self.gather(snapshot, scan.fact, wanted, within, cancelled, make)?;
         let figure = figure_of.and_then(|(shard, slot)| users.figure(shard, slot));
         Ok((users.fitting(scan.range), figure, stats))
     }
 
-    /// What the wanted rows of a fact come to, and how they were read.
+    /// What the wanted rows of a fact come to, the memory that is held for it, and how they were read.
     fn gather<G: Gather>(
         &self,
         snapshot: &Snapshot,
@@ -160,7 +160,7 @@ impl TableScanner {
         within: Option<&[RoaringBitmap]>,
         cancelled: &AtomicBool,
         make: impl Fn() -> G + Send + Sync + 'static,
-    ) -> Result<(G, ScanStats), QueryError> {
+    ) -> Result<(G, MemoryReservation, ScanStats), QueryError> {
         let started = Instant::now();
         let catalog = snapshot.catalog();
         let name = catalog.name_of(of).unwrap_or("dropped").to_owned();
@@ -210,9 +210,9 @@ impl TableScanner {
                 }
             }
         };
-        let (gathered, mut stats) = answer.map_err(|failure| self.error(failure, &refuse))?;
+        let (gathered, reserved, mut stats) = answer.map_err(|failure| self.error(failure, &refuse))?;
         stats.microseconds = started.elapsed().as_micros() as u64;
-        Ok((gathered, stats))
+        Ok((gathered, reserved, stats))
     }
 
     fn error(&self, failure: Failure, refuse: &impl Fn(Class, String) -> QueryError) -> QueryError {

@@ -68,12 +68,13 @@ pub(super) fn columns_of(fact: &Fact, condition: &EventCondition) -> BTreeSet<St
 }
 
 impl Reading {
+    /// What rows come to, the memory that is held for it, and how they were read.
     pub(super) async fn gather<G: Gather>(
         &self,
         table: Option<Arc<dyn TableProvider>>,
         recent: Recent,
         make: impl Fn() -> G,
-    ) -> Result<(G, ScanStats), Failure> {
+    ) -> Result<(G, MemoryReservation, ScanStats), Failure> {
         let Recent { batches, reserved: of_recent } = recent;
         let recent_rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let mut stats = ScanStats { recent_rows, ..Default::default() };
@@ -89,7 +90,7 @@ impl Reading {
         if let Some(table) = table {
             self.read(table, &make, &mut gathered, &reserved, &mut stats).await?;
         }
-        Ok((gathered, stats))
+        Ok((gathered, reserved, stats))
     }
 
     pub(super) fn reservation(&self) -> MemoryReservation {

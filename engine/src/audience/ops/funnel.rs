@@ -6,13 +6,14 @@
 use super::members::slots;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{EventScan, EventsMeant, ScanStats};
+use crate::audience::scan::{EventScan, EventsMeant, ScanStats, ToldEvents};
 use crate::ids::TagId;
 use crate::journey::funnel::Funnel;
 use crate::journey::{CONDITIONS_MAX, Event, sort};
 use crate::store::Snapshot;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
+use std::any::Any;
 use std::collections::BTreeMap;
 
 /// Who came how far.
@@ -56,7 +57,7 @@ pub fn funnel(
     if steps.is_empty() || steps.len() > CONDITIONS_MAX {
         return Err(QueryError::Invalid(format!("a funnel has from 1 to {CONDITIONS_MAX} steps")));
     }
-    let (shards, stats) = told(snapshot, steps, whom, Some(&steps[0]), context)?;
+    let Gathered { shards, stats, held: _held } = gathered(snapshot, steps, whom, Some(&steps[0]), context)?;
     let of_shard = |mut events: Vec<Event>| {
         let check = || context.check();
         sort(&mut events, &check)?;
@@ -78,17 +79,26 @@ pub fn funnel(
     Ok(FunnelAnswer { reached, events, stats })
 }
 
-/// The events of some steps of `whom`, per shard, each with the places of the steps that it is; and how they were read. Of users who
-/// cannot have an event of `needed`, none may be told.
-pub(super) fn told(
+/// Events of steps.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// Per shard, each with the places of the steps that it is.
+    pub(super) shards: Vec<Vec<Event>>,
+    /// How they were read.
+    pub(super) stats: ScanStats,
+    /// See [`ToldEvents::held`].
+    pub(super) held: Vec<Box<dyn Any + Send>>,
+}
+
+/// The events of some steps of `whom`. Of users who cannot have an event of `needed`, none may be told.
+pub(super) fn gathered(
     snapshot: &Snapshot,
     steps: &[EventsMeant],
     whom: &Predicate,
     needed: Option<&EventsMeant>,
     context: &QueryContext,
-) -> Result<(Vec<Vec<Event>>, ScanStats), QueryError> {
-    let mut shards: Vec<Vec<Event>> = vec![Vec::new(); snapshot.shards().len()];
-    let mut stats = ScanStats::default();
+) -> Result<Gathered, QueryError> {
+    let mut gathered = Gathered { shards: vec![Vec::new(); snapshot.shards().len()], ..Gathered::default() };
     let mut scans: BTreeMap<TagId, EventScan> = BTreeMap::new();
     for (at, step) in steps.iter().enumerate().filter(|(_, step)| !step.is_none()) {
         let scan = scans.entry(step.fact).or_insert(EventScan { fact: step.fact, conditions: Vec::new() });
@@ -100,9 +110,9 @@ pub(super) fn told(
         Predicate::All => None,
         asked => Some(slots(snapshot, &asked, context)?),
     };
-    stats.users_within = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());
-    if scans.is_empty() || stats.users_within == Some(0) {
-        return Ok((shards, stats));
+    gathered.stats.users_within = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());
+    if scans.is_empty() || gathered.stats.users_within == Some(0) {
+        return Ok(gathered);
     }
     for scan in scans.values() {
         context.check()?;
@@ -110,17 +120,17 @@ pub(super) fn told(
             let fact = snapshot.catalog().name_of(scan.fact).unwrap_or("dropped");
             return Err(QueryError::NoScanner { fact: fact.to_owned() });
         };
-        let told = scanner.events(snapshot, scan, within.as_deref(), &context.cancelled)?;
-        stats.rows_read += told.stats.rows_read;
-        stats.files += told.stats.files;
-        stats.recent_rows += told.stats.recent_rows;
-        stats.microseconds += told.stats.microseconds;
-        for (shard, mut events) in told.shards.into_iter().enumerate() {
+        let ToldEvents { shards, stats, held } =
+            scanner.events(snapshot, scan, within.as_deref(), &context.cancelled)?;
+        gathered.stats.add(&stats);
+        gathered.held.extend(held);
+        for (shard, mut events) in shards.into_iter().enumerate() {
             if let Some(within) = &within {
                 events.retain(|event| within[shard].contains(event.group));
             }
-            if shards[shard].is_empty() { shards[shard] = events } else { shards[shard].extend(events) }
+            let all = &mut gathered.shards[shard];
+            if all.is_empty() { *all = events } else { all.extend(events) }
         }
     }
-    Ok((shards, stats))
+    Ok(gathered)
 }

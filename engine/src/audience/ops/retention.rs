@@ -3,7 +3,7 @@
 //! Where the activity index covers the events, a period is a question to it, and nothing is read; else the events are read once. From
 //! then on it is algebra on a set of users for each period.
 
-use super::funnel::told;
+use super::funnel::{Gathered, gathered};
 use super::members::slots;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::{Did, Predicate};
@@ -145,11 +145,7 @@ pub fn retention(
         Some(_) => by_index(snapshot, meant, windows, asked.whom, context),
         None => {
             let (users, read) = by_events(snapshot, meant, windows, asked.whom, context)?;
-            let all: &mut ScanStats = stats.get_or_insert_default();
-            all.rows_read += read.rows_read;
-            all.files += read.files;
-            all.recent_rows += read.recent_rows;
-            all.microseconds += read.microseconds;
+            stats.get_or_insert_with(ScanStats::default).add(&read);
             Ok(users)
         }
     };
@@ -197,7 +193,7 @@ fn by_events(
 ) -> Result<(Vec<Users>, ScanStats), QueryError> {
     let mut users = vec![vec![RoaringBitmap::new(); snapshot.shards().len()]; windows.len()];
     let Some(fact) = snapshot.catalog().fact_of(meant.fact) else { return Ok((users, ScanStats::default())) };
-    let (shards, stats) = told(snapshot, std::slice::from_ref(meant), whom, None, context)?;
+    let Gathered { shards, stats, held: _held } = gathered(snapshot, std::slice::from_ref(meant), whom, None, context)?;
     for (shard, events) in shards.into_iter().enumerate() {
         context.check()?;
         for event in events {
