@@ -20,8 +20,6 @@ pub struct ChunkRows<'a> {
     pub vectors: &'a [[u8; 4]],
     /// The greatest of the scales.
     pub most: Most,
-    /// Which of them are near each other, if that was written.
-    pub cells: Option<Cells<'a>>,
 }
 
 /// What one layer says of a space in one shard.
@@ -32,6 +30,7 @@ pub struct Layer<'a> {
     touched: BitmapView<'a>,
     /// One a container of `presence`.
     rows: Vec<ChunkRows<'a>>,
+    cells: Option<Cells<'a>>,
 }
 
 /// The vectors of a layer are not as many as its users with one.
@@ -64,7 +63,17 @@ impl<'a> Layer<'a> {
                 return Err(LayerError { chunk: presence.key(index) });
             }
         }
-        Ok(Layer { dimension, presence, touched, rows })
+        Ok(Layer { dimension, presence, touched, rows, cells: None })
+    }
+
+    /// The same with its cells.
+    pub fn with_cells(self, cells: Option<Cells<'a>>) -> Self {
+        Layer { cells, ..self }
+    }
+
+    /// Which vectors are near each other, if that was written.
+    pub fn cells(&self) -> Option<&Cells<'a>> {
+        self.cells.as_ref()
     }
 
     /// Numbers a vector has.
@@ -94,6 +103,11 @@ impl<'a> Layer<'a> {
         let place = self.presence.container(index).rank(slot as u16)?;
         let numbers = self.rows[index].vectors.get(place * self.dimension..(place + 1) * self.dimension)?;
         Some(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+    }
+
+    /// The vectors of all containers of [`Layer::presence`].
+    pub(super) fn chunks(&self) -> &[ChunkRows<'a>] {
+        &self.rows
     }
 
     /// The vectors of a container of [`Layer::presence`].

@@ -1,6 +1,6 @@
 //! The slow twin: vectors in a map, and everything sorted.
 
-use super::cells::{Cells, Made, Quantised, make};
+use super::cells::{Cells, Centres, Made, Sorter};
 use super::layer::{ChunkRows, Layer};
 use super::quantise::{Most, Scale, quantise};
 use super::random::Random;
@@ -28,24 +28,29 @@ pub(super) struct OwnedLayer {
     scales: Vec<Scale>,
     codes: Vec<u8>,
     vectors: Vec<[u8; 4]>,
-    /// Per chunk, if they were made.
-    cells: Vec<Option<Made>>,
+    cells: Option<(Centres, Made)>,
 }
 
 impl OwnedLayer {
-    /// With cells in chunks that have enough vectors.
-    pub(super) fn with_cells(mut self, metric: Metric) -> Self {
+    /// Centres that fit its vectors.
+    pub(super) fn centres(&self, metric: Metric) -> Centres {
+        let count = self.scales.len() as u64;
+        Centres::train(metric, self.dimension, count, &self.codes, &self.scales).expect("it has vectors")
+    }
+
+    /// Sorted into the cells of centres.
+    pub(super) fn with_cells(mut self, centres: &Centres) -> Self {
         let slots: Vec<u32> = BitmapView::new(&self.presence).expect("valid").iter().collect();
+        let mut sorter = Sorter::new(centres);
         let mut from = 0;
         for of_chunk in slots.chunk_by(|a, b| a >> 16 == b >> 16) {
             let rows = from..from + of_chunk.len();
             from = rows.end;
             let codes: Vec<&[u8]> =
                 rows.clone().map(|row| &self.codes[row * self.dimension..][..self.dimension]).collect();
-            let positions: Vec<u16> = of_chunk.iter().map(|slot| *slot as u16).collect();
-            let vectors = Quantised { codes: &codes, scales: &self.scales[rows], positions: &positions };
-            self.cells.push(make(metric, self.dimension, vectors));
+            sorter.add(of_chunk.iter().copied(), &codes, &self.scales[rows]);
         }
+        self.cells = Some((centres.clone(), sorter.finish()));
         self
     }
 
@@ -67,7 +72,7 @@ impl OwnedLayer {
             out
         };
         let (presence, touched) = (bytes(&present), bytes(&touched));
-        OwnedLayer { dimension, presence, touched, scales, codes, vectors, cells: Vec::new() }
+        OwnedLayer { dimension, presence, touched, scales, codes, vectors, cells: None }
     }
 
     pub(super) fn view(&self) -> Layer<'_> {
@@ -78,14 +83,15 @@ impl OwnedLayer {
             let numbers = from * self.dimension..to * self.dimension;
             let scales = &self.scales[from..to];
             let (codes, vectors) = (&self.codes[numbers.clone()], &self.vectors[numbers]);
-            let cells = self.cells.get(index).and_then(Option::as_ref).map(|made| {
-                let cells = Cells::new(self.dimension, made.count, &made.centres, &made.members, to - from);
-                cells.expect("cells of these vectors")
-            });
-            rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales), cells });
+            rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales) });
             from = to;
         }
-        Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows).expect("a layer")
+        let cells = self.cells.as_ref().map(|(centres, made)| {
+            let cells = Cells::new(centres.view(), &made.ends, &made.members, self.scales.len() as u64);
+            cells.expect("cells of these vectors")
+        });
+        let layer = Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows);
+        layer.expect("a layer").with_cells(cells)
     }
 }
 

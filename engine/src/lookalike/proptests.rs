@@ -179,15 +179,19 @@ fn cells_hold_the_best_few_of_many() {
             let mut middle = Random::new(at as u64);
             (0..dimension).map(|_| (middle.unit() - 0.5 + 0.25 * (random.unit() - 0.5)) as f32).collect()
         };
+        let mut centres = None;
         for shard in 0..2 {
             let mut changes: Vec<(u32, Option<Vec<f32>>)> = Vec::new();
             for slot in 0..25_000 {
-                // Two chunks, of which one has too few for cells.
+                // Two chunks.
                 let slot = if slot < 23_000 { slot * 2 } else { 65_536 + slot };
                 changes.push((slot, Some(near(random.below(clusters), &mut random))));
             }
             model.vectors.extend(changes.iter().map(|(slot, vector)| ((shard, *slot), vector.clone().expect("one"))));
-            model.layers[shard].insert(0, OwnedLayer::new(dimension, changes).with_cells(metric));
+            let layer = OwnedLayer::new(dimension, changes);
+            // Both shards have cells of the same centres.
+            let centres = centres.get_or_insert_with(|| layer.centres(metric));
+            model.layers[shard].insert(0, layer.with_cells(centres));
             let mut newer = Vec::new();
             for slot in (0..40_000).step_by(37) {
                 let vector = (random.below(3) > 0).then(|| near(random.below(clusters), &mut random));
@@ -245,7 +249,9 @@ fn cells_that_keep_no_promise_are_given_up() {
     let changes: Vec<(u32, Option<Vec<f32>>)> = (0..40_000).map(|slot| (slot, Some(vector()))).collect();
     let mut model = Model { vectors: Default::default(), layers: vec![Vec::new()] };
     model.vectors.extend(changes.iter().map(|(slot, vector)| ((0, *slot), vector.clone().expect("one"))));
-    model.layers[0].push(OwnedLayer::new(dimension, changes).with_cells(Metric::Cosine));
+    let layer = OwnedLayer::new(dimension, changes);
+    let centres = layer.centres(Metric::Cosine);
+    model.layers[0].push(layer.with_cells(&centres));
     let space = Space::new(Metric::Cosine, dimension, model.views()).expect("layers of one space");
     let mut given_up = 0;
     for _ in 0..4 {

@@ -7,8 +7,8 @@
 //!
 //! Vectors lie as they came, of any length. Under cosine a product is divided by the vector's length, and so is its bound.
 
-use super::cells::Cells;
-use super::kernels::{Columns, Compare, Level, best, best_exact};
+use super::cells::CentresView;
+use super::kernels::{Columns, Compare, Level, best, best_exact, prefetch};
 use super::layer::ChunkRows;
 use super::vector::{Metric, VectorError, checked, norm};
 
@@ -132,6 +132,21 @@ impl Scorer {
         self.divide(chunk, rows, out);
     }
 
+    /// Asks memory for the full precision of a row that is scored soon.
+    #[inline]
+    pub(super) fn prefetch(&self, chunk: &ChunkRows<'_>, row: u32) {
+        let begin = row as usize * self.dimension;
+        prefetch(chunk.vectors.get(begin..begin + self.dimension).unwrap_or_default().as_flattened());
+    }
+
+    /// Asks memory for what is scanned of a row that is scored soon.
+    #[inline]
+    pub(super) fn prefetch_codes(&self, chunk: &ChunkRows<'_>, row: u16) {
+        let begin = usize::from(row) * self.dimension;
+        prefetch(chunk.codes.get(begin..begin + self.dimension).unwrap_or_default());
+        prefetch(chunk.scales.get(usize::from(row)).map_or(&[], |scale| &scale[..]));
+    }
+
     /// Scores of rows by their codes; the true ones differ by no more than [`Scorer::bound`].
     pub(super) fn approximate(&self, chunk: &ChunkRows<'_>, rows: &[u32], out: &mut Vec<f32>, which: &mut Vec<u32>) {
         out.clear();
@@ -154,15 +169,13 @@ impl Scorer {
     }
 
     /// What the best vectors of each cell may score, at most so many standard deviations above the mean; most likely, not surely.
-    pub(super) fn promises(&self, cells: &Cells<'_>, deviations: f32, out: &mut Vec<f32>, which: &mut Vec<u32>) {
-        let list: Vec<u32> = (0..cells.count() as u32).collect();
-        out.clear();
-        out.resize(list.len(), 0.0);
-        which.resize(list.len(), 0);
-        best(Level::detect(), cells.centres(), &list, &self.columns, out, which);
+    pub(super) fn promises(&self, centres: CentresView<'_>, deviations: f32) -> Vec<f32> {
+        let list: Vec<u32> = (0..centres.count() as u32).collect();
+        let (mut promises, mut which) = (vec![0.0; list.len()], vec![0; list.len()]);
+        best(Level::detect(), centres.rows(), &list, &self.columns, &mut promises, &mut which);
         let wide = self.dimension as f32;
-        for (cell, out) in out.iter_mut().enumerate() {
-            let (spread, long) = (cells.spread(cell), cells.length(cell));
+        for (cell, out) in promises.iter_mut().enumerate() {
+            let (spread, long) = (centres.spread(cell), centres.length(cell));
             *out += match self.compare {
                 // Directions have length one, and so scores are products with the vectors that cells are made of.
                 Compare::Dot => deviations * self.longest * spread,
@@ -174,6 +187,7 @@ impl Scorer {
                 }
             };
         }
+        promises
     }
 
     /// How far a row's quantised score may be off.

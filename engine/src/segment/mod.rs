@@ -82,27 +82,48 @@ pub enum Form {
     Scale,
     /// A byte a dimension, to be scanned.
     Codes,
-    /// Not vectors but the cells that those of a chunk are in: a row a cell. Made by merges that write for long, of chunks
-    /// with many vectors; see [`crate::lookalike::cells`].
+    /// Cells of the vectors of one chunk, as merges made them at first. They are not read, and the next merge leaves them out.
+    CentresOfChunk,
+    /// Stood with them.
+    MembersOfChunk,
+    /// Not vectors but the centres that all vectors of the segment are sorted by: a row a centre; the block's number tells them from
+    /// others. Made by merges that write for long, of many vectors; see [`crate::lookalike::cells`]. Like what stands with it,
+    /// one block of chunk 0.
     Centres,
-    /// Which cell has which of the vectors: a row a vector, cell by cell. Stands with the centres.
+    /// Where the cell of each centre ends: a row a centre; the block's number tells how many vectors the centres were trained for.
+    Ends,
+    /// Which cell has which of the vectors: a row a vector, cell by cell.
     Members,
 }
 
 impl Form {
     /// All of them, by their numbers in files.
-    pub const ALL: [Form; 5] = [Form::Full, Form::Scale, Form::Codes, Form::Centres, Form::Members];
+    pub const ALL: [Form; 8] = [
+        Form::Full,
+        Form::Scale,
+        Form::Codes,
+        Form::CentresOfChunk,
+        Form::MembersOfChunk,
+        Form::Centres,
+        Form::Ends,
+        Form::Members,
+    ];
     /// Those that every vector has, a row each, by rising slot.
     pub const OF_VECTORS: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
 
-    /// Bytes of a row, of vectors of so many numbers.
-    pub fn row_bytes(self, dimension: u16) -> usize {
+    /// Those that stand beside many vectors.
+    pub const OF_CELLS: [Form; 3] = [Form::Centres, Form::Ends, Form::Members];
+
+    /// Bytes of a row, of vectors of so many numbers; `None` for what is not read.
+    pub fn row_bytes(self, dimension: u16) -> Option<usize> {
         match self {
-            Form::Full => usize::from(dimension) * 4,
-            Form::Scale => SCALE_BYTES,
-            Form::Codes => dimension.into(),
-            Form::Centres => cells::cell_bytes(dimension.into()),
-            Form::Members => cells::MEMBER_BYTES,
+            Form::Full => Some(usize::from(dimension) * 4),
+            Form::Scale => Some(SCALE_BYTES),
+            Form::Codes => Some(dimension.into()),
+            Form::CentresOfChunk | Form::MembersOfChunk => None,
+            Form::Centres => Some(cells::centre_bytes(dimension.into())),
+            Form::Ends => Some(cells::END_BYTES),
+            Form::Members => Some(cells::MEMBER_BYTES),
         }
     }
 }

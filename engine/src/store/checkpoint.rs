@@ -70,8 +70,9 @@ impl Store {
         if let Some(tap) = self.options.tap.as_ref().filter(|_| !rows.is_empty()) {
             tap.take(&self.snapshot()).map_err(|error| self.log.fail("hand rows to the sinks", &error))?;
         }
+        let rules = cut.rules.clone().with_centres(self.centres());
         let saved: Result<Vec<Saved>, MergeError> =
-            install(&self.options.workers, || frozen.par_iter().map(|frozen| self.save(frozen, &cut.rules)).collect());
+            install(&self.options.workers, || frozen.par_iter().map(|frozen| self.save(frozen, &rules)).collect());
         // The log goes on behind the cut and nothing else will save what is before it: whatever failed, writes end.
         let saved = saved.map_err(|error| self.log.fail("write a checkpoint", &error))?;
 

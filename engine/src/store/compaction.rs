@@ -7,20 +7,23 @@
 //!
 //! What counts is what a merge keeps: bytes of tags, facts and spaces that were dropped weigh nothing, and a segment that is
 //! half of them is rewritten by itself, so that what was dropped leaves the disk also where segments are too large for any run.
+//! So is one with many vectors that should be sorted by newer centres ([`super::centres`]): once for every four times as many vectors.
 //!
 //! Merging reads and writes beside everything else; only the exchange of the files takes the checkpoint's lock.
 
+use super::centres::{OfSpaces, trained_on};
 use super::manifest::Manifest;
 use super::{Compacting, DiskSegment, StepReport, Store, WriteError, event_ids_path, held, part_path, segment_path};
 use crate::catalog::{Catalog, TagType};
 use crate::dictionary::Dictionary;
-use crate::dictionary::part::Part;
+use crate::dictionary::part::Part as DictionaryPart;
 use crate::error::MergeError;
 use crate::events;
 use crate::events::part::Part as EventPart;
 use crate::ids::{FileId, TagId};
+use crate::lookalike::cells::Centres;
 use crate::segment::merge::{ActivityRules, MergeKind, MergeRules, merge};
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::{Key, Part, Segment, SegmentWriter};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -41,6 +44,7 @@ pub(super) struct OwnedRules {
     /// The uploaded lists that are still wanted.
     lists: Arc<HashSet<Vec<u8>>>,
     bottom: bool,
+    centres: OfSpaces,
 }
 
 impl OwnedRules {
@@ -52,12 +56,26 @@ impl OwnedRules {
             let (now_hour, kept_from) = fact.hours_at(now);
             (fact.id, MergeKind::Activity(ActivityRules { now_hour, kept_from, sum_months: true }))
         });
-        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors { cells: Some(space.metric) }));
+        let spaces = catalog.spaces().map(|(_, space)| (space.id, MergeKind::Vectors));
         OwnedRules {
             kinds: Arc::new(tags.chain(facts).chain(spaces).collect()),
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
             bottom: false,
+            centres: OfSpaces::default(),
         }
+    }
+
+    /// Rules for what is not merged again soon: vectors are sorted by these centres.
+    pub(super) fn with_centres(self, centres: OfSpaces) -> OwnedRules {
+        OwnedRules { centres, ..self }
+    }
+
+    /// Whether a segment has so many vectors that they should be sorted by newer centres than they are.
+    fn is_unsorted(&self, segment: &Segment) -> bool {
+        self.centres.iter().any(|(space, centres)| {
+            segment.cardinality(Key { tag: *space, part: Part::Exists }) >= centres.count() as u64
+                && Centres::is_outgrown(trained_on(segment, *space), centres.trained_on())
+        })
     }
 
     /// Bytes of a segment that a merge keeps, and those that it leaves out since what they are of was dropped.
@@ -65,7 +83,8 @@ impl OwnedRules {
         let is_dropped =
             |tag: TagId| ![TagId::UNIVERSE, TagId::UPLOADS].contains(&tag) && !self.kinds.contains_key(&tag);
         let dropped = segment.tag_bytes().iter().filter(|(tag, _)| is_dropped(*tag)).map(|(_, bytes)| bytes).sum();
-        Weight { kept: segment.size_bytes().saturating_sub(dropped), dropped }
+        let kept = segment.size_bytes().saturating_sub(dropped);
+        Weight { kept, dropped, is_unsorted: self.is_unsorted(segment) }
     }
 
     pub(super) fn with_bottom(&self, bottom: bool) -> OwnedRules {
@@ -75,10 +94,8 @@ impl OwnedRules {
     /// Rules for what is merged again soon.
     pub(super) fn in_memory(mut self) -> OwnedRules {
         for kind in Arc::make_mut(&mut self.kinds).values_mut() {
-            match kind {
-                MergeKind::Activity(rules) => rules.sum_months = false,
-                MergeKind::Vectors { cells } => *cells = None,
-                _ => {}
+            if let MergeKind::Activity(rules) = kind {
+                rules.sum_months = false;
             }
         }
         self
@@ -93,7 +110,8 @@ impl OwnedRules {
         };
         // Above the bottom a list cannot be left out: its removals hide what is below.
         let wanted = |tag: TagId, value: &[u8]| tag != TagId::UPLOADS || !self.bottom || self.lists.contains(value);
-        merge(&MergeRules { bottom: self.bottom, kind: &kind, wanted: &wanted })
+        let centres = |space: TagId| self.centres.get(&space).cloned();
+        merge(&MergeRules { bottom: self.bottom, kind: &kind, wanted: &wanted, centres: &centres })
     }
 }
 
@@ -110,14 +128,18 @@ fn kind_of(tag_type: TagType) -> MergeKind {
 struct Weight {
     kept: u64,
     dropped: u64,
+    /// See [`OwnedRules::is_unsorted`].
+    is_unsorted: bool,
 }
 
-/// What is due: a run by what its segments keep, else the first segment of which half was dropped. One that alone keeps more than a
-/// segment can be merged to is let be.
+/// What is due: a run by what its segments keep, else the first segment of which half was dropped, or whose vectors should be sorted.
+/// One that alone keeps more than a segment can be merged to is let be.
 fn due_of(weights: &[Weight], due: impl Fn(&[u64]) -> Option<Range<usize>>) -> Option<Range<usize>> {
     let kept: Vec<u64> = weights.iter().map(|weight| weight.kept).collect();
-    let alone =
-        |weight: &Weight| weight.dropped > 0 && weight.dropped >= weight.kept && weight.kept <= MERGED_BYTES_MAX;
+    let alone = |weight: &Weight| {
+        let is_half_dropped = weight.dropped > 0 && weight.dropped >= weight.kept;
+        (is_half_dropped || weight.is_unsorted) && weight.kept <= MERGED_BYTES_MAX
+    };
     due(&kept[..fitting(&kept)]).or_else(|| weights.iter().position(alone).map(|at| at..at + 1))
 }
 
@@ -187,6 +209,7 @@ impl Store {
         let disks: Vec<Vec<DiskSegment>> = held(&self.layers).shards.iter().map(|shard| shard.disk.clone()).collect();
         // Behind the segments: so nothing is in them that the rules do not know yet and would leave out.
         let rules = held(&self.writer).merge_rules(Some(&self.snapshot()), self.options.clock.now());
+        let rules = rules.with_centres(self.renewed_centres());
         let Some(due) = segments_due(disks, compacting, &rules, due) else { return Ok(None) };
         let (shard, run) = (due.shard, due.run);
         let id = self.new_file();
@@ -317,10 +340,10 @@ impl Store {
         Ok(Some(report))
     }
 
-    fn merge_parts(&self, path: &Path, parts: &[Arc<Part>]) -> Result<Part, MergeError> {
+    fn merge_parts(&self, path: &Path, parts: &[Arc<DictionaryPart>]) -> Result<DictionaryPart, MergeError> {
         Dictionary::write_merged(parts, &*self.vfs, path)?;
         self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Part::open(&*self.vfs, path)?)
+        Ok(DictionaryPart::open(&*self.vfs, path)?)
     }
 }
 
@@ -382,8 +405,8 @@ mod tests {
     #[test]
     fn what_was_dropped_weighs_nothing() {
         let most = MERGED_BYTES_MAX;
-        let weights =
-            |all: &[(u64, u64)]| all.iter().map(|(kept, dropped)| Weight { kept: *kept, dropped: *dropped }).collect();
+        let weight = |kept, dropped| Weight { kept, dropped, is_unsorted: false };
+        let weights = |all: &[(u64, u64)]| all.iter().map(|(kept, dropped)| weight(*kept, *dropped)).collect();
         for (all, expected) in [
             (&[][..], None),
             (&[(10, 0)], None),
@@ -399,6 +422,9 @@ mod tests {
             let all: Vec<Weight> = weights(all);
             assert_eq!(due_of(&all, due), expected, "{all:?}");
         }
+        let unsorted = |kept| Weight { is_unsorted: true, ..weight(kept, 0) };
+        assert_eq!(due_of(&[weight(1, 0), unsorted(100), unsorted(1_000)], due), Some(1..2));
+        assert_eq!(due_of(&[weight(1, 0), unsorted(most + 1)], due), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8 (not in version 4, which had none)
 //! ```
 //!
-//! Version 6 says the same as version 5, of segments that may have cells beside their vectors.
+//! Versions 6 and 7 say the same as version 5, of segments that may have cells beside their vectors: of each chunk, or of the segment.
 //!
 //! A manifest is written beside the others and renamed into place when it is whole, so a damaged one is damage, never a
 //! crash's trace; it is refused by name rather than passed over, because an older one would silently lose what was
@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 4;
 

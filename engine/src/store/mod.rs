@@ -8,6 +8,7 @@
 //! synced only when it goes on in a new file; under `layers` it is synced too, which readers do not notice.
 
 mod activity;
+mod centres;
 mod check;
 mod checkpoint;
 mod compaction;
@@ -110,6 +111,7 @@ pub struct Store {
     layers: Mutex<Layers>,
     checkpointing: Mutex<Checkpointed>,
     compacting: Mutex<Compacting>,
+    centres: Mutex<centres::Known>,
     published: RwLock<Snapshot>,
     next_file: AtomicU64,
     /// Bytes in the layers that are only in memory.

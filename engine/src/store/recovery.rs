@@ -188,6 +188,7 @@ impl Store {
             position: AtomicU64::new(position.0),
             checkpointing: Mutex::new(checkpointed),
             compacting: Mutex::new(Compacting::default()),
+            centres: Mutex::default(),
             layer_bytes: AtomicU64::new(0),
             dictionaries: loaded.dictionaries,
             folder: folder.to_owned(),

@@ -1,13 +1,13 @@
 //! Recent vectors of one space and shard, as they came, how they become blocks of a layer, and the layers of a snapshot as they
 //! are searched.
 
-use super::Snapshot;
 use super::memtable::{CHANGE_BYTES, LAYERS_ARE_SMALL, Output, last_of_each, slots};
+use super::{ShardSnapshot, Snapshot};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::Space;
 use crate::error::ReadError;
 use crate::ids::{CHUNK_SLOTS, Slot, TagId};
-use crate::lookalike::cells::Cells;
+use crate::lookalike::cells::{Cells, CentresView};
 use crate::lookalike::layer::{ChunkRows, Layer};
 use crate::lookalike::quantise::{Most, Scale, quantise};
 use crate::lookalike::recall;
@@ -16,6 +16,9 @@ use crate::update::Change;
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The blocks of up to so many chunks are found on the calling thread.
+const INLINE_CHUNKS: u32 = 128;
 
 /// See the module.
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl VectorLog {
                     Form::Scale => put(scales[rows].as_flattened()),
                     Form::Codes => put(&codes[rows.start * width..rows.end * width]),
                     // Merges make cells.
-                    Form::Centres | Form::Members => Ok(()),
+                    _ => Ok(()),
                 });
                 added.expect(LAYERS_ARE_SMALL);
             }
@@ -96,8 +99,15 @@ impl Snapshot {
     /// # Errors
     /// [`VectorsError`]: [`ReadError::Corrupt`] if vectors are damaged, or are not those that a segment's users should have.
     pub fn vectors(&self, space: &Space, cancelled: &AtomicBool) -> Result<recall::Space<'_>, VectorsError> {
-        let shards: Result<Vec<_>, _> =
-            self.shards().par_iter().map(|shard| layers(shard.layers(), space, cancelled)).collect();
+        let chunks: u32 = self.shards().iter().map(|shard| shard.slot_count().div_ceil(CHUNK_SLOTS)).sum();
+        let shards = self.shards().iter().map(ShardSnapshot::layers);
+        // To wake other threads takes longer than to find some blocks.
+        let shards: Result<Vec<_>, _> = match chunks {
+            0..=INLINE_CHUNKS => shards.map(|segments| layers(segments, space, cancelled)).collect(),
+            _ => {
+                shards.collect::<Vec<_>>().into_par_iter().map(|segments| layers(segments, space, cancelled)).collect()
+            }
+        };
         let dimension = space.dimension.into();
         Ok(recall::Space::new(space.metric, dimension, shards?).expect("layers were made for this dimension"))
     }
@@ -144,31 +154,31 @@ fn layer<'s>(segment: &'s Segment, space: &Space, cancelled: &AtomicBool) -> Res
         let (full, scale, codes) = (block(Form::Full)?, block(Form::Scale)?, block(Form::Codes)?);
         let most = Most::of_number(scale.aux).ok_or_else(|| damaged(chunk, "the greatest length is none"))?;
         let (vectors, scales) = (full.bytes.as_chunks().0, scale.bytes.as_chunks().0);
-        let cells = cells(segment, space, chunk, scales.len())?;
-        rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most, cells });
+        rows.push(ChunkRows { scales, codes: codes.bytes, vectors, most });
     }
+    let cells = cells(segment, space, presence.len())?;
     let layer = Layer::new(space.dimension.into(), presence, touched, rows);
-    layer.map(Some).map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one").into())
+    layer
+        .map(|layer| Some(layer.with_cells(cells)))
+        .map_err(|error| damaged(error.chunk, "there are not as many vectors as users with one").into())
 }
 
-/// The cells of a chunk with so many vectors, if they were made.
+/// The cells of a segment with so many vectors, if they were made.
 ///
 /// # Errors
 /// [`ReadError::Corrupt`] if they are not of these vectors.
-pub(super) fn cells<'s>(
-    segment: &'s Segment,
-    space: &Space,
-    chunk: u16,
-    rows: usize,
-) -> Result<Option<Cells<'s>>, ReadError> {
-    let block = |form| segment.block(space.id, BlockKey { form, chunk });
-    let (centres, members) = match (block(Form::Centres)?, block(Form::Members)?) {
-        (None, None) => return Ok(None),
-        (Some(centres), Some(members)) => (centres, members),
-        _ => return Err(damaged(segment, space, chunk, "its cells are only there in part")),
+pub(super) fn cells<'s>(segment: &'s Segment, space: &Space, rows: u64) -> Result<Option<Cells<'s>>, ReadError> {
+    let damaged = |what: &str| damaged(segment, space, 0, what);
+    let block = |form| segment.block(space.id, BlockKey { form, chunk: 0 });
+    let [centres, ends, members] = Form::OF_CELLS.map(block);
+    let (centres, ends, members) = match (centres?, ends?, members?) {
+        (None, None, None) => return Ok(None),
+        (Some(centres), Some(ends), Some(members)) => (centres, ends, members),
+        _ => return Err(damaged("its cells are only there in part")),
     };
-    let cells = Cells::new(space.dimension.into(), centres.row_count, centres.bytes, members.bytes, rows);
-    cells.map(Some).ok_or_else(|| damaged(segment, space, chunk, "its cells are not of its vectors"))
+    let view = CentresView::new(space.dimension.into(), centres.row_count, centres.aux as u64, centres.bytes);
+    let cells = view.and_then(|centres| Cells::new(centres, ends.bytes, members.bytes, rows));
+    cells.map(Some).ok_or_else(|| damaged("its cells are not of its vectors"))
 }
 
 fn damaged(segment: &Segment, space: &Space, chunk: u16, what: &str) -> ReadError {

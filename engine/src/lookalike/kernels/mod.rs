@@ -195,13 +195,26 @@ fn best_exact_plain(
 ) {
     for (row, out) in list.iter().zip(out) {
         let vector = &vectors[*row as usize * dimension..][..dimension];
-        let of = |prototype: &[f32]| match compare {
-            Compare::Dot => summed(vector, prototype, |a, b| a * b),
-            Compare::L2 => -summed(vector, prototype, |a, b| (a - b) * (a - b)),
-        };
+        let mut most = f32::NEG_INFINITY;
+        // A loop, since what an iterator calls is not compiled for the level.
+        for prototype in prototypes.chunks_exact(dimension) {
+            most = most.max(match compare {
+                Compare::Dot => summed(vector, prototype, |a, b| a * b),
+                Compare::L2 => -summed(vector, prototype, |a, b| (a - b) * (a - b)),
+            });
+        }
         // Of the two zeros, either may be the greater: adding zero makes both the positive one.
-        *out = prototypes.chunks_exact(dimension).map(of).fold(f32::NEG_INFINITY, f32::max) + 0.0;
+        *out = most + 0.0;
     }
+}
+
+/// Asks memory for what is read soon.
+#[inline]
+pub(super) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(bytes);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// The sum over all dimensions, in [`LANES`] sums and then by halves.

@@ -1,12 +1,13 @@
 //! Which rows of which layers are asked about: a chunk's slots that pass the filter, each in the newest layer that speaks of it.
 
 use super::Space;
+use super::ranks::Ranks;
+use crate::bitmap::ChunkSet;
 use crate::bitmap::view::{BitmapView, Container};
-use crate::ids::CHUNK_SLOTS;
-use crate::lookalike::layer::ChunkRows;
+use crate::lookalike::layer::{ChunkRows, Layer};
 
 /// A bit a slot of a chunk.
-type Bits = [u64; 1024];
+pub(super) type Bits = [u64; 1024];
 
 /// A chunk of a shard: the unit of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,13 +59,8 @@ impl<'s> Candidates<'s> {
 
     /// How many the chunk has.
     pub(super) fn count(&mut self, task: Task) -> u32 {
-        if let [layer] = &self.space.shards()[task.shard][..] {
-            let here = layer.presence().chunk_len(task.chunk);
-            match self.filter {
-                None => return here,
-                Some(filter) if here == CHUNK_SLOTS => return filter[task.shard].chunk_len(task.chunk),
-                Some(_) => {}
-            }
+        if let Some(count) = count_in_one(self.space, self.filter, task) {
+            return count;
         }
         let mut count = 0;
         self.for_each(task, |_| true, |_, _, live| count += live.iter().map(|word| word.count_ones()).sum::<u32>());
@@ -76,14 +72,21 @@ impl<'s> Candidates<'s> {
         self.list_of(task, |_| true, take);
     }
 
-    /// The same of those layers only whose vectors there are wanted.
+    /// The same of those layers only that are wanted.
     pub(super) fn list_of(
         &mut self,
         task: Task,
-        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
+        is_wanted: impl Fn(&Layer<'_>) -> bool,
         mut take: impl FnMut(&'s ChunkRows<'s>, &Listed),
     ) {
         let mut listed = std::mem::take(&mut self.listed);
+        if let Some((layer, rows)) = self.list_few(task, &mut listed) {
+            if is_wanted(layer) && !listed.rows.is_empty() {
+                take(rows, &listed);
+            }
+            self.listed = listed;
+            return;
+        }
         self.for_each(task, is_wanted, |rows, present, live| {
             listed.rows.clear();
             listed.slots.clear();
@@ -109,12 +112,31 @@ impl<'s> Candidates<'s> {
         self.listed = listed;
     }
 
+    /// The same of a chunk that is in a single layer under a filter that few of the chunk pass, without a look at the others. `None` for
+    /// other chunks.
+    fn list_few(&self, task: Task, listed: &mut Listed) -> Option<(&'s Layer<'s>, &'s ChunkRows<'s>)> {
+        let [layer] = &self.space.shards()[task.shard][..] else { return None };
+        let filter = &self.filter?[task.shard];
+        let Container::Array(passing) = filter.container(filter.find(task.chunk)?) else { return None };
+        let index = layer.presence().find(task.chunk)?;
+        let mut ranks = Ranks::new(layer.presence().container(index));
+        listed.rows.clear();
+        listed.slots.clear();
+        for position in passing.iter().map(|position| u16::from_le_bytes(*position)) {
+            if let Some(row) = ranks.rank(position) {
+                listed.rows.push(row);
+                listed.slots.push(u32::from(task.chunk) << 16 | u32::from(position));
+            }
+        }
+        Some((layer, layer.rows(index)))
+    }
+
     /// The layering rule, a chunk at a time: what is open, is asked of each layer, and what the layer speaks of is closed for
     /// those below it.
     fn for_each(
         &mut self,
         task: Task,
-        is_wanted: impl Fn(&ChunkRows<'_>) -> bool,
+        is_wanted: impl Fn(&Layer<'_>) -> bool,
         mut take: impl FnMut(&'s ChunkRows<'s>, &Bits, &Bits),
     ) {
         match self.filter {
@@ -131,7 +153,7 @@ impl<'s> Candidates<'s> {
                     *open &= !present;
                     any |= *live;
                 }
-                if any != 0 && is_wanted(layer.rows(index)) {
+                if any != 0 && is_wanted(layer) {
                     take(layer.rows(index), &self.present, &self.live);
                 }
             }
@@ -143,8 +165,18 @@ impl<'s> Candidates<'s> {
     }
 }
 
+/// How many candidates a chunk has that is in a single layer, which takes no more than a look at it.
+pub(super) fn count_in_one(space: &Space<'_>, filter: Option<&[BitmapView<'_>]>, task: Task) -> Option<u32> {
+    let [layer] = &space.shards()[task.shard][..] else { return None };
+    let presence = layer.presence();
+    let Some(filter) = filter else { return Some(presence.chunk_len(task.chunk)) };
+    let filter = &filter[task.shard];
+    let (Some(here), Some(passing)) = (presence.find(task.chunk), filter.find(task.chunk)) else { return Some(0) };
+    Some(ChunkSet::Some(presence.container(here)).common_count(&ChunkSet::Some(filter.container(passing))))
+}
+
 /// The bits of a chunk.
-fn fill(bitmap: &BitmapView<'_>, chunk: u16, out: &mut Bits) {
+pub(super) fn fill(bitmap: &BitmapView<'_>, chunk: u16, out: &mut Bits) {
     out.fill(0);
     let Some(index) = bitmap.find(chunk) else { return };
     match bitmap.container(index) {

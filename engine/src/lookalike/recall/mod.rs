@@ -16,6 +16,7 @@
 mod candidates;
 pub(super) mod nearest;
 mod probe;
+mod ranks;
 mod space;
 mod window;
 

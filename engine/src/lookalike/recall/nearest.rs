@@ -1,6 +1,6 @@
 //! The pass over the candidates, and what is decided before and after it.
 
-use super::candidates::{Candidates, Task, tasks};
+use super::candidates::{Candidates, Task, count_in_one, tasks};
 use super::probe::{LEFT, Probed, is_worth_it};
 use super::window::Window;
 use super::{RecallError, Space};
@@ -17,8 +17,16 @@ pub(super) const BATCH: usize = 1_024;
 /// Up to so many candidates a question stays on the calling thread.
 const INLINE: u64 = 1 << 15;
 
+/// Rows whose full precision is asked for at once.
+const AHEAD: usize = 64;
+
+/// Of so many candidates one is wanted at most, where those that cannot be members are let go on the way.
+const FEW_OF: u64 = 8;
+
 /// Up to so many chunks are counted on the calling thread.
 const INLINE_TASKS: usize = 24;
+/// The same if each is in a single layer.
+const INLINE_TASKS_IN_ONE: usize = 1_024;
 
 /// How many are wanted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,8 +116,7 @@ pub fn nearest(
 ) -> Result<Reached, RecallError> {
     let search = Search::new(space, scorer, filter, way == Way::Full, cancelled)?;
     let tasks = tasks(space, filter);
-    let counts =
-        search.over(&tasks, tasks.len() > INLINE_TASKS, |candidates, task| Ok(u64::from(candidates.count(task))))?;
+    let counts = search.counts(&tasks)?;
     let candidates: u64 = counts.iter().sum();
     let size = match size {
         Size::Count(count) => count,
@@ -132,10 +139,16 @@ pub fn nearest(
         return Ok(reached);
     }
     if way == Way::Quick
-        && is_worth_it(space, &tasks, candidates, size)
+        && is_worth_it(space, candidates, size)
         && let Some((kept, probed)) = search.probe(&tasks, candidates, size, LEFT, candidates as f64)?
     {
         reached.probed = Some(probed);
+        search.choose(kept, size, &mut reached)?;
+        return Ok(reached);
+    }
+    if !in_parallel && size < candidates / FEW_OF {
+        let kept = search.best_of_all(&tasks, size)?;
+        reached.passes = 1;
         search.choose(kept, size, &mut reached)?;
         return Ok(reached);
     }
@@ -225,6 +238,17 @@ impl<'s> Search<'s> {
 
     pub(super) fn candidates(&self) -> Candidates<'s> {
         Candidates::new(self.space, self.filter)
+    }
+
+    /// How many candidates each task has.
+    fn counts(&self, tasks: &[Task]) -> Result<Vec<u64>, RecallError> {
+        let at_once = |task: &Task| count_in_one(self.space, self.filter, *task).map(u64::from);
+        if tasks.len() <= INLINE_TASKS_IN_ONE
+            && let Some(counts) = tasks.iter().map(at_once).collect()
+        {
+            return Ok(counts);
+        }
+        self.over(tasks, tasks.len() > INLINE_TASKS, |candidates, task| Ok(u64::from(candidates.count(task))))
     }
 
     /// Works on all tasks, and answers in their order.
@@ -343,6 +367,21 @@ impl<'s> Search<'s> {
         self.choose(kept, missing, reached)
     }
 
+    /// Looks at the full precision of rows.
+    fn rescore(&self, open: &mut [Kept<'_>]) -> Result<(), RecallError> {
+        let mut value = Vec::with_capacity(1);
+        for some in open.chunks_mut(AHEAD).filter(|_| !self.exact) {
+            self.look()?;
+            // They lie anywhere, so that waiting for one after another is most of the time.
+            some.iter().for_each(|open| self.scorer.prefetch(open.chunk, open.row));
+            for open in some {
+                self.scorer.exact(open.chunk, &[open.row], &mut value);
+                open.lower = value[0];
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the best of those kept aside, of whom there are as many at least, unless cells are damaged and hold fewer.
     fn choose(&self, kept: Vec<Kept<'s>>, mut missing: u64, reached: &mut Reached) -> Result<(), RecallError> {
         missing = missing.min(kept.len() as u64);
@@ -368,19 +407,10 @@ impl<'s> Search<'s> {
             }
         }
         reached.rescored = open.len() as u64;
-        let exact = |open: &mut Kept<'s>| {
-            self.look()?;
-            let mut value = Vec::with_capacity(1);
-            if !self.exact {
-                self.scorer.exact(open.chunk, &[open.row], &mut value);
-                open.lower = value[0];
-            }
-            Ok(())
-        };
         if open.len() as u64 > INLINE / 8 {
-            open.par_iter_mut().with_min_len(BATCH).map(exact).collect::<Result<(), RecallError>>()?;
+            open.par_chunks_mut(BATCH).try_for_each(|open| self.rescore(open))?;
         } else {
-            open.iter_mut().try_for_each(exact)?;
+            self.rescore(&mut open)?;
         }
         let order = |a: &Kept<'_>, b: &Kept<'_>| {
             b.lower.total_cmp(&a.lower).then(a.shard.cmp(&b.shard)).then(a.slot.cmp(&b.slot))

@@ -1,29 +1,34 @@
-//! The best few of many: the cells that promise most are looked into first, then as many again as so far, until that brings hardly
-//! anybody new.
+//! The best few of many: the cells that promise most are looked into first, then half as many again as so far, until that brings
+//! hardly anybody new.
 //!
-//! A cell's promise is the score of its centre and some standard deviations of its vectors' scores. Where few of them pass the
-//! filter, more cells are looked into before as many as are wanted are found, and each round brings more; so the filter
-//! need not be known beforehand. As long as there are fewer than wanted, all cells are looked into, so no user is missing for
-//! want of cells. Where promises are worth little,
-//! as among many kinds of users in few cells, cells are given up before they take longer than scoring everybody.
+//! A cell's promise is the score of its centre and some standard deviations of its vectors' scores. Centres are scored once for all
+//! shards. Where few vectors pass the filter, more cells are looked into before as many as are wanted are found, and each round brings
+//! more; so the filter need not be known beforehand. As long as there are fewer than wanted, all cells are looked into, so no user is
+//! missing for want of cells. Where promises are worth little, as among many kinds of users in few cells, cells are given up before they
+//! take longer than scoring everybody.
 //!
 //! A cell may hold more than it promises, so an answer may lack users that a scan would find.
 
-use super::candidates::Task;
+use super::candidates::{Bits, Task, fill};
 use super::nearest::{BATCH, Kept, Search};
 use super::{RecallError, Space};
 use crate::bitmap::view::Container;
-use crate::lookalike::cells::ROWS_PER_CELL;
-use crate::lookalike::layer::ChunkRows;
+use crate::lookalike::cells::Members;
+use crate::lookalike::layer::{ChunkRows, Layer};
 
 /// How many standard deviations above a cell's mean score it promises: more puts cells first whose vectors are far apart.
 const DEVIATIONS: f32 = 2.0;
-/// Cells are enough when as many as all before brought no more than this share of the wanted.
+/// Cells are enough when half as many as all before brought no more than this share of the wanted.
 pub(super) const LEFT: f64 = 0.01;
 
 /// Vectors of cells that are looked at first, for each that is wanted.
 const FIRST_PER_WANTED: f64 = 6.0;
 const FIRST_MIN: f64 = 2_048.0;
+
+/// From so many vectors of a chunk on, its filter is looked at as bits.
+const BITS_FROM: usize = 64;
+/// Beyond those that are wanted, so many may be kept before some are let go.
+const PRUNED_FROM: usize = 1_024;
 
 /// What looking into cells came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,42 +41,52 @@ pub struct Probed {
     pub vectors: u64,
 }
 
-/// A cell to look into.
+/// A cell to look into, of all layers that are sorted by the same centres.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     promise: f32,
-    /// Which of the tasks, layers of its shard and cells of the chunk.
-    task: u32,
-    layer: u16,
-    cell: u16,
+    /// Which of the centres the layers are sorted by.
+    sorted: u32,
+    cell: u32,
+}
+
+/// Vectors of some cells that are of one chunk of a layer.
+#[derive(Debug, Default)]
+struct OfChunk {
+    shard: usize,
+    /// The layer's place in its shard, and the chunk's in the layer.
+    place: usize,
+    index: usize,
+    chunk: u16,
+    /// Where they stand in the chunk, and among its vectors.
+    members: Vec<(u16, u16)>,
+}
+
+impl OfChunk {
+    fn begin(&mut self, shard: usize, place: usize, index: usize, chunk: u16) {
+        self.members.clear();
+        let members = std::mem::take(&mut self.members);
+        *self = OfChunk { shard, place, index, chunk, members };
+    }
 }
 
 /// Vectors of a space that have cells, and others.
-fn vectors(space: &Space<'_>, tasks: &[Task]) -> (u64, u64) {
+fn vectors(space: &Space<'_>) -> (u64, u64) {
     let (mut in_cells, mut loose) = (0, 0);
-    for (_, _, rows) in chunks(space, tasks) {
-        let count = rows.scales.len() as u64;
-        if rows.cells.is_some() { in_cells += count } else { loose += count }
+    for layer in space.shards().iter().flatten() {
+        let count = layer.presence().len();
+        if layer.cells().is_some() { in_cells += count } else { loose += count }
     }
     (in_cells, loose)
 }
 
-/// The chunks of all layers that tasks are about: which task, which layer, and its vectors there.
-fn chunks<'s>(space: &'s Space<'s>, tasks: &[Task]) -> impl Iterator<Item = (usize, usize, &'s ChunkRows<'s>)> {
-    tasks.iter().enumerate().flat_map(move |(at, task)| {
-        let layers = space.shards()[task.shard].iter().enumerate();
-        let chunk = task.chunk;
-        layers.filter_map(move |(layer, view)| Some((at, layer, view.rows(view.presence().find(chunk)?))))
-    })
-}
-
 /// Whether looking into cells costs less than scoring all candidates.
-pub(super) fn is_worth_it(space: &Space<'_>, tasks: &[Task], candidates: u64, size: u64) -> bool {
+pub(super) fn is_worth_it(space: &Space<'_>, candidates: u64, size: u64) -> bool {
     // Nobody waits for these.
     if candidates < 1 << 14 {
         return false;
     }
-    let (in_cells, loose) = vectors(space, tasks);
+    let (in_cells, loose) = vectors(space);
     if in_cells == 0 {
         return false;
     }
@@ -79,8 +94,8 @@ pub(super) fn is_worth_it(space: &Space<'_>, tasks: &[Task], candidates: u64, si
     let share = ((size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / candidates as f64).min(1.0);
     let passing = candidates as f64 / (in_cells + loose) as f64;
     let met = share * in_cells as f64;
-    let centres = in_cells as f64 / ROWS_PER_CELL as f64;
-    (centres + cost(met, met * passing) + loose as f64 * passing) * 2.0 < candidates as f64
+    let centres: usize = space.sorted().iter().map(|(centres, _)| centres.count()).sum();
+    (centres as f64 + cost(met, met * passing) + loose as f64 * passing) * 2.0 < candidates as f64
 }
 
 /// What looking into cells costs that hold so many vectors, of which so many are scored, in vectors scored one behind another.
@@ -89,8 +104,8 @@ fn cost(met: f64, scored: f64) -> f64 {
 }
 
 impl<'s> Search<'s> {
-    /// The best `size` of the candidates, of whom there are more, as far as cells keep what they promise: until twice as many bring
-    /// no more than the share `left` of the wanted. `None` if that would cost more than `cost_max`.
+    /// The best `size` of the candidates, of whom there are more, as far as cells keep what they promise: until half as many
+    /// more bring no more than the share `left` of the wanted. `None` if that would cost more than `cost_max`.
     ///
     /// # Errors
     /// [`RecallError::Cancelled`].
@@ -103,10 +118,10 @@ impl<'s> Search<'s> {
         cost_max: f64,
     ) -> Result<Option<(Vec<Kept<'s>>, Probed)>, RecallError> {
         let mut best = Best::new(size as usize);
-        let mut cells = self.cells(tasks)?;
+        let mut cells = self.cells()?;
         let mut probed = Probed { of: cells.len() as u64, ..Probed::default() };
-        self.loose(tasks, &mut best)?;
-        let in_cells = vectors(self.space, tasks).0 as f64;
+        self.keep_of(tasks, |layer| layer.cells().is_none(), &mut best)?;
+        let in_cells = vectors(self.space).0 as f64;
         let per_cell = in_cells / cells.len().max(1) as f64;
         let passing = (candidates as f64 / in_cells).min(1.0);
         let first = (size as f64 * FIRST_PER_WANTED).max(FIRST_MIN) / (passing * per_cell);
@@ -118,17 +133,15 @@ impl<'s> Search<'s> {
                 rest.select_nth_unstable_by(count, |a, b| b.promise.total_cmp(&a.promise));
             }
             let (now, later) = rest.split_at_mut(count);
-            now.sort_unstable_by_key(|cell| (cell.task, cell.layer, cell.cell));
-            for of_chunk in now.chunk_by(|a, b| (a.task, a.layer) == (b.task, b.layer)) {
-                self.look_into(tasks[of_chunk[0].task as usize], of_chunk, &mut best)?;
-            }
+            now.sort_unstable_by_key(|cell| (cell.sorted, cell.cell));
+            self.look_into(now, &mut best)?;
             probed.cells += count as u64;
             let found = best.prune();
             if best.is_full() && (found as f64) <= size as f64 * left {
                 break;
             }
-            // As many again as so far.
-            next = probed.cells as usize;
+            // Half as many again as so far.
+            next = (probed.cells as usize).div_ceil(2);
             rest = later;
             if cost(best.met as f64, best.scored as f64) * 2.0 > cost_max {
                 return Ok(None);
@@ -139,81 +152,149 @@ impl<'s> Search<'s> {
     }
 
     /// All cells, with what they promise.
-    fn cells(&self, tasks: &[Task]) -> Result<Vec<Cell>, RecallError> {
-        let (mut cells, mut promises, mut which) = (Vec::new(), Vec::new(), Vec::new());
-        for (task, layer, rows) in chunks(self.space, tasks) {
-            let Some(of_chunk) = &rows.cells else { continue };
+    fn cells(&self) -> Result<Vec<Cell>, RecallError> {
+        let mut cells = Vec::new();
+        for (sorted, (centres, _)) in self.space.sorted().iter().enumerate() {
             self.look()?;
-            self.scorer.promises(of_chunk, DEVIATIONS, &mut promises, &mut which);
-            let (task, layer) = (task as u32, layer as u16);
-            cells.extend(promises.iter().enumerate().map(|(cell, promise)| Cell {
-                promise: *promise,
-                task,
-                layer,
-                cell: cell as u16,
-            }));
+            let promises = self.scorer.promises(*centres, DEVIATIONS);
+            let cell = |(cell, promise)| Cell { promise, sorted: sorted as u32, cell: cell as u32 };
+            cells.extend(promises.into_iter().enumerate().map(cell));
         }
         Ok(cells)
     }
 
-    /// Scores the candidates that no cell has.
-    fn loose(&self, tasks: &[Task], best: &mut Best<'s>) -> Result<(), RecallError> {
-        let mut with_loose: Vec<Task> =
-            chunks(self.space, tasks).filter(|(.., rows)| rows.cells.is_none()).map(|(at, ..)| tasks[at]).collect();
-        with_loose.dedup();
-        if with_loose.is_empty() {
-            return Ok(());
-        }
+    /// Scores the candidates that are in these layers.
+    fn keep_of(
+        &self,
+        tasks: &[Task],
+        is_wanted: impl Fn(&Layer<'_>) -> bool,
+        best: &mut Best<'s>,
+    ) -> Result<(), RecallError> {
         let mut candidates = self.candidates();
-        for task in with_loose {
-            let has_none = |rows: &ChunkRows<'_>| rows.cells.is_none();
+        for task in tasks {
+            let here = |layer: &Layer<'_>| is_wanted(layer) && layer.presence().find(task.chunk).is_some();
+            if !self.space.shards()[task.shard].iter().any(here) {
+                continue;
+            }
             let mut kept = Ok(());
-            candidates.list_of(task, has_none, |rows, listed| {
+            candidates.list_of(*task, &is_wanted, |rows, listed| {
                 kept = kept.clone().and_then(|()| self.keep(task.shard, rows, &listed.rows, &listed.slots, best));
             });
             kept?;
-            best.prune();
+            if best.kept.len() > best.size + PRUNED_FROM {
+                best.prune();
+            }
         }
+        best.prune();
         Ok(())
     }
 
-    /// Scores the candidates of some cells of a chunk of one layer.
-    fn look_into(&self, task: Task, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
-        let layers = &self.space.shards()[task.shard];
-        let at = usize::from(cells[0].layer);
-        let Some(rows) = layers[at].presence().find(task.chunk).map(|index| layers[at].rows(index)) else {
-            return Ok(());
-        };
-        let Some(of_chunk) = &rows.cells else { return Ok(()) };
-        // The layering rule for a few users: of those that pass the filter, whom no newer layer speaks of.
+    /// Scores the candidates of some cells.
+    ///
+    /// What they have lies anywhere in memory. So it is asked for in steps, of all layers at once, instead of waiting for one after another.
+    fn look_into(&self, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
+        let mut parts: Vec<(usize, usize, Members<'s>)> = Vec::new();
+        for of_centres in cells.chunk_by(|a, b| a.sorted == b.sorted) {
+            for (shard, place) in &self.space.sorted()[of_centres[0].sorted as usize].1 {
+                if self.filter.is_some_and(|filter| filter[*shard].container_count() == 0) {
+                    continue;
+                }
+                let Some(sorted) = self.space.shards()[*shard][*place].cells() else { continue };
+                for cell in of_centres {
+                    let members = sorted.members(cell.cell);
+                    members.prefetch();
+                    parts.push((*shard, *place, members));
+                }
+            }
+        }
+        let mut chunks = std::mem::take(&mut best.chunks);
+        let mut used = 0;
+        for of_layer in parts.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (shard, place, _) = of_layer[0];
+            let layer = &self.space.shards()[shard][place];
+            let begin = used;
+            // Where the chunk of the last member is gathered.
+            let mut here: Option<usize> = None;
+            for member in of_layer.iter().flat_map(|(.., members)| members.iter()) {
+                best.met += 1;
+                let chunk = (member.slot >> 16) as u16;
+                if here.is_none_or(|here| chunks[here].chunk != chunk) {
+                    here = chunks[begin..used].iter().position(|of| of.chunk == chunk).map(|at| begin + at);
+                }
+                let at = match here {
+                    Some(at) => at,
+                    None => {
+                        // One that is damaged may be of no chunk.
+                        let Some(index) = layer.presence().find(chunk) else { continue };
+                        if used == chunks.len() {
+                            chunks.push(OfChunk::default());
+                        }
+                        chunks[used].begin(shard, place, index, chunk);
+                        used += 1;
+                        *here.insert(used - 1)
+                    }
+                };
+                let of_chunk = &mut chunks[at];
+                of_chunk.members.push((member.slot as u16, member.row));
+                if self.filter.is_none() {
+                    self.scorer.prefetch_codes(layer.rows(of_chunk.index), member.row);
+                }
+            }
+        }
+        let scored = chunks[..used].iter().try_for_each(|of_chunk| self.score_members(of_chunk, best));
+        best.chunks = chunks;
+        scored
+    }
+
+    /// Scores those of some vectors of a chunk that pass the filter, and of whom no newer layer speaks.
+    fn score_members(&self, of_chunk: &OfChunk, best: &mut Best<'s>) -> Result<(), RecallError> {
+        let OfChunk { shard, place, index, chunk, ref members } = *of_chunk;
+        let layers = &self.space.shards()[shard];
+        let rows = layers[place].rows(index);
         let filter = match self.filter {
             None => None,
-            Some(filter) => match filter[task.shard].find(task.chunk) {
-                Some(index) => Some(filter[task.shard].container(index)),
+            Some(filter) => match filter[shard].find(chunk) {
+                Some(index) => Some(filter[shard].container(index)),
                 None => return Ok(()),
             },
         };
-        let newer = layers[..at].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
+        let newer = layers[..place].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
         let hidden: Vec<Container<'_>> =
-            newer.filter_map(|users| users.find(task.chunk).map(|index| users.container(index))).collect();
+            newer.filter_map(|users| users.find(chunk).map(|index| users.container(index))).collect();
+        let mut bits = best.bits.take();
+        // A bit is told at once, where something else is searched for each.
+        let as_bits = filter.filter(|filter| members.len() > BITS_FROM && !matches!(filter, Container::Words(_)));
+        if let (Some(_), Some(filters)) = (as_bits, self.filter) {
+            fill(&filters[shard], chunk, bits.get_or_insert_with(|| Box::new([0; 1024])));
+        }
         let passes = |position: u16| {
-            filter.as_ref().is_none_or(|filter| filter.contains(position))
-                && hidden.iter().all(|hidden| !hidden.contains(position))
+            let passes = match (&as_bits, &bits, &filter) {
+                (Some(_), Some(bits), _) => bits[usize::from(position >> 6)] >> (position & 63) & 1 == 1,
+                (.., Some(filter)) => filter.contains(position),
+                _ => true,
+            };
+            passes && hidden.iter().all(|hidden| !hidden.contains(position))
         };
         let (mut which, mut slots) = (std::mem::take(&mut best.rows), std::mem::take(&mut best.slots));
         which.clear();
         slots.clear();
-        for member in cells.iter().flat_map(|cell| of_chunk.members(cell.cell.into())) {
-            best.met += 1;
+        for (position, row) in members {
             // One that is damaged may be beyond the last.
-            if passes(member.position) && usize::from(member.row) < rows.scales.len() {
-                which.push(member.row.into());
-                slots.push(u32::from(task.chunk) << 16 | u32::from(member.position));
+            if passes(*position) && usize::from(*row) < rows.scales.len() {
+                which.push((*row).into());
+                slots.push(u32::from(chunk) << 16 | u32::from(*position));
             }
         }
-        let kept = self.keep(task.shard, rows, &which, &slots, best);
-        (best.rows, best.slots) = (which, slots);
+        let kept = self.keep(shard, rows, &which, &slots, best);
+        (best.rows, best.slots, best.bits) = (which, slots, bits);
         kept
+    }
+
+    /// The best `size` of few candidates, of whom all are scored.
+    pub(super) fn best_of_all(&self, tasks: &[Task], size: u64) -> Result<Vec<Kept<'s>>, RecallError> {
+        let mut best = Best::new(size as usize);
+        self.keep_of(tasks, |_| true, &mut best)?;
+        Ok(best.kept)
     }
 
     /// Scores some vectors, and keeps those that may be among the best.
@@ -252,6 +333,8 @@ struct Best<'s> {
     met: u64,
     scored: u64,
     // Room to work in.
+    chunks: Vec<OfChunk>,
+    bits: Option<Box<Bits>>,
     rows: Vec<u32>,
     slots: Vec<u32>,
     values: Vec<f32>,
@@ -267,6 +350,8 @@ impl<'s> Best<'s> {
             settled: 0,
             met: 0,
             scored: 0,
+            chunks: Vec::new(),
+            bits: None,
             rows: Vec::new(),
             slots: Vec::new(),
             values: Vec::new(),

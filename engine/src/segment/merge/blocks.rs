@@ -3,13 +3,11 @@
 use super::{TagMerger, load};
 use crate::error::{MergeError, ReadError};
 use crate::ids::{CHUNK_SLOTS, Slot};
-use crate::lookalike::Metric;
-use crate::lookalike::cells::{self, Made, Quantised};
+use crate::lookalike::cells::{Centres, Sorter};
 use crate::lookalike::quantise::{Most, Scale};
 use crate::segment::{BlockKey, Form, Part, Segment, SegmentWriter};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
-use std::io;
 
 /// What one input has of a space.
 struct Input<'m> {
@@ -24,8 +22,8 @@ struct Input<'m> {
 type Rows<'m> = Vec<(Slot, &'m [u8])>;
 
 impl TagMerger<'_> {
-    /// Writes the blocks of a vector space; with cells by this metric, if they are worth making.
-    pub(super) fn blocks(&self, cells: Option<Metric>, writer: &mut SegmentWriter) -> Result<(), MergeError> {
+    /// Writes the blocks of a vector space; with cells, if there are centres and as many vectors at least.
+    pub(super) fn blocks(&self, writer: &mut SegmentWriter) -> Result<(), MergeError> {
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for (segment, newer) in self.inputs.iter().zip(&self.hidden.newer) {
             let stored = load(segment, self.key(Part::Exists))?;
@@ -52,23 +50,11 @@ impl TagMerger<'_> {
                 rows.iter().try_for_each(|(_, row)| put(row)).map_err(MergeError::from)
             })?;
         }
-        let Some(metric) = cells else { return Ok(()) };
-        let chunks: BTreeSet<u16> = keys.iter().map(|key| key.chunk).collect();
-        let mut made: Vec<(u16, Made)> = Vec::new();
-        for chunk in chunks {
-            made.extend(self.cells(metric, chunk, &inputs)?.map(|cells| (chunk, cells)));
+        let rows: u64 = inputs.iter().map(|input| input.left.len()).sum();
+        match (self.rules.centres)(self.tag).filter(|centres| centres.count() as u64 <= rows) {
+            Some(centres) => self.cells(&centres, keys.iter().map(|key| key.chunk).collect(), &inputs, writer),
+            None => Ok(()),
         }
-        let bytes = |bytes: &[u8], put: &mut dyn FnMut(&[u8]) -> io::Result<()>| put(bytes).map_err(MergeError::from);
-        for (chunk, cells) in &made {
-            let key = self.key(Part::Block(BlockKey { form: Form::Centres, chunk: *chunk }));
-            writer.add_block(key, 0, cells.count as u64, |put| bytes(&cells.centres, put))?;
-        }
-        for (chunk, cells) in &made {
-            let key = self.key(Part::Block(BlockKey { form: Form::Members, chunk: *chunk }));
-            let rows = cells.members.len() / cells::MEMBER_BYTES;
-            writer.add_block(key, 0, rows as u64, |put| bytes(&cells.members, put))?;
-        }
-        Ok(())
     }
 
     /// What is left of a chunk in one form.
@@ -100,18 +86,42 @@ impl TagMerger<'_> {
         Ok(rows)
     }
 
-    /// Which vectors of a chunk are near each other; `None` if they are too few.
-    fn cells(&self, metric: Metric, chunk: u16, inputs: &[Input<'_>]) -> Result<Option<Made>, MergeError> {
-        let [codes, scales] = [Form::Codes, Form::Scale].map(|form| self.rows(BlockKey { form, chunk }, inputs));
-        let (codes, scales) = (codes?, scales?);
-        let positions: Vec<u16> = codes.iter().map(|(slot, _)| (slot % CHUNK_SLOTS) as u16).collect();
-        let codes: Vec<&[u8]> = codes.into_iter().map(|(_, row)| row).collect();
-        let scales: Vec<Scale> = scales.iter().filter_map(|(_, row)| row.as_array().copied()).collect();
-        let dimension = codes.first().map_or(0, |row| row.len());
-        // Rows of another length are damage that whoever reads the vectors is told.
-        let fits = scales.len() == codes.len();
-        let vectors = Quantised { codes: &codes, scales: &scales, positions: &positions };
-        Ok(if fits { cells::make(metric, dimension, vectors) } else { None })
+    /// Writes which vectors are near each other.
+    fn cells(
+        &self,
+        centres: &Centres,
+        chunks: BTreeSet<u16>,
+        inputs: &[Input<'_>],
+        writer: &mut SegmentWriter,
+    ) -> Result<(), MergeError> {
+        let mut sorter = Sorter::new(centres);
+        for chunk in chunks {
+            let [codes, scales] = [Form::Codes, Form::Scale].map(|form| self.rows(BlockKey { form, chunk }, inputs));
+            let (codes, scales) = (codes?, scales?);
+            let slots = codes.iter().map(|(slot, _)| *slot);
+            let rows: Vec<&[u8]> = codes.iter().map(|(_, row)| *row).collect();
+            let scales: Vec<Scale> = scales.iter().filter_map(|(_, row)| row.as_array().copied()).collect();
+            if scales.len() != rows.len() || rows.iter().any(|row| row.len() != centres.dimension()) {
+                let path = self.inputs.first().map(|input| input.path().to_owned()).unwrap_or_default();
+                let what =
+                    format!("space {}, chunk {chunk}: its vectors have another length than their space says", self.tag);
+                return Err(ReadError::Corrupt { path, offset_bytes: 0, what }.into());
+            }
+            sorter.add(slots, &rows, &scales);
+        }
+        let made = sorter.finish();
+        for form in Form::OF_CELLS {
+            let (number, bytes) = match form {
+                Form::Ends => (centres.trained_on() as i64, &made.ends[..]),
+                Form::Members => (0, &made.members[..]),
+                _ => (centres.id() as i64, centres.bytes()),
+            };
+            let row_bytes = form.row_bytes(centres.dimension() as u16).unwrap_or(bytes.len());
+            let key = self.key(Part::Block(BlockKey { form, chunk: 0 }));
+            writer
+                .add_block(key, number, (bytes.len() / row_bytes) as u64, |put| put(bytes).map_err(MergeError::from))?;
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +174,8 @@ mod tests {
 
     fn merged(inputs: &[Arc<Segment>], bottom: bool) -> Result<Arc<Segment>, MergeError> {
         let mut writer = SegmentWriter::in_memory();
-        let rules = MergeRules { bottom, kind: &|_| Some(MergeKind::Vectors { cells: None }), wanted: &|_, _| true };
+        let rules =
+            MergeRules { bottom, kind: &|_| Some(MergeKind::Vectors), wanted: &|_, _| true, centres: &|_| None };
         merge(inputs, &rules, &mut writer)?;
         Ok(Arc::new(Segment::from_memory(writer.finish_in_memory()).expect("good")))
     }

@@ -13,7 +13,7 @@ use super::{Key, Part, Segment, SegmentWriter};
 use crate::bitmap::bsi::{Encoded, NumberView};
 use crate::error::{MergeError, ReadError};
 use crate::ids::TagId;
-use crate::lookalike::Metric;
+use crate::lookalike::cells::Centres;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,10 +30,7 @@ pub enum MergeKind {
     /// Counters add up: the activity of a fact.
     Activity(ActivityRules),
     /// As `Exclusive`, with a vector for each user.
-    Vectors {
-        /// Chunks with many vectors get cells, by this metric; `None`: the output is merged again soon.
-        cells: Option<Metric>,
-    },
+    Vectors,
 }
 
 /// What is merged how.
@@ -44,6 +41,8 @@ pub struct MergeRules<'r> {
     pub kind: &'r dyn Fn(TagId) -> Option<MergeKind>,
     /// Whether a value of a `set` is still wanted.
     pub wanted: &'r dyn Fn(TagId, &[u8]) -> bool,
+    /// What the vectors of a space are sorted by, where they are many; `None`: they are few, or merged again soon.
+    pub centres: &'r dyn Fn(TagId) -> Option<Centres>,
 }
 
 /// Merges `inputs`, newest first, into `writer`.
@@ -121,8 +120,8 @@ impl TagMerger<'_> {
             return self.numbers(writer);
         }
         self.value(writer, Part::Exists)?;
-        if let MergeKind::Vectors { cells } = self.kind {
-            return self.blocks(cells, writer);
+        if self.kind == MergeKind::Vectors {
+            return self.blocks(writer);
         }
         for value in self.names(|part| match part {
             Part::Value(value) => Some(value),
@@ -406,7 +405,8 @@ mod tests {
 
     fn merged(newest_first: &[Arc<Segment>], bottom: bool) -> Arc<Segment> {
         let mut writer = SegmentWriter::in_memory();
-        merge(newest_first, &MergeRules { bottom, kind: &kind, wanted: &|_, _| true }, &mut writer).expect("merge");
+        merge(newest_first, &MergeRules { bottom, kind: &kind, wanted: &|_, _| true, centres: &|_| None }, &mut writer)
+            .expect("merge");
         let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");
         segment.verify().expect("good");
         Arc::new(segment)
@@ -439,6 +439,7 @@ mod tests {
             bottom: true,
             kind: &|tag| (tag == SET).then_some(MergeKind::Set),
             wanted: &|_, value| value == [1],
+            centres: &|_| None,
         };
         merge(&[segment(&layer)], &rules, &mut writer).expect("merge");
         let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");

@@ -2,14 +2,15 @@
 
 use crate::catalog::{Catalog, Metric, Space};
 use crate::ids::{TagId, shard_of};
-use crate::lookalike::recall::{Size, Way, nearest, top};
+use crate::lookalike::layer::Layer;
+use crate::lookalike::recall::{self, Size, Way, nearest, top};
 use crate::lookalike::scorer::Scorer;
 use crate::segment::{BlockKey, Form, Key, Part, Segment, SegmentWriter};
 use crate::store::{Options, Snapshot, Store, check};
 use crate::update::{Change, UpdateBatch};
 use crate::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -132,20 +133,22 @@ proptest! {
     }
 }
 
-/// Merges that write for long make cells, of what is left: newer vectors and those taken away included.
+/// Merges sort vectors that are left into cells, newer ones and those taken away included, in all shards by the same centres; and sort
+/// them again when there are many more.
 #[test]
 fn merges_make_cells() {
     let (vfs, folder) = (Arc::new(MemoryVfs::default()), Path::new("/data"));
-    let store = Store::open(vfs.clone(), folder, Options { shard_count: 1, ..Options::default() }).expect("open");
+    let options = || Options { shard_count: 2, ..Options::default() };
+    let store = Store::open(vfs.clone(), folder, options()).expect("open");
     let mut catalog = Catalog::default();
     let id = catalog.declare_space("taste", DIMENSION, Metric::L2).expect("a good name");
     let space = *catalog.space("taste").expect("declared");
     store.put_catalog(catalog).expect("catalog");
     let vector = |user: u32, round: u32| [(user % 50) as f32, (user / 50 % 50) as f32, (user % 7 + round) as f32];
     let mut users: BTreeMap<u32, [f32; 3]> = BTreeMap::new();
-    for round in 0..3 {
+    let mut write = |store: &Store, which: std::ops::Range<u32>, round: u32| {
         let mut batch = UpdateBatch::new();
-        for user in (0..20_000).filter(|user| round == 0 || user % 100 == round) {
+        for user in which.filter(|user| round == 0 || user % 100 == round) {
             batch.begin_user(user.to_string().as_bytes());
             if round == 2 {
                 batch.push(id, Change::Unset);
@@ -158,44 +161,71 @@ fn merges_make_cells() {
         store.write(&batch, None).expect("write");
         store.publish().expect("publish");
         store.checkpoint().expect("checkpoint");
+        users.len() as u64
+    };
+    let never = AtomicBool::new(false);
+    let scorer = Scorer::nearest(Metric::L2, 3, &[vec![25.2, 24.9, 3.3]]).expect("a vector");
+    let find =
+        |view: &recall::Space<'_>, way| nearest(view, &scorer, None, Size::Count(20), way, &never).expect("found");
+    // So many centres, so many sorted layers.
+    let sorted = |view: &recall::Space<'_>| {
+        let layers = || view.shards().iter().flatten().filter_map(Layer::cells);
+        let centres: BTreeSet<(u64, usize)> =
+            layers().map(|cells| (cells.centres().id(), cells.centres().count())).collect();
+        (centres.into_iter().map(|(_, count)| count).collect::<Vec<_>>(), layers().count())
+    };
+    for round in 0..3 {
+        write(&store, 0..70_000, round);
     }
-    store.compact_fully().expect("compact");
+    let view = |snapshot: &Snapshot| sorted(&snapshot.vectors(&space, &never).expect("sound"));
+    assert_eq!(view(&store.snapshot()), (vec![], 0), "nothing is merged yet");
+    while store.compact().expect("compact").is_some() {}
+    let (counts, layers) = view(&store.snapshot());
+    assert!(matches!(counts[..], [500..1_100]), "{counts:?}: one training");
+    assert_eq!(layers, 2, "every shard's large segment");
     drop(store);
     let report = check(&*vfs, folder, |_| {});
     assert!(report.problems.is_empty(), "{:?}", report.problems);
-    let store = Store::open(vfs.clone(), folder, Options::default()).expect("open");
-    let (snapshot, never) = (store.snapshot(), AtomicBool::new(false));
+    let store = Store::open(vfs.clone(), folder, options()).expect("open");
+    // What is only written is sorted by what is known.
+    write(&store, 70_000..76_000, 0);
+    while store.compact().expect("compact").is_some() {}
+    assert_eq!(view(&store.snapshot()).0, counts, "the centres are found again, and fit");
+    let count = write(&store, 76_000..290_000, 0);
+    while store.compact().expect("compact").is_some() {}
+    let snapshot = store.snapshot();
+    let (counts, _) = view(&snapshot);
+    assert!(matches!(counts[..], [1_101..2_200]), "{counts:?}: trained again, and all sorted again");
     let view = snapshot.vectors(&space, &never).expect("sound");
-    let scorer = Scorer::nearest(Metric::L2, 3, &[vec![25.2, 24.9, 3.3]]).expect("a vector");
-    let find = |way| nearest(&view, &scorer, None, Size::Count(20), way, &never).expect("found");
-    let (quick, scanned) = (find(Way::Quick), find(Way::Scan));
+    let (quick, scanned) = (find(&view, Way::Quick), find(&view, Way::Scan));
     assert!(quick.probed.is_some_and(|probed| probed.cells * 2 < probed.of), "{:?}", quick.probed);
-    assert_eq!((quick.candidates, scanned.probed), (users.len() as u64, None));
-    assert!(quick.members[0].intersection_len(&scanned.members[0]) >= 19);
+    assert_eq!((quick.candidates, scanned.probed), (count, None));
+    let same = |shard: usize| quick.members[shard].intersection_len(&scanned.members[shard]);
+    assert!(same(0) + same(1) >= 19);
     assert!(matches!(snapshot.vectors(&space, &AtomicBool::new(true)), Err(crate::store::VectorsError::Cancelled)));
 
     // Cells that are not those of the vectors are told by the check, and those that are cut short by whoever reads them.
-    let layer = &snapshot.shards()[0].layers()[0];
-    let swapped = copy(layer, id, &|form, bytes, _| {
-        if form == Form::Members {
-            bytes.swap(0, 4);
-        }
-        true
-    });
-    let problem = crate::store::check::space_problem(swapped, 20_000, true, &space).expect("damage");
-    assert!(problem.contains("in no cell of its chunk"), "{problem}");
-    for (form, what) in [(Form::Members, "only there in part"), (Form::Centres, "only there in part")] {
-        let segment = copy(layer, id, &|at, _, _| at != form);
+    let layer = snapshot.shards()[0].layers().last().expect("layers");
+    let problem = |segment| crate::store::check::space_problem(segment, 300_000, true, &space).expect("damage");
+    let flipped = |wanted: Form, at: fn(&[u8]) -> usize| {
+        copy(layer, id, &|form, bytes, _| {
+            if form == wanted {
+                let at = at(bytes);
+                bytes[at] ^= 1;
+            }
+            true
+        })
+    };
+    let told = problem(flipped(Form::Members, |_| 0));
+    assert!(told.contains("in no cell, or in several"), "{told}");
+    let told = problem(flipped(Form::Centres, |_| 0));
+    assert!(told.contains("not those that they say they are"), "{told}");
+    for missing in Form::OF_CELLS {
+        let segment = copy(layer, id, &|at, _, _| at != missing);
         let error = super::layer(&segment, &space, &never).expect_err("damage").to_string();
-        assert!(error.contains(what), "{error}");
+        assert!(error.contains("only there in part"), "{error}");
     }
-    let cut = copy(layer, id, &|form, bytes, _| {
-        if form == Form::Centres {
-            let last = bytes.len() - 1;
-            bytes[last] ^= 1;
-        }
-        true
-    });
+    let cut = flipped(Form::Ends, |bytes| bytes.len() - 1);
     let error = super::layer(&cut, &space, &never).expect_err("damage").to_string();
     assert!(error.contains("cells are not of its vectors"), "{error}");
 }
