@@ -19,6 +19,7 @@ mod members;
 mod movement;
 mod output;
 mod overlap;
+mod path;
 mod problem;
 mod profile;
 mod retention;
@@ -74,6 +75,8 @@ enum Command {
     Funnel(funnel::Arguments),
     /// Tell who came back, by the period in which they began
     Retention(retention::Arguments),
+    /// Tell what users did next, after an event or before it
+    Path(Box<path::Arguments>),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered, or why a user is in an audience
@@ -145,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Lookalike(arguments) => lookalike::run(&arguments),
         Command::Funnel(arguments) => funnel::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Path(arguments) => path::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

@@ -65,6 +65,8 @@ pub enum Asks {
     Funnel,
     /// Who came back.
     Retention,
+    /// What users did next.
+    Path,
     /// Some of those who fit.
     Sample,
     /// Those with the greatest numbers.
@@ -90,6 +92,7 @@ impl Asks {
             Asks::Overlap => "overlap",
             Asks::Funnel => "funnel",
             Asks::Retention => "retention",
+            Asks::Path => "path",
             Asks::Sample => "sample",
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",

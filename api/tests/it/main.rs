@@ -26,6 +26,7 @@ mod objects;
 mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]
+mod paths;
 mod payloads;
 mod postgres;
 mod process;

@@ -1,6 +1,7 @@
-//! The slow twin by the words of the documentation, which tests compare with: every choice of events is tried.
+//! The slow twins by the words of the documentation, which tests compare with: of a funnel, every choice of events is tried.
 
 use super::funnel::Funnel;
+use super::path::Walk;
 use std::collections::BTreeSet;
 
 /// A row: its time and the conditions that it fulfils, from 0 on.
@@ -40,4 +41,21 @@ fn may_follow(rows: &[Row], chain: &[usize], next: usize, funnel: &Funnel) -> bo
     let repeats = modes.deduplication && between.iter().any(is_known);
     let is_out_of_turn = modes.order && !between.iter().all(is_known);
     !repeats && !is_out_of_turn
+}
+
+/// The path from the chosen thing, or to it, as times and what happened: by the words of the documentation.
+pub fn path<T: Ord + Clone>(rows: &[(i64, T)], chosen: &T, walk: &Walk) -> Vec<(i64, T)> {
+    let mut rows = rows.to_vec();
+    rows.sort();
+    let places: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1 == *chosen).collect();
+    let Some(begin) = (if walk.last { places.last() } else { places.first() }) else { return Vec::new() };
+    let mut away: Vec<(i64, T)> =
+        if walk.backwards { rows[..=*begin].iter().rev().cloned().collect() } else { rows[*begin..].to_vec() };
+    let time = away[0].0;
+    away.retain(|(at, _)| i128::from((at - time).abs()) <= walk.window);
+    if walk.fold {
+        away.dedup_by(|next, before| next.1 == before.1);
+    }
+    away.truncate(walk.depth + 1);
+    away
 }

@@ -22,6 +22,7 @@ use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::MembersAnswer;
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
+use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
@@ -80,6 +81,8 @@ pub(super) trait Asker {
     fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure>;
     /// Who came back.
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure>;
+    /// What users did next.
+    fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
     /// Who entered and left an audience.
     fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure>;

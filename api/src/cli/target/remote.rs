@@ -18,6 +18,7 @@ use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{MembersAnswer, MembersRequest};
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
+use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
@@ -310,6 +311,10 @@ impl Asker for Remote {
 
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
         self.post("/v1/retention", request)
+    }
+
+    fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
+        self.post("/v1/path", request)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

@@ -22,6 +22,7 @@ pub mod movement;
 pub mod number;
 pub mod overlap;
 mod page;
+pub mod path;
 pub mod profile;
 pub mod queries;
 pub mod retention;
