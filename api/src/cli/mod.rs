@@ -6,6 +6,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (a flag, an expression, a file that says something impossible).
 
 mod apply;
+mod attribution;
 mod backfill;
 mod check;
 mod count;
@@ -77,6 +78,8 @@ enum Command {
     Retention(retention::Arguments),
     /// Tell what users did next, after an event or before it
     Path(Box<path::Arguments>),
+    /// Tell to which campaigns conversions are credited
+    Attribution(Box<attribution::Arguments>),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered, or why a user is in an audience
@@ -149,6 +152,7 @@ pub fn run() -> ExitCode {
         Command::Funnel(arguments) => funnel::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
+        Command::Attribution(arguments) => attribution::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

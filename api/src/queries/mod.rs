@@ -67,6 +67,8 @@ pub enum Asks {
     Retention,
     /// What users did next.
     Path,
+    /// To which campaigns conversions are credited.
+    Attribution,
     /// Some of those who fit.
     Sample,
     /// Those with the greatest numbers.
@@ -93,6 +95,7 @@ impl Asks {
             Asks::Funnel => "funnel",
             Asks::Retention => "retention",
             Asks::Path => "path",
+            Asks::Attribution => "attribution",
             Asks::Sample => "sample",
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",

@@ -2,6 +2,7 @@
 
 mod answers;
 mod asking;
+mod attribution;
 mod audiences;
 mod binary;
 mod cli;

@@ -4,6 +4,7 @@ use super::{Asker, LOOK_INTERVAL, refuse_missing};
 use crate::cli::Exit;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::rest::v1::attribution::{self, AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{self, CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
@@ -125,6 +126,10 @@ impl Asker for Local {
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         path::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {
+        attribution::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

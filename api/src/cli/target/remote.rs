@@ -6,6 +6,7 @@ use crate::error::{Failure, Kind, Problem};
 use crate::jobs::JobDefinition;
 use crate::rest::asker::CLI_AGENT;
 use crate::rest::negotiate::Format;
+use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
@@ -315,6 +316,10 @@ impl Asker for Remote {
 
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
         self.post("/v1/path", request)
+    }
+
+    fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {
+        self.post("/v1/attribution", request)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

@@ -3,6 +3,7 @@
 //! Each runs one program per shard, chunk by chunk, on as many threads as the work is worth ([`run`]), and looks at the context's
 //! flag before every chunk.
 
+mod attribution;
 mod columns;
 mod count;
 mod explain;
@@ -29,6 +30,9 @@ mod values;
 #[cfg(test)]
 mod proptests;
 
+pub use attribution::{
+    Attribution, AttributionQuestion, CAMPAIGNS_MAX, Campaign, Converted, Credit, TOUCHES_MAX, attribution,
+};
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
 pub use explain::{NodeStats, PlanNode, SimilarNode, explain};

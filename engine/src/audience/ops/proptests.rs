@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod attribution;
 mod groups;
 mod journeys;
 mod judge;

@@ -9,9 +9,9 @@ use crate::journey::naive;
 use crate::journey::path::Walk;
 
 /// A step and, if it has one, the column whose values tell its events apart.
-type Asked = (Did, KindMeant, Option<&'static str>);
+pub(super) type Asked = (Did, KindMeant, Option<&'static str>);
 
-fn kind(world: &World, random: &mut Random, may_have_column: bool) -> Asked {
+pub(super) fn kind(world: &World, random: &mut Random, may_have_column: bool) -> Asked {
     let (did, events) = step(world, random);
     let names = [None, Some("category"), Some("level"), Some("gift"), Some("amount")];
     let name = if may_have_column { names[random.below(5) as usize] } else { None };
@@ -21,7 +21,7 @@ fn kind(world: &World, random: &mut Random, may_have_column: bool) -> Asked {
 }
 
 /// What a user did: the step that an event is, counted from `first`, and the value of its column; the chosen one comes before others.
-fn rows(user: &User, chosen: (&Did, u32), steps: &[Asked], first: u32) -> Vec<(i64, (u32, EventValue))> {
+pub(super) fn rows(user: &User, chosen: (&Did, u32), steps: &[Asked], first: u32) -> Vec<(i64, (u32, EventValue))> {
     let is = |did: &Did, event: &crate::audience::naive::Event| {
         meant(did, user).iter().any(|meant| std::ptr::eq(*meant, event))
     };
