@@ -6,6 +6,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (a flag, an expression, a file that says something impossible).
 
 mod apply;
+mod attribution;
 mod backfill;
 mod check;
 mod count;
@@ -19,6 +20,7 @@ mod members;
 mod movement;
 mod output;
 mod overlap;
+mod path;
 mod problem;
 mod profile;
 mod retention;
@@ -74,6 +76,10 @@ enum Command {
     Funnel(funnel::Arguments),
     /// Tell who came back, by the period in which they began
     Retention(retention::Arguments),
+    /// Tell what users did next, after an event or before it
+    Path(Box<path::Arguments>),
+    /// Tell to which campaigns conversions are credited
+    Attribution(Box<attribution::Arguments>),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered, or why a user is in an audience
@@ -145,6 +151,8 @@ pub fn run() -> ExitCode {
         Command::Lookalike(arguments) => lookalike::run(&arguments),
         Command::Funnel(arguments) => funnel::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Path(arguments) => path::run(&arguments),
+        Command::Attribution(arguments) => attribution::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

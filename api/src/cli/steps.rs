@@ -1,5 +1,5 @@
-//! What `beluga funnel` and `beluga retention` have in common: events of a fact as an argument, `purchase` or `purchase where amount >= 20`,
-//! of whom is asked, and what was kept.
+//! What `beluga funnel`, `beluga retention`, `beluga path` and `beluga attribution` have in common: events of a fact as an argument, `purchase`,
+//! `purchase where amount >= 20` or `visit by page`, of whom is asked, and what was kept.
 
 use super::Exit;
 use super::output;
@@ -7,7 +7,7 @@ use super::target::{about, expression};
 use crate::error::Failure;
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::funnel::SavedUsers;
-use crate::rest::v1::steps::Step;
+use crate::rest::v1::steps::{Step, ValuedStep};
 
 /// Of whom is asked: as it was written, and what it is; everybody if it was not.
 pub(super) struct Whom(Option<(String, Where)>);
@@ -51,6 +51,17 @@ pub(super) fn step(text: &str) -> Step {
     Step { fact: fact.trim().to_owned(), r#where: condition.map(|text| text.trim().to_owned()), name: None }
 }
 
+/// Reads it with the column that tells its events apart.
+pub(super) fn valued_step(text: &str) -> ValuedStep {
+    let Step { fact, r#where, name } = step(text);
+    let words: Vec<&str> = fact.split_whitespace().collect();
+    let (fact, by) = match words[..] {
+        [fact, by, column] if by.eq_ignore_ascii_case("by") => (fact.to_owned(), Some(column.to_owned())),
+        _ => (fact, None),
+    };
+    ValuedStep { fact, r#where, name, by }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +76,8 @@ mod tests {
         let expected = ("purchase".to_owned(), Some("note = 'where it was'".to_owned()));
         assert_eq!(read("purchase where note = 'where it was'"), expected);
         assert_eq!(read(" purchase WHERE\nnote = 'where it was' "), expected);
+        let step = valued_step("visit by page where ms > 3");
+        assert_eq!((&*step.fact, step.by.as_deref(), step.r#where.as_deref()), ("visit", Some("page"), Some("ms > 3")));
+        assert_eq!(valued_step("visit").by, None);
     }
 }

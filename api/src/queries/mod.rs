@@ -65,6 +65,10 @@ pub enum Asks {
     Funnel,
     /// Who came back.
     Retention,
+    /// What users did next.
+    Path,
+    /// To which campaigns conversions are credited.
+    Attribution,
     /// Some of those who fit.
     Sample,
     /// Those with the greatest numbers.
@@ -90,6 +94,8 @@ impl Asks {
             Asks::Overlap => "overlap",
             Asks::Funnel => "funnel",
             Asks::Retention => "retention",
+            Asks::Path => "path",
+            Asks::Attribution => "attribution",
             Asks::Sample => "sample",
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",

@@ -2,6 +2,7 @@
 
 mod answers;
 mod asking;
+mod attribution;
 mod audiences;
 mod binary;
 mod cli;
@@ -26,6 +27,7 @@ mod objects;
 mod openapi;
 mod oracle;
 #[cfg(feature = "kafka")]
+mod paths;
 mod payloads;
 mod postgres;
 mod process;

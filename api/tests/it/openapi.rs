@@ -169,6 +169,27 @@ fn answers_look_as_described() {
         ),
         ("POST /v1/funnel", "", 400, json!({"steps": [], "window": "7 days"})),
         ("POST /v1/retention", "", 200, json!({"first": {"fact": "purchase"}, "every": "week", "periods": 2})),
+        (
+            "POST /v1/path",
+            "",
+            200,
+            json!({"from": {"fact": "purchase", "name": "any"}, "steps": [{"fact": "purchase", "by": "category"}], "window": "7 days",
+                "save_as": {"audience": "stopped", "depth": 0, "at": {"step": "any"}, "stopped": true}}),
+        ),
+        (
+            "POST /v1/attribution",
+            "",
+            200,
+            json!({"conversion": {"fact": "purchase", "where": "amount > 3"}, "value": "amount", "touches": [{"fact": "purchase"}], "by": "category",
+                "lookback": "400 days", "position": [40, 20, 40]}),
+        ),
+        (
+            "POST /v1/attribution",
+            "",
+            400,
+            json!({"conversion": {"fact": "purchase"}, "touches": [], "lookback": "7 days"}),
+        ),
+        ("POST /v1/path", "", 400, json!({"steps": [], "window": "7 days"})),
         ("POST /v1/retention", "", 400, json!({"first": {"fact": "purchase", "where": "amount >"}})),
         (
             "POST /v1/users/{id}/explain",

@@ -74,6 +74,54 @@ pub struct ToldEvents {
     pub held: Option<Box<dyn Any + Send>>,
 }
 
+/// Events to be told one by one, each as one thing: a page that was seen, a campaign that was shown.
+#[derive(Clone, Debug)]
+pub struct KindScan {
+    /// The fact.
+    pub fact: TagId,
+    /// An event is of the first of these that means it; what none means is not told.
+    pub kinds: Vec<Kind>,
+}
+
+/// Events of a fact that are one thing, or, with a column, as many as it has values.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// Its number, which no other has.
+    pub number: u32,
+    /// When they happened, by the clocks of the fact's zone.
+    pub window: Window,
+    /// Which of those.
+    pub condition: EventCondition,
+    /// The column whose values tell them apart, by its place.
+    pub column: Option<u16>,
+}
+
+/// A value of a column by which events are told apart. Their order: none first, then texts by their bytes, then numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EventValue {
+    /// There is none, or no column was asked for.
+    None,
+    /// A text, or JSON.
+    Text(Box<str>),
+    /// A whole number, a time in microseconds since 1970, a decimal times `10^scale`, or a [`float_key`].
+    Number(i64),
+    /// True or false.
+    Flag(bool),
+}
+
+/// Events told one by one, each as one thing.
+#[derive(Debug, Default)]
+pub struct ToldKinds {
+    /// As of [`ToldEvents`], but what an event fulfils is a place in `values`.
+    pub shards: Vec<Vec<Event>>,
+    /// What events are: the number of a [`Kind`], and a value of its column. In no order, each once.
+    pub values: Vec<(u32, EventValue)>,
+    /// How.
+    pub stats: ScanStats,
+    /// As of [`ToldEvents`].
+    pub held: Option<Box<dyn Any + Send>>,
+}
+
 /// What events come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ScanFigure {
@@ -430,6 +478,18 @@ pub trait FactScanner: std::fmt::Debug + Send + Sync {
         within: Option<&[RoaringBitmap]>,
         cancelled: &AtomicBool,
     ) -> Result<ToldEvents, QueryError>;
+
+    /// The events of some kinds in the snapshot, as [`FactScanner::events`] tells those that fulfil conditions.
+    ///
+    /// # Errors
+    /// As [`FactScanner::scan`].
+    fn kinds(
+        &self,
+        snapshot: &Snapshot,
+        scan: &KindScan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<ToldKinds, QueryError>;
 }
 
 /// Why rows of a fact cannot be read.

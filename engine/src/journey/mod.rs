@@ -5,10 +5,14 @@
 //! has, and what fulfils nothing last. Events that this does not tell apart are the same, so that the order is settled by the data
 //! alone: whichever way rows come, their sequence is one.
 //!
-//! * [`funnel`]: how far a chain of steps was followed. [`naive`]: its slow twin.
+//! Where an event is one thing only, as a page in a path, events of one moment stand in the order of the numbers of these things.
+//!
+//! * [`funnel`]: how far a chain of steps was followed. [`path`]: what came next. [`attribution`]: what led to it. [`naive`]: their slow twins.
 
+pub mod attribution;
 pub mod funnel;
 pub mod naive;
+pub mod path;
 
 use std::cmp::Ordering;
 
@@ -22,7 +26,7 @@ const SORTED_AT_ONCE: usize = 1 << 20;
 pub struct Event {
     /// When.
     pub time: i64,
-    /// The conditions that it fulfils, the first one in the lowest bit.
+    /// The conditions that it fulfils, the first one in the lowest bit; where an event is one thing only, the number of that.
     pub fulfils: u32,
     /// Whose it is: a slot, or a group.
     pub group: u32,
@@ -33,6 +37,11 @@ impl Event {
     pub fn order(&self, other: &Event) -> Ordering {
         let by_time = self.group.cmp(&other.group).then(self.time.cmp(&other.time));
         by_time.then_with(|| by_conditions(self.fulfils, other.fulfils))
+    }
+
+    /// The same of events that are one thing each.
+    pub fn order_of_things(&self, other: &Event) -> Ordering {
+        (self.group, self.time, self.fulfils).cmp(&(other.group, other.time, other.fulfils))
     }
 }
 
@@ -59,16 +68,28 @@ fn by_conditions(left: u32, right: u32) -> Ordering {
 /// # Errors
 /// Those of `check`.
 pub fn sort<E>(events: &mut [Event], check: &impl Fn() -> Result<(), E>) -> Result<(), E> {
+    sort_by(events, Event::order, check)
+}
+
+/// The same in another order.
+///
+/// # Errors
+/// Those of `check`.
+pub fn sort_by<E>(
+    events: &mut [Event],
+    order: impl Fn(&Event, &Event) -> Ordering + Copy,
+    check: &impl Fn() -> Result<(), E>,
+) -> Result<(), E> {
     check()?;
     if events.len() <= SORTED_AT_ONCE {
-        events.sort_unstable_by(Event::order);
+        events.sort_unstable_by(order);
         return Ok(());
     }
     let middle = events.len() / 2;
-    events.select_nth_unstable_by(middle, Event::order);
+    events.select_nth_unstable_by(middle, order);
     let (left, right) = events.split_at_mut(middle);
-    sort(left, check)?;
-    sort(right, check)
+    sort_by(left, order, check)?;
+    sort_by(right, order, check)
 }
 
 #[cfg(test)]

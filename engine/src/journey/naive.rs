@@ -1,6 +1,8 @@
-//! The slow twin by the words of the documentation, which tests compare with: every choice of events is tried.
+//! The slow twins by the words of the documentation, which tests compare with: of a funnel, every choice of events is tried.
 
+use super::attribution::{Crediting, MODELS};
 use super::funnel::Funnel;
+use super::path::Walk;
 use std::collections::BTreeSet;
 
 /// A row: its time and the conditions that it fulfils, from 0 on.
@@ -40,4 +42,63 @@ fn may_follow(rows: &[Row], chain: &[usize], next: usize, funnel: &Funnel) -> bo
     let repeats = modes.deduplication && between.iter().any(is_known);
     let is_out_of_turn = modes.order && !between.iter().all(is_known);
     !repeats && !is_out_of_turn
+}
+
+/// The path from the chosen thing, or to it, as times and what happened: by the words of the documentation.
+pub fn path<T: Ord + Clone>(rows: &[(i64, T)], chosen: &T, walk: &Walk) -> Vec<(i64, T)> {
+    let mut rows = rows.to_vec();
+    rows.sort();
+    let places: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].1 == *chosen).collect();
+    let Some(begin) = (if walk.last { places.last() } else { places.first() }) else { return Vec::new() };
+    let mut away: Vec<(i64, T)> =
+        if walk.backwards { rows[..=*begin].iter().rev().cloned().collect() } else { rows[*begin..].to_vec() };
+    let time = away[0].0;
+    away.retain(|(at, _)| i128::from((at - time).abs()) <= walk.window);
+    if walk.fold {
+        away.dedup_by(|next, before| next.1 == before.1);
+    }
+    away.truncate(walk.depth + 1);
+    away
+}
+
+/// A conversion's time, and the time, the thing and the shares of each touch that it is credited to.
+pub type Credited<T> = (i64, Vec<(i64, T, [f64; MODELS])>);
+
+/// What each conversion is credited to: by the words of the documentation, in floating point.
+pub fn credits<T: Ord + Clone>(rows: &[(i64, T)], conversion: &T, crediting: &Crediting) -> Vec<Credited<T>> {
+    let mut rows = rows.to_vec();
+    // A conversion stands behind the touches of its moment.
+    rows.sort_by_key(|(time, thing)| (*time, thing == conversion, thing.clone()));
+    let shares = |own: usize, times: &[i64]| -> [f64; MODELS] {
+        let count = times.len();
+        let weight = |time: i64| 2f64.powf(-((times[count - 1] - time) as f64) / crediting.half_life as f64);
+        let [first, middle, last] = crediting.position.map(f64::from);
+        let (is_first, is_last) = (own == 0, own == count - 1);
+        let by_position = match count {
+            1 => 1.0,
+            2 if first + last == 0.0 => 0.5,
+            2 => {
+                if is_first {
+                    first / (first + last)
+                } else {
+                    last / (first + last)
+                }
+            }
+            _ if is_first => first / 100.0,
+            _ if is_last => last / 100.0,
+            _ => middle / 100.0 / (count - 2) as f64,
+        };
+        let decay = weight(times[own]) / times.iter().map(|time| weight(*time)).sum::<f64>();
+        [f64::from(u8::from(is_first)), f64::from(u8::from(is_last)), 1.0 / count as f64, decay, by_position]
+    };
+    let mut credited = Vec::new();
+    for (at, (time, _)) in rows.iter().enumerate().filter(|(_, (_, thing))| thing == conversion) {
+        let is_near =
+            |(touched, thing): &&(i64, T)| thing != conversion && i128::from(time - touched) <= crediting.lookback;
+        let touches: Vec<&(i64, T)> = rows[..at].iter().filter(is_near).collect();
+        let times: Vec<i64> = touches.iter().map(|(time, _)| *time).collect();
+        let of_touch = |(own, (touched, thing)): (usize, &&(i64, T))| (*touched, thing.clone(), shares(own, &times));
+        credited.push((*time, touches.iter().enumerate().map(of_touch).collect()));
+    }
+    credited
 }

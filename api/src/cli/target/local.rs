@@ -4,6 +4,7 @@ use super::{Asker, LOOK_INTERVAL, refuse_missing};
 use crate::cli::Exit;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::rest::v1::attribution::{self, AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{self, CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{self, CountAnswer, CountRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
@@ -15,6 +16,7 @@ use crate::rest::v1::lookalike::{self, LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{self, MembersAnswer};
 use crate::rest::v1::movement::{self, MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{self, OverlapAnswer, OverlapRequest};
+use crate::rest::v1::path::{self, PathAnswer, PathRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{self, RetentionAnswer, RetentionRequest};
 use crate::rest::v1::scores::Claims;
@@ -119,6 +121,15 @@ impl Asker for Local {
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         retention::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
+        kept_by_a_server(request.save_as.is_some(), "/save_as")?;
+        path::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {
+        attribution::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

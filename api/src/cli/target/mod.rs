@@ -11,6 +11,7 @@ use super::Exit;
 use crate::access::book::Book;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
@@ -22,6 +23,7 @@ use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::MembersAnswer;
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
+use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
@@ -80,6 +82,10 @@ pub(super) trait Asker {
     fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure>;
     /// Who came back.
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure>;
+    /// What users did next.
+    fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure>;
+    /// To which campaigns conversions are credited.
+    fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
     /// Who entered and left an audience.
     fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure>;

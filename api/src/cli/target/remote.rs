@@ -6,6 +6,7 @@ use crate::error::{Failure, Kind, Problem};
 use crate::jobs::JobDefinition;
 use crate::rest::asker::CLI_AGENT;
 use crate::rest::negotiate::Format;
+use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
@@ -18,6 +19,7 @@ use crate::rest::v1::lookalike::{LookalikeAnswer, LookalikeRequest};
 use crate::rest::v1::members::{MembersAnswer, MembersRequest};
 use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
+use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
@@ -310,6 +312,14 @@ impl Asker for Remote {
 
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
         self.post("/v1/retention", request)
+    }
+
+    fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
+        self.post("/v1/path", request)
+    }
+
+    fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {
+        self.post("/v1/attribution", request)
     }
 
     fn overlap(&self, request: &OverlapRequest) -> Result<OverlapAnswer, Failure> {

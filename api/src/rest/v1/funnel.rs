@@ -3,9 +3,9 @@
 use super::audiences;
 use super::count::elapsed_us;
 use super::expression::{Where, tag};
-use super::steps::Step;
+use super::steps::{Step, length_of_time};
 use crate::access::Scope;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
@@ -162,7 +162,7 @@ pub fn answer(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryConte
 fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -> Result<Found, Failure> {
     let started = Instant::now();
     let steps = request.bound(snapshot)?;
-    let funnel = Funnel { window: window_micros(&request.window)?.into(), modes: request.modes() };
+    let funnel = Funnel { window: length_of_time(&request.window, "/window")?.into(), modes: request.modes() };
     let whom = match &request.r#where {
         Some(whom) => whom.bind(snapshot, "/where")?.predicate,
         None => Predicate::All,
@@ -233,30 +233,6 @@ impl FunnelRequest {
         }
         begin_of(&text)
     }
-}
-
-/// Reads `7 days`, in microseconds.
-fn window_micros(text: &str) -> Result<i64, Failure> {
-    let mut words = text.split_whitespace();
-    let second: i64 = 1_000_000;
-    let read = (|| {
-        let (count, unit) = (words.next()?, words.next()?);
-        let count: i64 = count.parse().ok().filter(|count| *count >= 0 && words.next().is_none())?;
-        let unit = unit.to_ascii_lowercase();
-        let micros = match unit.strip_suffix('s').unwrap_or(&unit) {
-            "second" => second,
-            "minute" => 60 * second,
-            "hour" => 3_600 * second,
-            "day" => 86_400 * second,
-            "week" => 7 * 86_400 * second,
-            _ => return None,
-        };
-        count.checked_mul(micros)
-    })();
-    read.ok_or_else(|| {
-        let failure = Failure::new(Kind::InvalidField, format!("`{text}` is not a length of time")).at("/window");
-        failure.suggest("write `30 minutes`, `24 hours`, `7 days` or `2 weeks`")
-    })
 }
 
 /// The values that a funnel is told apart by.
@@ -330,20 +306,4 @@ pub(in crate::rest) async fn post(
         answer.saved = Some(SavedUsers { audience, users });
     }
     Ok(Json(answer))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_lengths_of_time() {
-        let read = |text: &str| window_micros(text).ok();
-        assert_eq!(read("30 minutes"), Some(1_800_000_000));
-        assert_eq!(read("1 Day"), Some(86_400_000_000));
-        assert_eq!(read("0 seconds"), Some(0));
-        for wrong in ["", "7", "days", "-1 days", "7 days ago", "3 months", "9223372036854775807 weeks"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 }

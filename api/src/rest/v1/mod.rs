@@ -3,6 +3,7 @@
 //! Each file holds what goes over the wire, a plain function from snapshot and request to answer, and the handler
 //! around it. The command line calls the same functions when it opens a directory itself.
 
+pub mod attribution;
 pub mod audiences;
 pub mod catalog;
 pub mod count;
@@ -22,6 +23,7 @@ pub mod movement;
 pub mod number;
 pub mod overlap;
 mod page;
+pub mod path;
 pub mod profile;
 pub mod queries;
 pub mod retention;

@@ -10,10 +10,11 @@
 //!
 //! * [`condition`]: a condition as an expression over columns. * [`json`]: values in JSON.
 //! * [`reading`]: how rows are read, in parts. * [`recent`]: rows that are not in the table yet.
-//! * [`tally`]: what is added up per user. * [`told`]: events one by one.
+//! * [`tally`]: what is added up per user. * [`told`]: events one by one. * [`kinds`]: the same, each as one thing.
 
 mod condition;
 mod json;
+mod kinds;
 mod reading;
 mod recent;
 mod tally;
@@ -27,11 +28,14 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use engine::audience::ops::QueryError;
-use engine::audience::scan::{EventScan, FactScanner, Scan, ScanError, ScanFigure, ScanStats, Scanned, ToldEvents};
+use engine::audience::scan::{
+    EventScan, FactScanner, KindScan, Scan, ScanError, ScanFigure, ScanStats, Scanned, ToldEvents, ToldKinds,
+};
 use engine::catalog::{ColumnType, Fact};
 use engine::error::Class;
 use engine::ids::{Slot, TagId};
 use engine::store::Snapshot;
+use kinds::Kinds;
 use reading::{Gather, Reading, Wanted};
 use recent::Recent;
 use roaring::RoaringBitmap;
@@ -107,6 +111,21 @@ impl FactScanner for TableScanner {
         let (told, reserved, stats) =
             self.gather(snapshot, scan.fact, wanted, within, cancelled, move || Told::new(shard_count, &numbers))?;
         Ok(ToldEvents { shards: told.finish(), stats, held: Some(Box::new(reserved)) })
+    }
+
+    fn kinds(
+        &self,
+        snapshot: &Snapshot,
+        scan: &KindScan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<ToldKinds, QueryError> {
+        let wanted = |fact: &Fact, within: Option<&Arc<Vec<RoaringBitmap>>>| kinds::wanted(fact, scan, within);
+        let (asked, shard_count) = (scan.clone(), snapshot.shards().len());
+        let make = move || Kinds::new(shard_count, &asked);
+        let (told, reserved, stats) = self.gather(snapshot, scan.fact, wanted, within, cancelled, make)?;
+        let (shards, values) = told.finish();
+        Ok(ToldKinds { shards, values, stats, held: Some(Box::new(reserved)) })
     }
 }
 

@@ -53,7 +53,7 @@ impl Told {
 }
 
 /// Takes out one event for each that is taken back: one that repeats it in all but its weight.
-fn leave_out(events: &mut Vec<Event>, taken_back: &mut [Event]) {
+pub(super) fn leave_out(events: &mut Vec<Event>, taken_back: &mut [Event]) {
     events.sort_unstable_by(Event::order);
     taken_back.sort_unstable_by(Event::order);
     let mut rest = taken_back.iter().peekable();

@@ -4,11 +4,13 @@ use crate::support::{DAY_MICROS, World, names};
 use engine::audience::naive::{Event, NOW};
 use engine::audience::ops::{QueryContext, QueryError, count, explain, members};
 use engine::audience::predicate::Predicate;
+use engine::audience::scan::{EventCondition, FactScanner, Kind, KindScan};
+use engine::behavior::Window;
 use engine::error::Class;
 use engine_sql::scan::{MEMORY_BYTES_DEFAULT, TableScanner};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A hundred users with an event on each of ten days, in a file a day.
 fn world() -> World {
@@ -105,6 +107,25 @@ fn too_much_memory_is_refused_and_said() {
         count(&world.store.snapshot(), &world.parse("did('purchase', amount >= 0)"), &context).expect_err("too much");
     assert_eq!(error.class(), Class::Exhausted, "{error}");
     assert!(error.to_string().contains("scan_memory_bytes"), "{error}");
+}
+
+#[test]
+fn values_of_events_count_as_memory() {
+    let mut world = World::new(1);
+    let event = |at: i64| Event { ts: NOW - at, category: Some(format!("{at:01000}")), ..Event::default() };
+    world.put(&(0..1_000).map(|at| ("u1".to_owned(), event(at))).collect::<Vec<_>>());
+    world.store.checkpoint().expect("checkpoint");
+    world.store.publish().expect("publish");
+    let fact = world.catalog.fact("purchase").expect("declared");
+    let tell = |column: Option<u16>| {
+        let scanner = TableScanner::new(Arc::clone(&world.tables), 400_000).expect("threads");
+        let kind = Kind { number: 0, window: Window::ALL, condition: EventCondition::Any, column };
+        let scan = KindScan { fact: fact.id, kinds: vec![kind] };
+        scanner.kinds(&world.store.snapshot(), &scan, None, &AtomicBool::new(false)).map(|told| told.shards[0].len())
+    };
+    assert_eq!(tell(None).expect("16 bytes each"), 1_000);
+    let error = tell(fact.column("category").map(|at| at as u16)).expect_err("a megabyte of texts");
+    assert!(error.class() == Class::Exhausted && error.to_string().contains("scan_memory_bytes"), "{error}");
 }
 
 #[test]

@@ -4,13 +4,15 @@
 use crate::support::{World, expected};
 use engine::audience::bind_events;
 use engine::audience::expr::{Did, Expr, ExprKind};
-use engine::audience::naive::{NOW, Random, User, told_events};
+use engine::audience::naive::{NOW, Random, User, told_events, told_kinds};
 use engine::audience::predicate::Predicate;
-use engine::audience::scan::{EventScan, FactScanner};
+use engine::audience::scan::{EventScan, EventValue, FactScanner, Kind, KindScan};
 use engine::ids::shard_of;
+use engine::journey::Event;
 use engine::store::Snapshot;
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 
 /// A question that only reading the events answers, for an index knows no such condition; it holds of each of them.
@@ -72,6 +74,35 @@ fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut R
     assert_eq!(told, wanted, "{dids:?}");
 }
 
+/// Events one by one, each as one thing.
+fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
+    let fact = world.catalog.fact("purchase").expect("declared");
+    let kinds = (0..1 + random.below(4)).map(|at| {
+        let did = Did { figures: Vec::new(), ..random.did() };
+        let meant = bind_events(&did, &world.catalog, NOW).expect("binds");
+        let column = (!random.one_in(4)).then(|| random.below(fact.columns.len() as u64) as u16);
+        Kind { number: 7 - at as u32, window: meant.window, condition: meant.condition, column }
+    });
+    let scan = KindScan { fact: fact.id, kinds: kinds.collect() };
+    let told = world.scanner.kinds(snapshot, &scan, None, &AtomicBool::new(false)).expect("told");
+    assert_eq!(told.values.iter().collect::<HashSet<_>>().len(), told.values.len(), "each once");
+    let mut found: Vec<(usize, u32, i64, (u32, EventValue))> = Vec::new();
+    for (shard, events) in told.shards.iter().enumerate() {
+        let thing = |event: &Event| told.values[event.fulfils as usize].clone();
+        found.extend(events.iter().map(|event| (shard, event.group, event.time, thing(event))));
+    }
+    let mut wanted = Vec::new();
+    for user in users {
+        let shard = usize::from(shard_of(user.id.as_bytes(), snapshot.shards().len() as u16).0);
+        let Some(slot) = snapshot.shards()[shard].slot_of(user.id.as_bytes()).expect("a dictionary") else { continue };
+        let of_user = told_kinds(&scan, user, &world.catalog).into_iter();
+        wanted.extend(of_user.map(|(time, number, value)| (shard, slot, time, (number, value))));
+    }
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted, "{scan:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
@@ -99,6 +130,7 @@ proptest! {
         check(&world, &world.store.snapshot(), &world.users(), &mut random);
         for _ in 0..3 {
             check_told(&world, &world.store.snapshot(), &world.users(), &mut random);
+            check_kinds(&world, &world.store.snapshot(), &world.users(), &mut random);
         }
         // A view that was kept sees the rows of its time, whatever came since.
         if let Some((snapshot, users)) = &kept {

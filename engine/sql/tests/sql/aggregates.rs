@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use engine::audience::naive::{Random, User, Value};
 use engine::audience::ops::{QueryContext, QueryError};
-use engine::audience::scan::{EventScan, FactScanner, Scan, Scanned, ToldEvents};
+use engine::audience::scan::{EventScan, FactScanner, KindScan, Scan, Scanned, ToldEvents, ToldKinds};
 use engine::ids::Slot;
 use engine::store::Snapshot;
 use engine::update::{Change, UpdateBatch};
@@ -435,6 +435,16 @@ impl FactScanner for Counting {
         cancelled: &AtomicBool,
     ) -> Result<ToldEvents, QueryError> {
         self.scanner.events(snapshot, scan, within, cancelled)
+    }
+
+    fn kinds(
+        &self,
+        snapshot: &Snapshot,
+        scan: &KindScan,
+        within: Option<&[RoaringBitmap]>,
+        cancelled: &AtomicBool,
+    ) -> Result<ToldKinds, QueryError> {
+        self.scanner.kinds(snapshot, scan, within, cancelled)
     }
 }
 

@@ -6,7 +6,9 @@ use super::User;
 use crate::audience::expr::{CompareOp, Did, Expr, ExprKind, Figure, FigureTest, Literal, Test};
 use crate::audience::literal::{decimal, timestamp};
 use crate::audience::predicate::{self, Selection};
-use crate::audience::scan::{self, EventCondition, EventField, EventScan, Scan, ScanFigure, TextOrder, float_key};
+use crate::audience::scan::{
+    self, EventCondition, EventField, EventScan, EventValue, Kind, KindScan, Scan, ScanFigure, TextOrder, float_key,
+};
 use crate::behavior::Window;
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Zone};
 use crate::ids::TagId;
@@ -103,6 +105,17 @@ impl Event {
             COUPON => self.coupon.clone().map(Own::Text),
             "undeclared.extra.n.\"1\"" => self.coupon.as_ref().map(|_| Own::Float(2.5)),
             other => panic!("no column {other}"),
+        }
+    }
+
+    /// The value by which it is told apart; none without a column.
+    pub fn value(&self, column: Option<&str>) -> EventValue {
+        match column.and_then(|column| self.own(column)) {
+            None => EventValue::None,
+            Some(Own::Text(text)) => EventValue::Text(text.into()),
+            Some(Own::Number(number, _)) => EventValue::Number(number),
+            Some(Own::Float(number)) => EventValue::Number(float_key(number)),
+            Some(Own::Flag(flag)) => EventValue::Flag(flag),
         }
     }
 
@@ -375,6 +388,19 @@ pub fn told_events(scan: &EventScan, user: &User, catalog: &Catalog) -> Vec<(i64
         scan.conditions.iter().filter(holds).map(|(number, ..)| 1 << number).sum()
     };
     user.events.iter().map(|event| (event.ts, fulfils(event))).filter(|(_, fulfils)| *fulfils != 0).collect()
+}
+
+/// The user's purchases of some kinds: when, of which, and the value of its column.
+pub fn told_kinds(scan: &KindScan, user: &User, catalog: &Catalog) -> Vec<(i64, u32, EventValue)> {
+    let fact = catalog.fact_of(scan.fact).expect("a declared fact");
+    let told = |event: &Event| {
+        let is_meant =
+            |kind: &&Kind| event.fits(&EventCondition::Hours(kind.window), fact) && event.fits(&kind.condition, fact);
+        let kind = scan.kinds.iter().find(is_meant)?;
+        let name = kind.column.map(|at| fact.columns[usize::from(at)].name.as_str());
+        Some((event.ts, kind.number, event.value(name)))
+    };
+    user.events.iter().filter_map(told).collect()
 }
 
 /// What the events that a scan means come to; `None` without any.

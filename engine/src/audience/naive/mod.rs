@@ -2,7 +2,7 @@
 
 mod event;
 
-pub use event::{Event, NOW, meant, scan_figure, told_events};
+pub use event::{Event, NOW, meant, scan_figure, told_events, told_kinds};
 
 use super::expr::{CompareOp, Expr, ExprKind, Literal};
 use super::literal::{decimal, timestamp};

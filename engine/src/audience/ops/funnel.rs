@@ -6,7 +6,7 @@
 use super::members::slots;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{EventScan, EventsMeant, ScanStats, ToldEvents};
+use crate::audience::scan::{EventScan, EventsMeant, FactScanner, ScanStats, ToldEvents};
 use crate::ids::TagId;
 use crate::journey::funnel::Funnel;
 use crate::journey::{CONDITIONS_MAX, Event, sort};
@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Who came how far.
 #[derive(Clone, Debug)]
@@ -104,22 +105,14 @@ pub(super) fn gathered(
         let scan = scans.entry(step.fact).or_insert(EventScan { fact: step.fact, conditions: Vec::new() });
         scan.conditions.push((at, step.window, step.condition.clone()));
     }
-    let needed = needed.map(|needed| Predicate::Did(needed.superset()));
-    let asked = Predicate::And([Some(whom.clone()), needed].into_iter().flatten().collect()).canonical();
-    let within = match asked {
-        Predicate::All => None,
-        asked => Some(slots(snapshot, &asked, context)?),
-    };
-    gathered.stats.users_within = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());
+    let (within, users) = asked_about(snapshot, whom, needed, context)?;
+    gathered.stats.users_within = users;
     if scans.is_empty() || gathered.stats.users_within == Some(0) {
         return Ok(gathered);
     }
     for scan in scans.values() {
         context.check()?;
-        let Some(scanner) = &context.scanner else {
-            let fact = snapshot.catalog().name_of(scan.fact).unwrap_or("dropped");
-            return Err(QueryError::NoScanner { fact: fact.to_owned() });
-        };
+        let scanner = scanner(snapshot, scan.fact, context)?;
         let ToldEvents { shards, stats, held } =
             scanner.events(snapshot, scan, within.as_deref(), &context.cancelled)?;
         gathered.stats.add(&stats);
@@ -133,4 +126,33 @@ pub(super) fn gathered(
         }
     }
     Ok(gathered)
+}
+
+/// The users whose events are read, and how many; all if they are not told: those of `whom` who may have an event of `needed`.
+pub(super) fn asked_about(
+    snapshot: &Snapshot,
+    whom: &Predicate,
+    needed: Option<&EventsMeant>,
+    context: &QueryContext,
+) -> Result<(Option<Vec<RoaringBitmap>>, Option<u64>), QueryError> {
+    let needed = needed.map(|needed| Predicate::Did(needed.superset()));
+    let asked = Predicate::And([Some(whom.clone()), needed].into_iter().flatten().collect()).canonical();
+    let within = match asked {
+        Predicate::All => None,
+        asked => Some(slots(snapshot, &asked, context)?),
+    };
+    let users = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());
+    Ok((within, users))
+}
+
+/// Who reads the events of a fact.
+pub(super) fn scanner<'c>(
+    snapshot: &Snapshot,
+    fact: TagId,
+    context: &'c QueryContext,
+) -> Result<&'c Arc<dyn FactScanner>, QueryError> {
+    context.scanner.as_ref().ok_or_else(|| {
+        let fact = snapshot.catalog().name_of(fact).unwrap_or("dropped");
+        QueryError::NoScanner { fact: fact.to_owned() }
+    })
 }

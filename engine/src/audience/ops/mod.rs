@@ -3,6 +3,7 @@
 //! Each runs one program per shard, chunk by chunk, on as many threads as the work is worth ([`run`]), and looks at the context's
 //! flag before every chunk.
 
+mod attribution;
 mod columns;
 mod count;
 mod explain;
@@ -10,11 +11,13 @@ mod funnel;
 mod group_ranks;
 mod groups;
 mod judge;
+mod kinds;
 mod lookalike;
 mod lookup;
 mod members;
 mod number;
 mod overlap;
+mod path;
 pub mod profile;
 mod resolve;
 mod retention;
@@ -27,6 +30,9 @@ mod values;
 #[cfg(test)]
 mod proptests;
 
+pub use attribution::{
+    Attribution, AttributionQuestion, CAMPAIGNS_MAX, Campaign, Converted, Credit, TOUCHES_MAX, attribution,
+};
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
 pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
@@ -34,11 +40,13 @@ pub use funnel::{FunnelAnswer, funnel};
 pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
 pub use judge::{Behind, FigureValue, Judgement, PART_BYTES_MAX, PARTS_DEPTH_MAX, PARTS_MAX, Part, judge};
+pub use kinds::KindMeant;
 pub use lookalike::{Holdout, Likeness, Lookalike, LookalikeReport, Measure, ScoredSlot, ScoredUser, Seed, lookalike};
 pub use lookup::positions;
 pub use members::{MemberPage, Position, bitmaps, bitmaps_within, members, sample, slots};
 pub use number::{Best, best, ranked, top_k};
 pub use overlap::{overlap, overlap_of_regions, regions};
+pub use path::{PATH_DEPTH_MAX, PATH_STEPS_MAX, PATH_VALUES_MAX, PathAnswer, PathLink, PathNode, PathQuestion, path};
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile};
 pub use resolve::{SCANS_MAX, resolve, resolve_all};
 pub use retention::{PERIODS_MAX, Period, Retention, RetentionQuestion, retention};
@@ -64,7 +72,11 @@ pub struct QueryContext {
 }
 
 impl QueryContext {
-    fn check(&self) -> Result<(), QueryError> {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// [`QueryError::Cancelled`].
+    pub fn check(&self) -> Result<(), QueryError> {
         if self.cancelled.load(Ordering::Relaxed) { Err(QueryError::Cancelled) } else { Ok(()) }
     }
 }

@@ -2,9 +2,9 @@
 //! expressions.
 
 use super::*;
-use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog, scan_figure, told_events};
+use crate::audience::naive::{NOW, Random, User, Value, fits, sample_catalog, scan_figure, told_events, told_kinds};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{EventScan, FactScanner, Scan, Scanned, ToldEvents};
+use crate::audience::scan::{EventScan, FactScanner, KindScan, Scan, Scanned, ToldEvents, ToldKinds};
 use crate::audience::{bind, parse};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::{Catalog, TagType};
@@ -22,9 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+mod attribution;
 mod groups;
 mod journeys;
 mod judge;
+mod paths;
 mod profile;
 
 /// A store and the users that are in it.
@@ -91,6 +93,32 @@ impl FactScanner for NaiveScanner {
             }
         }
         Ok(ToldEvents { shards, ..ToldEvents::default() })
+    }
+
+    fn kinds(
+        &self,
+        snapshot: &Snapshot,
+        scan: &KindScan,
+        within: Option<&[RoaringBitmap]>,
+        _cancelled: &AtomicBool,
+    ) -> Result<ToldKinds, QueryError> {
+        let mut told = ToldKinds { shards: vec![Vec::new(); snapshot.shards().len()], ..ToldKinds::default() };
+        for user in self.users.values() {
+            let shard = usize::from(shard_of(user.id.as_bytes(), told.shards.len() as u16).0);
+            let group = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            if within.is_none_or(|within| within[shard].contains(group)) {
+                for (time, number, value) in told_kinds(scan, user, snapshot.catalog()) {
+                    let thing = (number, value);
+                    let known = told.values.iter().position(|known| *known == thing);
+                    let fulfils = known.unwrap_or(told.values.len()) as u32;
+                    if known.is_none() {
+                        told.values.push(thing);
+                    }
+                    told.shards[shard].push(Event { time, fulfils, group });
+                }
+            }
+        }
+        Ok(told)
     }
 }
 

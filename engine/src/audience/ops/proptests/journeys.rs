@@ -9,15 +9,15 @@ use crate::behavior::calendar::Date;
 use crate::journey::funnel::{Funnel, Modes};
 use crate::journey::naive::{Row, level};
 
-const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 
-fn step(world: &World, random: &mut Random) -> (Did, EventsMeant) {
+pub(super) fn step(world: &World, random: &mut Random) -> (Did, EventsMeant) {
     let did = Did { figures: Vec::new(), ..random.did() };
     let meant = bind_events(&did, &world.catalog, NOW).expect("binds");
     (did, meant)
 }
 
-fn ids(world: &World, users: &[RoaringBitmap]) -> BTreeSet<String> {
+pub(super) fn ids(world: &World, users: &[RoaringBitmap]) -> BTreeSet<String> {
     let snapshot = world.snapshot();
     let mut ids = BTreeSet::new();
     for (shard, slots) in snapshot.shards().iter().zip(users) {

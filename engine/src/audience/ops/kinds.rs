@@ -1,0 +1,87 @@
+//! Events that are one thing each — a step, or a value of its column — gathered and put in order.
+
+use super::funnel::asked_about;
+use super::{QueryContext, QueryError};
+use crate::audience::predicate::Predicate;
+use crate::audience::scan::{EventValue, EventsMeant, Kind, KindScan, ScanStats, ToldKinds};
+use crate::ids::TagId;
+use crate::journey::{Event, sort_by};
+use crate::store::Snapshot;
+use rayon::prelude::*;
+use std::any::Any;
+use std::collections::BTreeMap;
+
+/// Events that are one thing, or, with a column, as many as it has values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindMeant {
+    /// Which events.
+    pub events: EventsMeant,
+    /// The column whose values tell them apart, by its place in the fact.
+    pub column: Option<u16>,
+}
+
+/// Events of kinds.
+#[derive(Default)]
+pub(super) struct GatheredKinds {
+    /// Per shard, in the order of users, times and things; what an event fulfils is the place of its thing.
+    pub(super) shards: Vec<Vec<Event>>,
+    /// Things, in order: the number of a kind, and a value of its column.
+    pub(super) things: Vec<(u32, EventValue)>,
+    /// How they were read.
+    pub(super) stats: ScanStats,
+    /// See [`crate::audience::scan::ToldEvents::held`].
+    pub(super) held: Vec<Box<dyn Any + Send>>,
+}
+
+/// The events of some kinds, each with its number, of `whom`. An event is of the first kind that means it. Of users who cannot have an
+/// event of `needed`, none may be told.
+pub(super) fn gathered_kinds(
+    snapshot: &Snapshot,
+    kinds: &[(u32, &KindMeant)],
+    whom: &Predicate,
+    needed: &EventsMeant,
+    context: &QueryContext,
+) -> Result<GatheredKinds, QueryError> {
+    let mut gathered = GatheredKinds { shards: vec![Vec::new(); snapshot.shards().len()], ..GatheredKinds::default() };
+    let mut scans: BTreeMap<TagId, KindScan> = BTreeMap::new();
+    for (number, KindMeant { events, column }) in kinds.iter().filter(|(_, kind)| !kind.events.is_none()) {
+        let scan = scans.entry(events.fact).or_insert(KindScan { fact: events.fact, kinds: Vec::new() });
+        let (window, condition) = (events.window, events.condition.clone());
+        scan.kinds.push(Kind { number: *number, window, condition, column: *column });
+    }
+    let (within, users) = asked_about(snapshot, whom, Some(needed), context)?;
+    gathered.stats.users_within = users;
+    if users == Some(0) {
+        return Ok(gathered);
+    }
+    for scan in scans.values() {
+        context.check()?;
+        let scanner = super::funnel::scanner(snapshot, scan.fact, context)?;
+        let ToldKinds { shards, values, stats, held } =
+            scanner.kinds(snapshot, scan, within.as_deref(), &context.cancelled)?;
+        gathered.stats.add(&stats);
+        gathered.held.extend(held);
+        let known = gathered.things.len() as u32;
+        gathered.things.extend(values);
+        for (shard, mut events) in shards.into_iter().enumerate() {
+            if let Some(within) = &within {
+                events.retain(|event| within[shard].contains(event.group));
+            }
+            events.iter_mut().for_each(|event| event.fulfils += known);
+            let all = &mut gathered.shards[shard];
+            if all.is_empty() { *all = events } else { all.extend(events) }
+        }
+    }
+    // The same thing comes from one fact only, so that places are all that changes.
+    let mut order: Vec<u32> = (0..gathered.things.len() as u32).collect();
+    order.sort_unstable_by(|a, b| gathered.things[*a as usize].cmp(&gathered.things[*b as usize]));
+    let mut places = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, at)| places[*at as usize] = place as u32);
+    gathered.things.sort_unstable();
+    let in_order = |events: &mut Vec<Event>| {
+        events.iter_mut().for_each(|event| event.fulfils = places[event.fulfils as usize]);
+        sort_by(events, Event::order_of_things, &|| context.check())
+    };
+    gathered.shards.par_iter_mut().try_for_each(in_order)?;
+    Ok(gathered)
+}
