@@ -11,8 +11,8 @@ export function spanField({ label, value, units, otherwise, first = "30 days", o
   const show = () => {
     const [, written = "", unit = units[0]] = /^\s*(\d+)\s*(\w+?)s?\s*$/.exec(value) ?? [];
     const change = () => {
-      value = /^\d+$/.test(number.value.trim()) ? `${number.value.trim()} ${chosen.value}` : value;
-      number.setAttribute("aria-invalid", String(!/^\d+$/.test(number.value.trim())));
+      // What is no length of time is told by the server.
+      value = `${number.value.trim()} ${chosen.value}`;
       onChange(value);
     };
     const number = h("input", { class: "input input-short", inputmode: "numeric", "aria-label": `${label}, how many`, value: written, on: { input: change } });
