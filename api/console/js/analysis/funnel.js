@@ -189,7 +189,7 @@ class Funnel {
           "div",
           { class: "card-body figures" },
           figure("Began", integer(first.users), "did the first step"),
-          figure("Came through", integer(last.users), last.of_first === null ? "nobody began" : `${percent(last.of_first)} did all ${steps.length} steps`),
+          figure("Came through", integer(last.users), last.of_first === null ? "nobody began" : `${percent(last.of_first)} did all of it`),
           worst && figure("Most stop", integer(worst.stopped), `after step ${steps.indexOf(worst) + 1}, ${shorter(worst.name)}`),
           figure("Epoch", integer(epoch), `exact · ${count(events, "event")} · ${microseconds(elapsed)}`),
         ),
@@ -200,7 +200,7 @@ class Funnel {
 
   stepsCard(steps) {
     const rows = steps.map((step, at) => ({ ...step, at, isLast: at === steps.length - 1 }));
-    const kept = (users, label, save) => h("span", { class: "kept" }, h("span", {}, integer(users)), h("button", { type: "button", class: "button button-quiet keep", "aria-label": label, title: label, on: { click: save } }, "Keep"));
+    const kept = (users, label, save) => h("span", { class: "kept" }, h("span", {}, integer(users)), users > 0 && h("button", { type: "button", class: "button button-quiet keep", "aria-label": label, title: label, on: { click: save } }, "Keep"));
     return h(
       "section",
       { class: "card" },

@@ -3,7 +3,7 @@
 import { Latest, post } from "../core/api.js";
 import { debounced, fill, h } from "../core/dom.js";
 import { count, decimal, integer, microseconds, percent } from "../core/format.js";
-import { cohortGrid, later, named } from "../charts/cohorts.js";
+import { cohortGrid, during, later, named } from "../charts/cohorts.js";
 import { lineChart } from "../charts/line.js";
 import { audienceField } from "../components/audience_field.js";
 import { button, segmented } from "../components/button.js";
@@ -190,8 +190,8 @@ class Retention {
         "div",
         { class: "cell-told" },
         h("p", { class: "grow", role: "status" }, h("strong", {}, `${named(every, from)}, ${when}`), `: ${integer(back[after])} of ${count(users, "user")} came back, ${percent(shares[after])}${isLast ? ` so far; the ${every} is not over yet` : ""}.`),
-        button(`Keep the ${integer(back[after])} who came back`, { name: "save", onClick: () => keep(`${count(back[after], "user")} began in the ${named(every, from)} and came back ${when}.`, false) }),
-        button(`Keep the ${integer(lost)} who did not`, { name: "save", onClick: () => keep(`${count(lost, "user")} began in the ${named(every, from)} and did not come back ${when}.`, true) }),
+        button(`Keep the ${integer(back[after])} who came back`, { name: "save", disabled: back[after] === 0, onClick: () => keep(`${count(back[after], "user")} began ${during(every, from)} and came back ${when}.`, false) }),
+        button(`Keep the ${integer(lost)} who did not`, { name: "save", disabled: lost === 0, onClick: () => keep(`${count(lost, "user")} began ${during(every, from)} and did not come back ${when}.`, true) }),
       ),
     );
   }

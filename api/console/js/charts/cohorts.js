@@ -90,5 +90,8 @@ const monthOf = (day) => monthNames.format(new Date(`${day}T00:00:00Z`));
 /// A period, as people say it.
 export const named = (every, from) => ({ day: calendarDay(from), week: `week from ${calendarDay(from)}`, month: monthOf(from) })[every];
 
+/// When that was.
+export const during = (every, from) => `${{ day: "on", week: "in the", month: "in" }[every]} ${named(every, from)}`;
+
 /// How much later, as people say it.
 export const later = (every, after) => (after === 0 ? `in the same ${every}` : `${count(after, every)} later`);

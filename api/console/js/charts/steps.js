@@ -9,7 +9,7 @@ const BAR_MAX = 120;
 /// Least room of a step that has words above its bar.
 const ROOM = 40;
 /// And of a gap that has a share in it.
-const GAP = 48;
+const GAP = 60;
 
 /// `steps` are those of the answer.
 export function funnelChart(steps) {

@@ -3,7 +3,7 @@
 import { Latest, get, isAbort, path } from "../core/api.js";
 import { audiences } from "../core/catalog.js";
 import { debounced, fill, h } from "../core/dom.js";
-import { count, integer, microseconds, shortDay, time } from "../core/format.js";
+import { count, integer, microseconds, shortDay } from "../core/format.js";
 import { address } from "../core/router.js";
 import { upDownChart } from "../charts/updown.js";
 import { button, linkButton, segmented } from "../components/button.js";
@@ -88,8 +88,8 @@ class Movement {
     return to ? { from, to } : { from };
   }
 
-  query(parameters) {
-    return `${path`/v1/audiences/${this.asked.of}/movement`}?${new URLSearchParams(parameters)}`;
+  query(of, parameters) {
+    return `${path`/v1/audiences/${of}/movement`}?${new URLSearchParams(parameters)}`;
   }
 
   note() {
@@ -108,7 +108,7 @@ class Movement {
     if (this.asked.span === "between" && !this.asked.from) return fill(this.result, empty("Choose when it begins", "Movement is told between two moments."));
     this.result.setAttribute("aria-busy", "true");
     try {
-      const answer = await this.#asking.run((signal) => get(this.query({ ...this.times(), limit: 0 }), { signal }), this.context.signal);
+      const answer = await this.#asking.run((signal) => get(this.query(this.asked.of, { ...this.times(), limit: 0 }), { signal }), this.context.signal);
       if (!answer) return;
       this.answer = answer;
       this.showAnswer();
@@ -129,7 +129,7 @@ class Movement {
     const days = everyDay(answer);
     const times = answer.days.reduce((sum, day) => ({ entered: sum.entered + day.entered, left: sum.left + day.left }), { entered: 0, left: 0 });
     const most = answer.days.reduce((best, day) => (day.entered + day.left > best.entered + best.left ? day : best), answer.days[0]);
-    const words = `${time(answer.from)} to ${time(answer.to)}. Epoch ${integer(answer.epoch)}, exact, ${microseconds(answer.elapsed_us)}.`;
+    const words = `${minute(answer.from)} to ${minute(answer.to)}. Epoch ${integer(answer.epoch)}, exact, ${microseconds(answer.elapsed_us)}.`;
     fill(
       this.result,
       h("section", { class: "card" }, h("div", { class: "card-body" }, h("div", { class: "figures" }, figures, figure("In all", signed(answer.entered - answer.left), "members more or fewer")), h("p", { class: "muted note" }, words))),
@@ -167,14 +167,15 @@ class Movement {
     const foot = h("div", { class: "pager" }, shown, more);
     const place = h("div", { class: "members" }, loading(3));
     const load = async (after) => {
+      const hadFocus = document.activeElement === more;
       more.disabled = true;
       const parameters = { from: answer.from, to: answer.to, limit: PAGE };
       if (asked.movement) parameters.movement = asked.movement;
       if (after) parameters.after = after;
       try {
-        const page = await this.#listing.run((signal) => get(this.query(parameters), { signal }), this.context.signal);
+        const page = await this.#listing.run((signal) => get(this.query(answer.audience, parameters), { signal }), this.context.signal);
         if (!page) return;
-        if (!after && page.users.length === 0) return fill(place, empty("Nobody", `No user ${asked.movement ? MOVEMENTS[asked.movement][1] : "moved"} in this time.`));
+        if (!after && page.users.length === 0) return fill(place, empty("Nobody", asked.movement ? "No user moved like this in this time." : "No user moved in this time."));
         if (!after) fill(list);
         if (foot.parentNode !== place) fill(place, list, foot);
         list.append(...page.users.map(({ user_id: id, movement }) => h("li", {}, h("button", { type: "button", class: "member", title: id, on: { click: () => showUser(id) } }, h("span", { class: "mono clip" }, id), chip(MOVEMENTS[movement][0], MOVEMENTS[movement][2])))));
@@ -183,6 +184,7 @@ class Movement {
         more.after = page.next;
         more.hidden = !page.next;
         more.disabled = false;
+        if (hadFocus && [document.body, more].includes(document.activeElement)) more.focus();
       } catch (error) {
         fill(place, after && list, failed(error, () => load(after)));
       }
@@ -198,6 +200,9 @@ class Movement {
 }
 
 const signed = (value) => (value > 0 ? `+${integer(value)}` : integer(value));
+
+/// A moment of the server, to the minute.
+const minute = (moment) => `${moment.slice(0, 10)} ${moment.slice(11, 16)} UTC`;
 
 /// A moment as an input for it has it, and the other way round; both are of UTC.
 const inputOf = (moment) => (moment ? moment.replace(/(T\d\d:\d\d).*$/, "$1") : "");
