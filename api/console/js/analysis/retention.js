@@ -21,6 +21,8 @@ export function mountRetention(root, params, context, facts) {
   new Retention(root, params, context, facts).show();
 }
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
 class Retention {
   #asking = new Latest();
 
@@ -151,25 +153,26 @@ class Retention {
     const { cohorts } = this.answer;
     const { every } = this.body;
     const place = h("div", { class: "cell-place" });
-    const grid = () => cohortGrid({
+    // The same cell of another answer stays chosen, if it is there.
+    const [at, after, from] = this.chosen ?? [];
+    if (cohorts[at]?.from !== from || cohorts[at]?.shares[after] === undefined) this.chosen = null;
+    const grid = cohortGrid({
       label: `Users by the ${every} of their first event, and how many came back`,
       cohorts,
       every,
       measure: this.measure,
       isOpen: this.isOpen(),
       chosen: this.chosen,
-      onCell: (at, after) => {
-        this.chosen = [at, after];
+      onCell: (row, column) => {
+        this.chosen = [row, column, cohorts[row].from];
         this.showCell(place);
       },
     });
-    const gridPlace = h("div", {}, grid());
-    if (this.chosen && cohorts[this.chosen[0]]?.shares[this.chosen[1]] === undefined) this.chosen = null;
     this.showCell(place);
     return card(
       "Who came back",
-      [gridPlace, place],
-      segmented("What cells say", MEASURES, this.measure, (measure) => { this.measure = measure; this.note(); fill(gridPlace, grid()); }),
+      [grid, place],
+      segmented("What cells say", MEASURES, this.measure, (measure) => { this.measure = measure; this.note(); grid.say(measure); }),
     );
   }
 
@@ -189,7 +192,7 @@ class Retention {
       h(
         "div",
         { class: "cell-told" },
-        h("p", { class: "grow", role: "status" }, h("strong", {}, `${named(every, from)}, ${when}`), `: ${integer(back[after])} of ${count(users, "user")} came back, ${percent(shares[after])}${isLast ? ` so far; the ${every} is not over yet` : ""}.`),
+        h("p", { class: "grow", role: "status" }, h("strong", {}, capital(`${named(every, from)}, ${when}`)), `: ${integer(back[after])} of ${count(users, "user")} came back, ${percent(shares[after])}${isLast ? ` so far; the ${every} is not over yet` : ""}.`),
         button(`Keep the ${integer(back[after])} who came back`, { name: "save", disabled: back[after] === 0, onClick: () => keep(`${count(back[after], "user")} began ${during(every, from)} and came back ${when}.`, false) }),
         button(`Keep the ${integer(lost)} who did not`, { name: "save", disabled: lost === 0, onClick: () => keep(`${count(lost, "user")} began ${during(every, from)} and did not come back ${when}.`, true) }),
       ),

@@ -9,22 +9,26 @@ const STRONGEST = 55;
 const round = (share) => (share > 0 && share < 0.095 ? `${(share * 100).toFixed(1)} %` : `${Math.round(share * 100)} %`);
 
 /// `cohorts` are those of the answer, `every` the length of a period. `measure` is what cells say: "share" or "users". With `isOpen` the last
-/// period goes on. `onCell(cohort, after)` is called for a chosen cell; arrows move from cell to cell, and Tab leaves the grid.
+/// period goes on. `onCell(cohort, after)` is called for a chosen cell; arrows move from cell to cell, and Tab leaves the grid. Its `say(measure)` has
+/// cells say the other.
 export function cohortGrid({ label, cohorts, every, measure, isOpen, chosen, onCell }) {
   // Whoever begins with what counts as coming back is back at once: that says nothing.
   const isSelf = cohorts.every(({ users, back }) => back[0] === users);
-  const shown = cohorts.flatMap(({ shares }) => shares.slice(isSelf ? 1 : 0));
-  const most = Math.max(0, ...shown);
+  // Nor does one that is not over say how strong the colours of others are.
+  const isLast = (at, after) => isOpen && at + after === cohorts.length - 1;
+  const over = cohorts.flatMap(({ shares }, at) => shares.filter((_, after) => !(isSelf && after === 0) && !isLast(at, after)));
+  const most = over.reduce((one, other) => Math.max(one, other), 0);
+  const said = (wanted, at, after) => (wanted === "users" ? compact(cohorts[at].back[after]) : round(cohorts[at].shares[after]));
   const cells = [];
-  const cell = ({ from, users, back, shares }, at, after) => {
+  const laters = cohorts.map((_, after) => later(every, after));
+  const cell = ({ back, shares }, { begun, of }, at, after) => {
     const share = shares[after];
     if (share === undefined) return h("td", {}, h("span", { class: "cohort-none" }, "–"));
-    const isLast = isOpen && at + after === cohorts.length - 1;
-    const words = `${named(every, from)}, ${later(every, after)}: ${integer(back[after])} of ${count(users, "user")} came back, ${percent(share)}${isLast ? `; the ${every} is not over yet` : ""}`;
+    const words = `${begun}, ${laters[after]}: ${integer(back[after])} of ${of} came back, ${percent(share)}${isLast(at, after) ? `; the ${every} is not over yet` : ""}`;
     const button = h(
       "button",
-      { type: "button", tabindex: "-1", title: words, "aria-label": words, "aria-pressed": "false", data: { open: isLast, self: isSelf && after === 0 }, style: { "--heat": `${most > 0 ? Math.round((Math.min(share, most) / most) * STRONGEST) : 0}%` }, on: { click: () => choose(at, after, true) } },
-      measure === "users" ? compact(back[after]) : round(share),
+      { type: "button", tabindex: "-1", title: words, "aria-label": words, "aria-pressed": "false", data: { open: isLast(at, after), self: isSelf && after === 0 }, style: { "--heat": `${most > 0 ? Math.round((Math.min(share, most) / most) * STRONGEST) : 0}%` }, on: { click: () => choose(at, after) } },
+      said(measure, at, after),
     );
     cells[at][after] = button;
     return h("td", {}, button);
@@ -68,17 +72,18 @@ export function cohortGrid({ label, cohorts, every, measure, isOpen, chosen, onC
       "table",
       { class: "heat cohorts" },
       h("caption", { class: "unseen" }, `${label}. Arrow keys move from cell to cell.`),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "cohort-name" }, began(every)), h("th", { scope: "col", class: "number" }, "Users"), cohorts.map((_, after) => h("th", { scope: "col", title: later(every, after) }, h("span", { "aria-hidden": "true" }, after === 0 ? "same" : `+${after}`), h("span", { class: "unseen" }, later(every, after)))))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "cohort-name" }, began(every)), h("th", { scope: "col", class: "number" }, "Users"), cohorts.map((_, after) => h("th", { scope: "col", title: laters[after] }, h("span", { "aria-hidden": "true" }, after === 0 ? "same" : `+${after}`), h("span", { class: "unseen" }, laters[after]))))),
       h("tbody", {}, cohorts.map((cohort, at) => {
         cells[at] = [];
-        return h("tr", {}, h("th", { scope: "row", title: named(every, cohort.from) }, every === "month" ? monthOf(cohort.from) : shortDay(cohort.from)), h("td", { class: "number cohort-users" }, integer(cohort.users)), cohort.back.map((_, after) => cell(cohort, at, after)));
+        const words = { begun: named(every, cohort.from), of: count(cohort.users, "user") };
+        return h("tr", {}, h("th", { scope: "row", title: words.begun }, every === "month" ? monthOf(cohort.from) : shortDay(cohort.from)), h("td", { class: "number cohort-users" }, integer(cohort.users)), cohort.back.map((_, after) => cell(cohort, words, at, after)));
       })),
     ),
   );
   const first = cells.findIndex((row) => row.length > 0);
-  if (chosen && cells[chosen[0]]?.[chosen[1]]) focusable(...chosen).setAttribute("aria-pressed", "true");
+  if (chosen && cells[chosen[0]]?.[chosen[1]]) focusable(chosen[0], chosen[1]).setAttribute("aria-pressed", "true");
   else if (first >= 0) focusable(first, Math.min(1, cells[first].length - 1));
-  root.focusCell = () => current?.focus();
+  root.say = (wanted) => cells.forEach((row, at) => row.forEach((button, after) => { button.textContent = said(wanted, at, after); }));
   return root;
 }
 
