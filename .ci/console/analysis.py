@@ -17,13 +17,15 @@ def address(page, **parameters):
     return f"{page}?{urllib.parse.urlencode(parameters, doseq=True)}"
 
 
-def same(page, wanted, shown):
-    """Waits until the page shows what REST answers. Both may move meanwhile."""
-    for _ in range(100):
+def same(page, wanted, shown, again=None):
+    """Waits until the page shows what REST answers. Data may move meanwhile: `again` has the page ask anew."""
+    for times in range(1, 101):
         expected, found = wanted(), shown()
         if expected == found:
             return expected
         page.wait_for_timeout(200)
+        if again and times % 20 == 0:
+            again()
     raise AssertionError(f"REST: {expected}\npage: {found}")
 
 
@@ -278,7 +280,7 @@ def regions_are_told_and_opened(page, server):
     page.get_by_role("link", name="Venn").click()
     expect(page.get_by_role("img", name=re.compile("^3 audiences as circles"))).to_be_visible()
     page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(two))}")
-    counts = same(page, lambda: regions(*two), lambda: shown(two))
+    counts = same(page, lambda: regions(*two), lambda: shown(two), page.reload)
     # Areas are in proportion to users.
     (x1, y1, r1), (x2, y2, r2) = page.locator("circle.set").evaluate_all("(all) => all.map((one) => ['cx', 'cy', 'r'].map((name) => Number(one.getAttribute(name))))")
     first, second, both = counts[frozenset(["members"])], counts[frozenset(["yogis"])], counts[frozenset(two)]
@@ -303,7 +305,7 @@ def regions_are_told_and_opened(page, server):
         whole.update(regions(*six))
         return sorted(whole.values(), reverse=True)[:20]
 
-    same(page, largest, lambda: sorted(shown(six).values(), reverse=True))
+    same(page, largest, lambda: sorted(shown(six).values(), reverse=True), page.reload)
     assert len(whole) == 63
     expect(page.locator(".pager")).to_contain_text("of 63")
     row = page.get_by_role("region", name="Regions by size").locator("tbody tr").first
@@ -326,7 +328,7 @@ def regions_are_told_and_opened(page, server):
     for names in [["all_women", "some_women", "men"], ["all_women", "some_women"], ["men", "nobody"], ["all_women", "men", "nobody"]]:
         page.goto("about:blank")
         page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(names), empty=1)}")
-        same(page, lambda: regions(*names), lambda: shown(names))
+        same(page, lambda: regions(*names), lambda: shown(names), page.reload)
         expect(page.locator("circle.set")).to_have_count(len(names))
     for name in ["all_women", "some_women", "men", "nobody"]:
         server.call("DELETE", f"/v1/audiences/{name}")

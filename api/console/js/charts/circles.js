@@ -71,7 +71,7 @@ export function layout(counts) {
   const [c, b, a] = [apart(0, 1), apart(0, 2), apart(1, 2)];
   const cosine = Math.max(-1, Math.min(1, (b * b + c * c - a * a) / (2 * b * c || 1)));
   Object.assign(circles[2], { x: b * cosine, y: b * Math.sqrt(1 - cosine * cosine) });
-  return improved(circles, counts, sum);
+  return improved(circles, counts);
 }
 
 /// Moves circles by smaller and smaller steps for as long as the regions come nearer to what they should be.
@@ -136,6 +136,8 @@ export function vennChart({ label, counts, letters, onRegion, onHover }) {
           return place && place.room * scale >= Math.max(8, text.length * 3.1) && s("text", { class: "region-count", x: x(place.x), y: y(place.y) + 4, "text-anchor": "middle" }, text);
         }),
         circles.map((circle, at) => {
+          // Of nobody there is a circle, and nothing to be seen of it.
+          if (placed[at].r < 1) return null;
           const [dx, dy] = outwards(circle, at);
           const [cx, cy] = [placed[at].x + dx * (placed[at].r + 13), placed[at].y + dy * (placed[at].r + 13)];
           return s("text", { class: `set-letter set-text-${at}`, x: cx, y: cy + 5, "text-anchor": "middle" }, letters[at]);

@@ -29,7 +29,7 @@ export function upDownChart(label, days) {
           {},
           s("title", {}, `${shortDay(day.day)}: ${integer(day.entered)} entered, ${integer(day.left)} left`),
           // The whole height says it, however small the bars are.
-          s("rect", { x: left + at * step, y: top, width: Math.max(0, step), height: bottom - top, fill: "transparent" }),
+          s("rect", { x: left + at * step, y: top, width: step, height: bottom - top, fill: "transparent" }),
           bar(0, day.entered, at, "bar-entered"),
           bar(0, -day.left, at, "bar-left"),
         )),
