@@ -10,6 +10,7 @@ import time
 
 from playwright.sync_api import sync_playwright
 
+import analysis
 import browser
 import edges
 import journeys
@@ -22,7 +23,7 @@ def main():
     screenshots.mkdir(parents=True, exist_ok=True)
     with Server(beluga) as server, sync_playwright() as playwright:
         chromium = browser.launch(playwright)
-        for journey in journeys.ALL + edges.ALL:
+        for journey in journeys.ALL + analysis.ALL + edges.ALL:
             began = time.monotonic()
             with browser.page(chromium, server) as page:
                 try:

@@ -203,6 +203,7 @@ def what_is_superseded_is_not_shown(page, server):
         ("lookalike?seed=in_audience('yogis')&size=50", "/v1/lookalike", "Seed: like whom", "Choose a seed"),
         ("insight?by=gender", "/v1/profile", "Tags", "Choose a tag"),
         ("insight?view=overlap&of=members,yogis", "/v1/overlap", "Audiences", "Choose another"),
+        ("insight?view=venn&of=members,yogis", "/v1/overlap", "Audiences", "Choose another"),
     ]:
         hold(page, asked)
         page.goto(f"{server.url}/#/{address}")

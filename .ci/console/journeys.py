@@ -272,7 +272,7 @@ def the_rest_is_managed(page, server):
 
 
 def a_token_is_asked_for_once(page, server):
-    page.refused |= {"/v1/status", "/v1/catalog", "/v1/count", "/v1/audiences", "/v1/members", "/v1/jobs"}
+    page.refused |= {"/v1/status", "/v1/catalog", "/v1/count", "/v1/audiences", "/v1/members", "/v1/jobs", "/v1/audiences/active_today/movement", "/v1/funnel"}
     made = server.call("POST", "/v1/tokens", {"name": "all", "scopes": ["query", "export", "ingest", "admin"]})
     server.token = made["token"]
     figures = server.call("POST", "/v1/tokens", {"name": "figures", "scopes": ["query"]})
@@ -300,6 +300,15 @@ def a_token_is_asked_for_once(page, server):
     # A token for figures shows nobody.
     page.get_by_role("button", name="Members").click()
     expect(page.get_by_role("alert")).to_contain_text("export")
+    page.goto(f"{server.url}/#/insight?view=movement")
+    expect(page.get_by_role("alert")).to_contain_text("export")
+    # And keeps nobody.
+    page.goto(f"{server.url}/#/analysis?step=purchase&step=visit")
+    page.get_by_role("button", name=re.compile("who came to step 1")).click()
+    dialog.get_by_role("textbox", name="Name").fill("not_kept")
+    dialog.get_by_role("button", name="Keep").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("ingest")
+    dialog.get_by_role("button", name="Cancel").click()
     assert page.context.cookies() == []
 
 

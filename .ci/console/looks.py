@@ -9,6 +9,8 @@ import browser
 
 BUILT = "gender%20%3D%20'f'%20AND%20age%20BETWEEN%2025%20AND%2034%20AND%20(interest%20IN%20('yoga'%2C%20'running')%20OR%20is_member)%20AND%20did('purchase'%2C%20category%20%3D%20'shoes'%2C%20count%20%3E%3D%202%2C%20within%20%3D%3E%20'30%20days')%20AND%20NOT%20in_audience('big_spenders')"
 SQL = "SELECT province%2C%20count(*)%20AS%20people%2C%20avg(spend)%20AS%20spend%20FROM%20users%20GROUP%20BY%20province%20ORDER%20BY%20people%20DESC"
+STEPS = "step=purchase&step=purchase%20where%20category%20%3D%20'shoes'&step=purchase%20where%20amount%20%3E%3D%2020%20AND%20campaign%20IN%20('spring'%2C%20'autumn')"
+SIX = "members,yogis,women_25_34,big_spenders,shoe_buyers,active_today"
 # A name, an address, and what is there once it is whole.
 PAGES = [
     ("audience", f"audience?where={BUILT}", ".row-count:not(:empty)"),
@@ -16,6 +18,12 @@ PAGES = [
     ("audiences", "audiences", ".table tbody tr"),
     ("insight", "insight?where=in_audience('yogis')", ".histogram-bar"),
     ("overlap", "insight?view=overlap", ".heat"),
+    ("venn", "insight?view=venn&of=members,yogis,women_25_34", "circle.set"),
+    ("venn-six", f"insight?view=venn&of={SIX}", ".region-name"),
+    ("movement", "insight?view=movement&of=active_today", ".moved .member"),
+    ("funnel", f"analysis?{STEPS}&by=province", ".step-users"),
+    ("funnel-empty", "analysis", ".state"),
+    ("retention", "analysis?view=retention&first=purchase", ".cohorts"),
     ("lookalike", "lookalike?seed=in_audience('yogis')&size=500", ".line"),
     ("lookalike-empty", "lookalike", ".state"),
     ("sql", f"sql?q={SQL}", ".rows .table"),

@@ -15,7 +15,7 @@ import { forget } from "./core/catalog.js";
 const STATUS_MS = 5_000;
 const PAGES = [
   ["Audiences", [["audience", "Build", "build"], ["audiences", "Saved", "list"], ["lookalike", "Lookalike", "lookalike"]]],
-  ["Understand", [["insight", "Insight", "insight"], ["sql", "SQL", "sql"]]],
+  ["Understand", [["insight", "Insight", "insight"], ["analysis", "Analysis", "analysis"], ["sql", "SQL", "sql"]]],
   ["Operate", [["live", "Live", "live"], ["catalog", "Catalog", "catalog"], ["jobs", "Jobs", "jobs"]]],
 ];
 const THEMES = [["auto", "As the system", "auto"], ["light", "Light", "sun"], ["dark", "Dark", "moon"]];

@@ -79,7 +79,7 @@ function addButtons(context, add) {
 }
 
 /// The items of a group, a row each.
-function items(node, context) {
+export function items(node, context) {
   const again = context.again ?? (() => context.refresh?.());
   const remove = (item) => {
     node.items = node.items.filter((other) => other !== item);

@@ -2,6 +2,9 @@
 
 import { h, s } from "../core/dom.js";
 
+/// What is narrower than the margins of a chart has no room for it. A place may be, before its styles have come.
+const WIDTH_LEAST = 80;
+
 /// Round values from `low` to `high`, about `wanted` of them; with `covers` the last one is `high` or just above.
 export function ticks(low, high, wanted = 4, covers = false) {
   const span = high - low || 1;
@@ -28,7 +31,7 @@ export function chart({ label, height = 180, draw }) {
   const root = h("div", { class: "chart" }, svg);
   let width = 0;
   const paint = () => {
-    if (width > 0) svg.replaceChildren(...[draw(width, height)].flat(Infinity).filter(Boolean));
+    if (width >= WIDTH_LEAST) svg.replaceChildren(...[draw(width, height)].flat(Infinity).filter(Boolean));
   };
   new ResizeObserver(([entry]) => {
     const next = Math.floor(entry.contentRect.width);

@@ -4,8 +4,8 @@ import { s } from "../core/dom.js";
 import { bottomAxis, chart, leftAxis, linear, logarithmic, ticks } from "./frame.js";
 
 /// A line through `points()`, each `[x, y]` by rising x. `format` and `unit` are `{ x, y }`. With `log` the x axis is logarithmic. `mark()` is an x
-/// to be marked; `fromZero` has the y axis begin at 0; `xTicks(low, high)` gives places on the x axis.
-export function lineChart({ label, points, height = 200, format, unit, log = false, mark, fromZero = false, area = false, xTicks, range, left: margin = 52 }) {
+/// to be marked; `fromZero` has the y axis begin at 0 and end at `reaches` or above; `xTicks(low, high)` gives places on the x axis.
+export function lineChart({ label, points, height = 200, format, unit, log = false, mark, fromZero = false, reaches = 1, area = false, xTicks, range, left: margin = 52 }) {
   return chart({
     label,
     height,
@@ -16,7 +16,7 @@ export function lineChart({ label, points, height = 200, format, unit, log = fal
       const xs = range?.() ?? [all[0][0], all.at(-1)[0]];
       const ys = all.map(([, y]) => y);
       const low = fromZero ? 0 : Math.min(...ys);
-      const high = Math.max(...ys, fromZero ? 1 : -Infinity);
+      const high = Math.max(...ys, fromZero ? reaches : -Infinity);
       const values = ticks(low, high, 4, true);
       const bounds = [Math.min(low, values[0] ?? low), Math.max(high, values.at(-1) ?? high)];
       const y = linear(bounds[0] === bounds[1] ? [bounds[0] - 1, bounds[1] + 1] : bounds, [bottom, top]);

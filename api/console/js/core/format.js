@@ -4,6 +4,8 @@ const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const decimals = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+const dayOfYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+const wholeDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const moment = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export const integer = (value) => whole.format(value);
@@ -66,6 +68,10 @@ export function date(text) {
   const at = new Date(text);
   return Number.isNaN(at.getTime()) ? text : day.format(at);
 }
+
+/// A calendar day as the server tells it, "2026-11-02": the same day wherever it is read, with its year or without.
+export const calendarDay = (text) => wholeDay.format(new Date(`${text}T00:00:00Z`));
+export const shortDay = (text) => dayOfYear.format(new Date(`${text}T00:00:00Z`));
 
 /// "1 user", "2 users".
 export function count(value, one, many = `${one}s`) {

@@ -26,11 +26,13 @@ export function current() {
   return { name: pages.has(name) ? name : "audience", isKnown: name === "" || pages.has(name), params: new URLSearchParams(query) };
 }
 
-/// An address of the console. Parameters that are empty are left out.
+/// An address of the console. Parameters that are empty are left out; one that is a list stands there once for each.
 export function address(name, params = {}) {
   const query = new URLSearchParams();
-  for (const [key, value] of Object.entries(params)) {
-    if (value !== null && value !== undefined && value !== "" && value !== false) query.set(key, value);
+  for (const [key, values] of Object.entries(params)) {
+    for (const value of [values].flat()) {
+      if (value !== null && value !== undefined && value !== "" && value !== false) query.append(key, value);
+    }
   }
   const text = query.toString();
   return `#/${name}${text ? `?${text}` : ""}`;

@@ -87,8 +87,9 @@ export function mount(root, params, context) {
 
   const actions = (one) => [
     { text: "Profile", name: "insight", onClick: () => go("insight", { where: `in_audience(${quoted(one.name)})` }) },
+    { text: "Funnel", name: "analysis", onClick: () => go("analysis", { where: `in_audience(${quoted(one.name)})` }) },
     { text: "Lookalike", name: "lookalike", onClick: () => go("lookalike", { seed: `in_audience(${quoted(one.name)})` }) },
-    ...(one.live ? [{ text: "Size over time", name: "live", onClick: () => history(one.name) }] : []),
+    ...(one.live ? [{ text: "Size over time", name: "live", onClick: () => history(one.name) }, { text: "Movement", name: "insight", onClick: () => go("insight", { view: "movement", of: one.name }) }] : []),
     ...(one.where ? [{ text: one.live ? "Stop keeping it live" : "Keep it live", name: "live", onClick: () => keep(one, load) }] : []),
     { text: "Export CSV", name: "download", onClick: () => download("/v1/members", { where: `in_audience(${quoted(one.name)})` }, "csv", one.name) },
     { text: `Export ${FORMATS.parquet.text}`, name: "download", onClick: () => download("/v1/members", { where: `in_audience(${quoted(one.name)})` }, "parquet", one.name) },

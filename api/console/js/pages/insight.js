@@ -1,15 +1,19 @@
-// Insight: whom an audience is made of, against a baseline; and how audiences overlap. Each view is a file of its own in `insight/`.
+// Insight: whom an audience is made of, against a baseline; how audiences overlap, and who moves in and out. Each view is a file of its own in `insight/`.
 
 import { fill, h } from "../core/dom.js";
 import { address } from "../core/router.js";
 import { pageHead } from "../components/page.js";
+import { mountMovement } from "../insight/movement.js";
 import { mountOverlap } from "../insight/overlap.js";
 import { mountProfile } from "../insight/profile.js";
+import { mountVenn } from "../insight/venn.js";
 
 /// The views, in the order of their tabs: `[name, text, mount]`.
 const VIEWS = [
   ["profile", "Profile", mountProfile],
   ["overlap", "Overlap", mountOverlap],
+  ["venn", "Venn", mountVenn],
+  ["movement", "Movement", mountMovement],
 ];
 
 export function mount(root, params, context) {
@@ -18,7 +22,7 @@ export function mount(root, params, context) {
   const content = h("div", { class: "stack" });
   fill(
     root,
-    pageHead("Insight", "Whom an audience is made of, and how audiences relate."),
+    pageHead("Insight", "Whom an audience is made of, how audiences relate, and who comes and goes."),
     h("nav", { class: "tabs", "aria-label": "Views" }, VIEWS.map(([view, text]) => h("a", { href: address("insight", { view, where: params.get("where") }), "aria-current": view === name ? "page" : null }, text))),
     content,
   );

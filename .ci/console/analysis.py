@@ -1,0 +1,397 @@
+"""Analysis and the views of Insight beside the profile: funnel, retention, regions, movement. Each shows the figures that REST gives."""
+
+import datetime
+import math
+import re
+import urllib.parse
+
+from playwright.sync_api import expect
+
+from edges import HOLD, hold, release, until_held
+from journeys import choose, shown_count
+
+STEPS = [{"fact": "purchase"}, {"fact": "purchase", "where": "category = 'shoes'"}, {"fact": "purchase", "where": "amount >= 20"}]
+
+
+def address(page, **parameters):
+    return f"{page}?{urllib.parse.urlencode(parameters, doseq=True)}"
+
+
+def same(page, wanted, shown, again=None):
+    """Waits until the page shows what REST answers. Data may move meanwhile: `again` has the page ask anew."""
+    for times in range(1, 101):
+        expected, found = wanted(), shown()
+        if expected == found:
+            return expected
+        page.wait_for_timeout(200)
+        if again and times % 20 == 0:
+            again()
+    raise AssertionError(f"REST: {expected}\npage: {found}")
+
+
+def number(text):
+    return int(text.replace(",", ""))
+
+
+def shown_steps(page):
+    rows = page.get_by_role("region", name="Steps of the funnel").locator("tbody tr")
+    texts = rows.evaluate_all("(rows) => rows.map((row) => [...row.querySelectorAll('.kept > span')].map((one) => one.textContent))")
+    return [[number(text) for text in row] for row in texts]
+
+
+def funnel(server, **body):
+    return server.call("POST", "/v1/funnel", {"steps": STEPS, "window": "7 days", **body})
+
+
+def counted(answer):
+    """Of each step who came so far, and who stopped; of the last one nobody stops."""
+    steps = answer["steps"]
+    return [[step["users"], step["stopped"]] for step in steps[:-1]] + [[steps[-1]["users"]]]
+
+
+def kept(page, server, name):
+    """Names what a dialog asks for, opens it, and tells how many they are."""
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("textbox", name="Name").fill(name)
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    page.get_by_role("link", name="Open").last.click()
+    count = shown_count(page, server, f"in_audience('{name}')")
+    server.call("DELETE", f"/v1/audiences/{name}")
+    return count
+
+
+def a_funnel_is_built_by_clicking(page, server):
+    page.goto(server.url)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
+    expect(page.get_by_text("Choose the first step")).to_be_visible()
+    step = lambda at: page.get_by_role("group", name=f"Step {at}", exact=True)
+    step(1).get_by_label("Event").select_option("purchase")
+    step(2).get_by_label("Event").select_option("purchase")
+    step(2).get_by_role("button", name="Condition", exact=True).click()
+    choose(page, "Column", "category")
+    page.get_by_role("combobox", name="Values of category").click()
+    page.get_by_role("option", name=re.compile("^shoes")).click()
+    page.keyboard.press("Escape")
+    # By keyboard: another step, its event, its condition as text; and to another place and back.
+    page.get_by_role("button", name="Step", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(step(3).get_by_label("Event")).to_be_focused()
+    page.keyboard.type("purchase")
+    expect(step(3).get_by_label("Event")).to_have_value("purchase")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(step(3).get_by_role("button", name="As text")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("amount >= 20")
+    body = {}
+    same(page, lambda: counted(funnel(server, **body)), lambda: shown_steps(page))
+    step(3).get_by_role("button", name="Move up").focus()
+    page.keyboard.press("Enter")
+    expect(step(2).get_by_role("button", name="Move up")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(step(1).get_by_role("button", name="Move down")).to_be_focused()
+    other = [STEPS[2], STEPS[0], STEPS[1]]
+    same(page, lambda: counted(funnel(server, steps=other)), lambda: shown_steps(page))
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    expect(step(3).get_by_role("button", name="Move up")).to_be_focused()
+    # The text comes back as conditions.
+    step(3).get_by_role("button", name="As text").click()
+    expect(step(3).get_by_label("amount")).to_have_value("20")
+    # Of whom, in what time, in which order, told apart by what.
+    choose(page, "Of whom", "members")
+    page.get_by_label("All steps within, how many").fill("14")
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    page.get_by_label("Events of, how many").fill("45")
+    page.get_by_label("An event is one step").check()
+    page.get_by_label("Told apart by").select_option("province")
+    body = {"window": "14 days", "within": "45 days", "where": "in_audience('members')", "mode": ["strict_once"], "by": "province"}
+    answer = {}
+
+    def asked():
+        answer.update(funnel(server, **body))
+        return counted(answer)
+
+    same(page, asked, lambda: shown_steps(page))
+    chart = page.get_by_role("img", name=re.compile("^Funnel of 3 steps"))
+    expect(chart).to_have_attribute("aria-label", re.compile(f"3, .*: {answer['steps'][2]['users']:,} users, {answer['steps'][2]['of_previous']:.1%}".replace("%", " %")))
+    group = answer["groups"][0]
+    row = page.get_by_role("region", name="Funnel by province").get_by_role("row").filter(has=page.get_by_role("rowheader", name=group["value"]))
+    for users in group["users"]:
+        expect(row.get_by_title(f"{users:,}", exact=True).first).to_be_visible()
+    # The address says all of it.
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    same(page, asked, lambda: shown_steps(page))
+    expect(step(2).get_by_role("combobox", name="Column")).to_have_value("category")
+    expect(step(3).get_by_label("amount")).to_have_value("20")
+    # Who stopped, and who came so far, as audiences.
+    stopped = answer["steps"][1]["stopped"]
+    page.get_by_role("button", name=f"Keep the {stopped:,} users who stopped at step 2").click()
+    assert kept(page, server, "stopped_at_2") == stopped
+    page.go_back()
+    page.get_by_role("button", name=re.compile("who came to step 3")).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("textbox", name="Name").fill("members")
+    dialog.get_by_role("button", name="Keep").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("members")
+    assert kept(page, server, "came_through") == answer["steps"][2]["users"]
+
+
+def mistakes_in_a_funnel_are_told_where_they_are(page, server):
+    page.refused |= {"/v1/funnel", "/v1/translate"}
+    page.goto(f"{server.url}/#/{address('analysis', step=['purchase', 'purchase where catgory = 1'])}")
+    second = page.get_by_role("group", name="Step 2", exact=True)
+    expect(second.get_by_role("alert")).to_contain_text("category")
+    expect(page.get_by_text("Nothing to show")).to_be_visible()
+    # A text that no condition says stays a text, and what is wrong in it is marked.
+    page.goto(f"{server.url}/#/{address('analysis', step=['purchase', 'purchase where amount >= '])}")
+    expect(second.get_by_label("Which of its events")).to_have_value("amount >=")
+    expect(second.get_by_role("alert")).to_be_visible()
+    second.get_by_role("button", name="As text").click()
+    expect(page.locator(".toast-bad")).to_contain_text("has to be right first")
+    second.get_by_label("Which of its events").fill("amount >= 20")
+    expect(page.get_by_role("region", name="Steps of the funnel")).to_be_visible()
+    expect(second.get_by_role("alert")).to_have_count(0)
+    # Beside the field that it is about.
+    page.get_by_label("All steps within, how many").fill("x")
+    expect(page.get_by_role("group", name="All steps within").get_by_role("alert")).to_contain_text("7 days")
+    page.get_by_label("All steps within, how many").fill("7")
+    whom = page.get_by_role("combobox", name="Of whom")
+    whom.fill("gendr = 'f'")
+    whom.press("Enter")
+    expect(page.locator(".field .code-wrong").first).to_have_text("gendr")
+    whom.fill("")
+    whom.press("Enter")
+    expect(page.get_by_role("region", name="Steps of the funnel")).to_be_visible()
+    # A condition without a value is no condition yet, and is told.
+    second.get_by_role("button", name="As text").click()
+    second.get_by_label("amount", exact=True).fill("")
+    expect(second).to_contain_text("not complete and left out")
+    same(page, lambda: counted(funnel(server, steps=[{"fact": "purchase"}] * 2)), lambda: shown_steps(page))
+
+
+def late_answers_of_an_analysis_are_dropped(page, server):
+    page.add_init_script(HOLD)
+    page.goto(f"{server.url}/#/jobs")
+    hold(page, "/v1/funnel")
+    page.goto(f"{server.url}/#/{address('analysis', step=['purchase', 'visit'])}")
+    until_held(page, 1)
+    for at in [1, 2]:
+        page.get_by_role("group", name=f"Step {at}", exact=True).get_by_label("Event").select_option("")
+    expect(page.get_by_text("Choose the first step")).to_be_visible()
+    release(page)
+    expect(page.get_by_text("Choose the first step")).to_be_visible()
+    hold(page, "/v1/retention")
+    page.goto(f"{server.url}/#/{address('analysis', view='retention', first='purchase')}")
+    until_held(page, 1)
+    page.get_by_role("group", name="Begins with").get_by_label("Event").select_option("")
+    expect(page.get_by_text("Choose what users begin with")).to_be_visible()
+    release(page)
+    expect(page.get_by_text("Choose what users begin with")).to_be_visible()
+
+
+def retention_is_read_and_kept(page, server):
+    page.refused |= {"/v1/retention"}
+    page.goto(f"{server.url}/#/{address('analysis', view='retention')}")
+    page.get_by_role("group", name="Begins with").get_by_label("Event").select_option("purchase")
+    page.get_by_label("Periods").fill("6")
+    body = {"first": {"fact": "purchase"}, "every": "week", "periods": 6}
+    answer = {}
+
+    def asked():
+        answer.update(server.call("POST", "/v1/retention", body))
+        return [[cohort["users"]] + cohort["back"] for cohort in answer["cohorts"]]
+
+    def shown():
+        rows = page.locator(".cohorts tbody tr").evaluate_all("(rows) => rows.map((row) => [row.querySelector('td').textContent, ...[...row.querySelectorAll('button')].map((cell) => cell.ariaLabel)])")
+        return [[number(users)] + [number(re.search(r"([\d,]+) of", label)[1]) for label in labels] for users, *labels in rows]
+
+    same(page, asked, shown)
+    # What cells say, and that the last week is not over.
+    grid = page.locator(".cohorts")
+    second = answer["cohorts"][1]
+    expect(grid.locator("tbody tr").nth(1).locator("button").nth(1)).to_have_text(f"{round(second['shares'][1] * 100)} %")
+    assert grid.locator("button[data-open]").count() == 6
+    page.get_by_role("radio", name="Users").check()
+    expect(grid.locator("tbody tr").nth(1).locator("button").nth(1)).to_have_text(f"{second['back'][1]:,}")
+    page.get_by_role("radio", name="Share").check()
+    expect(page.get_by_role("img", name=re.compile("^Share of users who came back. 1 week later"))).to_be_visible()
+    # One stop of the Tab key; arrows move, Enter chooses, and what is chosen can be kept.
+    stops = grid.locator("button[tabindex='0']")
+    expect(stops).to_have_count(1)
+    stops.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(grid.locator("tbody tr").nth(1).locator("button").nth(2)).to_be_focused()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(grid.locator("tbody tr").nth(1).locator("button").nth(2)).to_be_focused()
+    page.keyboard.press("Enter")
+    back, users = second["back"][2], second["users"]
+    expect(page.get_by_role("status").filter(has_text="came back")).to_contain_text(f"{back:,} of {users:,} users came back")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name=f"Keep the {back:,} who came back")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert kept(page, server, "came_back") == back
+    # With another event to come back with, by month, of some.
+    both = {"first": {"fact": "purchase", "where": "category = 'shoes'"}, "back": {"fact": "visit"}, "every": "month", "periods": 3, "where": "is_member"}
+    body.update(both)
+    shoes = "purchase where category = 'shoes'"
+    page.goto(f"{server.url}/#/{address('analysis', view='retention', first=shoes, back='visit', every='month', periods=3, where='is_member')}")
+    same(page, asked, shown)
+    lost = answer["cohorts"][0]["users"] - answer["cohorts"][0]["back"][1]
+    grid.locator("tbody tr").first.locator("button").nth(1).click()
+    page.get_by_role("button", name=f"Keep the {lost:,} who did not").click()
+    assert kept(page, server, "lost_ones") == lost
+    page.go_back()
+    page.get_by_label("Periods").fill("0")
+    expect(page.get_by_role("alert")).to_contain_text("400")
+    page.get_by_label("Periods").fill("")
+    expect(page.get_by_role("alert")).to_contain_text("how many periods")
+
+
+def shared_area(r1, r2, d):
+    """Of two circles."""
+    if d >= r1 + r2:
+        return 0.0
+    first = 2 * math.acos((d * d + r1 * r1 - r2 * r2) / (2 * d * r1))
+    second = 2 * math.acos((d * d + r2 * r2 - r1 * r1) / (2 * d * r2))
+    return (r1 * r1 * (first - math.sin(first)) + r2 * r2 * (second - math.sin(second))) / 2
+
+
+def regions_are_told_and_opened(page, server):
+    def regions(*names):
+        named = {name: f"in_audience('{name}')" for name in names}
+        answer = server.call("POST", "/v1/overlap", {"audiences": named, "regions": True})
+        return {frozenset(region["in"]): region["count"] for region in answer["regions"]}
+
+    def shown(names):
+        rows = page.get_by_role("region", name="Regions by size").locator("tbody tr")
+        told = rows.evaluate_all("(rows) => rows.map((row) => [[...row.querySelectorAll('td')].map((cell) => cell.textContent), row.querySelector('td.number span').title])")
+        return {frozenset(name for name, text in zip(names, texts) if text == "yes"): number(users) for texts, users in told}
+
+    two = ["members", "yogis"]
+    page.goto(f"{server.url}/#/insight")
+    page.get_by_role("link", name="Venn").click()
+    expect(page.get_by_role("img", name=re.compile("^3 audiences as circles"))).to_be_visible()
+    page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(two))}")
+    counts = same(page, lambda: regions(*two), lambda: shown(two), page.reload)
+    # Areas are in proportion to users.
+    (x1, y1, r1), (x2, y2, r2) = page.locator("circle.set").evaluate_all("(all) => all.map((one) => ['cx', 'cy', 'r'].map((name) => Number(one.getAttribute(name))))")
+    first, second, both = counts[frozenset(["members"])], counts[frozenset(["yogis"])], counts[frozenset(two)]
+    assert abs(r1 * r1 / (r2 * r2) - (first + both) / (second + both)) < 0.001
+    assert abs(shared_area(r1, r2, math.hypot(x1 - x2, y1 - y2)) / (math.pi * r1 * r1) - both / (first + both)) < 0.001
+    # A region is shown in both places, and opens by a click in the picture.
+    place = page.locator("text.region-count", has_text=f"{both:,}").bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    expect(page.locator("tr[data-looked]")).to_contain_text("members and yogis")
+    expect(page.locator(".region-shown")).to_have_count(1)
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    assert shown_count(page, server, "in_audience('members') AND in_audience('yogis')") == both
+    # Or by the row, by keyboard; of more audiences than can be circles, too.
+    six = ["members", "yogis", "women_25_34", "big_spenders", "shoe_buyers", "active_today"]
+    page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(six), empty=1)}")
+    expect(page.get_by_role("region", name="Regions by size")).to_be_visible()
+    expect(page.locator("circle.set")).to_have_count(0)
+    whole = {}
+
+    def largest():
+        whole.clear()
+        whole.update(regions(*six))
+        return sorted(whole.values(), reverse=True)[:20]
+
+    same(page, largest, lambda: sorted(shown(six).values(), reverse=True), page.reload)
+    assert len(whole) == 63
+    expect(page.locator(".pager")).to_contain_text("of 63")
+    row = page.get_by_role("region", name="Regions by size").locator("tbody tr").first
+    names = [name for at, name in enumerate(six) if row.locator("td").nth(at).inner_text().strip() == "yes"]
+    row.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    inside = [f"in_audience('{name}')" for name in six if name in names] + [f"NOT in_audience('{name}')" for name in six if name not in names]
+    shown_count(page, server, " AND ".join(inside))
+    # More than six are not told, and it says so.
+    server.call("PUT", "/v1/audiences/one_more", {"where": "age > 60"})
+    page.goto("about:blank")
+    page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(six + ['one_more']))}")
+    expect(page.get_by_text("Too many at once")).to_be_visible()
+    page.get_by_role("button", name="Remove one_more").click()
+    expect(page.get_by_role("region", name="Regions by size")).to_be_visible()
+    server.call("DELETE", "/v1/audiences/one_more")
+    # One in the other, two apart, and nobody: circles are drawn of whatever there is.
+    for name, where in {"all_women": "gender = 'f'", "some_women": "gender = 'f' AND age > 50", "men": "gender = 'm'", "nobody": "age > 200"}.items():
+        server.call("PUT", f"/v1/audiences/{name}", {"where": where})
+    for names in [["all_women", "some_women", "men"], ["all_women", "some_women"], ["men", "nobody"], ["all_women", "men", "nobody"]]:
+        page.goto("about:blank")
+        page.goto(f"{server.url}/#/{address('insight', view='venn', of=','.join(names), empty=1)}")
+        same(page, lambda: regions(*names), lambda: shown(names), page.reload)
+        expect(page.locator("circle.set")).to_have_count(len(names))
+    for name in ["all_women", "some_women", "men", "nobody"]:
+        server.call("DELETE", f"/v1/audiences/{name}")
+
+
+def movement_is_told(page, server):
+    ids = ["tide_in", "tide_out", "tide_through", "tide_back"]
+
+    def members(*wanted):
+        lines = [{"user_id": one, "set": {"age": 250 if one in wanted else 20}} for one in ids]
+        server.lines("/v1/tags?visible=true", lines)
+        for _ in range(100):
+            if server.call("POST", "/v1/members", {"where": "in_audience('tide')"})["users"] == sorted(wanted):
+                break
+            page.wait_for_timeout(50)
+        size = lambda: server.call("GET", "/v1/audiences/tide")["live"]["size"]
+        for _ in range(100):
+            if size() == len(wanted):
+                return
+            page.wait_for_timeout(50)
+        raise AssertionError(size())
+
+    server.lines("/v1/tags?visible=true", [{"user_id": one, "set": {"age": 20}} for one in ids])
+    server.call("PUT", "/v1/audiences/tide", {"where": "age BETWEEN 200 AND 300", "live": True})
+    members("tide_out", "tide_back")
+    page.wait_for_timeout(1_100)
+    begin = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    page.wait_for_timeout(50)
+    members("tide_through")
+    members("tide_in", "tide_back")
+    path = f"/v1/audiences/tide/movement?from={begin}"
+    asked = lambda: {name: server.call("GET", path)[name] for name in ["entered", "left", "passed", "returned"]}
+    figures = "(all) => all.map((one) => [...one.children].slice(0, 2).map((part) => part.textContent))"
+    shown = lambda: {label.lower(): number(value) for label, value in page.locator(".figure-box").evaluate_all(figures) if label != "In all"}
+    page.goto(f"{server.url}/#/{address('insight', view='movement', of='tide', **{'from': begin})}")
+    told = same(page, asked, shown)
+    assert told == {"entered": 1, "left": 1, "passed": 1, "returned": 1}, told
+    # How often on each day: in and out, and back again.
+    days = server.call("GET", path)["days"]
+    times = sum(day["entered"] for day in days), sum(day["left"] for day in days)
+    expect(page.get_by_role("img", name=re.compile(f": {times[0]} times entered, {times[1]} times left"))).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("region", name="Entered and left by day").locator("tbody tr")).to_have_count(len(days))
+    # Who they are.
+    expect(page.locator(".moved .member")).to_have_count(4)
+    page.get_by_role("radio", name="Left", exact=True).focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".moved .member")).to_have_count(1)
+    expect(page.locator(".moved .member")).to_contain_text("tide_out")
+    page.locator(".moved .member").click()
+    expect(page.get_by_role("dialog", name="tide_out")).to_be_visible()
+    page.keyboard.press("Escape")
+    # A time that ends before it begins is told at the time.
+    page.refused |= {"/v1/audiences/tide/movement"}
+    page.get_by_label("To (UTC)").fill("2026-01-01T00:00")
+    expect(page.locator(".query").get_by_role("alert")).to_contain_text("before")
+    page.get_by_role("radio", name="7 days").check()
+    expect(page.locator(".figure-value").first).to_be_visible()
+    server.call("DELETE", "/v1/audiences/tide")
+    server.lines("/v1/tags?visible=true", [{"user_id": one, "unset": ["age"]} for one in ids])
+
+
+ALL = [
+    a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
+    regions_are_told_and_opened, movement_is_told,
+]
