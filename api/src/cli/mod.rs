@@ -11,6 +11,7 @@ mod backfill;
 mod check;
 mod count;
 mod demo;
+mod experiment;
 mod explain;
 mod funnel;
 mod generate;
@@ -80,6 +81,8 @@ enum Command {
     Path(Box<path::Arguments>),
     /// Tell to which campaigns conversions are credited
     Attribution(Box<attribution::Arguments>),
+    /// Tell how groups of an experiment differ, and how sure that is
+    Experiment(Box<experiment::Arguments>),
     /// Answer a SQL statement over users and facts
     Sql(sql::Arguments),
     /// Show how a question is answered, or why a user is in an audience
@@ -153,6 +156,7 @@ pub fn run() -> ExitCode {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
         Command::Attribution(arguments) => attribution::run(&arguments),
+        Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Sinks(arguments) => sinks::run(&arguments),

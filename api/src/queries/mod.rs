@@ -69,6 +69,8 @@ pub enum Asks {
     Path,
     /// To which campaigns conversions are credited.
     Attribution,
+    /// How groups of an experiment differ.
+    Experiment,
     /// Some of those who fit.
     Sample,
     /// Those with the greatest numbers.
@@ -96,6 +98,7 @@ impl Asks {
             Asks::Retention => "retention",
             Asks::Path => "path",
             Asks::Attribution => "attribution",
+            Asks::Experiment => "experiment",
             Asks::Sample => "sample",
             Asks::Top => "top",
             Asks::Lookalike => "lookalike",

@@ -190,6 +190,14 @@ fn answers_look_as_described() {
             json!({"conversion": {"fact": "purchase"}, "touches": [], "lookback": "7 days"}),
         ),
         ("POST /v1/path", "", 400, json!({"steps": [], "window": "7 days"})),
+        (
+            "POST /v1/experiment",
+            "",
+            200,
+            json!({"groups": [{"name": "a", "where": "age > 30"}, {"name": "b", "where": "NOT age > 30", "weight": 2}], "control": "b",
+                "metrics": [{"fact": "purchase"}, {"fact": "purchase", "where": "amount > 3", "measure": "sum", "value": "amount"}], "confidence": 0.9}),
+        ),
+        ("POST /v1/experiment", "", 400, json!({"groups": [], "metrics": []})),
         ("POST /v1/retention", "", 400, json!({"first": {"fact": "purchase", "where": "amount >"}})),
         (
             "POST /v1/users/{id}/explain",

@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind};
 use crate::rest::v1::attribution::{self, AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{self, CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{self, CountAnswer, CountRequest};
+use crate::rest::v1::experiment::{self, ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
@@ -126,6 +127,10 @@ impl Asker for Local {
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         path::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure> {
+        experiment::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {

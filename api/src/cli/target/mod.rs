@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
+use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
@@ -86,6 +87,8 @@ pub(super) trait Asker {
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure>;
     /// To which campaigns conversions are credited.
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure>;
+    /// How groups of an experiment differ.
+    fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;
     /// Who entered and left an audience.
     fn movement(&self, name: &str, parameters: &MovementParameters) -> Result<MovementAnswer, Failure>;

@@ -9,6 +9,7 @@ use crate::rest::negotiate::Format;
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
+use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
 use crate::rest::v1::expression::Where;
@@ -316,6 +317,10 @@ impl Asker for Remote {
 
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {
         self.post("/v1/path", request)
+    }
+
+    fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure> {
+        self.post("/v1/experiment", request)
     }
 
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {

@@ -16,7 +16,6 @@ use engine::audience::ops::{
     self, Attribution, AttributionQuestion, Campaign, Credit, KindMeant, QueryContext, TOUCHES_MAX,
 };
 use engine::audience::predicate::Predicate;
-use engine::catalog::{ColumnType, Unit};
 use engine::clock::Clock;
 use engine::journey::attribution::{Crediting, MODELS, Model, PARTS};
 use engine::store::Snapshot;
@@ -219,7 +218,7 @@ pub fn answer(
     let converted = |of: &ops::Converted| ConvertedAnswer {
         conversions: of.conversions,
         users: of.users,
-        value: told.of_values.then(|| number(of.value, found.value_digits)),
+        value: told.of_values.then(|| Number::shortest(of.value, found.value_digits)),
     };
     let (listed, others) = credits.split_at(listed.min(credits.len()));
     let campaign = |(campaign, credit): &(&Campaign, &Credit)| CreditAnswer {
@@ -267,7 +266,7 @@ impl Told<'_> {
 }
 
 fn credits(parts: &[i128; MODELS], digits: u8) -> Credits {
-    let of = |model: Model| number(parts[model as usize], digits);
+    let of = |model: Model| Number::shortest(parts[model as usize], digits);
     Credits {
         first: of(Model::First),
         last: of(Model::Last),
@@ -275,15 +274,6 @@ fn credits(parts: &[i128; MODELS], digits: u8) -> Credits {
         decay: of(Model::Decay),
         position: of(Model::Position),
     }
-}
-
-/// A number with its digits behind the point, without the zeros at their end.
-fn number(mut value: i128, mut digits: u8) -> Number {
-    while digits > 0 && value % 10 == 0 {
-        value /= 10;
-        digits -= 1;
-    }
-    Number::of(if digits == 0 { Unit::Integer } else { Unit::Decimal { scale: digits } }, value)
 }
 
 impl AttributionRequest {
@@ -304,15 +294,7 @@ impl AttributionRequest {
     fn bound(&self, snapshot: &Snapshot) -> Result<(KindMeant, Vec<KindMeant>), Failure> {
         let (catalog, now) = (snapshot.catalog(), SystemClock.now());
         let events = self.conversion.bind(catalog, self.within.as_ref(), now, "/conversion")?;
-        let worth = |name: &String| {
-            let (place, column) = column(catalog, events.fact, name, "/value")?;
-            let column_type = column.column_type;
-            if !column_type.can_be_measure() && column_type != ColumnType::Float {
-                let detail = format!("`{name}` is a {column_type}, and what conversions are worth is added up");
-                return Err(Failure::field("/value", detail).suggest("name an integer, a decimal or a float"));
-            }
-            Ok(place)
-        };
+        let worth = |name: &String| number_column(catalog, events.fact, name, "/value");
         let value = self.value.as_ref().map(worth).transpose()?;
         let touch = |(at, touch): (usize, &Step)| {
             let events = touch.bind(catalog, None, now, &format!("/touches/{at}"))?;
@@ -355,18 +337,4 @@ pub(in crate::rest) async fn post(
         Ok(answer)
     });
     Ok(Json(answered.await?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credits_are_written_with_the_digits_they_have() {
-        let text = |value, digits| number(value, digits).to_string();
-        assert_eq!(text(333_333_333, 9), "0.333333333");
-        assert_eq!(text(2_000_000_000, 9), "2");
-        assert_eq!(text(-150_000_000_000, 11), "-1.5");
-        assert_eq!(text(0, 9), "0");
-    }
 }

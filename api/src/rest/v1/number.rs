@@ -37,6 +37,15 @@ impl Number {
         Number(RawValue::from_string(text).expect("digits, or text without quotes, are JSON"))
     }
 
+    /// A number with so many digits behind the point, without the zeros at their end.
+    pub fn shortest(mut value: i128, mut digits: u8) -> Number {
+        while digits > 0 && value % 10 == 0 {
+            value /= 10;
+            digits -= 1;
+        }
+        Number::of(if digits == 0 { Unit::Integer } else { Unit::Decimal { scale: digits } }, value)
+    }
+
     /// The mean of `count` values that sum to `sum`; `None` without values.
     pub fn mean(unit: Unit, sum: i128, count: u64) -> Option<Number> {
         if count == 0 {
@@ -69,6 +78,15 @@ pub fn time(micros: i128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_that_say_nothing_are_left_out() {
+        let text = |value, digits| Number::shortest(value, digits).to_string();
+        assert_eq!(text(333_333_333, 9), "0.333333333");
+        assert_eq!(text(2_000_000_000, 9), "2");
+        assert_eq!(text(-150_000_000_000, 11), "-1.5");
+        assert_eq!(text(0, 9), "0");
+    }
 
     #[test]
     fn digits_are_kept() {

@@ -7,7 +7,7 @@ use engine::audience::ops::KindMeant;
 use engine::audience::scan::{EventValue, EventsMeant};
 use engine::audience::suggest::closest;
 use engine::audience::{bind_events, parse_event};
-use engine::catalog::{Catalog, Column, Fact};
+use engine::catalog::{Catalog, Column, ColumnType, Fact};
 use engine::ids::TagId;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,17 @@ pub(super) fn column<'c>(
             None => failure.suggest("GET /v1/catalog lists the columns"),
         }
     })
+}
+
+/// The place of a column of a fact whose values can be added up.
+pub(super) fn number_column(catalog: &Catalog, fact: TagId, name: &str, pointer: &str) -> Result<u16, Failure> {
+    let (place, column) = column(catalog, fact, name, pointer)?;
+    let column_type = column.column_type;
+    if !column_type.can_be_measure() && column_type != ColumnType::Float {
+        let detail = format!("`{name}` is a {column_type}, and its values are added up");
+        return Err(Failure::field(pointer, detail).suggest("name an integer, a decimal or a float"));
+    }
+    Ok(place)
 }
 
 /// A value as text; `None` if there is none.

@@ -181,11 +181,7 @@ pub fn attribution(
     })?;
     let Sums { all, untouched, credits } = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let credits = credits.into_iter().map(|(campaign, credit)| (campaigns[campaign as usize].clone(), credit));
-    let value_digits = match value_type {
-        Some(ColumnType::Decimal { scale, .. }) => scale,
-        Some(ColumnType::Float) => FLOAT_DIGITS,
-        _ => 0,
-    };
+    let value_digits = value_digits(value_type);
     Ok(Attribution { all, untouched, credits: credits.collect(), value_digits, events, stats })
 }
 
@@ -254,8 +250,17 @@ fn near(touch: &EventsMeant, conversion: &EventsMeant, lookback: i128) -> Events
     EventsMeant { window: touch.window.and(near), ..touch.clone() }
 }
 
-/// What a conversion is worth, as a whole number.
-fn worth(value: &EventValue, value_type: Option<ColumnType>) -> Result<i64, QueryError> {
+/// Digits behind the point of what a column's values are worth.
+pub(super) fn value_digits(value_type: Option<ColumnType>) -> u8 {
+    match value_type {
+        Some(ColumnType::Decimal { scale, .. }) => scale,
+        Some(ColumnType::Float) => FLOAT_DIGITS,
+        _ => 0,
+    }
+}
+
+/// What an event is worth, as a whole number: its value without the point.
+pub(super) fn worth(value: &EventValue, value_type: Option<ColumnType>) -> Result<i64, QueryError> {
     match (value, value_type) {
         (EventValue::None, _) => Ok(0),
         (EventValue::Number(key), Some(ColumnType::Float)) => {
@@ -264,14 +269,14 @@ fn worth(value: &EventValue, value_type: Option<ColumnType>) -> Result<i64, Quer
             // Up to the greatest number that all whole ones are known to.
             if rounded.abs() > (1u64 << 53) as f64 || rounded.is_nan() {
                 let why = format!(
-                    "a conversion is worth {number}, and no floating point number beyond 9,007,199,254 is added up"
+                    "an event is worth {number}, and no floating point number beyond 9,007,199,254 is added up"
                 );
                 return Err(QueryError::Invalid(why));
             }
             Ok(rounded as i64)
         }
         (EventValue::Number(number), Some(ColumnType::Integer | ColumnType::Decimal { .. })) => Ok(*number),
-        _ => Err(QueryError::Invalid("what a conversion is worth is a number; ask again".to_owned())),
+        _ => Err(QueryError::Invalid("what an event is worth is a number; ask again".to_owned())),
     }
 }
 

@@ -6,6 +6,7 @@
 mod attribution;
 mod columns;
 mod count;
+mod experiment;
 mod explain;
 mod funnel;
 mod group_ranks;
@@ -35,6 +36,10 @@ pub use attribution::{
 };
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
+pub use experiment::{
+    Comparison, Experiment, ExperimentGroup, ExperimentQuestion, GROUPS_MAX, GroupRead, Interval, METRICS_MAX,
+    Measured, Metric, MetricRead, Summary, experiment,
+};
 pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
 pub use funnel::{FunnelAnswer, funnel};
 pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 mod attribution;
+mod experiment;
 mod groups;
 mod journeys;
 mod judge;
