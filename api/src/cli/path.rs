@@ -57,6 +57,15 @@ pub(super) struct Arguments {
     /// And which value
     #[arg(long, value_name = "VALUE", requires = "save_as")]
     value: Option<String>,
+    /// What is put together of the step, instead of a value
+    #[arg(long, requires = "save_as", conflicts_with = "value")]
+    others: bool,
+    /// Keep those who went on to this step
+    #[arg(long, value_name = "NAME", requires = "save_as", conflicts_with = "stopped")]
+    then: Option<String>,
+    /// And to which value of it
+    #[arg(long, value_name = "VALUE", requires = "then")]
+    then_value: Option<String>,
     /// Keep those who went no further
     #[arg(long, requires = "save_as")]
     stopped: bool,
@@ -70,11 +79,12 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let whom = Whom::of(arguments.whom.as_deref())?;
     let place = arguments.save_as.clone().zip(arguments.at).zip(arguments.step.clone());
+    let then = |step: &String| PlaceName { step: step.clone(), value: arguments.then_value.clone(), others: false };
     let save_as = place.map(|((audience, depth), step)| SavePlace {
         audience,
         depth,
-        at: PlaceName { step, value: arguments.value.clone(), others: false },
-        then: None,
+        at: PlaceName { step, value: arguments.value.clone(), others: arguments.others },
+        then: arguments.then.as_ref().map(then),
         stopped: arguments.stopped,
     });
     let request = PathRequest {

@@ -247,6 +247,11 @@ fn the_command_line_tells_paths() {
     run(&[&path[..], &["--save-as", "left", "--at", "1", "--step", "visit", "--value", "pricing", "--stopped"]]
         .concat());
     wait_until("the list is there", || members(&server, "left") == ["u2"]);
+    let pricing = ["--save-as", "went_on", "--at", "1", "--step", "visit", "--value", "pricing"];
+    run(&[&path[..], &pricing, &["--then", "visit", "--then-value", "terms"]].concat());
+    wait_until("the list is there", || members(&server, "went_on") == ["u1"]);
+    run(&[&path[..], &["--values", "1", "--save-as", "rare", "--at", "1", "--step", "visit", "--others"]].concat());
+    wait_until("the list is there", || members(&server, "rare") == ["u3"]);
     let wrong = beluga(&["path", "visit", "--window", "1 hour", "--url", &url]);
     assert!(!wrong.status.success() && stderr(&wrong).contains("--from"), "{}", stderr(&wrong));
 }

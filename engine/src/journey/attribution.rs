@@ -139,7 +139,10 @@ mod tests {
 
     const DAY: i64 = 86_400;
 
-    fn told(crediting: &Crediting, events: &[Event]) -> Vec<(i64, Vec<(i64, u32, Parts)>)> {
+    /// A conversion's time, and the time, the thing and the parts of each touch.
+    type Told = (i64, Vec<(i64, u32, Parts)>);
+
+    fn told(crediting: &Crediting, events: &[Event]) -> Vec<Told> {
         let mut told = Vec::new();
         let add = |conversion: &Event, touches: &[Event], parts: &[Parts]| {
             let touches = touches.iter().zip(parts).map(|(touch, parts)| (touch.time, touch.fulfils, *parts));
@@ -190,11 +193,9 @@ mod tests {
             prop_assert_eq!(found.len(), wanted.len());
             for ((time, touches), (wanted_time, wanted)) in found.iter().zip(&wanted) {
                 prop_assert_eq!(time, wanted_time);
-                let places = |of: Vec<(i64, u32)>| of;
-                prop_assert_eq!(
-                    places(touches.iter().map(|(time, thing, _)| (*time, *thing)).collect()),
-                    places(wanted.iter().map(|(time, thing, _)| (*time, *thing)).collect())
-                );
+                let places: Vec<(i64, u32)> = touches.iter().map(|(time, thing, _)| (*time, *thing)).collect();
+                let wanted_places: Vec<(i64, u32)> = wanted.iter().map(|(time, thing, _)| (*time, *thing)).collect();
+                prop_assert_eq!(places, wanted_places);
                 for model in 0..MODELS {
                     let all: u64 = touches.iter().map(|(.., parts)| u64::from(parts[model])).sum();
                     prop_assert_eq!(all, if touches.is_empty() { 0 } else { PARTS.into() });

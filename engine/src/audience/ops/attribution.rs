@@ -299,3 +299,37 @@ fn campaigns(touches: &[(u32, EventValue)], by_value: bool) -> Result<(Vec<Campa
     let numbers = touches.iter().map(number).collect();
     Ok((all, numbers))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::scan::float_key;
+
+    #[test]
+    fn campaigns_have_a_limit_that_is_told() {
+        let things = |count: usize| -> Vec<(u32, EventValue)> {
+            (0..count).map(|at| ((at % 2) as u32, EventValue::Number(at as i64 / 2))).collect()
+        };
+        // One value of two touches is one campaign.
+        let (all, numbers) = campaigns(&things(2 * CAMPAIGNS_MAX), true).expect("as many as there may be");
+        assert_eq!((all.len(), numbers[2 * CAMPAIGNS_MAX - 1]), (CAMPAIGNS_MAX, CAMPAIGNS_MAX as u32 - 1));
+        let error = campaigns(&things(2 * CAMPAIGNS_MAX + 1), true).expect_err("one more");
+        assert!(error.to_string().contains("the touches have 100001 values"), "{error}");
+        assert_eq!(campaigns(&things(2 * CAMPAIGNS_MAX + 1), false).expect("two touches").0.len(), 2);
+    }
+
+    #[test]
+    fn floats_are_worth_millionths() {
+        let of = |number: f64| worth(&EventValue::Number(float_key(number)), Some(ColumnType::Float));
+        assert_eq!(of(0.1).expect("a number"), 100_000);
+        assert_eq!(of(-2.000_000_4).expect("a number"), -2_000_000);
+        assert_eq!(of(9e9).expect("a number"), 9_000_000_000_000_000);
+        for wrong in [1e10, f64::NAN, f64::NEG_INFINITY] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
+        assert_eq!(worth(&EventValue::Number(i64::MIN), Some(decimal)).expect("a number"), i64::MIN);
+        assert_eq!(worth(&EventValue::None, Some(decimal)).expect("nothing"), 0);
+        assert!(worth(&EventValue::Flag(true), Some(ColumnType::Boolean)).is_err());
+    }
+}

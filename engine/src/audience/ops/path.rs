@@ -25,8 +25,8 @@ pub const PATH_DEPTH_MAX: usize = 20;
 
 /// Bits of a place in [`PathAnswer::nodes`], of which two and a depth make a hop.
 const NODE_BITS: u32 = 12;
-// The chosen one, and of each step its values and what is put together.
-const _: () = assert!(1 + PATH_STEPS_MAX * (PATH_VALUES_MAX + 1) <= 1 << NODE_BITS);
+// Of each step its values and what is put together; and the chosen one.
+const _: () = assert!(PATH_STEPS_MAX * (PATH_VALUES_MAX + 1) < 1 << NODE_BITS);
 const _: () = assert!(PATH_DEPTH_MAX <= 1 << (u32::BITS - 2 * NODE_BITS));
 
 /// What is asked.

@@ -75,9 +75,9 @@ fn check_attribution(world: &World, whom: &Predicate, random: &mut Random) {
             };
             for (_, thing, shares) in &touched {
                 let expected = credits.entry(campaign(thing)).or_default();
-                for model in 0..MODELS {
-                    expected.shares[model] += shares[model];
-                    expected.values[model] += shares[model] * worth;
+                for (model, share) in shares.iter().enumerate() {
+                    expected.shares[model] += share;
+                    expected.values[model] += share * worth;
                 }
             }
             let campaigns: BTreeSet<Campaign> = touched.iter().map(|(_, thing, _)| campaign(thing)).collect();
@@ -147,4 +147,6 @@ fn what_is_no_attribution_is_refused() {
         let refused = attribution(&world.snapshot(), &wrong, &world.context());
         assert!(matches!(refused, Err(QueryError::Invalid(_))));
     }
+    let gone = QueryContext { cancelled: Arc::new(AtomicBool::new(true)), ..world.context() };
+    assert!(matches!(attribution(&world.snapshot(), &good, &gone), Err(QueryError::Cancelled)));
 }

@@ -8,6 +8,9 @@ use crate::audience::scan::EventValue;
 use crate::journey::naive;
 use crate::journey::path::Walk;
 
+/// When an event was, and what it is: a step and the value of its column.
+pub(super) type Row = (i64, (u32, EventValue));
+
 /// A step and, if it has one, the column whose values tell its events apart.
 pub(super) type Asked = (Did, KindMeant, Option<&'static str>);
 
@@ -20,8 +23,11 @@ pub(super) fn kind(world: &World, random: &mut Random, may_have_column: bool) ->
     (did, KindMeant { events, column }, name)
 }
 
+/// When something happened, and what: a step and a value.
+pub(super) type Row = (i64, (u32, EventValue));
+
 /// What a user did: the step that an event is, counted from `first`, and the value of its column; the chosen one comes before others.
-pub(super) fn rows(user: &User, chosen: (&Did, u32), steps: &[Asked], first: u32) -> Vec<(i64, (u32, EventValue))> {
+pub(super) fn rows(user: &User, chosen: (&Did, u32), steps: &[Asked], first: u32) -> Vec<Row> {
     let is = |did: &Did, event: &crate::audience::naive::Event| {
         meant(did, user).iter().any(|meant| std::ptr::eq(*meant, event))
     };
@@ -48,7 +54,7 @@ fn check_path(world: &World, whom: &Predicate, random: &mut Random) {
 
     let (number, first) = if backwards { (steps.len() as u32, 0) } else { (0, 1) };
     let chosen_thing = (number, EventValue::None);
-    let mut all: BTreeMap<String, Vec<(i64, (u32, EventValue))>> = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for id in world.who(whom) {
         let of_user = rows(&world.users[id], (&chosen_did, number), &steps, first);
         if of_user.iter().any(|(_, thing)| *thing == chosen_thing) {
