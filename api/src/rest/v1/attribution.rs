@@ -3,7 +3,7 @@
 use super::count::elapsed_us;
 use super::expression::Where;
 use super::number::Number;
-use super::steps::{Step, column, column_by, length_of_time, value_text};
+use super::steps::{Step, column_by, length_of_time, number_column, value_text};
 use crate::error::{Failure, Kind};
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;

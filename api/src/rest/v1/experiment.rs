@@ -317,7 +317,7 @@ impl ExperimentRequest {
             let weight = group.weight.unwrap_or(1.0);
             if !(weight > 0.0 && weight.is_finite()) {
                 let detail = format!("what was planned for a group is a number above 0, and not {weight}");
-                return Err(Failure::field(&format!("/groups/{at}/weight"), detail));
+                return Err(Failure::field(format!("/groups/{at}/weight"), detail));
             }
             let users = group.r#where.bind(snapshot, &format!("/groups/{at}/where"))?.predicate;
             Ok(ExperimentGroup { users, weight })

@@ -8,9 +8,6 @@ use crate::audience::scan::EventValue;
 use crate::journey::naive;
 use crate::journey::path::Walk;
 
-/// When an event was, and what it is: a step and the value of its column.
-pub(super) type Row = (i64, (u32, EventValue));
-
 /// A step and, if it has one, the column whose values tell its events apart.
 pub(super) type Asked = (Did, KindMeant, Option<&'static str>);
 
