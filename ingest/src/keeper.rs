@@ -180,13 +180,22 @@ impl Shared {
 
     fn keep_saving(&self) {
         let mut saved_at = Instant::now();
-        while self.sleep(self.options.look_interval) {
+        let is_due = |saved_at: Instant| {
             let is_full = self.store.statistics().memory_bytes >= self.options.checkpoint_memory_bytes;
-            if is_full || saved_at.elapsed() >= self.options.checkpoint_interval {
+            is_full || saved_at.elapsed() >= self.options.checkpoint_interval
+        };
+        while self.sleep(self.options.look_interval) {
+            if is_due(saved_at) {
                 self.checkpoint();
                 saved_at = Instant::now();
             }
-            while !self.stop.is_set() && self.compact() {}
+            // However many merges are due, no checkpoint waits for more than one.
+            while !self.stop.is_set() && self.compact() {
+                if is_due(saved_at) {
+                    self.checkpoint();
+                    saved_at = Instant::now();
+                }
+            }
         }
     }
 

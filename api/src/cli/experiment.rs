@@ -44,6 +44,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         let (weights, groups) = (weights.len(), arguments.groups.len());
         return Err(Exit::Usage(format!("--weights has {weights} numbers for {groups} groups; write one for each")));
     }
+    let numbers = arguments.weights.iter().flatten().chain(&arguments.confidence);
+    if let Some(number) = numbers.into_iter().find(|number| !number.is_finite()) {
+        return Err(Exit::Usage(format!("`{number}` is no number that could be asked with")));
+    }
     for (at, argument) in arguments.groups.iter().enumerate() {
         let (name, (text, r#where)) = named_expression(argument)?;
         let weight = arguments.weights.as_ref().map(|weights| weights[at]);

@@ -51,6 +51,15 @@ fn groups_are_compared_by_what_their_users_did() {
         (&answer["in_several"], &answer["sample_ratio"]),
         (&json!(1), &json!({"p_value": 1.0, "mismatch": false}))
     );
+    // Who has any purchase is told by the index, and nothing is read for it alone.
+    assert!(answer["events"].as_u64() > Some(0), "{answer}");
+    let any = server.ask("/v1/experiment", &request(&json!({"metrics": [{"fact": "purchase"}]})));
+    let without_q = |answer: &Value| {
+        let mut groups = answer["metrics"][0]["groups"].clone();
+        groups[1]["q_value"] = Value::Null;
+        groups
+    };
+    assert_eq!((&any["events"], without_q(&any)), (&json!(0), without_q(&answer)));
     let told = |metric: usize, group: usize, key: &str| answer["metrics"][metric]["groups"][group][key].clone();
     let names: Vec<&Value> = (0..3).map(|at| &answer["metrics"][at]["metric"]).collect();
     assert_eq!(names, ["users of purchase", "events of purchase", "revenue"]);
@@ -142,7 +151,7 @@ fn what_is_no_experiment_is_told() {
         (
             json!({"groups": [{"name": "a", "where": "TRUE", "weight": 0}, {"name": "b", "where": "TRUE"}]}),
             "/groups/0/weight",
-            "above 0",
+            "from 0.000001",
         ),
         (
             json!({"groups": [{"name": "a", "where": "varant = 'old'"}, {"name": "b", "where": "TRUE"}]}),
@@ -170,6 +179,8 @@ fn what_is_no_experiment_is_told() {
     for (more, why) in [
         (&["--metric", "purchase", "--weights", "1"][..], "--weights has 1 numbers for 2 groups"),
         (&["--metric", "sum(note) of purchase"], "`note` is a string"),
+        (&["--metric", "purchase", "--confidence", "nan"], "is no number"),
+        (&["--metric", "purchase", "--weights", "1e308,1e308"], "from 0.000001 to 1000000"),
         (&["--metric", "purchase", "--group", "TRUE"], "expected NAME=EXPR"),
     ] {
         let written = beluga(&[&["experiment", "--url", &url][..], &group, more].concat());

@@ -204,6 +204,12 @@ fn what_cannot_be_asked_of_paths_says_why() {
     check(&|request| request["depth"] = json!(21), "/depth", "from 1 to 20");
     check(&|request| request["values"] = json!(101), "/values", "from 1 to 100");
     check(&|request| request["links"] = json!(10_001), "/links", "from 1 to 10000");
+    let many: Vec<Value> = (0..11).map(|at| json!({"fact": "visit", "name": format!("v{at}"), "by": "page"})).collect();
+    let much = |request: &mut Value| {
+        request["steps"] = json!(many);
+        (request["values"], request["depth"]) = (json!(100), json!(20));
+    };
+    check(&much, "/values", "ask for fewer values");
     let save = |save: Value| move |request: &mut Value| request["save_as"] = save.clone();
     let visit = json!({"step": "visit"});
     check(&save(json!({"audience": "x", "depth": 6, "at": visit})), "/save_as/depth", "for 5 steps");

@@ -60,6 +60,7 @@ impl Crediting {
     ) -> Result<(), E> {
         let (mut touches, mut parts): (Vec<Event>, Vec<Parts>) = (Vec::new(), Vec::new());
         let (mut from, mut looked_at) = (0, 0);
+        check()?;
         for event in events {
             if !is_conversion(event) {
                 touches.push(*event);

@@ -39,6 +39,7 @@ impl Walk {
         path.clear();
         let chosen = if self.last { events.iter().rposition(is_chosen) } else { events.iter().position(is_chosen) };
         let Some(chosen) = chosen else { return Ok(()) };
+        check()?;
         path.push(chosen);
         let mut nearest = chosen;
         let mut at = chosen;

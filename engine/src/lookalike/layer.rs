@@ -105,11 +105,6 @@ impl<'a> Layer<'a> {
         Some(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
     }
 
-    /// The vectors of all containers of [`Layer::presence`].
-    pub(super) fn chunks(&self) -> &[ChunkRows<'a>] {
-        &self.rows
-    }
-
     /// The vectors of a container of [`Layer::presence`].
     pub(super) fn rows(&self, index: usize) -> &ChunkRows<'a> {
         &self.rows[index]

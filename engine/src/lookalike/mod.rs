@@ -23,7 +23,7 @@ mod kernels;
 pub mod layer;
 pub mod quality;
 pub mod quantise;
-mod random;
+pub(crate) mod random;
 pub mod recall;
 pub mod scorer;
 pub mod seeds;

@@ -31,6 +31,8 @@ use std::sync::Arc;
 
 /// A run is due when the newer segments have at least one in so many bytes of the older one.
 const SIZE_RATIO: u64 = 3;
+/// A segment is rewritten to sort vectors that are at least one in so many of its bytes.
+const SORTED_SHARE: u64 = 4;
 const DAY_MICROS: i64 = 86_400_000_000;
 /// No shard keeps more segments than this, whatever their sizes.
 const SEGMENTS_MAX: usize = 8;
@@ -70,11 +72,16 @@ impl OwnedRules {
         OwnedRules { centres, ..self }
     }
 
-    /// Whether a segment has so many vectors that they should be sorted by newer centres than they are.
+    /// Whether a segment has so many vectors that they should be sorted by newer centres than they are. All of it is rewritten for that,
+    /// so they are a part of it that is worth it.
     fn is_unsorted(&self, segment: &Segment) -> bool {
         self.centres.iter().any(|(space, centres)| {
+            let of_space = segment.tag_bytes().iter().find(|(tag, _)| tag == space).map_or(0, |(_, bytes)| *bytes);
+            let (now, newest) = (trained_on(segment, *space), centres.trained_on());
             segment.cardinality(Key { tag: *space, part: Part::Exists }) >= centres.count() as u64
-                && Centres::is_outgrown(trained_on(segment, *space), centres.trained_on())
+                && now < newest
+                && Centres::is_outgrown(now, newest)
+                && of_space >= segment.size_bytes() / SORTED_SHARE
         })
     }
 

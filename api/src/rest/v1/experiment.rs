@@ -14,7 +14,7 @@ use axum::Json;
 use axum::extract::State;
 use engine::audience::ops::{
     self, Comparison, ExperimentGroup, ExperimentQuestion, GROUPS_MAX, GroupRead, Interval, KindMeant, METRICS_MAX,
-    Measured, Metric, MetricRead, QueryContext,
+    Measured, Metric, MetricRead, QueryContext, WEIGHTS,
 };
 use engine::clock::Clock;
 use engine::store::Snapshot;
@@ -62,7 +62,7 @@ pub struct GroupRequest {
     pub name: String,
     /// Who was put into it.
     pub r#where: Where,
-    /// How many were planned, in relation to the other groups; 1 if it is left out.
+    /// How many were planned, in relation to the other groups: from 0.000001 to 1000000, and 1 if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
 }
@@ -315,8 +315,9 @@ impl ExperimentRequest {
     fn bound_groups(&self, snapshot: &Snapshot) -> Result<Vec<ExperimentGroup>, Failure> {
         let bound = |(at, group): (usize, &GroupRequest)| {
             let weight = group.weight.unwrap_or(1.0);
-            if !(weight > 0.0 && weight.is_finite()) {
-                let detail = format!("what was planned for a group is a number above 0, and not {weight}");
+            if !WEIGHTS.contains(&weight) {
+                let detail =
+                    format!("what was planned for a group is a number from 0.000001 to 1000000, and not {weight}");
                 return Err(Failure::field(format!("/groups/{at}/weight"), detail));
             }
             let users = group.r#where.bind(snapshot, &format!("/groups/{at}/where"))?.predicate;

@@ -32,6 +32,8 @@ use std::time::Instant;
 const DEPTH_DEFAULT: usize = 5;
 /// Values of a step that are told apart, unless it is said.
 const VALUES_DEFAULT: usize = 10;
+/// The most places of an answer that values of columns can make.
+const PLACES_MAX: usize = 20_000;
 /// Links of an answer, unless it is said.
 const LINKS_DEFAULT: usize = 100;
 /// The most links of an answer.
@@ -281,6 +283,13 @@ impl PathRequest {
             if let Some(value) = value.filter(|value| *value == 0 || value > &most) {
                 return Err(Failure::field(pointer, format!("there may be from 1 to {most}, not {value}")));
             }
+        }
+        let valued = self.steps.iter().filter(|step| step.by.is_some()).count();
+        let (values, depth) = (self.values.unwrap_or(VALUES_DEFAULT), self.depth.unwrap_or(DEPTH_DEFAULT));
+        if valued * values * depth > PLACES_MAX {
+            let detail =
+                format!("{valued} steps with {values} values each, {depth} deep, are more than {PLACES_MAX} places");
+            return Err(Failure::field("/values", detail).suggest("ask for fewer values, or less deep"));
         }
         let mut names = BTreeSet::from([chosen.told()]);
         for (at, step) in self.steps.iter().enumerate() {

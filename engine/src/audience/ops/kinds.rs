@@ -72,12 +72,16 @@ pub(super) fn gathered_kinds(
             if all.is_empty() { *all = events } else { all.extend(events) }
         }
     }
+    // Events that were taken back, or are of others, leave things that nobody has.
+    let mut has = vec![false; gathered.things.len()];
+    gathered.shards.iter().flatten().for_each(|event| has[event.fulfils as usize] = true);
+    context.check()?;
     // The same thing comes from one fact only, so that places are all that changes.
-    let mut order: Vec<u32> = (0..gathered.things.len() as u32).collect();
+    let mut order: Vec<u32> = (0..gathered.things.len() as u32).filter(|thing| has[*thing as usize]).collect();
     order.sort_unstable_by(|a, b| gathered.things[*a as usize].cmp(&gathered.things[*b as usize]));
-    let mut places = vec![0; order.len()];
+    let mut places = vec![0; gathered.things.len()];
     order.iter().enumerate().for_each(|(place, at)| places[*at as usize] = place as u32);
-    gathered.things.sort_unstable();
+    gathered.things = order.iter().map(|thing| gathered.things[*thing as usize].clone()).collect();
     let in_order = |events: &mut Vec<Event>| {
         events.iter_mut().for_each(|event| event.fulfils = places[event.fulfils as usize]);
         sort_by(events, Event::order_of_things, &|| context.check())

@@ -38,7 +38,7 @@ pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
 pub use experiment::{
     Comparison, Experiment, ExperimentGroup, ExperimentQuestion, GROUPS_MAX, GroupRead, Interval, METRICS_MAX,
-    Measured, Metric, MetricRead, Summary, experiment,
+    Measured, Metric, MetricRead, Summary, WEIGHTS, experiment,
 };
 pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
 pub use funnel::{FunnelAnswer, funnel};

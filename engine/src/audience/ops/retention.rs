@@ -163,7 +163,7 @@ pub fn retention(
 }
 
 /// Who has an event in each window, by the activity index.
-fn by_index(
+pub(super) fn by_index(
     snapshot: &Snapshot,
     meant: &EventsMeant,
     windows: &[Window],

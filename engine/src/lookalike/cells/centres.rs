@@ -4,6 +4,7 @@ use super::clustering::{Clustering, Sums};
 use super::finder::Finder;
 use crate::lookalike::kernels::Rows;
 use crate::lookalike::quantise::{SCALE_BYTES, Scale, norm_of, quantise};
+use crate::lookalike::random::Random;
 use crate::lookalike::vector::Metric;
 use std::sync::{Arc, OnceLock};
 use xxhash_rust::xxh3::xxh3_64;
@@ -55,6 +56,15 @@ impl Centres {
     /// If there are not as many codes as scales say.
     pub fn train(metric: Metric, dimension: usize, vectors: u64, codes: &[u8], scales: &[Scale]) -> Option<Self> {
         assert_eq!(codes.len(), scales.len() * dimension, "a code a dimension");
+        // Who is the same is looked at once: thousands with a vector of their own by default would all have centres for themselves.
+        let mut rows: Vec<(&[u8], &Scale)> = codes.chunks_exact(dimension).zip(scales).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        // In the order of codes neighbours stand together, and parts of the sample would be regions.
+        Random::new(rows.len() as u64).shuffle(&mut rows);
+        let scales: Vec<Scale> = rows.iter().map(|(_, scale)| **scale).collect();
+        let codes = rows.iter().map(|(codes, _)| *codes).collect::<Vec<_>>().concat();
+        let (codes, scales) = (&codes[..], &scales[..]);
         let clustering = Clustering { metric, dimension, codes, scales };
         let sums = clustering.run(Self::wanted(dimension, vectors) as usize);
         let (mut codes, mut scales, mut spreads) = (Vec::new(), Vec::new(), Vec::new());

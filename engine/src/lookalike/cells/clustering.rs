@@ -15,6 +15,8 @@ const ROUNDS: usize = 6;
 const ROUNDS_AMONG_ALL: usize = 2;
 /// Up to so many clusters are made in one step.
 const AT_ONCE: usize = 256;
+/// The most clusters of a group.
+const OF_GROUP_MAX: usize = 1_024;
 
 /// What is to be clustered.
 pub(super) struct Clustering<'a> {
@@ -49,7 +51,8 @@ impl Clustering<'_> {
             let groups = self.moved(&all, wanted.isqrt(), &mut random);
             let mut of_groups: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
             self.each(&all, &groups, |row, group| of_groups[group].push(row));
-            let share = |rows: &Vec<usize>| (rows.len() * wanted).div_ceil(all.len());
+            // Many who are nearly the same are not told apart by more, which would take very long.
+            let share = |rows: &Vec<usize>| (rows.len() * wanted).div_ceil(all.len()).min(OF_GROUP_MAX);
             of_groups
                 .iter()
                 .filter(|rows| !rows.is_empty())
@@ -67,6 +70,10 @@ impl Clustering<'_> {
             }
             if round + 1 < ROUNDS_AMONG_ALL {
                 centres = sums.iter().filter_map(|sums| Some(sums.centre()?.0)).collect();
+            }
+            // Damaged numbers may leave none.
+            if centres.is_empty() {
+                return Vec::new();
             }
         }
         sums

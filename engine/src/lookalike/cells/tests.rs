@@ -152,6 +152,37 @@ fn equal_vectors_and_zeros_have_cells() {
     assert!(Centres::train(Metric::L2, 2, 0, &[], &[]).is_none());
 }
 
+/// A row whose numbers are none poisons the mean of whoever is with it, and no more.
+#[test]
+fn damaged_numbers_leave_no_centres_or_others() {
+    let mut alike = Vectors::new(&vec![vec![0.0, 0.0]; 5_000]);
+    alike.scales[7][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    assert!(
+        Centres::train(Metric::L2, 2, 5_000, &alike.codes, &alike.scales).is_none_or(|centres| centres.count() < 3)
+    );
+    let mut many = Vectors::new(&(0..40_000).map(|at| vec![(at % 200) as f32, (at / 200) as f32]).collect::<Vec<_>>());
+    many.scales[7][..8].copy_from_slice(&[0xff; 8]);
+    let centres = many.trained(Metric::Dot);
+    let made = many.sorted(&centres);
+    assert!(view(&centres, &made, 40_000).is_some_and(|cells| cells.is_partition(many.slots.iter().copied())));
+}
+
+/// Nine of ten have the vector that was given to whoever had none.
+#[test]
+fn equal_vectors_take_no_centres_from_others() {
+    let mut random = Random::new(5);
+    let mut vector = |at: usize| match at % 10 {
+        0 => vec![random.unit() as f32, random.unit() as f32],
+        _ => vec![0.5, 0.5],
+    };
+    let vectors = Vectors::new(&(0..60_000).map(&mut vector).collect::<Vec<_>>());
+    let centres = vectors.trained(Metric::L2);
+    let made = vectors.sorted(&centres);
+    let cells = view(&centres, &made, 60_000).expect("whole");
+    let sizes: Vec<usize> = (0..centres.count() as u32).map(|cell| cells.members(cell).iter().count()).collect();
+    assert!(sizes.iter().filter(|size| **size > 0).count() > 500, "{} cells", sizes.len());
+}
+
 #[test]
 fn centres_grow_with_the_root_of_the_vectors() {
     assert_eq!(Centres::wanted(64, 1 << 20), 4_096);

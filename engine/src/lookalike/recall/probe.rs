@@ -121,6 +121,7 @@ impl<'s> Search<'s> {
         let mut cells = self.cells()?;
         let mut probed = Probed { of: cells.len() as u64, ..Probed::default() };
         self.keep_of(tasks, |layer| layer.cells().is_none(), &mut best)?;
+        let loose = best.scored;
         let in_cells = vectors(self.space).0 as f64;
         let per_cell = in_cells / cells.len().max(1) as f64;
         let passing = (candidates as f64 / in_cells).min(1.0);
@@ -143,7 +144,7 @@ impl<'s> Search<'s> {
             // Half as many again as so far.
             next = (probed.cells as usize).div_ceil(2);
             rest = later;
-            if cost(best.met as f64, best.scored as f64) * 2.0 > cost_max {
+            if (cost(best.met as f64, (best.scored - loose) as f64) + loose as f64) * 2.0 > cost_max {
                 return Ok(None);
             }
         }
@@ -212,26 +213,27 @@ impl<'s> Search<'s> {
         for of_layer in parts.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (shard, place, _) = of_layer[0];
             let layer = &self.space.shards()[shard][place];
-            let begin = used;
-            // Where the chunk of the last member is gathered.
+            // Where the chunks of this layer are gathered, by their place, and the one of the last member.
+            best.gathered.clear();
+            best.gathered.resize(layer.presence().container_count(), usize::MAX);
             let mut here: Option<usize> = None;
             for member in of_layer.iter().flat_map(|(.., members)| members.iter()) {
                 best.met += 1;
                 let chunk = (member.slot >> 16) as u16;
-                if here.is_none_or(|here| chunks[here].chunk != chunk) {
-                    here = chunks[begin..used].iter().position(|of| of.chunk == chunk).map(|at| begin + at);
-                }
-                let at = match here {
+                let at = match here.filter(|here| chunks[*here].chunk == chunk) {
                     Some(at) => at,
                     None => {
                         // One that is damaged may be of no chunk.
                         let Some(index) = layer.presence().find(chunk) else { continue };
-                        if used == chunks.len() {
-                            chunks.push(OfChunk::default());
+                        if best.gathered[index] == usize::MAX {
+                            if used == chunks.len() {
+                                chunks.push(OfChunk::default());
+                            }
+                            chunks[used].begin(shard, place, index, chunk);
+                            best.gathered[index] = used;
+                            used += 1;
                         }
-                        chunks[used].begin(shard, place, index, chunk);
-                        used += 1;
-                        *here.insert(used - 1)
+                        *here.insert(best.gathered[index])
                     }
                 };
                 let of_chunk = &mut chunks[at];
@@ -334,6 +336,7 @@ struct Best<'s> {
     scored: u64,
     // Room to work in.
     chunks: Vec<OfChunk>,
+    gathered: Vec<usize>,
     bits: Option<Box<Bits>>,
     rows: Vec<u32>,
     slots: Vec<u32>,
@@ -351,6 +354,7 @@ impl<'s> Best<'s> {
             met: 0,
             scored: 0,
             chunks: Vec::new(),
+            gathered: Vec::new(),
             bits: None,
             rows: Vec::new(),
             slots: Vec::new(),

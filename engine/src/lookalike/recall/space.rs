@@ -3,8 +3,6 @@
 use super::RecallError;
 use crate::lookalike::cells::CentresView;
 use crate::lookalike::layer::Layer;
-use crate::lookalike::quantise::Scale;
-use crate::lookalike::random::Random;
 use crate::lookalike::vector::{Metric, checked};
 use roaring::RoaringBitmap;
 
@@ -48,30 +46,6 @@ impl<'a> Space<'a> {
     /// Layers of each shard.
     pub fn shards(&self) -> &[Vec<Layer<'a>>] {
         &self.shards
-    }
-
-    /// Codes, one vector behind the other, and scales of so many vectors from all parts of all layers.
-    pub fn sample(&self, count: u64) -> (Vec<u8>, Vec<Scale>) {
-        let chunks = || self.shards.iter().flatten().flat_map(|layer| layer.chunks());
-        let all: u64 = chunks().map(|rows| rows.scales.len() as u64).sum();
-        let count = count.min(all);
-        let (mut codes, mut scales, mut random) = (Vec::new(), Vec::new(), Random::new(all));
-        let place = |index: u64| (u128::from(index) * u128::from(all) / u128::from(count.max(1))) as u64;
-        // One of each of as many equal parts.
-        let mut picked = (0..count)
-            .map(|index| place(index) + random.below((place(index + 1) - place(index)) as usize) as u64)
-            .peekable();
-        let mut begin = 0;
-        for rows in chunks() {
-            let end = begin + rows.scales.len() as u64;
-            while let Some(row) = picked.next_if(|picked| *picked < end) {
-                let row = (row - begin) as usize;
-                codes.extend_from_slice(&rows.codes[row * self.dimension..][..self.dimension]);
-                scales.push(rows.scales[row]);
-            }
-            begin = end;
-        }
-        (codes, scales)
     }
 
     /// Users with a vector, a bitmap a shard, by the layering rule.

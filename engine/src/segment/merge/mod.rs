@@ -1,6 +1,7 @@
 //! Makes one segment of several by the layering rule (see [`super::Key`]).
 //!
-//! Key by key, so that memory holds a few postings, not a segment (the numbers of one tag are the largest thing held). A
+//! Key by key, so that memory holds a few postings, not a segment (the numbers of one tag are the largest thing held, or 14 bytes
+//! a vector where vectors are sorted into cells). A
 //! posting that only one input has, and no newer layer hides anything of, is copied as it stands.
 
 mod activity;

@@ -14,21 +14,29 @@ use super::profile::difference::{Part, q_values};
 use super::resolve::resolve_all;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::ScanStats;
+use crate::audience::scan::{EventValue, EventsMeant, ScanStats};
+use crate::behavior::Window;
 use crate::store::Snapshot;
 use roaring::RoaringBitmap;
+use std::ops::RangeInclusive;
 
 /// The most groups of an experiment.
 pub const GROUPS_MAX: usize = 20;
 /// The most metrics of an experiment.
 pub const METRICS_MAX: usize = 20;
 
+/// What can be planned for a group.
+pub const WEIGHTS: RangeInclusive<f64> = 1e-6..=1e6;
+
+/// Users between two looks at whether anybody waits.
+const LOOK_EACH: usize = 4_096;
+
 /// A group of an experiment.
 #[derive(Clone, Debug)]
 pub struct ExperimentGroup {
     /// Who was put into it.
     pub users: Predicate,
-    /// How many were planned, in relation to the other groups; more than 0.
+    /// How many were planned, in relation to the other groups; within [`WEIGHTS`].
     pub weight: f64,
 }
 
@@ -106,7 +114,7 @@ pub struct GroupRead {
     pub q_value: Option<f64>,
 }
 
-/// Reads an experiment out. Holds the events of a metric, 16 bytes each.
+/// Reads an experiment out. Holds the events of one metric at a time, 16 bytes each, unless the activity index tells who has any.
 ///
 /// # Errors
 /// [`QueryError`], also if there are too few groups, too many of anything, or values that cannot be added up.
@@ -135,22 +143,30 @@ pub fn experiment(
     while let Some(first) = rest.first().copied() {
         let kind = &asked.metrics[first].events;
         let (same, others) = rest.into_iter().partition::<Vec<usize>, _>(|at| asked.metrics[*at].events == *kind);
-        let figures = figures(snapshot, kind, &whom, &groups, &mut read, context)?;
-        for at in same {
-            let measured = asked.metrics[at].measured;
-            read.metrics[at] = figures.read(measured, &read.users, asked);
-        }
         rest = others;
+        let is_any = |at: &usize| asked.metrics[*at].measured == Measured::Any;
+        if same.iter().all(is_any)
+            && let Some(told) = by_index(snapshot, &kind.events, &whom, &groups, asked, context)?
+        {
+            same.iter().for_each(|at| read.metrics[*at] = told.clone());
+            continue;
+        }
+        let figures = Figures::new(snapshot, kind, &whom, &groups, context)?;
+        read.stats.add(&figures.gathered.stats);
+        read.events += figures.gathered.shards.iter().map(|events| events.len() as u64).sum::<u64>();
+        for at in same {
+            read.metrics[at] = figures.read(asked.metrics[at].measured, &read.users, asked)?;
+        }
     }
-    let compared = |read: &Experiment| -> Vec<(usize, usize, f64)> {
+    let told = |read: &Experiment| -> Vec<(usize, usize, f64)> {
         let metrics = read.metrics.iter().enumerate();
         let all =
             metrics.flat_map(|(metric, of)| of.groups.iter().enumerate().map(move |(group, of)| (metric, group, of)));
         all.filter_map(|(metric, group, of)| Some((metric, group, of.comparison?.p_value?))).collect()
     };
-    let compared = compared(&read);
-    let p_values: Vec<f64> = compared.iter().map(|(.., p_value)| *p_value).collect();
-    for ((metric, group, _), q_value) in compared.iter().zip(q_values(&p_values)) {
+    let told = told(&read);
+    let p_values: Vec<f64> = told.iter().map(|(.., p_value)| *p_value).collect();
+    for ((metric, group, _), q_value) in told.iter().zip(q_values(&p_values)) {
         read.metrics[*metric].groups[*group].q_value = Some(q_value);
     }
     Ok(read)
@@ -167,8 +183,8 @@ fn check(asked: &ExperimentQuestion<'_>) -> Result<(), QueryError> {
     if asked.control >= asked.groups.len() {
         return invalid("the control is one of the groups".to_owned());
     }
-    if asked.groups.iter().any(|group| !(group.weight > 0.0 && group.weight.is_finite())) {
-        return invalid("what was planned for a group is a number above 0".to_owned());
+    if asked.groups.iter().any(|group| !WEIGHTS.contains(&group.weight)) {
+        return invalid("what was planned for a group is a number from 0.000001 to 1000000".to_owned());
     }
     if !(asked.confidence > 0.0 && asked.confidence < 1.0) {
         return invalid(format!("a confidence is between 0 and 1, as 0.95, and not {}", asked.confidence));
@@ -197,84 +213,129 @@ fn apart(
     Ok((groups, in_several))
 }
 
-/// What users of a group did, who did anything.
-#[derive(Clone, Debug, Default)]
-struct Did {
-    events: Vec<u64>,
-    sums: Vec<i128>,
+/// What users of a group have of a metric, before it is known how they are spread.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    with_any: u64,
+    total: i128,
 }
 
-/// Figures of users, by group.
-struct Figures {
-    groups: Vec<Did>,
+/// Events of metrics, by whose users groups are compared.
+struct Figures<'f> {
+    gathered: GatheredKinds,
+    /// What an event of each thing is worth.
+    worth: Vec<i64>,
     digits: u8,
+    groups: &'f [Vec<RoaringBitmap>],
+    context: &'f QueryContext,
 }
 
-/// Reads the events of a metric.
-fn figures(
-    snapshot: &Snapshot,
-    kind: &KindMeant,
-    whom: &Predicate,
-    groups: &[Vec<RoaringBitmap>],
-    read: &mut Experiment,
-    context: &QueryContext,
-) -> Result<Figures, QueryError> {
-    let GatheredKinds { shards, things, stats, held: _held } =
-        gathered_kinds(snapshot, &[(0, kind)], whom, &kind.events, context)?;
-    read.stats.add(&stats);
-    let fact = snapshot.catalog().fact_of(kind.events.fact);
-    let column = fact.zip(kind.column).and_then(|(fact, at)| fact.columns.get(usize::from(at)));
-    let column_type = column.map(|column| column.column_type);
-    let worth: Vec<i64> = match column_type {
-        None => vec![0; things.len()],
-        _ => things.iter().map(|(_, value)| worth(value, column_type)).collect::<Result<_, QueryError>>()?,
-    };
-    let mut figures = Figures { groups: vec![Did::default(); groups.len()], digits: value_digits(column_type) };
-    for (shard, events) in shards.iter().enumerate() {
-        context.check()?;
-        read.events += events.len() as u64;
-        for of_user in events.chunk_by(|a, b| a.group == b.group) {
-            let slot = of_user[0].group;
-            let Some(group) = groups.iter().position(|group| group[shard].contains(slot)) else { continue };
-            let did = &mut figures.groups[group];
-            did.events.push(of_user.len() as u64);
-            did.sums.push(of_user.iter().map(|event| i128::from(worth[event.fulfils as usize])).sum());
-        }
+impl<'f> Figures<'f> {
+    /// Reads the events of `whom`.
+    fn new(
+        snapshot: &Snapshot,
+        kind: &KindMeant,
+        whom: &Predicate,
+        groups: &'f [Vec<RoaringBitmap>],
+        context: &'f QueryContext,
+    ) -> Result<Self, QueryError> {
+        let gathered = gathered_kinds(snapshot, &[(0, kind)], whom, &kind.events, context)?;
+        let fact = snapshot.catalog().fact_of(kind.events.fact);
+        let column = fact.zip(kind.column).and_then(|(fact, at)| fact.columns.get(usize::from(at)));
+        let column_type = column.map(|column| column.column_type);
+        let of = |(_, value): &(u32, EventValue)| match column_type {
+            None => Ok(0),
+            _ => worth(value, column_type),
+        };
+        let worth = gathered.things.iter().map(of).collect::<Result<_, QueryError>>()?;
+        Ok(Figures { gathered, worth, digits: value_digits(column_type), groups, context })
     }
-    Ok(figures)
-}
 
-impl Figures {
-    fn read(&self, measured: Measured, users: &[u64], asked: &ExperimentQuestion<'_>) -> MetricRead {
+    /// Calls `take` with the group and the figure of each user of a group who has events.
+    fn each(&self, measured: Measured, mut take: impl FnMut(usize, i128)) -> Result<(), QueryError> {
+        for (shard, events) in self.gathered.shards.iter().enumerate() {
+            for (at, of_user) in events.chunk_by(|a, b| a.group == b.group).enumerate() {
+                if at.is_multiple_of(LOOK_EACH) {
+                    self.context.check()?;
+                }
+                let slot = of_user[0].group;
+                let Some(group) = self.groups.iter().position(|group| group[shard].contains(slot)) else { continue };
+                let figure = match measured {
+                    Measured::Any => 1,
+                    Measured::Events => of_user.len() as i128,
+                    Measured::Sum => of_user.iter().map(|event| i128::from(self.worth[event.fulfils as usize])).sum(),
+                };
+                take(group, figure);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(
+        &self,
+        measured: Measured,
+        users: &[u64],
+        asked: &ExperimentQuestion<'_>,
+    ) -> Result<MetricRead, QueryError> {
         let digits = if measured == Measured::Sum { self.digits } else { 0 };
         let unit = 10_f64.powi(digits.into());
+        let mut totals = vec![Totals::default(); users.len()];
+        self.each(measured, |group, figure| {
+            totals[group].with_any += 1;
+            totals[group].total += figure;
+        })?;
         let mut groups: Vec<GroupRead> =
-            self.groups.iter().zip(users).map(|(did, users)| did.read(measured, *users, unit)).collect();
-        let control = groups[asked.control];
-        for (at, group) in groups.iter_mut().enumerate().filter(|(at, _)| *at != asked.control) {
-            let part = |group: &GroupRead, at: usize| Part { count: group.with_any, of: users[at] };
-            group.comparison = Some(match measured {
-                Measured::Any => statistics::shares(part(group, at), part(&control, asked.control), asked.confidence),
-                _ => statistics::means(&group.summary, &control.summary, asked.confidence),
-            });
-        }
-        MetricRead { groups, digits }
+            totals.iter().zip(users).map(|(totals, users)| totals.read(*users, unit)).collect();
+        self.each(measured, |group, figure| groups[group].summary.add(figure as f64 / unit, 1))?;
+        Ok(compared(groups, measured, digits, asked))
     }
 }
 
-impl Did {
-    /// `unit`: as what 1 stands in sums.
-    fn read(&self, measured: Measured, users: u64, unit: f64) -> GroupRead {
-        let with_any = self.events.len() as u64;
-        let (total, numbers): (i128, Vec<f64>) = match measured {
-            Measured::Any => (with_any.into(), vec![1.0; self.events.len()]),
-            Measured::Events => (
-                self.events.iter().map(|events| i128::from(*events)).sum(),
-                self.events.iter().map(|events| *events as f64).collect(),
-            ),
-            Measured::Sum => (self.sums.iter().sum(), self.sums.iter().map(|sum| *sum as f64 / unit).collect()),
-        };
-        let summary = Summary::of(&numbers, total as f64 / unit, users - with_any);
+impl Totals {
+    /// With the squares of those who have no events.
+    fn read(&self, users: u64, unit: f64) -> GroupRead {
+        let Totals { with_any, total } = *self;
+        let mut summary = Summary::of(users, total, unit);
+        summary.add(0.0, users - with_any);
         GroupRead { with_any, total, summary, ..GroupRead::default() }
     }
+}
+
+/// Who has any of the events, told by the activity index, so that nothing is read; `None` if it does not cover them.
+fn by_index(
+    snapshot: &Snapshot,
+    events: &EventsMeant,
+    whom: &Predicate,
+    groups: &[Vec<RoaringBitmap>],
+    asked: &ExperimentQuestion<'_>,
+    context: &QueryContext,
+) -> Result<Option<MetricRead>, QueryError> {
+    if events.counted.is_none() {
+        return Ok(None);
+    }
+    let windows = [Window { from: i32::MIN, to: i32::MAX }];
+    let Some(any) = super::retention::by_index(snapshot, events, &windows, whom, context)?.pop() else {
+        return Ok(None);
+    };
+    let read = |group: &Vec<RoaringBitmap>| {
+        let with_any = group.iter().zip(&any).map(|(group, any)| group.intersection_len(any)).sum::<u64>();
+        let mut read =
+            Totals { with_any, total: with_any.into() }.read(group.iter().map(RoaringBitmap::len).sum(), 1.0);
+        read.summary.add(1.0, with_any);
+        read
+    };
+    Ok(Some(compared(groups.iter().map(read).collect(), Measured::Any, 0, asked)))
+}
+
+/// The groups with how far they are from the control.
+fn compared(mut groups: Vec<GroupRead>, measured: Measured, digits: u8, asked: &ExperimentQuestion<'_>) -> MetricRead {
+    let control = groups[asked.control];
+    for (_, group) in groups.iter_mut().enumerate().filter(|(at, _)| *at != asked.control) {
+        let part = |group: &GroupRead| Part { count: group.with_any, of: group.summary.users };
+        group.comparison = Some(match measured {
+            Measured::Any => statistics::shares(part(group), part(&control), asked.confidence),
+            _ => statistics::means(&group.summary, &control.summary, asked.confidence),
+        });
+    }
+    MetricRead { groups, digits }
 }

@@ -23,15 +23,16 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of users of whom `rest` have 0, and the others these numbers.
-    pub fn of(numbers: &[f64], sum: f64, rest: u64) -> Summary {
-        let users = numbers.len() as u64 + rest;
-        if users == 0 {
-            return Summary::default();
-        }
-        let mean = sum / users as f64;
-        let squares = numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() + rest as f64 * mean * mean;
-        Summary { users, mean, squares }
+    /// Of so many users who have so much together, in parts of which `unit` are 1. Their squares are still to be added.
+    pub(super) fn of(users: u64, total: i128, unit: f64) -> Summary {
+        // Divided once, so that the mean of equal numbers is that number.
+        let mean = if users == 0 { 0.0 } else { total as f64 / (unit * users as f64) };
+        Summary { users, mean, squares: 0.0 }
+    }
+
+    /// Adds the squares of so many users who have this number.
+    pub(super) fn add(&mut self, number: f64, users: u64) {
+        self.squares += users as f64 * (number - self.mean).powi(2);
     }
 
     /// The variance of the mean; `None` of fewer than two users.
@@ -148,7 +149,7 @@ pub(super) fn sample_ratio(users: &[u64], weights: &[f64]) -> Option<f64> {
         return None;
     }
     let term = |(users, own): (&u64, &f64)| {
-        let expected = all * own / weight;
+        let expected = all * (own / weight);
         (*users as f64 - expected).powi(2) / expected
     };
     let distance: f64 = users.iter().zip(weights).map(term).sum();
@@ -158,7 +159,14 @@ pub(super) fn sample_ratio(users: &[u64], weights: &[f64]) -> Option<f64> {
 
 /// How likely a number of Student's distribution is as far from 0 as this, at either side.
 fn student_tails(freedom: f64, t: f64) -> f64 {
-    betai(freedom / 2.0, 0.5, freedom / (freedom + t * t)).clamp(0.0, 1.0)
+    let square = t * t;
+    // Each side of the distribution is a fraction that converges fast where the other one does not.
+    let tails = if square < 1.5 {
+        1.0 - betai(0.5, freedom / 2.0, square / (freedom + square))
+    } else {
+        betai(freedom / 2.0, 0.5, freedom / (freedom + square))
+    };
+    tails.clamp(0.0, 1.0)
 }
 
 /// How far from 0 numbers of Student's distribution are at most, but for so rare ones as `confidence` says.
@@ -177,9 +185,8 @@ mod tests {
 
     #[test]
     fn means_are_compared_as_by_hand() {
-        let of = |numbers: &[f64]| Summary::of(numbers, numbers.iter().sum(), 0);
         // Of equal lots and sizes Welch's test is Student's: 1, 2, 3 against 3, 4, 5 is t = -2.449 with 4 degrees, p = 0.0705.
-        let told = means(&of(&[1.0, 2.0, 3.0]), &of(&[3.0, 4.0, 5.0]), 0.95);
+        let told = means(&summary(&[1.0, 2.0, 3.0]), &summary(&[3.0, 4.0, 5.0]), 0.95);
         near(told.p_value.expect("enough"), 0.070_484, 1e-5);
         let difference = told.difference.expect("enough");
         near(difference.low, -2.0 - 2.776_445 * (2.0_f64 / 3.0).sqrt(), 1e-5);
@@ -202,24 +209,37 @@ mod tests {
         }
         near(student_tails(1e6, 6.0), 1.973_9e-9, 1e-12);
         near(student_tails(30.0, 0.0), 1.0, 1e-12);
+        // Close to 0 what is left out is the density there, 0.398942 for the normal distribution, times twice the number.
+        for freedom in [1e3, 1e6, 2e7] {
+            for t in [1e-6, 2e-4, 5e-3] {
+                near(student_tails(freedom, t), 1.0 - 2.0 * 0.398_942 * t, 2e-6);
+            }
+            near(student_tails(freedom, 1.2), student_tails(freedom, 1.25), 0.02);
+        }
+    }
+
+    fn summary(numbers: &[f64]) -> Summary {
+        let total = numbers.iter().map(|number| (number * 100.0).round() as i128).sum();
+        let mut summary = Summary::of(numbers.len() as u64, total, 100.0);
+        numbers.iter().for_each(|number| summary.add(*number, 1));
+        summary
     }
 
     #[test]
-    fn who_has_nothing_counts_as_nothing() {
-        let plain = Summary::of(&[3.0, 5.0, 0.0, 0.0, 0.0], 8.0, 0);
-        let short = Summary::of(&[3.0, 5.0], 8.0, 3);
-        assert_eq!((plain.users, plain.mean), (short.users, short.mean));
-        near(plain.squares, short.squares, 1e-12);
-        assert_eq!(Summary::of(&[], 0.0, 0), Summary::default());
+    fn equal_numbers_have_no_spread() {
+        // 0.1 is no binary fraction: added up and divided it is another number.
+        let (few, many) = (summary(&[0.1; 3]), summary(&[0.1; 1_000]));
+        assert_eq!((few.squares, many.squares), (0.0, 0.0));
+        assert_eq!(means(&few, &many, 0.95).p_value, Some(1.0));
+        assert_eq!(Summary::of(0, 0, 1.0), Summary::default());
     }
 
     #[test]
     fn too_few_are_not_compared() {
-        let of = |numbers: &[f64]| Summary::of(numbers, numbers.iter().sum(), 0);
-        assert_eq!(means(&of(&[1.0]), &of(&[1.0, 2.0]), 0.95), Comparison::default());
-        let told = means(&of(&[2.0, 2.0]), &of(&[1.0, 1.0]), 0.95);
+        assert_eq!(means(&summary(&[1.0]), &summary(&[1.0, 2.0]), 0.95), Comparison::default());
+        let told = means(&summary(&[2.0, 2.0]), &summary(&[1.0, 1.0]), 0.95);
         assert_eq!(told.p_value, Some(0.0));
-        assert_eq!(means(&of(&[0.0, 0.0]), &of(&[0.0, 0.0]), 0.95).relative, None);
+        assert_eq!(means(&summary(&[0.0, 0.0]), &summary(&[0.0, 0.0]), 0.95).relative, None);
         assert_eq!(shares(Part { count: 0, of: 0 }, Part { count: 1, of: 2 }, 0.95), Comparison::default());
         assert_eq!(sample_ratio(&[0, 0], &[1.0, 1.0]), None);
         assert_eq!(sample_ratio(&[5], &[1.0]), None);

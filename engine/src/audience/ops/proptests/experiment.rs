@@ -95,7 +95,7 @@ fn what_is_no_experiment_is_refused() {
         (ExperimentQuestion { metrics: &[], ..good }, "from 1 to 20 metrics, not 0"),
         (ExperimentQuestion { metrics: &metrics, ..good }, "from 1 to 20 metrics, not 21"),
         (ExperimentQuestion { control: 2, ..good }, "the control is one of the groups"),
-        (ExperimentQuestion { groups: &light, ..good }, "a number above 0"),
+        (ExperimentQuestion { groups: &light, ..good }, "a number from 0.000001 to 1000000"),
         (ExperimentQuestion { confidence: 1.0, ..good }, "between 0 and 1"),
         (ExperimentQuestion { confidence: f64::NAN, ..good }, "between 0 and 1"),
     ] {
