@@ -172,8 +172,8 @@ fn damaged_numbers_leave_no_centres_or_others() {
 fn equal_vectors_take_no_centres_from_others() {
     let mut random = Random::new(5);
     let mut vector = |at: usize| match at % 10 {
-        0 => vec![random.unit() as f32, random.unit() as f32],
-        _ => vec![0.5, 0.5],
+        0 => (0..8).map(|_| random.unit() as f32).collect(),
+        _ => vec![0.5; 8],
     };
     let vectors = Vectors::new(&(0..60_000).map(&mut vector).collect::<Vec<_>>());
     let centres = vectors.trained(Metric::L2);
