@@ -2,9 +2,8 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::overlap::named_expression;
 use super::steps::{footer, step};
-use super::target::{Target, about};
+use super::target::{Target, about, named_expression};
 use crate::rest::v1::experiment::{
     ExperimentAnswer, ExperimentRequest, GroupRequest, IntervalAnswer, Measure, MetricRequest,
 };

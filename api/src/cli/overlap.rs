@@ -2,9 +2,8 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::target::{Target, about, expression};
+use super::target::{Target, about, named_expression};
 use crate::error::escape_pointer;
-use crate::rest::v1::expression::Where;
 use crate::rest::v1::overlap::{Named, OverlapAnswer, OverlapRequest, RegionAnswer};
 
 /// Compares audiences pair by pair, or in every choice of a few.
@@ -54,19 +53,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
 fn region_table(regions: &[RegionAnswer]) -> Table {
     let row = |region: &RegionAnswer| vec![Cell::Text(region.r#in.join(", ")), region.count.into()];
     Table { columns: vec!["only_in", "users"], rows: regions.iter().map(row).collect() }
-}
-
-/// Reads `women=gender = 'f'`: the name, and the expression as it was written and what it is.
-pub(super) fn named_expression(argument: &str) -> Result<(String, (String, Where)), Exit> {
-    let Some((name, text)) = argument.split_once('=').filter(|(name, _)| is_name(name)) else {
-        return Err(Exit::Usage(format!("`{argument}`: expected NAME=EXPR, as in \"women=gender = 'f'\"")));
-    };
-    Ok((name.trim().to_owned(), expression(text.trim())?))
-}
-
-fn is_name(name: &str) -> bool {
-    let name = name.trim();
-    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
 }
 
 fn table(answer: &OverlapAnswer) -> Table {

@@ -1,6 +1,5 @@
 //! Attribution, through REST and the command line.
 
-use crate::paths::send;
 use crate::support::{TestServer, beluga, catalog, stderr, stdout};
 use serde_json::{Value, json};
 
@@ -15,8 +14,7 @@ fn campaigns() -> TestServer {
     server.post_tags(crate::support::PEOPLE);
     let of = |campaign: &str| json!({"campaign": campaign});
     let bought = |id: &str, amount: f64| json!({"event_id": id, "amount": amount, "kilos": 0.1});
-    send(
-        &server,
+    server.post_events(
         "impression",
         &[
             // A fortnight, a week and no time before the first purchase; long before it; and after it.
@@ -28,9 +26,8 @@ fn campaigns() -> TestServer {
             ("u4", "2026-11-10T10:00:00Z", of("summer")),
         ],
     );
-    send(&server, "click", &[("u1", "2026-11-16T10:00:00Z", of("spring"))]);
-    send(
-        &server,
+    server.post_events("click", &[("u1", "2026-11-16T10:00:00Z", of("spring"))]);
+    server.post_events(
         "purchase",
         &[
             ("u1", "2026-11-16T10:00:00Z", bought("a", 10.0)),
@@ -40,8 +37,7 @@ fn campaigns() -> TestServer {
             ("u4", "2026-11-11T10:00:00Z", bought("e", 7.0)),
         ],
     );
-    send(
-        &server,
+    server.post_events(
         "purchase",
         &[("u4", "2026-11-11T10:00:00Z", json!({"event_id": "e", "retract": true, "amount": 7.0, "kilos": 0.1}))],
     );

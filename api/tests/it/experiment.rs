@@ -1,6 +1,5 @@
 //! Experiments, through REST and the command line.
 
-use crate::paths::send;
 use crate::support::{TestServer, beluga, catalog, stderr, stdout};
 use serde_json::{Value, json};
 
@@ -25,7 +24,7 @@ fn experiment() -> TestServer {
         .collect();
     let bought: Vec<(&str, &str, Value)> =
         ids.iter().map(|(id, amount)| (&**id, "2026-11-16T10:00:00Z", json!({"amount": amount}))).collect();
-    send(&server, "purchase", &bought);
+    server.post_events("purchase", &bought);
     server.settle();
     server
 }

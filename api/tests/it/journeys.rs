@@ -19,19 +19,8 @@ fn shop() -> TestServer {
     with["facts"] = json!({"visit": fact(false), "cart": fact(false), "purchase": fact(true)});
     server.put_catalog(&with);
     server.post_tags(crate::support::PEOPLE);
-    let send = |fact: &str, events: &[(&str, &str, Value)]| {
-        let mut body = String::new();
-        for (user, ts, more) in events {
-            let mut event = more.clone();
-            event["user_id"] = json!(user);
-            event["ts"] = json!(ts);
-            body.push_str(&format!("{event}\n"));
-        }
-        let answer = success(server.post(&format!("/v1/facts/{fact}")).body(body).send().expect("post"));
-        assert_eq!(answer["rejected"], 0, "{answer}");
-    };
     let none = || json!({});
-    send(
+    server.post_events(
         "visit",
         &[
             ("u1", "2026-11-02T08:00:00Z", json!({"page": "home"})),
@@ -44,7 +33,7 @@ fn shop() -> TestServer {
         ],
     );
     let amount = |amount: f64| json!({"amount": amount});
-    send(
+    server.post_events(
         "cart",
         &[
             ("u1", "2026-11-02T08:05:00Z", amount(30.0)),
@@ -54,11 +43,11 @@ fn shop() -> TestServer {
         ],
     );
     let bought = |id: &str, amount: f64| json!({"event_id": id, "amount": amount});
-    send(
+    server.post_events(
         "purchase",
         &[("u1", "2026-11-02T08:10:00Z", bought("a", 30.0)), ("u3", "2026-11-03T09:02:00Z", bought("b", 8.0))],
     );
-    send("purchase", &[("u3", "2026-11-03T09:02:00Z", json!({"event_id": "b", "retract": true}))]);
+    server.post_events("purchase", &[("u3", "2026-11-03T09:02:00Z", json!({"event_id": "b", "retract": true}))]);
     server.settle();
     server
 }

@@ -1,21 +1,8 @@
 //! Paths, through REST and the command line.
 
 use crate::process::wait_until;
-use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
+use crate::support::{TestServer, beluga, catalog, stderr, stdout};
 use serde_json::{Value, json};
-
-/// Sends events of a fact.
-pub(crate) fn send(server: &TestServer, fact: &str, events: &[(&str, &str, Value)]) {
-    let mut body = String::new();
-    for (user, ts, more) in events {
-        let mut event = more.clone();
-        event["user_id"] = json!(user);
-        event["ts"] = json!(ts);
-        body.push_str(&format!("{event}\n"));
-    }
-    let answer = success(server.post(&format!("/v1/facts/{fact}")).body(body).send().expect("post"));
-    assert_eq!(answer["rejected"], 0, "{answer}");
-}
 
 /// Four users on a few pages, and what two of them bought.
 fn site() -> TestServer {
@@ -27,8 +14,7 @@ fn site() -> TestServer {
     server.put_catalog(&with);
     server.post_tags(crate::support::PEOPLE);
     let page = |page: &str| json!({"page": page});
-    send(
-        &server,
+    server.post_events(
         "visit",
         &[
             ("u1", "2026-11-02T07:59:00Z", page("blog")),
@@ -46,9 +32,8 @@ fn site() -> TestServer {
             ("u4", "2026-11-02T10:00:00Z", page("pricing")),
         ],
     );
-    send(&server, "visit", &[("u3", "2026-11-02T10:00:07Z", json!({"event_id": "x", "retract": true}))]);
-    send(
-        &server,
+    server.post_events("visit", &[("u3", "2026-11-02T10:00:07Z", json!({"event_id": "x", "retract": true}))]);
+    server.post_events(
         "purchase",
         &[("u1", "2026-11-02T08:01:00Z", json!({"amount": 30})), ("u4", "2026-11-02T10:00:00Z", json!({}))],
     );

@@ -117,6 +117,19 @@ impl TestServer {
         assert_eq!(answer["rejected"], 0, "{answer}");
     }
 
+    /// Sends events of a fact: user, time and columns of each.
+    pub(crate) fn post_events(&self, fact: &str, events: &[(&str, &str, Value)]) {
+        let mut body = String::new();
+        for (user, ts, more) in events {
+            let mut event = more.clone();
+            event["user_id"] = json!(user);
+            event["ts"] = json!(ts);
+            body.push_str(&format!("{event}\n"));
+        }
+        let answer = success(self.post(&format!("/v1/facts/{fact}")).body(body).send().expect("post events"));
+        assert_eq!(answer["rejected"], 0, "{answer}");
+    }
+
     /// Waits until everything written is visible.
     pub(crate) fn settle(&self) {
         success(self.post("/v1/tags?visible=true").body("").send().expect("post tags"));

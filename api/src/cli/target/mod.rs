@@ -238,3 +238,18 @@ pub(super) fn expression(argument: &str) -> Result<(String, Where), Exit> {
     }
     Ok((text.clone(), Where::Text(text)))
 }
+
+/// A name and an expression, `women=gender = 'f'`: the name, the expression as it was written, and what it is.
+///
+/// # Errors
+/// [`Exit::Usage`] if it is not of this form.
+pub(super) fn named_expression(argument: &str) -> Result<(String, (String, Where)), Exit> {
+    let is_name = |name: &str| {
+        let name = name.trim();
+        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-. ".contains(c))
+    };
+    let Some((name, text)) = argument.split_once('=').filter(|(name, _)| is_name(name)) else {
+        return Err(Exit::Usage(format!("`{argument}`: expected NAME=EXPR, as in \"women=gender = 'f'\"")));
+    };
+    Ok((name.trim().to_owned(), expression(text.trim())?))
+}

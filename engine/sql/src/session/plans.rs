@@ -250,12 +250,11 @@ mod tests {
             let question = Question { text: text.to_owned(), ..Question::default() };
             let planned = self.sql.plan(self.store.snapshot(), &question, Vec::new(), &context);
             let mut answer = planned.map_err(|error| error.to_string())?.start();
-            let mut rows = Vec::new();
+            let mut batches = Vec::new();
             while let Some(batch) = answer.next(&never).map_err(|error| error.to_string())? {
-                rows.push(arrow::util::pretty::pretty_format_batches(&[batch]).expect("shown").to_string());
+                batches.push(batch);
             }
-            rows.sort();
-            Ok(rows.concat())
+            Ok(arrow::util::pretty::pretty_format_batches(&batches).expect("shown").to_string())
         }
 
         fn columns(&self, text: &str) -> Vec<String> {
@@ -283,9 +282,9 @@ mod tests {
             "SELECT user_id, upper(gender) FROM users WHERE abs(age) = 30",
             "SELECT age FROM users WHERE gender LIKE 'f%' ORDER BY age DESC NULLS LAST LIMIT 2",
             "WITH old AS (SELECT * FROM users WHERE age > 30) SELECT count(*) FROM old o JOIN users u ON o.gender = u.gender",
-            "SELECT user_id, row_number() OVER (ORDER BY user_id) FROM users",
+            "SELECT user_id, row_number() OVER (ORDER BY user_id) FROM users ORDER BY user_id",
             "SELECT count(*) FROM users WHERE age > (SELECT avg(age) FROM users)",
-            "SELECT o.gender, u.age FROM users o JOIN users u ON o.user_id = u.user_id",
+            "SELECT o.gender, u.age FROM users o JOIN users u ON o.user_id = u.user_id ORDER BY u.age",
         ];
         for statement in statements {
             world.ask(statement).expect("answers");

@@ -3,13 +3,12 @@
 //! Touches and conversions are read once, of users who may have converted; then each user's are walked in order
 //! ([`crate::journey::attribution`]), and credits are added up as whole parts, so that an answer does not depend on who adds what first.
 
-use super::kinds::{GatheredKinds, KindMeant, gathered_kinds};
+use super::kinds::{GatheredKinds, KindMeant, gathered_kinds, value_digits, worth};
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{EventValue, EventsMeant, ScanStats, float_of};
+use crate::audience::scan::{EventValue, EventsMeant, ScanStats};
 use crate::behavior::Window;
 use crate::behavior::slice::HOUR_MICROS;
-use crate::catalog::ColumnType;
 use crate::journey::Event;
 use crate::journey::attribution::{Crediting, MODELS, Parts};
 use crate::store::Snapshot;
@@ -21,8 +20,6 @@ use std::sync::Mutex;
 pub const TOUCHES_MAX: usize = 31;
 /// The most campaigns that conversions are credited to.
 pub const CAMPAIGNS_MAX: usize = 100_000;
-/// Digits behind the point that a value in floating point is rounded to.
-const FLOAT_DIGITS: u8 = 6;
 /// How far clocks are apart.
 const CLOCKS_HOURS: i32 = 48;
 
@@ -250,36 +247,6 @@ fn near(touch: &EventsMeant, conversion: &EventsMeant, lookback: i128) -> Events
     EventsMeant { window: touch.window.and(near), ..touch.clone() }
 }
 
-/// Digits behind the point of what a column's values are worth.
-pub(super) fn value_digits(value_type: Option<ColumnType>) -> u8 {
-    match value_type {
-        Some(ColumnType::Decimal { scale, .. }) => scale,
-        Some(ColumnType::Float) => FLOAT_DIGITS,
-        _ => 0,
-    }
-}
-
-/// What an event is worth, as a whole number: its value without the point.
-pub(super) fn worth(value: &EventValue, value_type: Option<ColumnType>) -> Result<i64, QueryError> {
-    match (value, value_type) {
-        (EventValue::None, _) => Ok(0),
-        (EventValue::Number(key), Some(ColumnType::Float)) => {
-            let number = float_of(*key);
-            let rounded = (number * 10f64.powi(FLOAT_DIGITS.into())).round();
-            // Up to the greatest number that all whole ones are known to.
-            if rounded.abs() > (1u64 << 53) as f64 || rounded.is_nan() {
-                let why = format!(
-                    "an event is worth {number}, and no floating point number beyond 9,007,199,254 is added up"
-                );
-                return Err(QueryError::Invalid(why));
-            }
-            Ok(rounded as i64)
-        }
-        (EventValue::Number(number), Some(ColumnType::Integer | ColumnType::Decimal { .. })) => Ok(*number),
-        _ => Err(QueryError::Invalid("what an event is worth is a number; ask again".to_owned())),
-    }
-}
-
 /// The campaigns of touches, and the number of each thing's.
 fn campaigns(touches: &[(u32, EventValue)], by_value: bool) -> Result<(Vec<Campaign>, Vec<u32>), QueryError> {
     let campaign = |(touch, value): &(u32, EventValue)| match by_value {
@@ -303,7 +270,6 @@ fn campaigns(touches: &[(u32, EventValue)], by_value: bool) -> Result<(Vec<Campa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audience::scan::float_key;
 
     #[test]
     fn campaigns_have_a_limit_that_is_told() {
@@ -316,20 +282,5 @@ mod tests {
         let error = campaigns(&things(2 * CAMPAIGNS_MAX + 1), true).expect_err("one more");
         assert!(error.to_string().contains("the touches have 100001 values"), "{error}");
         assert_eq!(campaigns(&things(2 * CAMPAIGNS_MAX + 1), false).expect("two touches").0.len(), 2);
-    }
-
-    #[test]
-    fn floats_are_worth_millionths() {
-        let of = |number: f64| worth(&EventValue::Number(float_key(number)), Some(ColumnType::Float));
-        assert_eq!(of(0.1).expect("a number"), 100_000);
-        assert_eq!(of(-2.000_000_4).expect("a number"), -2_000_000);
-        assert_eq!(of(9e9).expect("a number"), 9_000_000_000_000_000);
-        for wrong in [1e10, f64::NAN, f64::NEG_INFINITY] {
-            assert!(of(wrong).is_err(), "{wrong}");
-        }
-        let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
-        assert_eq!(worth(&EventValue::Number(i64::MIN), Some(decimal)).expect("a number"), i64::MIN);
-        assert_eq!(worth(&EventValue::None, Some(decimal)).expect("nothing"), 0);
-        assert!(worth(&EventValue::Flag(true), Some(ColumnType::Boolean)).is_err());
     }
 }

@@ -1,15 +1,19 @@
-//! Events that are one thing each — a step, or a value of its column — gathered and put in order.
+//! Events that are one thing each — a step, or a value of its column — gathered and put in order, and what they are worth.
 
 use super::funnel::asked_about;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
-use crate::audience::scan::{EventValue, EventsMeant, Kind, KindScan, ScanStats, ToldKinds};
+use crate::audience::scan::{EventValue, EventsMeant, Kind, KindScan, ScanStats, ToldKinds, float_of};
+use crate::catalog::ColumnType;
 use crate::ids::TagId;
 use crate::journey::{Event, sort_by};
 use crate::store::Snapshot;
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeMap;
+
+/// Digits behind the point that a value in floating point is rounded to.
+const FLOAT_DIGITS: u8 = 6;
 
 /// Events that are one thing, or, with a column, as many as it has values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,4 +92,55 @@ pub(super) fn gathered_kinds(
     };
     gathered.shards.par_iter_mut().try_for_each(in_order)?;
     Ok(gathered)
+}
+
+/// Digits behind the point of what a column's values are worth.
+pub(super) fn value_digits(value_type: Option<ColumnType>) -> u8 {
+    match value_type {
+        Some(ColumnType::Decimal { scale, .. }) => scale,
+        Some(ColumnType::Float) => FLOAT_DIGITS,
+        _ => 0,
+    }
+}
+
+/// What an event is worth, as a whole number: its value without the point.
+pub(super) fn worth(value: &EventValue, value_type: Option<ColumnType>) -> Result<i64, QueryError> {
+    match (value, value_type) {
+        (EventValue::None, _) => Ok(0),
+        (EventValue::Number(key), Some(ColumnType::Float)) => {
+            let number = float_of(*key);
+            let rounded = (number * 10f64.powi(FLOAT_DIGITS.into())).round();
+            // Up to the greatest number that all whole ones are known to.
+            if rounded.abs() > (1u64 << 53) as f64 || rounded.is_nan() {
+                let why = format!(
+                    "an event is worth {number}, and no floating point number beyond 9,007,199,254 is added up"
+                );
+                return Err(QueryError::Invalid(why));
+            }
+            Ok(rounded as i64)
+        }
+        (EventValue::Number(number), Some(ColumnType::Integer | ColumnType::Decimal { .. })) => Ok(*number),
+        _ => Err(QueryError::Invalid("what an event is worth is a number; ask again".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::scan::float_key;
+
+    #[test]
+    fn floats_are_worth_millionths() {
+        let of = |number: f64| worth(&EventValue::Number(float_key(number)), Some(ColumnType::Float));
+        assert_eq!(of(0.1).expect("a number"), 100_000);
+        assert_eq!(of(-2.000_000_4).expect("a number"), -2_000_000);
+        assert_eq!(of(9e9).expect("a number"), 9_000_000_000_000_000);
+        for wrong in [1e10, f64::NAN, f64::NEG_INFINITY] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        let decimal = ColumnType::Decimal { precision: 12, scale: 2 };
+        assert_eq!(worth(&EventValue::Number(i64::MIN), Some(decimal)).expect("a number"), i64::MIN);
+        assert_eq!(worth(&EventValue::None, Some(decimal)).expect("nothing"), 0);
+        assert!(worth(&EventValue::Flag(true), Some(ColumnType::Boolean)).is_err());
+    }
 }

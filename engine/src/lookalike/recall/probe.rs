@@ -236,59 +236,58 @@ impl<'s> Search<'s> {
                         *here.insert(best.gathered[index])
                     }
                 };
-                let of_chunk = &mut chunks[at];
-                of_chunk.members.push((member.slot as u16, member.row));
-                if self.filter.is_none() {
-                    self.scorer.prefetch_codes(layer.rows(of_chunk.index), member.row);
-                }
+                chunks[at].members.push((member.slot as u16, member.row));
             }
         }
+        chunks[..used].iter_mut().for_each(|of_chunk| self.leave_out(of_chunk, &mut best.bits));
         let scored = chunks[..used].iter().try_for_each(|of_chunk| self.score_members(of_chunk, best));
         best.chunks = chunks;
         scored
     }
 
-    /// Scores those of some vectors of a chunk that pass the filter, and of whom no newer layer speaks.
-    fn score_members(&self, of_chunk: &OfChunk, best: &mut Best<'s>) -> Result<(), RecallError> {
-        let OfChunk { shard, place, index, chunk, ref members } = *of_chunk;
+    /// Leaves out whom the filter does not let pass, and of whom a newer layer speaks; asks memory for the others.
+    fn leave_out(&self, of_chunk: &mut OfChunk, bits: &mut Bits) {
+        let OfChunk { shard, place, index, chunk, ref mut members } = *of_chunk;
         let layers = &self.space.shards()[shard];
         let rows = layers[place].rows(index);
-        let filter = match self.filter {
-            None => None,
-            Some(filter) => match filter[shard].find(chunk) {
-                Some(index) => Some(filter[shard].container(index)),
-                None => return Ok(()),
-            },
-        };
         let newer = layers[..place].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
         let hidden: Vec<Container<'_>> =
             newer.filter_map(|users| users.find(chunk).map(|index| users.container(index))).collect();
-        let mut bits = best.bits.take();
-        // A bit is told at once, where something else is searched for each.
-        let as_bits = filter.filter(|filter| members.len() > BITS_FROM && !matches!(filter, Container::Words(_)));
-        if let (Some(_), Some(filters)) = (as_bits, self.filter) {
-            fill(&filters[shard], chunk, bits.get_or_insert_with(|| Box::new([0; 1024])));
-        }
-        let passes = |position: u16| {
-            let passes = match (&as_bits, &bits, &filter) {
-                (Some(_), Some(bits), _) => bits[usize::from(position >> 6)] >> (position & 63) & 1 == 1,
-                (.., Some(filter)) => filter.contains(position),
-                _ => true,
-            };
-            passes && hidden.iter().all(|hidden| !hidden.contains(position))
+        let leave = |members: &mut Vec<(u16, u16)>, passes: &dyn Fn(u16) -> bool| {
+            members.retain(|(position, row)| {
+                // One that is damaged may be beyond the last.
+                let is_left = passes(*position)
+                    && hidden.iter().all(|hidden| !hidden.contains(*position))
+                    && usize::from(*row) < rows.scales.len();
+                if is_left {
+                    self.scorer.prefetch_codes(rows, *row);
+                }
+                is_left
+            });
         };
+        let Some(filter) = self.filter.map(|filter| &filter[shard]) else { return leave(members, &|_| true) };
+        match filter.find(chunk).map(|index| filter.container(index)) {
+            None => members.clear(),
+            // A bit is told at once, where something else is searched for each.
+            Some(Container::Array(_) | Container::Runs(_)) if members.len() > BITS_FROM => {
+                fill(filter, chunk, bits);
+                leave(members, &|position| bits[usize::from(position >> 6)] >> (position & 63) & 1 == 1);
+            }
+            Some(filter) => leave(members, &|position| filter.contains(position)),
+        }
+    }
+
+    /// Scores vectors of a chunk.
+    fn score_members(&self, of_chunk: &OfChunk, best: &mut Best<'s>) -> Result<(), RecallError> {
+        let OfChunk { shard, place, index, chunk, ref members } = *of_chunk;
+        let rows = self.space.shards()[shard][place].rows(index);
         let (mut which, mut slots) = (std::mem::take(&mut best.rows), std::mem::take(&mut best.slots));
         which.clear();
         slots.clear();
-        for (position, row) in members {
-            // One that is damaged may be beyond the last.
-            if passes(*position) && usize::from(*row) < rows.scales.len() {
-                which.push((*row).into());
-                slots.push(u32::from(chunk) << 16 | u32::from(*position));
-            }
-        }
+        which.extend(members.iter().map(|(_, row)| u32::from(*row)));
+        slots.extend(members.iter().map(|(position, _)| u32::from(chunk) << 16 | u32::from(*position)));
         let kept = self.keep(shard, rows, &which, &slots, best);
-        (best.rows, best.slots, best.bits) = (which, slots, bits);
+        (best.rows, best.slots) = (which, slots);
         kept
     }
 
@@ -337,7 +336,7 @@ struct Best<'s> {
     // Room to work in.
     chunks: Vec<OfChunk>,
     gathered: Vec<usize>,
-    bits: Option<Box<Bits>>,
+    bits: Box<Bits>,
     rows: Vec<u32>,
     slots: Vec<u32>,
     values: Vec<f32>,
@@ -355,7 +354,7 @@ impl<'s> Best<'s> {
             scored: 0,
             chunks: Vec::new(),
             gathered: Vec::new(),
-            bits: None,
+            bits: Box::new([0; 1024]),
             rows: Vec::new(),
             slots: Vec::new(),
             values: Vec::new(),

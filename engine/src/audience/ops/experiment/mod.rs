@@ -7,8 +7,7 @@ mod statistics;
 
 pub use statistics::{Comparison, Interval, Summary};
 
-use super::attribution::{value_digits, worth};
-use super::kinds::{GatheredKinds, KindMeant, gathered_kinds};
+use super::kinds::{GatheredKinds, KindMeant, gathered_kinds, value_digits, worth};
 use super::members::slots;
 use super::profile::difference::{Part, q_values};
 use super::resolve::resolve_all;
