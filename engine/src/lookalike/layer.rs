@@ -2,7 +2,7 @@
 
 use super::cells::Cells;
 use super::kernels::Rows;
-use super::quantise::{Most, Scale, error_of, norm_of};
+use super::quantise::{Most, Scale};
 use crate::bitmap::view::BitmapView;
 use crate::ids::Slot;
 
@@ -114,18 +114,6 @@ impl<'a> Layer<'a> {
 impl<'a> ChunkRows<'a> {
     pub(super) fn quantised(&self, dimension: usize) -> Rows<'a> {
         Rows { dimension, codes: self.codes, scales: self.scales }
-    }
-
-    /// Length of the vector of a row.
-    #[inline]
-    pub(super) fn norm(&self, row: u32) -> f32 {
-        norm_of(&self.scales[row as usize])
-    }
-
-    /// At least the length of what the codes of a row leave out, of its norm.
-    #[inline]
-    pub(super) fn error(&self, row: u32) -> f64 {
-        error_of(&self.scales[row as usize])
     }
 }
 

@@ -28,7 +28,17 @@ pub(super) struct OwnedLayer {
     scales: Vec<Scale>,
     codes: Vec<u8>,
     vectors: Vec<[u8; 4]>,
-    cells: Option<(Centres, Made)>,
+    /// With copies of what is scanned.
+    cells: Option<(Centres, Made, Vec<u8>)>,
+}
+
+/// What is scanned of vectors, cell by cell.
+pub(super) fn copies(made: &Made, dimension: usize, scales: &[Scale], codes: &[u8]) -> Vec<u8> {
+    let of_one = |at: &u32| {
+        let at = *at as usize;
+        [&scales[at][..], &codes[at * dimension..][..dimension]].concat()
+    };
+    made.order.iter().flat_map(of_one).collect()
 }
 
 impl OwnedLayer {
@@ -50,7 +60,9 @@ impl OwnedLayer {
                 rows.clone().map(|row| &self.codes[row * self.dimension..][..self.dimension]).collect();
             sorter.add(of_chunk.iter().copied(), &codes, &self.scales[rows]);
         }
-        self.cells = Some((centres.clone(), sorter.finish()));
+        let made = sorter.finish();
+        let copies = copies(&made, self.dimension, &self.scales, &self.codes);
+        self.cells = Some((centres.clone(), made, copies));
         self
     }
 
@@ -86,8 +98,8 @@ impl OwnedLayer {
             rows.push(ChunkRows { scales, codes, vectors, most: Most::among(scales) });
             from = to;
         }
-        let cells = self.cells.as_ref().map(|(centres, made)| {
-            let cells = Cells::new(centres.view(), &made.ends, &made.members, self.scales.len() as u64);
+        let cells = self.cells.as_ref().map(|(centres, made, copies)| {
+            let cells = Cells::new(centres.view(), &made.ends, &made.members, copies, self.scales.len() as u64);
             cells.expect("cells of these vectors")
         });
         let layer = Layer::new(self.dimension, presence, BitmapView::new(&self.touched).expect("valid"), rows);

@@ -8,8 +8,9 @@
 //! Vectors lie as they came, of any length. Under cosine a product is divided by the vector's length, and so is its bound.
 
 use super::cells::CentresView;
-use super::kernels::{Columns, Compare, Level, best, best_exact, prefetch};
+use super::kernels::{Columns, Compare, Level, Rows, best, best_exact, prefetch};
 use super::layer::ChunkRows;
+use super::quantise::{Scale, error_of, norm_of};
 use super::vector::{Metric, VectorError, checked, norm};
 
 /// Scores vectors of one space.
@@ -129,7 +130,7 @@ impl Scorer {
         out.resize(rows.len(), 0.0);
         let level = Level::detect();
         best_exact(level, self.compare, chunk.vectors, rows, &self.prototypes, self.dimension, out);
-        self.divide(chunk, rows, out);
+        self.divide(chunk.scales, rows, out);
     }
 
     /// Asks memory for the full precision of a row that is scored soon.
@@ -139,32 +140,24 @@ impl Scorer {
         prefetch(chunk.vectors.get(begin..begin + self.dimension).unwrap_or_default().as_flattened());
     }
 
-    /// Asks memory for what is scanned of a row that is scored soon.
-    #[inline]
-    pub(super) fn prefetch_codes(&self, chunk: &ChunkRows<'_>, row: u16) {
-        let begin = usize::from(row) * self.dimension;
-        prefetch(chunk.codes.get(begin..begin + self.dimension).unwrap_or_default());
-        prefetch(chunk.scales.get(usize::from(row)).map_or(&[], |scale| &scale[..]));
-    }
-
     /// Scores of rows by their codes; the true ones differ by no more than [`Scorer::bound`].
-    pub(super) fn approximate(&self, chunk: &ChunkRows<'_>, rows: &[u32], out: &mut Vec<f32>, which: &mut Vec<u32>) {
+    pub(super) fn approximate(&self, rows: Rows<'_>, list: &[u32], out: &mut Vec<f32>, which: &mut Vec<u32>) {
         out.clear();
-        out.resize(rows.len(), 0.0);
-        which.resize(rows.len(), 0);
-        best(Level::detect(), chunk.quantised(self.dimension), rows, &self.columns, out, which);
+        out.resize(list.len(), 0.0);
+        which.resize(list.len(), 0);
+        best(Level::detect(), rows, list, &self.columns, out, which);
         if self.compare == Compare::L2 {
-            for (row, out) in rows.iter().zip(&mut *out) {
-                let long = chunk.norm(*row);
+            for (row, out) in list.iter().zip(&mut *out) {
+                let long = norm_of(&rows.scales[*row as usize]);
                 *out -= long * long;
             }
         }
-        self.divide(chunk, rows, out);
+        self.divide(rows.scales, list, out);
     }
 
-    fn divide(&self, chunk: &ChunkRows<'_>, rows: &[u32], out: &mut [f32]) {
+    fn divide(&self, scales: &[Scale], rows: &[u32], out: &mut [f32]) {
         if self.per_length {
-            rows.iter().zip(out).for_each(|(row, out)| *out /= chunk.norm(*row));
+            rows.iter().zip(out).for_each(|(row, out)| *out /= norm_of(&scales[*row as usize]));
         }
     }
 
@@ -190,10 +183,10 @@ impl Scorer {
         promises
     }
 
-    /// How far a row's quantised score may be off.
+    /// How far the quantised score of a row with this scale may be off.
     #[inline]
-    pub(super) fn bound(&self, chunk: &ChunkRows<'_>, row: u32) -> f32 {
-        self.bound_of(chunk.norm(row), chunk.error(row))
+    pub(super) fn bound(&self, scale: &Scale) -> f32 {
+        self.bound_of(norm_of(scale), error_of(scale))
     }
 
     /// The greatest bound of any row of a chunk.

@@ -94,11 +94,13 @@ pub enum Form {
     Ends,
     /// Which cell has which of the vectors: a row a vector, cell by cell.
     Members,
+    /// What is scanned of the members of cells, once more: so those of a cell lie together.
+    Copies,
 }
 
 impl Form {
     /// All of them, by their numbers in files.
-    pub const ALL: [Form; 8] = [
+    pub const ALL: [Form; 9] = [
         Form::Full,
         Form::Scale,
         Form::Codes,
@@ -107,12 +109,13 @@ impl Form {
         Form::Centres,
         Form::Ends,
         Form::Members,
+        Form::Copies,
     ];
     /// Those that every vector has, a row each, by rising slot.
     pub const OF_VECTORS: [Form; 3] = [Form::Full, Form::Scale, Form::Codes];
 
     /// Those that stand beside many vectors.
-    pub const OF_CELLS: [Form; 3] = [Form::Centres, Form::Ends, Form::Members];
+    pub const OF_CELLS: [Form; 4] = [Form::Centres, Form::Ends, Form::Members, Form::Copies];
 
     /// Bytes of a row, of vectors of so many numbers; `None` for what is not read.
     pub fn row_bytes(self, dimension: u16) -> Option<usize> {
@@ -124,6 +127,7 @@ impl Form {
             Form::Centres => Some(cells::centre_bytes(dimension.into())),
             Form::Ends => Some(cells::END_BYTES),
             Form::Members => Some(cells::MEMBER_BYTES),
+            Form::Copies => Some(cells::copy_bytes(dimension.into())),
         }
     }
 }

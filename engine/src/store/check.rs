@@ -273,8 +273,13 @@ impl SegmentCheck {
             }
         }
         if let Some(cells) = cells(&self.segment, space, exists.len())? {
-            if !cells.is_partition(exists.iter()) {
-                return Err(self.corrupt(space.id, "a vector is in no cell, or in several"));
+            let block = |form, chunk| self.segment.block(space.id, BlockKey { form, chunk }).ok().flatten();
+            let scanned = |chunk, row: u16| {
+                let row_of = |form| block(form, chunk).map(|block| block.row(row.into()));
+                row_of(Form::Scale).zip(row_of(Form::Codes))
+            };
+            if !cells.is_partition(exists.iter(), scanned) {
+                return Err(self.corrupt(space.id, "a vector is in no cell, in several, or in one as another"));
             }
             if !cells.centres().has_its_id() {
                 return Err(self.corrupt(space.id, "the centres of cells are not those that they say they are"));

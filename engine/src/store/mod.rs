@@ -36,7 +36,7 @@ pub use rows::RowLog;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
 pub use tap::RowTap;
-pub use vectors::VectorsError;
+pub use vectors::{SpaceVectors, VectorsError};
 
 use crate::catalog::Catalog;
 use crate::catalog::source::source_of;

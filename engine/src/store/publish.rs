@@ -207,6 +207,7 @@ impl Store {
             rows: Arc::new(layers.rows.clone()),
             tables: Arc::new(layers.tables.clone()),
             row_numbers: Arc::new(layers.row_numbers.clone()),
+            searched: Arc::default(),
             shards: shards
                 .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
                 .collect(),

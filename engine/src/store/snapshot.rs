@@ -1,5 +1,6 @@
 //! An immutable, consistent view of all shards.
 
+use super::vectors::Searched;
 use super::{RecentRows, RowLog};
 use crate::catalog::{Catalog, Space};
 use crate::dictionary::{Dictionary, HashedId};
@@ -19,6 +20,7 @@ pub struct Snapshot {
     pub(super) rows: Arc<RecentRows>,
     pub(super) tables: Arc<BTreeMap<TagId, u64>>,
     pub(super) row_numbers: Arc<BTreeMap<TagId, u64>>,
+    pub(super) searched: Arc<Searched>,
 }
 
 /// A named audience.

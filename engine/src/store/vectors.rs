@@ -2,7 +2,7 @@
 //! are searched.
 
 use super::memtable::{CHANGE_BYTES, LAYERS_ARE_SMALL, Output, last_of_each, slots};
-use super::{ShardSnapshot, Snapshot};
+use super::{ShardSnapshot, Snapshot, held};
 use crate::bitmap::view::BitmapView;
 use crate::catalog::Space;
 use crate::error::ReadError;
@@ -14,8 +14,10 @@ use crate::lookalike::recall;
 use crate::segment::{BlockKey, Form, Key, Part, Segment};
 use crate::update::Change;
 use rayon::prelude::*;
-use std::sync::Arc;
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The blocks of up to so many chunks are found on the calling thread.
 const INLINE_CHUNKS: u32 = 128;
@@ -92,25 +94,86 @@ impl VectorLog {
     }
 }
 
+/// The spaces of a snapshot that were asked about.
+#[derive(Debug, Default)]
+pub(super) struct Searched(Mutex<BTreeMap<TagId, SpaceVectors>>);
+
+/// The vectors of a space in a snapshot, and whose they are. Cheap to clone; holding it keeps their files readable.
+#[derive(Clone, Debug)]
+pub struct SpaceVectors(Arc<Kept>);
+
+/// What is found in the layers of shards.
+#[derive(Debug)]
+struct Ready<'s> {
+    view: recall::Space<'s>,
+    present: Vec<RoaringBitmap>,
+    count: u64,
+}
+
+self_cell::self_cell!(
+    struct Kept {
+        owner: Arc<[ShardSnapshot]>,
+        #[covariant]
+        dependent: Ready,
+    }
+
+    impl {Debug}
+);
+
+impl SpaceVectors {
+    /// To be searched.
+    pub fn view(&self) -> &recall::Space<'_> {
+        &self.0.borrow_dependent().view
+    }
+
+    /// Users with a vector, per shard.
+    pub fn present(&self) -> &[RoaringBitmap] {
+        &self.0.borrow_dependent().present
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> u64 {
+        self.0.borrow_dependent().count
+    }
+}
+
 impl Snapshot {
-    /// The vectors of a space, to be searched. The first look at a file verifies the checksums of all its vectors, which reads
-    /// them; so it is given up when `cancelled` is set.
+    /// The vectors of a space, found once and then kept as long as the snapshot. The first look at a file verifies the checksums of
+    /// all its vectors, which reads them; so it is given up when `cancelled` is set.
     ///
     /// # Errors
     /// [`VectorsError`]: [`ReadError::Corrupt`] if vectors are damaged, or are not those that a segment's users should have.
-    pub fn vectors(&self, space: &Space, cancelled: &AtomicBool) -> Result<recall::Space<'_>, VectorsError> {
-        let chunks: u32 = self.shards().iter().map(|shard| shard.slot_count().div_ceil(CHUNK_SLOTS)).sum();
-        let shards = self.shards().iter().map(ShardSnapshot::layers);
-        // To wake other threads takes longer than to find some blocks.
-        let shards: Result<Vec<_>, _> = match chunks {
-            0..=INLINE_CHUNKS => shards.map(|segments| layers(segments, space, cancelled)).collect(),
-            _ => {
-                shards.collect::<Vec<_>>().into_par_iter().map(|segments| layers(segments, space, cancelled)).collect()
-            }
-        };
-        let dimension = space.dimension.into();
-        Ok(recall::Space::new(space.metric, dimension, shards?).expect("layers were made for this dimension"))
+    pub fn vectors(&self, space: &Space, cancelled: &AtomicBool) -> Result<SpaceVectors, VectorsError> {
+        if let Some(known) = held(&self.searched.0).get(&space.id) {
+            return Ok(known.clone());
+        }
+        let kept = Kept::try_new(Arc::clone(&self.shards), |shards| {
+            let view = view(shards, space, cancelled)?;
+            let present = view.present();
+            let count = present.iter().map(RoaringBitmap::len).sum();
+            Ok::<_, VectorsError>(Ready { view, present, count })
+        });
+        let made = SpaceVectors(Arc::new(kept?));
+        held(&self.searched.0).insert(space.id, made.clone());
+        Ok(made)
     }
+}
+
+/// What the layers of all shards say of a space.
+fn view<'s>(
+    shards: &'s [ShardSnapshot],
+    space: &Space,
+    cancelled: &AtomicBool,
+) -> Result<recall::Space<'s>, VectorsError> {
+    let chunks: u32 = shards.iter().map(|shard| shard.slot_count().div_ceil(CHUNK_SLOTS)).sum();
+    let of_shards = shards.iter().map(ShardSnapshot::layers);
+    // To wake other threads takes longer than to find some blocks.
+    let layers: Result<Vec<_>, _> = match chunks {
+        0..=INLINE_CHUNKS => of_shards.map(|segments| layers(segments, space, cancelled)).collect(),
+        _ => of_shards.collect::<Vec<_>>().into_par_iter().map(|segments| layers(segments, space, cancelled)).collect(),
+    };
+    let dimension = space.dimension.into();
+    Ok(recall::Space::new(space.metric, dimension, layers?).expect("layers were made for this dimension"))
 }
 
 /// Why vectors cannot be searched.
@@ -170,14 +233,14 @@ fn layer<'s>(segment: &'s Segment, space: &Space, cancelled: &AtomicBool) -> Res
 pub(super) fn cells<'s>(segment: &'s Segment, space: &Space, rows: u64) -> Result<Option<Cells<'s>>, ReadError> {
     let damaged = |what: &str| damaged(segment, space, 0, what);
     let block = |form| segment.block(space.id, BlockKey { form, chunk: 0 });
-    let [centres, ends, members] = Form::OF_CELLS.map(block);
-    let (centres, ends, members) = match (centres?, ends?, members?) {
-        (None, None, None) => return Ok(None),
-        (Some(centres), Some(ends), Some(members)) => (centres, ends, members),
+    let [centres, ends, members, copies] = Form::OF_CELLS.map(block);
+    let (centres, ends, members, copies) = match (centres?, ends?, members?, copies?) {
+        (None, None, None, None) => return Ok(None),
+        (Some(centres), Some(ends), Some(members), Some(copies)) => (centres, ends, members, copies),
         _ => return Err(damaged("its cells are only there in part")),
     };
     let view = CentresView::new(space.dimension.into(), centres.row_count, centres.aux as u64, centres.bytes);
-    let cells = view.and_then(|centres| Cells::new(centres, ends.bytes, members.bytes, rows));
+    let cells = view.and_then(|centres| Cells::new(centres, ends.bytes, members.bytes, copies.bytes, rows));
     cells.map(Some).ok_or_else(|| damaged("its cells are not of its vectors"))
 }
 

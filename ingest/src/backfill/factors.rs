@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
             VectorsError::Cancelled => BackfillError::Cancelled { job: job.name.clone() },
             VectorsError::Read(error) => unreadable(job, &error),
         })?;
-        let outdated = vectors.present();
+        let outdated = vectors.present().to_vec();
         let size = pace.as_ref().map_or_else(BatchSize::default, Pace::batch_size);
         let pacer = pace.map(|pace| Pacer::new(store, pace, cancel));
         Ok(Run {

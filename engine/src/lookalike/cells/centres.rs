@@ -1,6 +1,6 @@
 //! The centres of a space's cells.
 
-use super::clustering::{Clustering, Sums};
+use super::clustering::{Clustering, Sums, in_chain};
 use super::finder::Finder;
 use crate::lookalike::kernels::Rows;
 use crate::lookalike::quantise::{SCALE_BYTES, Scale, norm_of, quantise};
@@ -68,7 +68,9 @@ impl Centres {
         let clustering = Clustering { metric, dimension, codes, scales };
         let sums = clustering.run(Self::wanted(dimension, vectors) as usize);
         let (mut codes, mut scales, mut spreads) = (Vec::new(), Vec::new(), Vec::new());
-        for (centre, spread) in sums.iter().filter_map(Sums::centre) {
+        // Cells that a question looks into are near each other, and so are their vectors in files then.
+        let centres = in_chain(sums.iter().filter_map(Sums::centre).collect(), |(centre, _)| centre);
+        for (centre, spread) in centres {
             scales.push(quantise(&centre, &mut codes));
             spreads.extend_from_slice(&spread.to_le_bytes());
         }
@@ -144,6 +146,11 @@ pub struct CentresView<'a> {
 }
 
 impl<'a> CentresView<'a> {
+    /// Numbers a centre has.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
     /// So many centres; `None` if the bytes are none.
     pub fn new(dimension: usize, count: usize, id: u64, bytes: &'a [u8]) -> Option<Self> {
         if count == 0 || bytes.len() != count * centre_bytes(dimension) {

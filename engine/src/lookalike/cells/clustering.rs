@@ -5,7 +5,7 @@
 
 use super::BATCH;
 use super::finder::{Finder, columns};
-use crate::lookalike::kernels::{Level, Rows, best};
+use crate::lookalike::kernels::{Compare, Level, Rows, best, best_exact};
 use crate::lookalike::quantise::{Scale, low_of, norm_of, step_of};
 use crate::lookalike::random::Random;
 use crate::lookalike::vector::{Metric, norm};
@@ -17,6 +17,8 @@ const ROUNDS_AMONG_ALL: usize = 2;
 const AT_ONCE: usize = 256;
 /// The most clusters of a group.
 const OF_GROUP_MAX: usize = 1_024;
+/// Among so many the nearest is looked for to stand next.
+const CHAINED: usize = 1_024;
 
 /// What is to be clustered.
 pub(super) struct Clustering<'a> {
@@ -48,7 +50,7 @@ impl Clustering<'_> {
         let mut centres = if wanted <= AT_ONCE {
             self.moved(&all, wanted, &mut random)
         } else {
-            let groups = self.moved(&all, wanted.isqrt(), &mut random);
+            let groups = in_chain(self.moved(&all, wanted.isqrt(), &mut random), Vec::as_slice);
             let mut of_groups: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
             self.each(&all, &groups, |row, group| of_groups[group].push(row));
             // Many who are nearly the same are not told apart by more, which would take very long.
@@ -151,6 +153,30 @@ impl Clustering<'_> {
         let (low, step) = (f64::from(low_of(scale)) * part, f64::from(step_of(scale)) * part);
         self.codes_of(row).iter().map(|code| (low + step * f64::from(*code)) as f32).collect()
     }
+}
+
+/// Things with numbers, so that those near each other stand near each other: behind each the nearest of some that are left.
+pub(super) fn in_chain<T>(of: Vec<T>, numbers: impl Fn(&T) -> &[f32]) -> Vec<T> {
+    let mut chain = Vec::with_capacity(of.len());
+    let mut of = of.into_iter().peekable();
+    while of.peek().is_some() {
+        let mut left: Vec<Option<T>> = of.by_ref().take(CHAINED).map(Some).collect();
+        let dimension = left.iter().flatten().next().map_or(0, |first| numbers(first).len());
+        let bytes: Vec<[u8; 4]> =
+            left.iter().flatten().flat_map(|thing| numbers(thing).iter().map(|number| number.to_le_bytes())).collect();
+        let mut list: Vec<u32> = (0..left.len() as u32).collect();
+        let mut values = vec![0.0; list.len()];
+        while !list.is_empty() {
+            let mut next = 0;
+            if let Some(last) = chain.last() {
+                let values = &mut values[..list.len()];
+                best_exact(Level::detect(), Compare::L2, &bytes, &list, numbers(last), dimension, values);
+                next = (0..list.len()).max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0);
+            }
+            chain.extend(left[list.swap_remove(next) as usize].take());
+        }
+    }
+    chain
 }
 
 impl Sums {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::lookalike::naive::copies;
 use crate::lookalike::quantise::quantise;
 use crate::lookalike::random::Random;
 use crate::lookalike::vector::Metric;
@@ -28,7 +29,8 @@ impl Vectors {
         Centres::train(metric, self.dimension, count, &self.codes, &self.scales).expect("there are vectors")
     }
 
-    fn sorted(&self, centres: &Centres) -> Made {
+    /// With copies of what is scanned.
+    fn sorted(&self, centres: &Centres) -> (Made, Vec<u8>) {
         let mut sorter = Sorter::new(centres);
         let mut from = 0;
         for slots in self.slots.chunk_by(|a, b| a >> 16 == b >> 16) {
@@ -38,12 +40,23 @@ impl Vectors {
                 self.codes.chunks_exact(self.dimension).skip(rows.start).take(slots.len()).collect();
             sorter.add(slots.iter().copied(), &codes, &self.scales[rows]);
         }
-        sorter.finish()
+        let made = sorter.finish();
+        let copies = copies(&made, self.dimension, &self.scales, &self.codes);
+        (made, copies)
+    }
+
+    /// Whether these are their cells.
+    fn are_in(&self, cells: &Cells<'_>) -> bool {
+        cells.is_partition(self.slots.iter().copied(), |chunk, row| {
+            let first = self.slots.partition_point(|slot| slot >> 16 < u32::from(chunk));
+            let at = first + usize::from(row);
+            Some((&self.scales.get(at)?[..], self.codes.get(at * self.dimension..(at + 1) * self.dimension)?))
+        })
     }
 }
 
-fn view<'a>(centres: &'a Centres, made: &'a Made, rows: u64) -> Option<Cells<'a>> {
-    Cells::new(centres.view(), &made.ends, &made.members, rows)
+fn view<'a>(centres: &'a Centres, (made, copies): &'a (Made, Vec<u8>), rows: u64) -> Option<Cells<'a>> {
+    Cells::new(centres.view(), &made.ends, &made.members, copies, rows)
 }
 
 #[test]
@@ -60,11 +73,11 @@ fn neighbours_share_a_cell() {
         assert!((clusters..=720).contains(&centres.count()), "{}", centres.count());
         let made = vectors.sorted(&centres);
         let cells = view(&centres, &made, count as u64).expect("whole");
-        assert!(cells.is_partition(vectors.slots.iter().copied()));
-        assert!(!cells.is_partition(vectors.slots.iter().map(|slot| slot + 1)));
+        assert!(vectors.are_in(&cells));
+        assert!(!cells.is_partition(vectors.slots.iter().map(|slot| slot + 1), |_, _| unreachable!("no slot fits")));
         let mut alone = 0;
         for cell in 0..centres.count() as u32 {
-            let members: Vec<Member> = cells.members(cell).iter().collect();
+            let members: Vec<Member> = cells.members(cell).iter().map(|(_, member)| member).collect();
             assert!(members.is_sorted_by_key(|member| member.slot));
             let cluster = |member: &Member| (member.slot / 3) as usize % clusters;
             alone += members.iter().filter(|member| cluster(member) != cluster(&members[0])).count();
@@ -112,24 +125,30 @@ fn damaged_cells_are_none() {
     let vectors = Vectors::new(&vectors);
     let centres = vectors.trained(Metric::Dot);
     let good = vectors.sorted(&centres);
-    let is_whole =
-        |made: &Made| view(&centres, made, 4_096).expect("as many").is_partition(vectors.slots.iter().copied());
+    let is_whole = |made: &(Made, Vec<u8>)| vectors.are_in(&view(&centres, made, 4_096).expect("as many"));
     assert!(is_whole(&good));
     assert!(view(&centres, &good, 4_095).is_none());
     let mut damaged = good.clone();
-    let last = damaged.ends.len() - END_BYTES;
-    damaged.ends[last..].copy_from_slice(&4_097_u32.to_le_bytes());
+    let last = damaged.0.ends.len() - END_BYTES;
+    damaged.0.ends[last..].copy_from_slice(&4_097_u32.to_le_bytes());
     assert!(view(&centres, &damaged, 4_096).is_none());
     damaged = good.clone();
-    damaged.ends.truncate(last);
+    damaged.0.ends.truncate(last);
     assert!(view(&centres, &damaged, 4_096).is_none());
     for at in [0, 4] {
         damaged = good.clone();
-        damaged.members[at] ^= 1;
+        damaged.0.members[at] ^= 1;
         assert!(!is_whole(&damaged), "byte {at}");
     }
+    for at in [0, SCALE_BYTES] {
+        damaged = good.clone();
+        damaged.1[at] ^= 1;
+        assert!(!is_whole(&damaged), "byte {at} of the copies");
+    }
+    damaged.1.pop();
+    assert!(view(&centres, &damaged, 4_096).is_none());
     damaged = good.clone();
-    damaged.ends[..4].copy_from_slice(&5_000_u32.to_le_bytes());
+    damaged.0.ends[..4].copy_from_slice(&5_000_u32.to_le_bytes());
     assert!(!is_whole(&damaged));
     let cells = view(&centres, &damaged, 4_096).expect("as many");
     assert_eq!((0..2).map(|cell| cells.members(cell).iter().count()).sum::<usize>(), 0);
@@ -146,7 +165,7 @@ fn equal_vectors_and_zeros_have_cells() {
         let centres = vectors.trained(Metric::L2);
         let made = vectors.sorted(&centres);
         let cells = view(&centres, &made, 5_000).expect("whole");
-        assert!(cells.is_partition(vectors.slots.iter().copied()));
+        assert!(vectors.are_in(&cells));
         assert!((0..centres.count()).all(|cell| centres.view().spread(cell) < 0.01));
     }
     assert!(Centres::train(Metric::L2, 2, 0, &[], &[]).is_none());
@@ -164,7 +183,7 @@ fn damaged_numbers_leave_no_centres_or_others() {
     many.scales[7][..8].copy_from_slice(&[0xff; 8]);
     let centres = many.trained(Metric::Dot);
     let made = many.sorted(&centres);
-    assert!(view(&centres, &made, 40_000).is_some_and(|cells| cells.is_partition(many.slots.iter().copied())));
+    assert!(view(&centres, &made, 40_000).is_some_and(|cells| many.are_in(&cells)));
 }
 
 /// Nine of ten have the vector that was given to whoever had none.

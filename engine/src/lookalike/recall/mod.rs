@@ -13,6 +13,7 @@
 //! is that of a scan in full precision: equal scores go to the lower shard, then the lower slot. A histogram of scores would
 //! decide the same with two passes or a number a row.
 
+mod best;
 mod candidates;
 pub(super) mod nearest;
 mod probe;

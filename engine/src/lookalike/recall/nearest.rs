@@ -6,6 +6,7 @@ use super::window::Window;
 use super::{RecallError, Space};
 use crate::bitmap::view::BitmapView;
 use crate::lookalike::layer::ChunkRows;
+use crate::lookalike::quantise::Scale;
 use crate::lookalike::scorer::Scorer;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -274,14 +275,14 @@ impl<'s> Search<'s> {
         if self.exact {
             self.scorer.exact(chunk, rows, values)
         } else {
-            self.scorer.approximate(chunk, rows, values, which)
+            self.scorer.approximate(chunk.quantised(self.space.dimension()), rows, values, which)
         }
     }
 
-    /// Between what numbers the score of a row is.
+    /// Between what numbers the score of a row with this scale is.
     #[inline]
-    pub(super) fn bounds(&self, chunk: &ChunkRows<'_>, row: u32, value: f32) -> (f32, f32) {
-        let bound = if self.exact { 0.0 } else { self.scorer.bound(chunk, row) };
+    pub(super) fn bounds(&self, scale: &Scale, value: f32) -> (f32, f32) {
+        let bound = if self.exact { 0.0 } else { self.scorer.bound(scale) };
         // Numbers that are damaged, or beyond single precision on the way, decide nothing.
         if !value.is_finite() || bound == f32::INFINITY {
             return (f32::NEG_INFINITY, f32::INFINITY);
@@ -337,7 +338,7 @@ impl<'s> Search<'s> {
                     if *value + widest < window.floor && value.is_finite() {
                         continue;
                     }
-                    let (lower, upper) = self.bounds(chunk, *row, *value);
+                    let (lower, upper) = self.bounds(&chunk.scales[*row as usize], *value);
                     if upper < window.floor {
                         continue;
                     }

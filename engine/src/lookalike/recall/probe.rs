@@ -9,11 +9,13 @@
 //!
 //! A cell may hold more than it promises, so an answer may lack users that a scan would find.
 
-use super::candidates::{Bits, Task, fill};
+use super::best::{Best, Met, OfChunk, Room};
+use super::candidates::{Task, fill};
 use super::nearest::{BATCH, Kept, Search};
 use super::{RecallError, Space};
 use crate::bitmap::view::Container;
-use crate::lookalike::cells::Members;
+use crate::lookalike::cells::{Cells, Members};
+use crate::lookalike::kernels::Rows;
 use crate::lookalike::layer::{ChunkRows, Layer};
 
 /// How many standard deviations above a cell's mean score it promises: more puts cells first whose vectors are far apart.
@@ -25,6 +27,8 @@ pub(super) const LEFT: f64 = 0.01;
 const FIRST_PER_WANTED: f64 = 6.0;
 const FIRST_MIN: f64 = 2_048.0;
 
+/// So many copies are gathered before they are scored.
+const COPIED: usize = 256;
 /// From so many vectors of a chunk on, its filter is looked at as bits.
 const BITS_FROM: usize = 64;
 /// Beyond those that are wanted, so many may be kept before some are let go.
@@ -50,24 +54,14 @@ struct Cell {
     cell: u32,
 }
 
-/// Vectors of some cells that are of one chunk of a layer.
-#[derive(Debug, Default)]
-struct OfChunk {
+/// A cell of a layer.
+#[derive(Clone, Copy, Debug)]
+struct Part<'s> {
     shard: usize,
-    /// The layer's place in its shard, and the chunk's in the layer.
+    /// The layer's place in its shard.
     place: usize,
-    index: usize,
-    chunk: u16,
-    /// Where they stand in the chunk, and among its vectors.
-    members: Vec<(u16, u16)>,
-}
-
-impl OfChunk {
-    fn begin(&mut self, shard: usize, place: usize, index: usize, chunk: u16) {
-        self.members.clear();
-        let members = std::mem::take(&mut self.members);
-        *self = OfChunk { shard, place, index, chunk, members };
-    }
+    cells: &'s Cells<'s>,
+    members: Members<'s>,
 }
 
 /// Vectors of a space that have cells, and others.
@@ -149,7 +143,7 @@ impl<'s> Search<'s> {
             }
         }
         probed.vectors = best.scored;
-        Ok(Some((best.kept, probed)))
+        Ok(Some((best.into_kept(), probed)))
     }
 
     /// All cells, with what they promise.
@@ -194,108 +188,140 @@ impl<'s> Search<'s> {
     ///
     /// What they have lies anywhere in memory. So it is asked for in steps, of all layers at once, instead of waiting for one after another.
     fn look_into(&self, cells: &[Cell], best: &mut Best<'s>) -> Result<(), RecallError> {
-        let mut parts: Vec<(usize, usize, Members<'s>)> = Vec::new();
-        for of_centres in cells.chunk_by(|a, b| a.sorted == b.sorted) {
-            for (shard, place) in &self.space.sorted()[of_centres[0].sorted as usize].1 {
-                if self.filter.is_some_and(|filter| filter[*shard].container_count() == 0) {
-                    continue;
-                }
-                let Some(sorted) = self.space.shards()[*shard][*place].cells() else { continue };
-                for cell in of_centres {
-                    let members = sorted.members(cell.cell);
-                    members.prefetch();
-                    parts.push((*shard, *place, members));
-                }
-            }
+        best.chunks.clear();
+        best.room.here.clear();
+        for of_layer in self.parts(cells).chunk_by(|a, b| (a.shard, a.place) == (b.shard, b.place)) {
+            self.gather(of_layer, best);
         }
-        let mut chunks = std::mem::take(&mut best.chunks);
-        let mut used = 0;
-        for of_layer in parts.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let (shard, place, _) = of_layer[0];
-            let layer = &self.space.shards()[shard][place];
-            // Where the chunks of this layer are gathered, by their place, and the one of the last member.
-            best.gathered.clear();
-            best.gathered.resize(layer.presence().container_count(), usize::MAX);
-            let mut here: Option<usize> = None;
-            for member in of_layer.iter().flat_map(|(.., members)| members.iter()) {
-                best.met += 1;
-                let chunk = (member.slot >> 16) as u16;
-                let at = match here.filter(|here| chunks[*here].chunk == chunk) {
-                    Some(at) => at,
-                    None => {
-                        // One that is damaged may be of no chunk.
-                        let Some(index) = layer.presence().find(chunk) else { continue };
-                        if best.gathered[index] == usize::MAX {
-                            if used == chunks.len() {
-                                chunks.push(OfChunk::default());
-                            }
-                            chunks[used].begin(shard, place, index, chunk);
-                            best.gathered[index] = used;
-                            used += 1;
-                        }
-                        *here.insert(best.gathered[index])
-                    }
-                };
-                chunks[at].members.push((member.slot as u16, member.row));
-            }
-        }
-        chunks[..used].iter_mut().for_each(|of_chunk| self.leave_out(of_chunk, &mut best.bits));
-        let scored = chunks[..used].iter().try_for_each(|of_chunk| self.score_members(of_chunk, best));
-        best.chunks = chunks;
-        scored
+        self.score_copies(best)
     }
 
-    /// Leaves out whom the filter does not let pass, and of whom a newer layer speaks; asks memory for the others.
-    fn leave_out(&self, of_chunk: &mut OfChunk, bits: &mut Bits) {
-        let OfChunk { shard, place, index, chunk, ref mut members } = *of_chunk;
-        let layers = &self.space.shards()[shard];
-        let rows = layers[place].rows(index);
-        let newer = layers[..place].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
+    /// The cells in all layers that are sorted by the same, layer by layer.
+    fn parts(&self, cells: &[Cell]) -> Vec<Part<'s>> {
+        let mut found = Vec::new();
+        for of_centres in cells.chunk_by(|a, b| a.sorted == b.sorted) {
+            let places = self.space.sorted()[of_centres[0].sorted as usize].1.iter();
+            let some = |shard: usize| self.filter.is_none_or(|filter| filter[shard].container_count() > 0);
+            let sorted = places.filter(|(shard, _)| some(*shard)).filter_map(|(shard, place)| {
+                let cells = self.space.shards()[*shard][*place].cells()?;
+                Some((*shard, *place, cells))
+            });
+            sorted.clone().for_each(|(.., cells)| of_centres.iter().for_each(|cell| cells.prefetch(cell.cell)));
+            for (shard, place, cells) in sorted {
+                for cell in of_centres {
+                    let members = cells.members(cell.cell);
+                    members.prefetch();
+                    found.push(Part { shard, place, cells, members });
+                }
+            }
+        }
+        found
+    }
+
+    /// Adds the candidates of cells of one layer to those that are here, and asks memory for what is scanned of them.
+    fn gather(&self, parts: &[Part<'s>], best: &mut Best<'s>) {
+        let Part { shard, place, cells, .. } = parts[0];
+        let layer = &self.space.shards()[shard][place];
+        let (from, first) = (best.room.here.len(), best.chunks.len());
+        let Room { here, places, .. } = &mut *best.room;
+        // Where the chunks of this layer stand among all, by their place in it.
+        places.clear();
+        places.resize(layer.presence().container_count(), u32::MAX);
+        // The chunk of the last member, where it stands among all, and how many vectors it has.
+        let (mut chunk, mut at, mut rows) = (u32::MAX, 0, 0);
+        for part in parts {
+            best.met += part.members.len() as u64;
+            for (member_place, member) in part.members.iter() {
+                if member.slot >> 16 != chunk {
+                    chunk = member.slot >> 16;
+                    // One that is damaged may be of no chunk.
+                    let Some(index) = layer.presence().find(chunk as u16) else {
+                        rows = 0;
+                        continue;
+                    };
+                    if places[index] == u32::MAX {
+                        places[index] = best.chunks.len() as u32;
+                        best.chunks.push(OfChunk { shard, chunk: chunk as u16, rows: layer.rows(index), cells });
+                    }
+                    (at, rows) = (places[index], layer.rows(index).scales.len());
+                }
+                // One that is damaged may be beyond the last.
+                if usize::from(member.row) < rows {
+                    let position = member.slot as u16;
+                    here.push(Met { chunk: at, position, row: member.row, place: member_place });
+                }
+            }
+        }
+        // The newest layer is right about everybody.
+        if self.filter.is_some() || place > 0 {
+            best.group(from, first);
+            let grouped = std::mem::take(&mut best.room.grouped);
+            for of_chunk in grouped.chunk_by(|a, b| a.chunk == b.chunk) {
+                self.let_pass(of_chunk, place, best);
+            }
+            best.room.grouped = grouped;
+        }
+        best.room.here[from..].iter().for_each(|met| cells.prefetch_copy(met.place));
+    }
+
+    /// Adds vectors of one chunk to those that are here, without those that do not pass the filter or of whom a newer layer speaks.
+    fn let_pass(&self, of_chunk: &[Met], place: usize, best: &mut Best<'s>) {
+        let OfChunk { shard, chunk, .. } = best.chunks[of_chunk[0].chunk as usize];
+        let newer = self.space.shards()[shard][..place].iter().flat_map(|layer| [layer.presence(), layer.touched()]);
         let hidden: Vec<Container<'_>> =
             newer.filter_map(|users| users.find(chunk).map(|index| users.container(index))).collect();
-        let leave = |members: &mut Vec<(u16, u16)>, passes: &dyn Fn(u16) -> bool| {
-            members.retain(|(position, row)| {
-                // One that is damaged may be beyond the last.
-                let is_left = passes(*position)
-                    && hidden.iter().all(|hidden| !hidden.contains(*position))
-                    && usize::from(*row) < rows.scales.len();
-                if is_left {
-                    self.scorer.prefetch_codes(rows, *row);
-                }
-                is_left
-            });
+        let Room { here, bits, .. } = &mut *best.room;
+        let mut add = |passes: &dyn Fn(u16) -> bool| {
+            let is_left =
+                |met: &&Met| passes(met.position) && hidden.iter().all(|hidden| !hidden.contains(met.position));
+            here.extend(of_chunk.iter().filter(is_left));
         };
-        let Some(filter) = self.filter.map(|filter| &filter[shard]) else { return leave(members, &|_| true) };
+        let Some(filter) = self.filter.map(|filter| &filter[shard]) else { return add(&|_| true) };
         match filter.find(chunk).map(|index| filter.container(index)) {
-            None => members.clear(),
+            None => {}
             // A bit is told at once, where something else is searched for each.
-            Some(Container::Array(_) | Container::Runs(_)) if members.len() > BITS_FROM => {
+            Some(Container::Array(_) | Container::Runs(_)) if of_chunk.len() > BITS_FROM => {
                 fill(filter, chunk, bits);
-                leave(members, &|position| bits[usize::from(position >> 6)] >> (position & 63) & 1 == 1);
+                add(&|position| bits[usize::from(position >> 6)] >> (position & 63) & 1 == 1);
             }
-            Some(filter) => leave(members, &|position| filter.contains(position)),
+            Some(filter) => add(&|position| filter.contains(position)),
         }
     }
 
-    /// Scores vectors of a chunk.
-    fn score_members(&self, of_chunk: &OfChunk, best: &mut Best<'s>) -> Result<(), RecallError> {
-        let OfChunk { shard, place, index, chunk, ref members } = *of_chunk;
-        let rows = self.space.shards()[shard][place].rows(index);
-        let (mut which, mut slots) = (std::mem::take(&mut best.rows), std::mem::take(&mut best.slots));
-        which.clear();
-        slots.clear();
-        which.extend(members.iter().map(|(_, row)| u32::from(*row)));
-        slots.extend(members.iter().map(|(position, _)| u32::from(chunk) << 16 | u32::from(*position)));
-        let kept = self.keep(shard, rows, &which, &slots, best);
-        (best.rows, best.slots) = (which, slots);
-        kept
+    /// Scores those that are here by their copies, and keeps those that may be among the best.
+    fn score_copies(&self, best: &mut Best<'s>) -> Result<(), RecallError> {
+        let Best { chunks, kept, room, floor, .. } = best;
+        let Room { here, codes, scales, rows, values, which, .. } = &mut **room;
+        for batch in here.chunks(COPIED) {
+            self.look()?;
+            codes.clear();
+            scales.clear();
+            for met in batch {
+                let (scale, of_one) = chunks[met.chunk as usize].cells.copy(met.place);
+                scales.push(*scale);
+                codes.extend_from_slice(of_one);
+            }
+            rows.clear();
+            rows.extend(0..batch.len() as u32);
+            self.scorer.approximate(Rows { dimension: self.space.dimension(), codes, scales }, rows, values, which);
+            for ((met, scale), value) in batch.iter().zip(&*scales).zip(&*values) {
+                let (lower, upper) = self.bounds(scale, *value);
+                if upper >= *floor {
+                    let OfChunk { shard, chunk, rows, .. } = chunks[met.chunk as usize];
+                    let slot = u32::from(chunk) << 16 | u32::from(met.position);
+                    kept.push(Kept { shard, slot, row: met.row.into(), chunk: rows, lower, upper });
+                }
+            }
+        }
+        best.scored += here.len() as u64;
+        Ok(())
     }
 
     /// The best `size` of few candidates, of whom all are scored.
     pub(super) fn best_of_all(&self, tasks: &[Task], size: u64) -> Result<Vec<Kept<'s>>, RecallError> {
         let mut best = Best::new(size as usize);
         self.keep_of(tasks, |_| true, &mut best)?;
-        Ok(best.kept)
+        Ok(best.into_kept())
     }
 
     /// Scores some vectors, and keeps those that may be among the best.
@@ -309,9 +335,9 @@ impl<'s> Search<'s> {
     ) -> Result<(), RecallError> {
         for (rows, slots) in rows.chunks(BATCH).zip(slots.chunks(BATCH)) {
             self.look()?;
-            self.score(chunk, rows, &mut best.values, &mut best.which);
-            for ((row, slot), value) in rows.iter().zip(slots).zip(&best.values) {
-                let (lower, upper) = self.bounds(chunk, *row, *value);
+            self.score(chunk, rows, &mut best.room.values, &mut best.room.which);
+            for ((row, slot), value) in rows.iter().zip(slots).zip(&best.room.values) {
+                let (lower, upper) = self.bounds(&chunk.scales[*row as usize], *value);
                 if upper >= best.floor {
                     best.kept.push(Kept { shard, slot: *slot, row: *row, chunk, lower, upper });
                 }
@@ -319,69 +345,5 @@ impl<'s> Search<'s> {
         }
         best.scored += rows.len() as u64;
         Ok(())
-    }
-}
-
-/// The best vectors so far.
-struct Best<'s> {
-    size: usize,
-    /// As many as are wanted score at least this.
-    floor: f32,
-    kept: Vec<Kept<'s>>,
-    /// So many of them, the first ones, were there when it was pruned last.
-    settled: usize,
-    /// Vectors of the cells that were looked into, whether they passed the filter or not.
-    met: u64,
-    scored: u64,
-    // Room to work in.
-    chunks: Vec<OfChunk>,
-    gathered: Vec<usize>,
-    bits: Box<Bits>,
-    rows: Vec<u32>,
-    slots: Vec<u32>,
-    values: Vec<f32>,
-    which: Vec<u32>,
-}
-
-impl<'s> Best<'s> {
-    fn new(size: usize) -> Self {
-        Best {
-            size,
-            floor: f32::NEG_INFINITY,
-            kept: Vec::new(),
-            settled: 0,
-            met: 0,
-            scored: 0,
-            chunks: Vec::new(),
-            gathered: Vec::new(),
-            bits: Box::new([0; 1024]),
-            rows: Vec::new(),
-            slots: Vec::new(),
-            values: Vec::new(),
-            which: Vec::new(),
-        }
-    }
-
-    /// Lets go of those that cannot be among the best any more; how many of those that came since the last time are now among the best,
-    /// as far as their codes tell. (Bounds are so wide that many more might be.)
-    fn prune(&mut self) -> usize {
-        let (size, before) = (self.size, self.settled);
-        if self.kept.len() <= size {
-            self.settled = self.kept.len();
-            return self.settled - before;
-        }
-        let nth = |mut scores: Vec<f32>| *scores.select_nth_unstable_by(size - 1, |a, b| b.total_cmp(a)).1;
-        let about = |kept: &Kept<'_>| kept.lower + (kept.upper - kept.lower) / 2.0;
-        let best = nth(self.kept.iter().map(about).collect());
-        let found = self.kept[before..].iter().filter(|kept| about(kept) >= best).count();
-        self.floor = nth(self.kept.iter().map(|kept| kept.lower).collect());
-        let floor = self.floor;
-        self.kept.retain(|kept| kept.upper >= floor);
-        self.settled = self.kept.len();
-        found
-    }
-
-    fn is_full(&self) -> bool {
-        self.kept.len() >= self.size
     }
 }

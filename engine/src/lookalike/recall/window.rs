@@ -59,7 +59,9 @@ impl Search<'_> {
                 }
                 seen += listed.rows.len() as u64;
                 self.score(chunk, &rows, &mut values, &mut which);
-                found.extend(rows.iter().zip(&values).map(|(row, value)| self.bounds(chunk, *row, *value)));
+                found.extend(
+                    rows.iter().zip(&values).map(|(row, value)| self.bounds(&chunk.scales[*row as usize], *value)),
+                );
             });
             Ok(found)
         };

@@ -8,6 +8,7 @@ use crate::lookalike::quantise::{Most, Scale};
 use crate::segment::{BlockKey, Form, Part, Segment, SegmentWriter};
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
+use std::io;
 
 /// What one input has of a space.
 struct Input<'m> {
@@ -95,35 +96,42 @@ impl TagMerger<'_> {
         writer: &mut SegmentWriter,
     ) -> Result<(), MergeError> {
         let mut sorter = Sorter::new(centres);
+        // Where what is scanned of each vector lies.
+        let mut scanned: Vec<(&[u8], &[u8])> = Vec::new();
         for chunk in chunks {
             let [codes, scales] = [Form::Codes, Form::Scale].map(|form| self.rows(BlockKey { form, chunk }, inputs));
             let (codes, scales) = (codes?, scales?);
             let slots = codes.iter().map(|(slot, _)| *slot);
             let rows: Vec<&[u8]> = codes.iter().map(|(_, row)| *row).collect();
-            let scales: Vec<Scale> = scales.iter().filter_map(|(_, row)| row.as_array().copied()).collect();
-            if scales.len() != rows.len() || rows.iter().any(|row| row.len() != centres.dimension()) {
+            let as_scales: Vec<Scale> = scales.iter().filter_map(|(_, row)| row.as_array().copied()).collect();
+            if as_scales.len() != rows.len() || rows.iter().any(|row| row.len() != centres.dimension()) {
                 let path = self.inputs.first().map(|input| input.path().to_owned()).unwrap_or_default();
                 let what =
                     format!("space {}, chunk {chunk}: its vectors have another length than their space says", self.tag);
                 return Err(ReadError::Corrupt { path, offset_bytes: 0, what }.into());
             }
-            sorter.add(slots, &rows, &scales);
+            sorter.add(slots, &rows, &as_scales);
+            scanned.extend(scales.iter().map(|(_, scale)| *scale).zip(rows));
         }
         let made = sorter.finish();
-        for form in Form::OF_CELLS {
-            let (number, bytes) = match form {
-                Form::Ends => (centres.trained_on() as i64, &made.ends[..]),
-                Form::Members => (0, &made.members[..]),
-                _ => (centres.id() as i64, centres.bytes()),
-            };
-            let row_bytes = form.row_bytes(centres.dimension() as u16).unwrap_or(bytes.len());
+        let mut add = |form, number, rows: usize, all: &dyn Fn(Put<'_>) -> io::Result<()>| {
             let key = self.key(Part::Block(BlockKey { form, chunk: 0 }));
-            writer
-                .add_block(key, number, (bytes.len() / row_bytes) as u64, |put| put(bytes).map_err(MergeError::from))?;
-        }
-        Ok(())
+            writer.add_block(key, number, rows as u64, |put| all(put).map_err(MergeError::from))
+        };
+        add(Form::Centres, centres.id() as i64, centres.count(), &|put| put(centres.bytes()))?;
+        add(Form::Ends, centres.trained_on() as i64, centres.count(), &|put| put(&made.ends))?;
+        add(Form::Members, 0, scanned.len(), &|put| put(&made.members))?;
+        add(Form::Copies, 0, scanned.len(), &|put| {
+            made.order.iter().map(|at| scanned[*at as usize]).try_for_each(|(scale, codes)| {
+                put(scale)?;
+                put(codes)
+            })
+        })
     }
 }
+
+/// Takes bytes of a block.
+type Put<'p> = &'p mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// The chunks that have slots of a bitmap, rising.
 fn chunks(slots: &RoaringBitmap) -> impl Iterator<Item = u16> {

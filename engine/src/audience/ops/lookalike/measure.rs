@@ -1,12 +1,13 @@
 //! How well users are found: against a scan in full precision, and against users of the seed that were hidden.
 
 use super::seed::{Learned, background, seed_refused, setting};
-use super::{Likeness, QueryContext, QueryError, Search, Vectors, total};
+use super::{Likeness, QueryContext, QueryError, Search, total};
 use crate::catalog::Space;
 use crate::lookalike::quality::{area_under_curve, lift};
 use crate::lookalike::recall::Way;
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::{self, Examples};
+use crate::store::SpaceVectors;
 use roaring::RoaringBitmap;
 
 /// What is to be measured beside the answer; each costs about as much as the answer.
@@ -51,7 +52,7 @@ pub(super) fn holdout(
     asked: &Likeness<'_>,
     space: &Space,
     learned: &Learned,
-    vectors: &Vectors<'_>,
+    vectors: &SpaceVectors,
     eligible: &[RoaringBitmap],
     context: &QueryContext,
 ) -> Result<Option<Holdout>, QueryError> {
@@ -80,7 +81,7 @@ pub(super) fn holdout(
     let candidates: Vec<RoaringBitmap> =
         eligible.iter().zip(&learned.users).zip(&hidden).map(|((all, seed), hidden)| (all - seed) | hidden).collect();
     let search = Search { vectors, scorer: &scorer, way: Way::Quick, context };
-    let (reached, _) = search.band(&candidates, asked.extent)?;
+    let (reached, _) = search.band(Some(&candidates), asked.extent)?;
     let found: u64 =
         reached.members.iter().zip(&hidden).map(|(members, hidden)| members.intersection_len(hidden)).sum();
     let (hidden, chosen, candidates) = (total(&hidden), total(&reached.members), total(&candidates));

@@ -22,9 +22,10 @@ use crate::ids::{Slot, TagId};
 use crate::lookalike::recall::{self, Probed, RecallError, Size, Way};
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::Method;
-use crate::store::Snapshot;
+use crate::store::{Snapshot, SpaceVectors};
 use roaring::RoaringBitmap;
 use seed::Learned;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Like whom.
@@ -168,8 +169,7 @@ pub fn lookalike(
 ) -> Result<Lookalike, QueryError> {
     context.check()?;
     let (name, space) = space_of(snapshot, asked.space)?;
-    let view = snapshot.vectors(&space, &context.cancelled)?;
-    let vectors = Vectors { present: view.present(), view };
+    let vectors = snapshot.vectors(&space, &context.cancelled)?;
     let learned = Arc::new(seed::learn(snapshot, name, asked, &vectors, context)?);
     found(snapshot, asked, &space, &vectors, learned, measure, context)
 }
@@ -179,27 +179,30 @@ fn found(
     snapshot: &Snapshot,
     asked: &Likeness<'_>,
     space: &Space,
-    vectors: &Vectors<'_>,
+    vectors: &SpaceVectors,
     learned: Arc<Learned>,
     measure: Measure,
     context: &QueryContext,
 ) -> Result<Lookalike, QueryError> {
     context.check()?;
     let eligible = eligible(snapshot, asked, vectors, context)?;
-    let mut candidates = eligible.clone();
-    if !asked.include_seed {
-        candidates.iter_mut().zip(&learned.users).for_each(|(candidates, seed)| *candidates -= seed);
-    }
+    let seed_counts = asked.include_seed || learned.users.iter().all(RoaringBitmap::is_empty);
+    let candidates = match &eligible {
+        Cow::Borrowed(_) if seed_counts => None,
+        _ if seed_counts => Some(Cow::Borrowed(&eligible[..])),
+        _ => Some(Cow::Owned(eligible.iter().zip(&learned.users).map(|(all, seed)| all - seed).collect::<Vec<_>>())),
+    };
+    let candidates = candidates.as_deref();
     let way = if asked.exact { Way::Full } else { Way::Quick };
     let search = Search { vectors, scorer: &learned.scorer, way, context };
-    let (found, wanted) = search.band(&candidates, asked.extent)?;
+    let (found, wanted) = search.band(candidates, asked.extent)?;
     let mut report = LookalikeReport {
         method: learned.method,
         tried: learned.tried.clone(),
         seed_users: learned.asked,
         seed_with_vector: learned.with_vector,
         seed_learned: learned.examples.len(usize::from(space.dimension)) as u64,
-        candidates: total(&candidates),
+        candidates: candidates.map_or(vectors.count(), total),
         wanted,
         members: total(&found.members),
         at_least: found.at_least,
@@ -210,7 +213,7 @@ fn found(
         holdout: None,
     };
     if measure.recall {
-        let (exact, _) = Search { way: Way::Full, ..search }.band(&candidates, asked.extent)?;
+        let (exact, _) = Search { way: Way::Full, ..search }.band(candidates, asked.extent)?;
         report.recall = measure::share_found(&exact.members, &found.members);
     }
     if measure.holdout {
@@ -232,8 +235,7 @@ impl Lookalike {
         measure: Measure,
         context: &QueryContext,
     ) -> Result<Lookalike, QueryError> {
-        let view = snapshot.vectors(&self.space, &context.cancelled)?;
-        let vectors = Vectors { present: view.present(), view };
+        let vectors = snapshot.vectors(&self.space, &context.cancelled)?;
         found(snapshot, asked, &self.space, &vectors, Arc::clone(&self.learned), measure, context)
     }
 
@@ -248,12 +250,13 @@ impl Lookalike {
         limit: usize,
         context: &QueryContext,
     ) -> Result<Vec<ScoredUser>, QueryError> {
-        let view = snapshot.vectors(&self.space, &context.cancelled)?;
+        let vectors = snapshot.vectors(&self.space, &context.cancelled)?;
         let bytes = serialized(&self.members);
         let filter: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect();
         let count = from.saturating_add(limit as u64);
-        let hits = recall::top(&view, &self.learned.scorer, Some(&filter), count, Way::Scan, &context.cancelled)
-            .map_err(refused)?;
+        let hits =
+            recall::top(vectors.view(), &self.learned.scorer, Some(&filter), count, Way::Scan, &context.cancelled)
+                .map_err(refused)?;
         let mut users = Vec::new();
         for hit in hits.into_iter().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
             let user = user_id(&snapshot.shards()[hit.shard], hit.slot)?;
@@ -272,10 +275,11 @@ impl Lookalike {
         shard: usize,
         context: &QueryContext,
     ) -> Result<impl Iterator<Item = ScoredSlot> + use<>, QueryError> {
-        let view = snapshot.vectors(&self.space, &context.cancelled)?;
+        let vectors = snapshot.vectors(&self.space, &context.cancelled)?;
         let mut members = vec![RoaringBitmap::new(); self.members.len()];
         members[shard].clone_from(&self.members[shard]);
-        let hits = recall::scores(&view, &self.learned.scorer, &members, &context.cancelled).map_err(refused)?;
+        let hits =
+            recall::scores(vectors.view(), &self.learned.scorer, &members, &context.cancelled).map_err(refused)?;
         Ok(hits.into_iter().map(|hit| ScoredSlot { shard: hit.shard, slot: hit.slot, score: hit.score }))
     }
 
@@ -285,17 +289,10 @@ impl Lookalike {
     }
 }
 
-/// The vectors of a space, and whose they are.
-struct Vectors<'s> {
-    view: recall::Space<'s>,
-    /// Users with a vector, per shard.
-    present: Vec<RoaringBitmap>,
-}
-
 /// Searches with one scorer.
 #[derive(Clone, Copy)]
 struct Search<'s> {
-    vectors: &'s Vectors<'s>,
+    vectors: &'s SpaceVectors,
     scorer: &'s Scorer,
     way: Way,
     context: &'s QueryContext,
@@ -311,18 +308,19 @@ struct Found {
 }
 
 impl Search<'_> {
-    /// The candidates of an extent, and how many were asked for.
-    fn band(&self, candidates: &[RoaringBitmap], extent: Extent) -> Result<(Found, u64), QueryError> {
-        let bytes = serialized(candidates);
-        let filter: Vec<BitmapView<'_>> = bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect();
-        let count = total(candidates);
+    /// The candidates of an extent, and how many were asked for; candidates are all who have a vector, unless they are told.
+    fn band(&self, candidates: Option<&[RoaringBitmap]>, extent: Extent) -> Result<(Found, u64), QueryError> {
+        let bytes = candidates.map(serialized);
+        let filter: Option<Vec<BitmapView<'_>>> =
+            bytes.as_ref().map(|bytes| bytes.iter().map(|bytes| BitmapView::trusted(bytes)).collect());
+        let count = candidates.map_or(self.vectors.count(), total);
         let places = extent.places(count);
         // Bands, and parts of everybody, are found exactly: else they would overlap, or leave users out.
         let is_band = places.start > 0 || matches!(extent.amount(), Amount::Share(_));
         let way = if is_band && self.way == Way::Quick { Way::Scan } else { self.way };
         let first = |count: u64| {
             let cancelled = &self.context.cancelled;
-            recall::nearest(&self.vectors.view, self.scorer, Some(&filter), Size::Count(count), way, cancelled)
+            recall::nearest(self.vectors.view(), self.scorer, filter.as_deref(), Size::Count(count), way, cancelled)
                 .map_err(refused)
         };
         let reached = first(places.end)?;
@@ -354,17 +352,20 @@ fn space_of(snapshot: &Snapshot, id: TagId) -> Result<(&str, Space), QueryError>
     found.map(|(name, space)| (name, *space)).ok_or_else(gone)
 }
 
-/// Users who may be candidates, those of the seed among them.
-fn eligible(
+/// Users who may be candidates, those of the seed among them; borrowed if they are all who have a vector.
+fn eligible<'v>(
     snapshot: &Snapshot,
     asked: &Likeness<'_>,
-    vectors: &Vectors<'_>,
+    vectors: &'v SpaceVectors,
     context: &QueryContext,
-) -> Result<Vec<RoaringBitmap>, QueryError> {
+) -> Result<Cow<'v, [RoaringBitmap]>, QueryError> {
     let fits = Predicate::And(vec![asked.within.clone(), asked.exclude.clone().negate()]).canonical();
+    if fits == Predicate::All {
+        return Ok(Cow::Borrowed(vectors.present()));
+    }
     let mut eligible = slots(snapshot, &fits, context)?;
-    eligible.iter_mut().zip(&vectors.present).for_each(|(eligible, present)| *eligible &= present);
-    Ok(eligible)
+    eligible.iter_mut().zip(vectors.present()).for_each(|(eligible, present)| *eligible &= present);
+    Ok(Cow::Owned(eligible))
 }
 
 fn total(users: &[RoaringBitmap]) -> u64 {

@@ -1,7 +1,7 @@
 //! From a seed to a scorer.
 
 use super::super::members::slots;
-use super::{Likeness, QueryContext, QueryError, Seed, Vectors, refused, total};
+use super::{Likeness, QueryContext, QueryError, Seed, refused, total};
 use crate::audience::plan::number_layers;
 use crate::audience::predicate::Predicate;
 use crate::bitmap::bsi::{NumberRange, NumberReader};
@@ -9,7 +9,7 @@ use crate::ids::TagId;
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::{self, Examples, Method, SeedError, Setting, gather};
 use crate::lookalike::vector::checked;
-use crate::store::Snapshot;
+use crate::store::{Snapshot, SpaceVectors};
 use roaring::RoaringBitmap;
 
 /// What a question learned of its seed.
@@ -34,10 +34,10 @@ pub(super) struct Learned {
 pub(super) const RANDOM_SEED: u64 = 0x5eed;
 const BACKGROUND_SEED: u64 = 0xbac6;
 
-pub(super) fn setting<'s>(vectors: &Vectors<'_>, context: &'s QueryContext) -> Setting<'s> {
+pub(super) fn setting<'s>(vectors: &SpaceVectors, context: &'s QueryContext) -> Setting<'s> {
     Setting {
-        metric: vectors.view.metric(),
-        dimension: vectors.view.dimension(),
+        metric: vectors.view().metric(),
+        dimension: vectors.view().dimension(),
         random_seed: RANDOM_SEED,
         cancelled: &context.cancelled,
     }
@@ -48,11 +48,11 @@ pub(super) fn learn(
     snapshot: &Snapshot,
     space: &str,
     asked: &Likeness<'_>,
-    vectors: &Vectors<'_>,
+    vectors: &SpaceVectors,
     context: &QueryContext,
 ) -> Result<Learned, QueryError> {
     let setting = setting(vectors, context);
-    let mut users = vec![RoaringBitmap::new(); vectors.present.len()];
+    let mut users = vec![RoaringBitmap::new(); vectors.present().len()];
     let (count, with_vector, examples, examples_of) = match asked.seed {
         Seed::Vectors(given) => {
             let examples = of_vectors(&setting, given)?;
@@ -84,9 +84,9 @@ pub(super) fn learn(
 }
 
 /// A sample of the users who are not of the seed.
-pub(super) fn background(vectors: &Vectors<'_>, seed: &[RoaringBitmap]) -> Examples {
-    let others: Vec<RoaringBitmap> = vectors.present.iter().zip(seed).map(|(present, seed)| present - seed).collect();
-    gather(&vectors.view, &others, BACKGROUND_SEED).examples
+pub(super) fn background(vectors: &SpaceVectors, seed: &[RoaringBitmap]) -> Examples {
+    let others: Vec<RoaringBitmap> = vectors.present().iter().zip(seed).map(|(present, seed)| present - seed).collect();
+    gather(vectors.view(), &others, BACKGROUND_SEED).examples
 }
 
 pub(super) fn seed_refused(error: SeedError) -> QueryError {
@@ -125,7 +125,7 @@ fn of_users(
     space: &str,
     weights: Option<TagId>,
     users: &[RoaringBitmap],
-    vectors: &Vectors<'_>,
+    vectors: &SpaceVectors,
     context: &QueryContext,
 ) -> Result<OfUsers, QueryError> {
     let count = total(users);
@@ -134,7 +134,7 @@ fn of_users(
         return Err(QueryError::Invalid(message));
     }
     let usable: Vec<RoaringBitmap> =
-        users.iter().zip(&vectors.present).map(|(users, present)| users & present).collect();
+        users.iter().zip(vectors.present()).map(|(users, present)| users & present).collect();
     let with_vector = total(&usable);
     if with_vector == 0 {
         let message = format!(
@@ -143,7 +143,7 @@ fn of_users(
         return Err(QueryError::Invalid(message));
     }
     let Some(tag) = weights else {
-        let gathered = gather(&vectors.view, &usable, RANDOM_SEED);
+        let gathered = gather(vectors.view(), &usable, RANDOM_SEED);
         return Ok(OfUsers { with_vector, examples: gathered.examples, examples_of: gathered.users });
     };
     // Before a sample is drawn: whoever has no weight does not count.
@@ -156,7 +156,7 @@ fn of_users(
         );
         return Err(QueryError::Invalid(message));
     }
-    let gathered = gather(&vectors.view, &weighted, RANDOM_SEED);
+    let gathered = gather(vectors.view(), &weighted, RANDOM_SEED);
     let (mut examples, examples_of) = (gathered.examples, gathered.users);
     let numbers = numbers_of(snapshot, tag, &examples_of, context)?;
     examples.weights = numbers.into_iter().map(|number| number.unwrap_or(0).max(1) as f32).collect();
