@@ -2,9 +2,9 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::{Whom, footer, step};
+use super::steps::{Keep, Whom, footer, step, steps_table};
 use super::target::Target;
-use crate::rest::v1::funnel::{FunnelAnswer, FunnelMode, FunnelRequest, SaveStep};
+use crate::rest::v1::funnel::{FunnelAnswer, FunnelMode, FunnelRequest};
 
 /// Tells how many users did some steps in order.
 #[derive(Debug, clap::Args)]
@@ -30,15 +30,8 @@ pub(super) struct Arguments {
     /// What is asked of the steps beside their order; may be repeated
     #[arg(long, value_enum)]
     mode: Vec<FunnelMode>,
-    /// Keep users as an audience of this name: those who did all steps up to `--step`
-    #[arg(long, value_name = "NAME", requires = "step")]
-    save_as: Option<String>,
-    /// Which step, counted from 1
-    #[arg(long, value_name = "N", requires = "save_as")]
-    step: Option<usize>,
-    /// Keep those who did not do the next step
-    #[arg(long, requires = "save_as")]
-    stopped: bool,
+    #[command(flatten)]
+    keep: Keep,
     #[command(flatten)]
     target: Target,
     /// How to write the answer
@@ -48,7 +41,6 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let whom = Whom::of(arguments.whom.as_deref())?;
-    let save_as = arguments.save_as.clone().zip(arguments.step);
     let request = FunnelRequest {
         steps: arguments.steps.iter().map(|text| step(text)).collect(),
         window: arguments.window.clone(),
@@ -56,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         mode: arguments.mode.clone(),
         r#where: whom.expression(),
         by: arguments.by.clone(),
-        save_as: save_as.map(|(audience, step)| SaveStep { audience, step, stopped: arguments.stopped }),
+        save_as: arguments.keep.save_as(),
         timeout_ms: None,
     };
     let answer = whom.answered(arguments.target.asker()?.funnel(&request))?;
@@ -66,26 +58,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
 
 /// A row a step; told apart, a row a value and step.
 fn table(answer: &FunnelAnswer) -> Table {
-    let share = |share: Option<f64>| share.map_or(Cell::Text(String::new()), Cell::from);
-    let Some(groups) = &answer.groups else {
-        let row = |step: &crate::rest::v1::funnel::StepAnswer| {
-            vec![
-                step.name.as_str().into(),
-                step.users.into(),
-                share(step.of_first),
-                share(step.of_previous),
-                step.stopped.into(),
-            ]
-        };
-        let columns = vec!["step", "users", "of_first", "of_previous", "stopped"];
-        return Table { columns, rows: answer.steps.iter().map(row).collect() };
-    };
+    let Some(groups) = &answer.groups else { return steps_table(&answer.steps) };
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for group in groups {
         for (step, users) in answer.steps.iter().zip(&group.users) {
             let of_first = (group.users[0] > 0).then(|| *users as f64 / group.users[0] as f64);
             let value = group.value.as_deref().unwrap_or("(none)");
-            rows.push(vec![value.into(), step.name.as_str().into(), (*users).into(), share(of_first)]);
+            let of_first = of_first.map_or(Cell::Text(String::new()), Cell::from);
+            rows.push(vec![value.into(), step.name.as_str().into(), (*users).into(), of_first]);
         }
     }
     Table { columns: vec!["value", "step", "users", "of_first"], rows }

@@ -25,6 +25,7 @@ mod path;
 mod problem;
 mod profile;
 mod retention;
+mod sequence;
 mod serve;
 mod sinks;
 mod sources;
@@ -75,6 +76,8 @@ enum Command {
     Lookalike(lookalike::Arguments),
     /// Tell how many users did some steps in order
     Funnel(funnel::Arguments),
+    /// Tell who followed a pattern of events, and how often
+    Sequence(Box<sequence::Arguments>),
     /// Tell who came back, by the period in which they began
     Retention(retention::Arguments),
     /// Tell what users did next, after an event or before it
@@ -153,6 +156,7 @@ pub fn run() -> ExitCode {
         Command::Overlap(arguments) => overlap::run(&arguments),
         Command::Lookalike(arguments) => lookalike::run(&arguments),
         Command::Funnel(arguments) => funnel::run(&arguments),
+        Command::Sequence(arguments) => sequence::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
         Command::Attribution(arguments) => attribution::run(&arguments),

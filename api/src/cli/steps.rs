@@ -1,12 +1,13 @@
-//! What `beluga funnel`, `beluga retention`, `beluga path` and `beluga attribution` have in common: events of a fact as an argument, `purchase`,
+//! What `beluga funnel`, `beluga sequence`, `beluga retention`, `beluga path` and `beluga attribution` have in common: events of a fact as an argument, `purchase`,
 //! `purchase where amount >= 20` or `visit by page`, of whom is asked, and what was kept.
 
 use super::Exit;
-use super::output;
+use super::output::{self, Cell, Table};
 use super::target::{about, expression};
 use crate::error::Failure;
 use crate::rest::v1::expression::Where;
-use crate::rest::v1::funnel::SavedUsers;
+use crate::rest::v1::funnel::{SaveStep, StepAnswer};
+use crate::rest::v1::keep::SavedUsers;
 use crate::rest::v1::steps::{Step, ValuedStep};
 
 /// Of whom is asked: as it was written, and what it is; everybody if it was not.
@@ -30,6 +31,43 @@ impl Whom {
             (answer, _) => Ok(answer?),
         }
     }
+}
+
+/// Who is kept as an audience.
+#[derive(Debug, clap::Args)]
+pub(super) struct Keep {
+    /// Keep users as an audience of this name: those who did all up to `--step`
+    #[arg(long, value_name = "NAME", requires = "step")]
+    save_as: Option<String>,
+    /// Which step, counted from 1
+    #[arg(long, value_name = "N", requires = "save_as")]
+    step: Option<usize>,
+    /// Keep those who did not do the next step
+    #[arg(long, requires = "save_as")]
+    stopped: bool,
+}
+
+impl Keep {
+    pub(super) fn save_as(&self) -> Option<SaveStep> {
+        let (audience, step) = self.save_as.clone().zip(self.step)?;
+        Some(SaveStep { audience, step, stopped: self.stopped })
+    }
+}
+
+/// A row a step: its name, its users, and of them who stopped there.
+pub(super) fn steps_table(steps: &[StepAnswer]) -> Table {
+    let share = |share: Option<f64>| share.map_or(Cell::Text(String::new()), Cell::from);
+    let row = |step: &StepAnswer| {
+        vec![
+            step.name.as_str().into(),
+            step.users.into(),
+            share(step.of_first),
+            share(step.of_previous),
+            step.stopped.into(),
+        ]
+    };
+    let columns = vec!["step", "users", "of_first", "of_previous", "stopped"];
+    Table { columns, rows: steps.iter().map(row).collect() }
 }
 
 /// The line below a table.

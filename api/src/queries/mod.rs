@@ -63,6 +63,8 @@ pub enum Asks {
     Overlap,
     /// How many did some steps in order.
     Funnel,
+    /// Who followed a pattern of events.
+    Sequence,
     /// Who came back.
     Retention,
     /// What users did next.
@@ -95,6 +97,7 @@ impl Asks {
             Asks::Profile => "profile",
             Asks::Overlap => "overlap",
             Asks::Funnel => "funnel",
+            Asks::Sequence => "sequence",
             Asks::Retention => "retention",
             Asks::Path => "path",
             Asks::Attribution => "attribution",

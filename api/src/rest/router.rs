@@ -61,6 +61,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::overlap::post))
         .routes(routes!(v1::lookalike::post))
         .routes(routes!(v1::funnel::post))
+        .routes(routes!(v1::sequence::post))
         .routes(routes!(v1::retention::post))
         .routes(routes!(v1::path::post))
         .routes(routes!(v1::attribution::post))

@@ -1,4 +1,4 @@
-//! Funnels and retention, through REST and the command line.
+//! Funnels, sequences and retention, through REST and the command line.
 
 use crate::process::wait_until;
 use crate::support::{TestServer, beluga, catalog, stderr, stdout, success};
@@ -177,6 +177,61 @@ fn retention_counts_who_came_back_by_the_period_of_the_first_time() {
 }
 
 #[test]
+fn a_sequence_counts_users_who_followed_a_pattern() {
+    let mut server = shop();
+    let steps = json!([{"fact": "visit"}, {"fact": "cart"}, {"fact": "purchase", "name": "sale"}]);
+    let ask = |server: &TestServer, pattern: &str, more: &Value| {
+        let mut request = json!({"steps": steps, "pattern": pattern});
+        request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        server.ask("/v1/sequence", &request)
+    };
+    let told = |answer: &Value| {
+        let taken = answer["taken"].as_array().expect("a list").iter();
+        let taken: Vec<_> = taken.map(|step| json!([step["name"], step["users"], step["stopped"]])).collect();
+        (taken, answer["users"].clone(), answer["times"].clone())
+    };
+    for restarted in [false, true] {
+        // u2 took ten days, and u4 filled the cart before the visit.
+        let answer = ask(&server, "(?1)(?t<=600)(?2)", &json!({}));
+        let expected = (vec![json!(["visit", 4, 2]), json!(["cart", 2, 0])], json!(2), json!(2));
+        assert_eq!(told(&answer), expected, "{restarted}: {answer}");
+        assert_eq!(answer["taken"][1]["of_first"], json!(0.5));
+        server.restart();
+    }
+    let all = &json!({});
+    let next = ask(&server, "(?2).", all);
+    assert_eq!(told(&next), (vec![json!(["cart", 4, 1]), json!(["any", 3, 0])], json!(3), json!(3)), "{next}");
+    let sold = ask(&server, "(?1)(?2)(?3)", all);
+    assert_eq!((&sold["taken"][2]["name"], &sold["users"]), (&json!("sale"), &json!(1)), "what was taken back is none");
+    assert_eq!(ask(&server, "(?1)(?1)", all)["users"], 0, "a cart lies between");
+    assert_eq!(ask(&server, "(?1).*(?1)", all)["users"], 2);
+    assert_eq!(ask(&server, "(?1)(?1)", &json!({"steps": [{"fact": "visit"}]}))["users"], 2, "none is looked at");
+    let visits = ask(&server, "(?1)", &json!({"steps": [{"fact": "visit"}], "where": "gender = 'f'"}));
+    assert_eq!((&visits["users"], &visits["times"]), (&json!(2), &json!(3)), "{visits}");
+
+    let save = json!({"save_as": {"audience": "left_the_cart", "step": 1, "stopped": true}});
+    let answer = ask(&server, "(?1)(?t<=600)(?2)", &save);
+    assert_eq!(answer["saved"], json!({"audience": "left_the_cart", "users": 2}));
+    assert_eq!(members(&server, "left_the_cart"), ["u2", "u4"]);
+
+    for (change, pointer, words) in [
+        (json!({"pattern": "(?1)(?4)"}), "/pattern", "there is no condition 4, only 1 to 3"),
+        (json!({"pattern": ""}), "/pattern", "takes no event"),
+        (json!({"steps": []}), "/steps", "1 to 32 steps"),
+        (json!({"steps": [{"fact": "vist"}]}), "/steps/0/fact", "vist"),
+        (json!({"save_as": {"audience": "x", "step": 2}}), "/save_as/step", "counted from 1 to 1"),
+    ] {
+        let mut request = json!({"steps": steps, "pattern": "(?1)"});
+        request.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        let answer = server.post("/v1/sequence").json(&request).send().expect("post");
+        assert_eq!(answer.status(), 400, "{request}");
+        let problem: Value = answer.json().expect("a problem");
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(words)), "{problem}");
+    }
+}
+
+#[test]
 fn what_cannot_be_asked_of_steps_says_why() {
     let server = shop();
     let funnel = |change: &dyn Fn(&mut Value)| {
@@ -237,7 +292,7 @@ fn what_cannot_be_asked_of_steps_says_why() {
 }
 
 #[test]
-fn the_command_line_tells_funnels_and_retention() {
+fn the_command_line_tells_funnels_sequences_and_retention() {
     let server = shop();
     let url = server.url("");
     let run = |arguments: &[&str]| {
@@ -253,6 +308,10 @@ fn the_command_line_tells_funnels_and_retention() {
     assert!(by.contains("f,cart,2,1") && by.contains("(none),visit,1"), "{by}");
     run(&["funnel", "visit", "cart", "--window", "7 days", "--save-as", "stopped", "--step", "1", "--stopped"]);
     wait_until("the list is there", || members(&server, "stopped") == ["u2", "u4"]);
+    let sequence = run(&["sequence", "visit", "cart", "--pattern", "(?1)(?t<=600)(?2)", "-o", "csv"]);
+    assert!(sequence.contains("visit,4,1,1,2") && sequence.contains("cart,2,0.5,0.5,0"), "{sequence}");
+    run(&["sequence", "visit", "cart", "--pattern", "(?1)(?t<=600)(?2)", "--save-as", "quick", "--step", "2"]);
+    wait_until("the list is there", || members(&server, "quick") == ["u1", "u3"]);
     let retention =
         run(&["retention", "visit", "--every", "week", "--periods", "3", "--until", "2026-11-20", "-o", "csv"]);
     assert!(retention.contains("2026-11-02,3,2,1,0.3"), "{retention}");

@@ -168,6 +168,14 @@ fn answers_look_as_described() {
                 "by": "gender", "save_as": {"audience": "stopped", "step": 1, "stopped": true}}),
         ),
         ("POST /v1/funnel", "", 400, json!({"steps": [], "window": "7 days"})),
+        (
+            "POST /v1/sequence",
+            "",
+            200,
+            json!({"steps": [{"fact": "purchase"}], "pattern": "(?1).*(?1)", "within": "30 days",
+                "save_as": {"audience": "stopped", "step": 1, "stopped": true}}),
+        ),
+        ("POST /v1/sequence", "", 400, json!({"steps": [{"fact": "purchase"}], "pattern": "(?2)"})),
         ("POST /v1/retention", "", 200, json!({"first": {"fact": "purchase"}, "every": "week", "periods": 2})),
         (
             "POST /v1/path",

@@ -7,12 +7,15 @@
 //!
 //! Where an event is one thing only, as a page in a path, events of one moment stand in the order of the numbers of these things.
 //!
-//! * [`funnel`]: how far a chain of steps was followed. [`path`]: what came next. [`attribution`]: what led to it. [`naive`]: their slow twins.
+//! * [`funnel`]: how far a chain of steps was followed. [`sequence`]: how often, and how far, a [`pattern`] was. [`path`]: what came next.
+//!   [`attribution`]: what led to it. [`naive`]: their slow twins.
 
 pub mod attribution;
 pub mod funnel;
 pub mod naive;
 pub mod path;
+pub mod pattern;
+pub mod sequence;
 
 use std::cmp::Ordering;
 

@@ -21,6 +21,7 @@ use crate::rest::v1::path::{self, PathAnswer, PathRequest};
 use crate::rest::v1::profile::{self, ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{self, RetentionAnswer, RetentionRequest};
 use crate::rest::v1::scores::Claims;
+use crate::rest::v1::sequence::{self, SequenceAnswer, SequenceRequest};
 use crate::rest::v1::sql::{self, SqlAnswer, SqlRequest};
 use crate::server::{self, OpenedToAsk};
 use engine::audience::ops::{self, QueryContext};
@@ -122,6 +123,10 @@ impl Asker for Local {
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         retention::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn sequence(&self, request: &SequenceRequest) -> Result<SequenceAnswer, Failure> {
+        sequence::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {

@@ -27,6 +27,7 @@ use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
+use crate::rest::v1::sequence::{SequenceAnswer, SequenceRequest};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
 use crate::server::{self, OpenedToAsk};
@@ -83,6 +84,8 @@ pub(super) trait Asker {
     fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure>;
     /// Who came back.
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure>;
+    /// Who followed a pattern of events.
+    fn sequence(&self, request: &SequenceRequest) -> Result<SequenceAnswer, Failure>;
     /// What users did next.
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure>;
     /// To which campaigns conversions are credited.

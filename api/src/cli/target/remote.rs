@@ -23,6 +23,7 @@ use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
+use crate::rest::v1::sequence::{SequenceAnswer, SequenceRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
 use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
@@ -313,6 +314,10 @@ impl Asker for Remote {
 
     fn retention(&self, request: &RetentionRequest) -> Result<RetentionAnswer, Failure> {
         self.post("/v1/retention", request)
+    }
+
+    fn sequence(&self, request: &SequenceRequest) -> Result<SequenceAnswer, Failure> {
+        self.post("/v1/sequence", request)
     }
 
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure> {

@@ -1,12 +1,11 @@
 //! `POST /v1/funnel`: how many users did some steps in order, and who came how far.
 
-use super::audiences;
 use super::count::elapsed_us;
 use super::expression::{Where, tag};
-use super::steps::{Step, length_of_time};
-use crate::access::Scope;
+use super::keep::{Found, Keeping, SavedUsers};
+use super::steps::{Step, bound, length_of_time, told};
 use crate::error::Failure;
-use crate::queries::{Asks, begin_of};
+use crate::queries::Asks;
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::router::Answer;
@@ -17,11 +16,9 @@ use engine::audience::ops::{self, Figure, FigureOf, Grouping, QueryContext, TagV
 use engine::audience::predicate::Predicate;
 use engine::audience::scan::{EventsMeant, Given};
 use engine::catalog::TagType;
-use engine::clock::Clock;
 use engine::journey::CONDITIONS_MAX;
 use engine::journey::funnel::{Funnel, Modes};
 use engine::store::Snapshot;
-use ingest::clock::SystemClock;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -136,21 +133,6 @@ pub struct FunnelGroup {
     pub users: Vec<u64>,
 }
 
-/// Users kept as an audience.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct SavedUsers {
-    /// The audience.
-    pub audience: String,
-    /// How many they are.
-    pub users: u64,
-}
-
-/// An answer, and the users to be kept.
-pub(in crate::rest) struct Found {
-    answer: FunnelAnswer,
-    kept: Option<Vec<RoaringBitmap>>,
-}
-
 /// Answers on a snapshot; keeps nothing.
 ///
 /// # Errors
@@ -159,7 +141,7 @@ pub fn answer(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryConte
     found(snapshot, request, context).map(|found| found.answer)
 }
 
-fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -> Result<Found, Failure> {
+fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -> Result<Found<FunnelAnswer>, Failure> {
     let started = Instant::now();
     let steps = request.bound(snapshot)?;
     let funnel = Funnel { window: length_of_time(&request.window, "/window")?.into(), modes: request.modes() };
@@ -170,28 +152,48 @@ fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -
     let by = request.by.as_ref().map(|name| values_of(snapshot, name, context)).transpose()?;
     let found = ops::funnel(snapshot, &steps, funnel, &whom, context)?;
     let groups = by.map(|by| groups(snapshot, &by, &found.reached, context)).transpose()?;
-    let users: Vec<u64> = (0..steps.len()).map(|step| found.users(step)).collect();
-    let share = |of: u64, all: u64| (all > 0).then(|| of as f64 / all as f64);
-    let told = request.steps.iter().enumerate().map(|(at, step)| StepAnswer {
-        name: step.told(),
-        users: users[at],
-        of_first: share(users[at], users[0]),
-        of_previous: share(users[at], users[at.saturating_sub(1)]),
-        stopped: users.get(at + 1).map_or(0, |next| users[at] - next),
-    });
     let answer = FunnelAnswer {
-        steps: told.collect(),
+        steps: StepAnswer::of(&found, request.steps.iter().map(Step::told)),
         groups,
         saved: None,
         events: found.events,
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
     };
-    let kept = request.save_as.as_ref().map(|save| match save.stopped {
-        true => found.stopped(save.step - 1),
-        false => found.reached[save.step - 1].clone(),
-    });
+    let kept = request.save_as.as_ref().map(|save| save.users(&found));
     Ok(Found { answer, kept })
+}
+
+impl StepAnswer {
+    /// Of steps with these names.
+    pub(super) fn of(found: &ops::FunnelAnswer, names: impl Iterator<Item = String>) -> Vec<StepAnswer> {
+        let users: Vec<u64> = (0..found.reached.len()).map(|step| found.users(step)).collect();
+        let share = |of: u64, all: u64| (all > 0).then(|| of as f64 / all as f64);
+        let told = names.enumerate().map(|(at, name)| StepAnswer {
+            name,
+            users: users[at],
+            of_first: share(users[at], users[0]),
+            of_previous: share(users[at], users[at.saturating_sub(1)]),
+            stopped: users.get(at + 1).map_or(0, |next| users[at] - next),
+        });
+        told.collect()
+    }
+}
+
+impl SaveStep {
+    /// Whether there is such a step among so many.
+    pub(super) fn check(&self, count: usize) -> Result<(), Failure> {
+        if (1..=count).contains(&self.step) {
+            return Ok(());
+        }
+        let detail = format!("there is no step {}; they are counted from 1 to {count}", self.step);
+        Err(Failure::field("/save_as/step", detail))
+    }
+
+    /// Whom it means.
+    pub(super) fn users(&self, found: &ops::FunnelAnswer) -> Vec<RoaringBitmap> {
+        if self.stopped { found.stopped(self.step - 1) } else { found.reached[self.step - 1].clone() }
+    }
 }
 
 impl FunnelRequest {
@@ -203,15 +205,8 @@ impl FunnelRequest {
                 format!("a funnel has from 1 to {CONDITIONS_MAX} steps, not {count}"),
             ));
         }
-        if let Some(save) = self.save_as.as_ref().filter(|save| save.step == 0 || save.step > count) {
-            let detail = format!("there is no step {}; they are counted from 1 to {count}", save.step);
-            return Err(Failure::field("/save_as/step", detail));
-        }
-        let now = SystemClock.now();
-        let steps = self.steps.iter().enumerate();
-        steps
-            .map(|(at, step)| step.bind(snapshot.catalog(), self.within.as_ref(), now, &format!("/steps/{at}")))
-            .collect()
+        self.save_as.as_ref().map_or(Ok(()), |save| save.check(count))?;
+        bound(&self.steps, snapshot.catalog(), self.within.as_ref())
     }
 
     fn modes(&self) -> Modes {
@@ -226,12 +221,7 @@ impl FunnelRequest {
 
     /// The question for lists of what was asked.
     fn told(&self) -> String {
-        let mut text = String::new();
-        for step in self.steps.iter().take(CONDITIONS_MAX) {
-            let between = if text.is_empty() { "" } else { " → " };
-            text.push_str(&format!("{between}{}", begin_of(&step.told())));
-        }
-        begin_of(&text)
+        told(&self.steps, " → ")
     }
 }
 
@@ -289,21 +279,14 @@ pub(in crate::rest) async fn post(
     asker: Asker,
     JsonBody(request): JsonBody<FunnelRequest>,
 ) -> Answer<FunnelAnswer> {
-    let save = request.save_as.clone();
-    if let Some(save) = &save {
-        audiences::check_name(&save.audience).map_err(|failure| failure.at("/save_as/audience"))?;
-        asker.principal.need(&[Scope::Ingest])?;
-    }
-    let (text, timeout_ms) = (request.told(), request.timeout_ms);
-    let answered = asker.ask(&state, Asks::Funnel, text, timeout_ms, move |snapshot, context, running| {
-        let found = found(snapshot, &request, context)?;
-        running.add_rows(found.answer.steps.len());
-        Ok((found, snapshot.clone()))
-    });
-    let (Found { mut answer, kept }, snapshot) = answered.await?;
-    if let (Some(SaveStep { audience, .. }), Some(users)) = (save, kept) {
-        let users = audiences::save_users(&state, audience.clone(), snapshot, users).await?;
-        answer.saved = Some(SavedUsers { audience, users });
-    }
-    Ok(Json(answer))
+    let keeping = Keeping {
+        asks: Asks::Funnel,
+        text: request.told(),
+        timeout_ms: request.timeout_ms,
+        audience: request.save_as.as_ref().map(|save| save.audience.clone()),
+    };
+    let rows = |answer: &FunnelAnswer| answer.steps.len();
+    let answered = keeping.ask(&state, &asker, rows, move |snapshot, context| found(snapshot, &request, context));
+    let (answer, saved) = answered.await?;
+    Ok(Json(FunnelAnswer { saved, ..answer }))
 }

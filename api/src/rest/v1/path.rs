@@ -1,11 +1,9 @@
 //! `POST /v1/path`: what users did next, after a chosen event or before it.
 
-use super::audiences;
 use super::count::elapsed_us;
 use super::expression::Where;
-use super::funnel::SavedUsers;
+use super::keep::{Found, Keeping, SavedUsers};
 use super::steps::{Step, ValuedStep, length_of_time, value_text};
-use crate::access::Scope;
 use crate::error::{Failure, Kind};
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
@@ -185,12 +183,6 @@ pub struct PathHop {
     pub median_seconds: f64,
 }
 
-/// An answer, and the users to be kept.
-pub(in crate::rest) struct Found {
-    answer: PathAnswer,
-    kept: Option<Vec<RoaringBitmap>>,
-}
-
 /// Answers on a snapshot; keeps nothing.
 ///
 /// # Errors
@@ -199,7 +191,7 @@ pub fn answer(snapshot: &Snapshot, request: &PathRequest, context: &QueryContext
     found(snapshot, request, context).map(|found| found.answer)
 }
 
-fn found(snapshot: &Snapshot, request: &PathRequest, context: &QueryContext) -> Result<Found, Failure> {
+fn found(snapshot: &Snapshot, request: &PathRequest, context: &QueryContext) -> Result<Found<PathAnswer>, Failure> {
     let started = Instant::now();
     let (chosen_step, pointer, backwards) = request.chosen()?;
     request.check(chosen_step)?;
@@ -377,21 +369,14 @@ pub(in crate::rest) async fn post(
     asker: Asker,
     JsonBody(request): JsonBody<PathRequest>,
 ) -> Answer<PathAnswer> {
-    let save = request.save_as.clone();
-    if let Some(save) = &save {
-        audiences::check_name(&save.audience).map_err(|failure| failure.at("/save_as/audience"))?;
-        asker.principal.need(&[Scope::Ingest])?;
-    }
-    let (text, timeout_ms) = (request.text(), request.timeout_ms);
-    let answered = asker.ask(&state, Asks::Path, text, timeout_ms, move |snapshot, context, running| {
-        let found = found(snapshot, &request, context)?;
-        running.add_rows(found.answer.links.len());
-        Ok((found, snapshot.clone()))
-    });
-    let (Found { mut answer, kept }, snapshot) = answered.await?;
-    if let (Some(SavePlace { audience, .. }), Some(users)) = (save, kept) {
-        let users = audiences::save_users(&state, audience.clone(), snapshot, users).await?;
-        answer.saved = Some(SavedUsers { audience, users });
-    }
-    Ok(Json(answer))
+    let keeping = Keeping {
+        asks: Asks::Path,
+        text: request.text(),
+        timeout_ms: request.timeout_ms,
+        audience: request.save_as.as_ref().map(|save| save.audience.clone()),
+    };
+    let rows = |answer: &PathAnswer| answer.links.len();
+    let answered = keeping.ask(&state, &asker, rows, move |snapshot, context| found(snapshot, &request, context));
+    let (answer, saved) = answered.await?;
+    Ok(Json(PathAnswer { saved, ..answer }))
 }

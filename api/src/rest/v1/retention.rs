@@ -1,11 +1,9 @@
 //! `POST /v1/retention`: users by the period of their first event, and how many of them came back in each period from then on.
 
-use super::audiences;
 use super::count::elapsed_us;
 use super::expression::Where;
-use super::funnel::SavedUsers;
+use super::keep::{Found, Keeping, SavedUsers};
 use super::steps::Step;
-use crate::access::Scope;
 use crate::error::{Failure, Kind};
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
@@ -20,7 +18,6 @@ use engine::behavior::calendar::Date;
 use engine::clock::Clock;
 use engine::store::Snapshot;
 use ingest::clock::SystemClock;
-use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -126,12 +123,6 @@ pub struct Cohort {
     pub shares: Vec<f64>,
 }
 
-/// An answer, and the users to be kept.
-pub(in crate::rest) struct Found {
-    answer: RetentionAnswer,
-    kept: Option<Vec<RoaringBitmap>>,
-}
-
 /// Answers on a snapshot; keeps nothing.
 ///
 /// # Errors
@@ -144,7 +135,11 @@ pub fn answer(
     found(snapshot, request, context).map(|found| found.answer)
 }
 
-fn found(snapshot: &Snapshot, request: &RetentionRequest, context: &QueryContext) -> Result<Found, Failure> {
+fn found(
+    snapshot: &Snapshot,
+    request: &RetentionRequest,
+    context: &QueryContext,
+) -> Result<Found<RetentionAnswer>, Failure> {
     let started = Instant::now();
     let now = SystemClock.now();
     let first = request.first.bind(snapshot.catalog(), None, now, "/first")?;
@@ -233,21 +228,14 @@ pub(in crate::rest) async fn post(
     asker: Asker,
     JsonBody(request): JsonBody<RetentionRequest>,
 ) -> Answer<RetentionAnswer> {
-    let save = request.save_as.clone();
-    if let Some(save) = &save {
-        audiences::check_name(&save.audience).map_err(|failure| failure.at("/save_as/audience"))?;
-        asker.principal.need(&[Scope::Ingest])?;
-    }
-    let (text, timeout_ms) = (begin_of(&request.first.told()), request.timeout_ms);
-    let answered = asker.ask(&state, Asks::Retention, text, timeout_ms, move |snapshot, context, running| {
-        let found = found(snapshot, &request, context)?;
-        running.add_rows(found.answer.cohorts.len());
-        Ok((found, snapshot.clone()))
-    });
-    let (Found { mut answer, kept }, snapshot) = answered.await?;
-    if let (Some(SaveCell { audience, .. }), Some(users)) = (save, kept) {
-        let users = audiences::save_users(&state, audience.clone(), snapshot, users).await?;
-        answer.saved = Some(SavedUsers { audience, users });
-    }
-    Ok(Json(answer))
+    let keeping = Keeping {
+        asks: Asks::Retention,
+        text: begin_of(&request.first.told()),
+        timeout_ms: request.timeout_ms,
+        audience: request.save_as.as_ref().map(|save| save.audience.clone()),
+    };
+    let rows = |answer: &RetentionAnswer| answer.cohorts.len();
+    let answered = keeping.ask(&state, &asker, rows, move |snapshot, context| found(snapshot, &request, context));
+    let (answer, saved) = answered.await?;
+    Ok(Json(RetentionAnswer { saved, ..answer }))
 }

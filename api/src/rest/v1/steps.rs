@@ -8,7 +8,10 @@ use engine::audience::scan::{EventValue, EventsMeant};
 use engine::audience::suggest::closest;
 use engine::audience::{bind_events, parse_event};
 use engine::catalog::{Catalog, Column, ColumnType, Fact};
+use engine::clock::Clock;
 use engine::ids::TagId;
+use engine::journey::CONDITIONS_MAX;
+use ingest::clock::SystemClock;
 use serde::{Deserialize, Serialize};
 
 /// Events of a fact.
@@ -58,6 +61,22 @@ impl Step {
             (None, None) => self.fact.clone(),
         }
     }
+}
+
+/// What steps of a body mean now, as [`Step::bind`] tells of each.
+///
+/// # Errors
+/// As [`Step::bind`].
+pub(super) fn bound(steps: &[Step], catalog: &Catalog, within: Option<&String>) -> Result<Vec<EventsMeant>, Failure> {
+    let now = SystemClock.now();
+    let steps = steps.iter().enumerate();
+    steps.map(|(at, step)| step.bind(catalog, within, now, &format!("/steps/{at}"))).collect()
+}
+
+/// The names of steps in a line.
+pub(super) fn told(steps: &[Step], between: &str) -> String {
+    let names: Vec<String> = steps.iter().take(CONDITIONS_MAX).map(|step| begin_of(&step.told())).collect();
+    begin_of(&names.join(between))
 }
 
 /// Events of a fact, maybe told apart by the values of a column.

@@ -59,12 +59,24 @@ pub fn funnel(
         return Err(QueryError::Invalid(format!("a funnel has from 1 to {CONDITIONS_MAX} steps")));
     }
     let Gathered { shards, stats, held: _held } = gathered(snapshot, steps, whom, Some(&steps[0]), context)?;
+    let level = |events: &[Event]| funnel.level(events, || context.check());
+    let (reached, events) = reached(shards, steps.len(), level, context)?;
+    Ok(FunnelAnswer { reached, events, stats })
+}
+
+/// Of each of so many levels the users, slots per shard, who came to it, and how many events they all have; `level` tells how far the events
+/// of a user come, which stand in order.
+pub(super) fn reached(
+    shards: Vec<Vec<Event>>,
+    levels: usize,
+    level: impl Fn(&[Event]) -> Result<usize, QueryError> + Sync,
+    context: &QueryContext,
+) -> Result<(Vec<Vec<RoaringBitmap>>, u64), QueryError> {
     let of_shard = |mut events: Vec<Event>| {
-        let check = || context.check();
-        sort(&mut events, &check)?;
-        let mut reached: Vec<Vec<u32>> = vec![Vec::new(); steps.len()];
+        sort(&mut events, &|| context.check())?;
+        let mut reached: Vec<Vec<u32>> = vec![Vec::new(); levels];
         for of_user in events.chunk_by(|a, b| a.group == b.group) {
-            let level = funnel.level(of_user, check)?;
+            let level = level(of_user)?;
             reached[..level].iter_mut().for_each(|users| users.push(of_user[0].group));
         }
         let users = |users: Vec<u32>| RoaringBitmap::from_sorted_iter(users).unwrap_or_default();
@@ -73,11 +85,11 @@ pub fn funnel(
     let walked: Result<Vec<_>, QueryError> = shards.into_par_iter().map(of_shard).collect();
     let walked = walked?;
     let events = walked.iter().map(|(events, _)| events).sum();
-    let mut reached = vec![Vec::with_capacity(walked.len()); steps.len()];
+    let mut reached = vec![Vec::with_capacity(walked.len()); levels];
     for (_, of_shard) in walked {
         reached.iter_mut().zip(of_shard).for_each(|(reached, users)| reached.push(users));
     }
-    Ok(FunnelAnswer { reached, events, stats })
+    Ok((reached, events))
 }
 
 /// Events of steps.

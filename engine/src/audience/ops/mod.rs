@@ -23,6 +23,7 @@ pub mod profile;
 mod resolve;
 mod retention;
 mod run;
+mod sequence;
 mod similar;
 mod touched;
 mod user;
@@ -55,6 +56,7 @@ pub use path::{PATH_DEPTH_MAX, PATH_STEPS_MAX, PATH_VALUES_MAX, PathAnswer, Path
 pub use profile::{NumberProfile, Profile, TagProfile, ValueCount, profile};
 pub use resolve::{SCANS_MAX, resolve, resolve_all};
 pub use retention::{PERIODS_MAX, Period, Retention, RetentionQuestion, retention};
+pub use sequence::{SequenceAnswer, sequence};
 pub use similar::SIMILAR_MAX;
 pub use touched::{Known, Reads};
 pub use user::{UserValue, user_fits, user_lists, user_tags};

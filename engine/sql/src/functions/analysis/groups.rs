@@ -3,17 +3,17 @@
 use super::Tells;
 use super::arguments::{Conditions, Layout};
 use super::events::{Event, Events, decode, encode, of_each};
-use super::pattern::Pattern;
-use super::sequence;
 use super::time::Unit;
 use crate::functions::constant::constant;
 use crate::functions::waiting::Waiting;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder};
 use datafusion::common::{ScalarValue, exec_err, internal_err, plan_err};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use engine::journey::funnel::{Funnel, Modes};
+use engine::journey::pattern::Pattern;
+use engine::journey::{CONDITIONS_MAX, sequence};
 use std::sync::Arc;
 
 /// What is asked of the events of a group.
@@ -41,10 +41,12 @@ impl Question {
             return internal_err!("a pattern is no text");
         };
         let conditions = match &layout.conditions {
-            Conditions::Each(places) => Some(places.len()),
-            Conditions::List(_) => None,
+            Conditions::Each(places) => places.len(),
+            // How many they are is known with the rows.
+            Conditions::List(_) => CONDITIONS_MAX,
         };
-        let pattern = Pattern::parse(&text, conditions, unit)?;
+        let pattern = Pattern::parse(&text, conditions, unit.per_number());
+        let pattern = pattern.map_err(|error| DataFusionError::Plan(error.to_string()))?;
         Ok(if tells == Tells::Count { Question::Count(pattern) } else { Question::IsThere(pattern) })
     }
 
@@ -64,8 +66,8 @@ impl Question {
     fn answer(&self, events: &[Event], waiting: &Waiting) -> Result<i64> {
         Ok(match self {
             Question::Level(funnel) => funnel.level(events, || waiting.check())? as i64,
-            Question::IsThere(pattern) => sequence::count(pattern, events, 1, waiting)? as i64,
-            Question::Count(pattern) => sequence::count(pattern, events, u64::MAX, waiting)? as i64,
+            Question::IsThere(pattern) => sequence::follow(pattern, events, 1, || waiting.check())?.chains as i64,
+            Question::Count(pattern) => sequence::follow(pattern, events, u64::MAX, || waiting.check())?.chains as i64,
         })
     }
 }

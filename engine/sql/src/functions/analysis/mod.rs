@@ -3,23 +3,18 @@
 //!
 //! A row is an event: it has a time, and fulfils some of up to 32 conditions. A condition that is NULL is not fulfilled; a row
 //! whose time is NULL is no event. What is told is a function of the rows, and neither of the order in which they come nor of the
-//! parts in which they are gathered: [`engine::journey`] has the rule for rows of one moment, and how far a funnel was followed.
+//! parts in which they are gathered: [`engine::journey`] has the rule for rows of one moment, how far a funnel was followed, and the language
+//! of sequences.
 //!
 //! * [`arguments`]: the forms in which other engines write a call, and what stands in them. * [`time`]: units of time.
 //! * [`events`]: events of many groups. * [`groups`], [`retention`]: how DataFusion asks for them.
-//! * [`sequence`]: what is told of the events of a group; [`pattern`]: the language of sequences.
-//! * `naive`: slow twins of both, which tests compare with.
 
 mod arguments;
 mod events;
 mod groups;
 #[cfg(test)]
-mod naive;
-mod pattern;
-#[cfg(test)]
 mod proptests;
 mod retention;
-mod sequence;
 mod time;
 
 use super::waiting::Waiting;

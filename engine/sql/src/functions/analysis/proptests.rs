@@ -3,14 +3,13 @@
 use super::Tells;
 use super::arguments::Layout;
 use super::groups::{EventGroups, Question};
-use super::naive::{self, Part, Row};
-use super::pattern::Pattern;
-use super::time::Unit;
 use crate::functions::waiting::Waiting;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use engine::journey::funnel::{Funnel, Modes};
+use engine::journey::naive::{self, Part, Row};
+use engine::journey::pattern::Pattern;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeSet;
@@ -131,10 +130,10 @@ fn sequences_are_those_of_the_slow_twin_in_any_order_and_parts() {
     let mut runner = TestRunner::new(Config { cases: 4000, failure_persistence: None, ..Config::default() });
     let cases = (shuffled(), prop::collection::vec(part(), 1..7));
     let outcome = runner.run(&cases, |((rows, in_parts), parts)| {
-        let Ok(pattern) = Pattern::parse(&naive::written(&parts), Some(CONDITIONS), Unit::Plain) else { return Ok(()) };
+        let Ok(pattern) = Pattern::parse(&naive::written(&parts), CONDITIONS, 1) else { return Ok(()) };
         // What fulfils nothing is no event of a sequence.
         let events: Vec<Row> = rows.iter().filter(|row| !row.1.is_empty()).cloned().collect();
-        let wanted = naive::count(&events, &parts) as i64;
+        let wanted = naive::chains(&events, &parts) as i64;
         prop_assert_eq!(answer(&Question::Count(pattern.clone()), &rows), wanted);
         prop_assert_eq!(answer_in_parts(&Question::Count(pattern.clone()), &in_parts), wanted);
         prop_assert_eq!(answer(&Question::IsThere(pattern.clone()), &rows), i64::from(wanted > 0));
@@ -156,7 +155,7 @@ fn no_pattern_takes_longer_than_events_times_places() {
         "(?1)(?t>=300)(?t<=400).*.*".repeat(63) + "(?2)",
         ".(?t<=9)".repeat(63) + "(?1)",
     ] {
-        let pattern = Pattern::parse(&pattern, Some(CONDITIONS), Unit::Plain).expect("a pattern");
+        let pattern = Pattern::parse(&pattern, CONDITIONS, 1).expect("a pattern");
         let begun = Instant::now();
         let count = answer(&Question::Count(pattern.clone()), &rows);
         assert_eq!(count > 0, pattern.taken[63].fulfils == Some(1));
@@ -169,7 +168,7 @@ fn what_nobody_waits_for_ends() {
     let context = engine::audience::ops::QueryContext::default();
     let waiting = Waiting::new(&context);
     let rows: Vec<Row> = (0..10_000).map(|at| (at, BTreeSet::from([0]))).collect();
-    let pattern = Pattern::parse("(?1).*(?2)", None, Unit::Plain).expect("a pattern");
+    let pattern = Pattern::parse("(?1).*(?2)", CONDITIONS, 1).expect("a pattern");
     let funnel = Funnel { window: 5, modes: Modes::default() };
     for question in [Question::Count(pattern), Question::Level(funnel)] {
         context.cancelled.store(false, std::sync::atomic::Ordering::Relaxed);

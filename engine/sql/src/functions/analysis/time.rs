@@ -35,12 +35,17 @@ impl Unit {
         }
     }
 
-    /// A number as it stands in a statement (seconds beside timestamps, days beside dates), as times are counted.
-    pub(super) fn ticks(self, number: i128) -> i128 {
+    /// What a number in a statement stands for (seconds beside timestamps, days beside dates), as times are counted.
+    pub(super) fn per_number(self) -> i64 {
         match self {
-            Unit::Plain | Unit::Day => number,
-            Unit::Ticks(per_second) => number.saturating_mul(i128::from(per_second)),
+            Unit::Plain | Unit::Day => 1,
+            Unit::Ticks(per_second) => per_second,
         }
+    }
+
+    /// A number as it stands in a statement, as times are counted.
+    fn ticks(self, number: i128) -> i128 {
+        number.saturating_mul(i128::from(self.per_number()))
     }
 
     /// How long a window is.

@@ -1,4 +1,4 @@
-//! Funnels and retention against every choice of plain events.
+//! Funnels, sequences and retention against every choice of plain events.
 
 use super::*;
 use crate::audience::bind_events;
@@ -7,7 +7,8 @@ use crate::audience::naive::meant;
 use crate::audience::scan::EventsMeant;
 use crate::behavior::calendar::Date;
 use crate::journey::funnel::{Funnel, Modes};
-use crate::journey::naive::{Row, level};
+use crate::journey::naive::{Part, Row, chains, level, written};
+use crate::journey::pattern::Pattern;
 
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -37,24 +38,33 @@ fn check_funnel(world: &World, whom: &Predicate, random: &mut Random) {
     let asked = Funnel { window: window.into(), modes: Modes { deduplication, order, increase, once } };
     let bound: Vec<EventsMeant> = steps.iter().map(|(_, meant)| meant.clone()).collect();
     let found = funnel(&world.snapshot(), &bound, asked, whom, &world.context()).expect("a funnel");
-    let mut expected = vec![BTreeSet::new(); steps.len()];
-    for id in world.who(whom) {
-        let user = &world.users[id];
-        let is_step = |event: &crate::audience::naive::Event, did: &Did| {
-            meant(did, user).iter().any(|meant| std::ptr::eq(*meant, event))
-        };
-        let rows: Vec<Row> = user
-            .events
-            .iter()
-            .map(|event| (event.ts, (0..steps.len()).filter(|at| is_step(event, &steps[*at].0)).collect()))
-            .filter(|(_, fulfils): &Row| !fulfils.is_empty())
-            .collect();
-        for expected in &mut expected[..level(&rows, &asked)] {
+    let came = world.who(whom).into_iter().map(|id| (id, level(&rows_of(world, id, &steps), &asked)));
+    check_reached(world, &found, came, &format!("{steps:?}, {asked:?}"));
+}
+
+/// The events of a user that are steps.
+fn rows_of(world: &World, id: &str, steps: &[(Did, EventsMeant)]) -> Vec<Row> {
+    let user = &world.users[id];
+    let is_step = |event: &crate::audience::naive::Event, did: &Did| {
+        meant(did, user).iter().any(|meant| std::ptr::eq(*meant, event))
+    };
+    user.events
+        .iter()
+        .map(|event| (event.ts, (0..steps.len()).filter(|at| is_step(event, &steps[*at].0)).collect()))
+        .filter(|(_, fulfils): &Row| !fulfils.is_empty())
+        .collect()
+}
+
+/// `came`: who came how far.
+fn check_reached<'i>(world: &World, found: &FunnelAnswer, came: impl Iterator<Item = (&'i str, usize)>, asked: &str) {
+    let mut expected = vec![BTreeSet::new(); found.reached.len()];
+    for (id, level) in came {
+        for expected in &mut expected[..level] {
             expected.insert(id.to_owned());
         }
     }
     for (at, expected_here) in expected.iter().enumerate() {
-        assert_eq!(ids(world, &found.reached[at]), *expected_here, "step {at} of {steps:?}, {asked:?}");
+        assert_eq!(ids(world, &found.reached[at]), *expected_here, "level {at} of {asked}");
         assert_eq!(found.users(at), expected_here.len() as u64);
         let stopped: BTreeSet<String> = match expected.get(at + 1) {
             Some(next) => expected_here - next,
@@ -62,6 +72,36 @@ fn check_funnel(world: &World, whom: &Predicate, random: &mut Random) {
         };
         assert_eq!(ids(world, &found.stopped(at)), stopped);
     }
+}
+
+fn check_sequence(world: &World, whom: &Predicate, random: &mut Random) {
+    let steps: Vec<(Did, EventsMeant)> = (0..1 + random.below(3)).map(|_| step(world, random)).collect();
+    let part = |random: &mut Random| match random.below(6) {
+        0 => Part::Any,
+        1 => Part::Skip,
+        2 => {
+            let operator = [">=", ">", "<=", "<", "=="][random.below(5) as usize];
+            Part::Time(operator, [0, DAY_MICROS, 20 * DAY_MICROS][random.below(3) as usize])
+        }
+        _ => Part::Condition(random.below(steps.len() as u64) as usize),
+    };
+    let parts: Vec<Part> = (0..1 + random.below(5)).map(|_| part(random)).collect();
+    let Ok(pattern) = Pattern::parse(&written(&parts), steps.len(), 1) else { return };
+    let bound: Vec<EventsMeant> = steps.iter().map(|(_, meant)| meant.clone()).collect();
+    let found = sequence(&world.snapshot(), &bound, &pattern, whom, &world.context()).expect("a sequence");
+    // Up to each event that is taken, the pattern is one, too.
+    let is_taken = |part: &Part| matches!(part, Part::Any | Part::Condition(_));
+    let ends: Vec<usize> = (0..parts.len()).filter(|at| is_taken(&parts[*at])).collect();
+    assert_eq!(found.funnel.reached.len(), ends.len());
+    let mut times = 0;
+    let mut came = Vec::new();
+    for id in world.who(whom) {
+        let rows = rows_of(world, id, &steps);
+        times += chains(&rows, &parts);
+        came.push((id, ends.iter().take_while(|end| chains(&rows, &parts[..=**end]) > 0).count()));
+    }
+    assert_eq!(found.times, times, "{steps:?}, {parts:?}");
+    check_reached(world, &found.funnel, came.into_iter(), &format!("{steps:?}, {parts:?}"));
 }
 
 /// The first day of the period that holds a day.
@@ -117,12 +157,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn funnels_and_retention_are_what_plain_events_say(seed in any::<u64>(), shards in 0..3u32) {
+    fn funnels_sequences_and_retention_are_what_plain_events_say(seed in any::<u64>(), shards in 0..3u32) {
         let mut random = Random::new(seed);
         let world = World::new(&mut random, 1 << shards);
         for _ in 0..6 {
             let whom = if random.one_in(2) { Predicate::All } else { world.predicate(&mut random) };
             check_funnel(&world, &whom, &mut random);
+            check_sequence(&world, &whom, &mut random);
             check_retention(&world, &whom, &mut random);
         }
     }
@@ -138,6 +179,10 @@ fn what_is_no_funnel_is_refused() {
     let meant = bind_events(&did, &world.catalog, NOW).expect("binds");
     let many = vec![meant.clone(); 33];
     assert!(funnel(&world.snapshot(), &many, asked, &Predicate::All, &world.context()).is_err());
+    let pattern = Pattern::parse("(?1)", 1, 1).expect("a pattern");
+    for steps in [&many[..], &[]] {
+        assert!(sequence(&world.snapshot(), steps, &pattern, &Predicate::All, &world.context()).is_err());
+    }
     let question = RetentionQuestion {
         first: &meant,
         back: &meant,

@@ -4,51 +4,55 @@
 //! `(?t<=N)` too, and says how much time lies between the event taken before it and the one taken behind it (`>=`, `>`, `<=`, `<`, `==`).
 //! A pattern is a list of events that are taken, with what may lie between them: that is how it is kept.
 
-use super::arguments::CONDITIONS_MAX;
-use super::time::Unit;
-use datafusion::common::plan_err;
-use datafusion::error::{DataFusionError, Result};
+use super::CONDITIONS_MAX;
 
 /// The most events that a pattern takes.
-pub(super) const TAKEN_MAX: usize = 64;
+pub const TAKEN_MAX: usize = 64;
 
 /// A pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub struct Pattern {
     /// At least one, at most [`TAKEN_MAX`].
-    pub(super) taken: Vec<Taken>,
+    pub taken: Vec<Taken>,
 }
 
 /// An event that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub struct Taken {
     /// The bit of the condition that it fulfils; `None` if any event will do.
-    pub(super) fulfils: Option<u32>,
+    pub fulfils: Option<u32>,
     /// What lies between the event that was taken before and this one.
-    pub(super) gap: Gap,
+    pub gap: Gap,
 }
 
 /// What lies between two events that are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub struct Gap {
     /// Nothing.
-    pub(super) is_adjacent: bool,
-    /// Time, both included.
-    pub(super) least: i128,
-    pub(super) most: i128,
+    pub is_adjacent: bool,
+    /// At least so much time,
+    pub least: i128,
+    /// and at most so much.
+    pub most: i128,
 }
+
+/// What is wrong with a pattern, and at which character.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PatternError(String);
 
 impl Gap {
     const NONE: Gap = Gap { is_adjacent: true, least: 0, most: i128::MAX };
 }
 
 impl Pattern {
-    /// Reads a pattern for so many conditions (as many as there are, if that is not known), whose times are of this unit.
+    /// Reads a pattern for so many conditions, of at most [`CONDITIONS_MAX`]. Each time that it names stands for so many of what times of
+    /// events are counted in.
     ///
     /// # Errors
-    /// What is wrong, and at which character.
-    pub(super) fn parse(text: &str, conditions: Option<usize>, unit: Unit) -> Result<Pattern> {
-        let mut reader = Reader { text, rest: text, unit, conditions: conditions.unwrap_or(CONDITIONS_MAX) };
+    /// [`PatternError`].
+    pub fn parse(text: &str, conditions: usize, ticks: i64) -> Result<Pattern, PatternError> {
+        let mut reader = Reader { text, rest: text, ticks, conditions: conditions.min(CONDITIONS_MAX) };
         let mut taken: Vec<Taken> = Vec::new();
         let mut gap = Gap::NONE;
         // Where a time stands that nothing has followed yet.
@@ -81,7 +85,7 @@ impl Pattern {
             return reader.wrong_at(begun, "no event stands behind this time; end with one, such as (?2)");
         }
         if taken.is_empty() {
-            return plan_err!("the pattern '{text}' takes no event; write one such as '(?1).*(?2)'");
+            return Err(PatternError(format!("the pattern '{text}' takes no event; write one such as '(?1).*(?2)'")));
         }
         Ok(Pattern { taken })
     }
@@ -96,14 +100,14 @@ enum Part {
 struct Reader<'p> {
     text: &'p str,
     rest: &'p str,
-    unit: Unit,
+    ticks: i64,
     conditions: usize,
 }
 
 const PARTS: &str = "a pattern is made of (?1), ., .* and (?t<=3600)";
 
 impl<'p> Reader<'p> {
-    fn part(&mut self) -> Result<Part> {
+    fn part(&mut self) -> Result<Part, PatternError> {
         let begun = self.rest;
         if self.takes(".*") {
             return Ok(Part::Skip);
@@ -125,14 +129,14 @@ impl<'p> Reader<'p> {
         }
     }
 
-    fn time(&mut self) -> Result<Part> {
+    fn time(&mut self) -> Result<Part, PatternError> {
         let operators = [">=", "<=", "==", ">", "<"];
         let Some(operator) = operators.into_iter().find(|operator| self.takes(operator)) else {
             return self.wrong_at(self.rest, "behind (?t stands >=, >, <=, < or ==, and a number");
         };
         let number = self.number("a length of time, a whole number,")?;
         self.closed()?;
-        let ticks = self.unit.ticks(number);
+        let ticks = number.saturating_mul(i128::from(self.ticks));
         Ok(match operator {
             ">=" => Part::Time(ticks, i128::MAX),
             ">" => Part::Time(ticks.saturating_add(1), i128::MAX),
@@ -142,7 +146,7 @@ impl<'p> Reader<'p> {
         })
     }
 
-    fn number(&mut self, what: &str) -> Result<i128> {
+    fn number(&mut self, what: &str) -> Result<i128, PatternError> {
         let begun = self.rest;
         let digits = begun.bytes().take_while(u8::is_ascii_digit).count();
         self.rest = &begun[digits..];
@@ -153,7 +157,7 @@ impl<'p> Reader<'p> {
         }
     }
 
-    fn closed(&mut self) -> Result<()> {
+    fn closed(&mut self) -> Result<(), PatternError> {
         if self.takes(")") { Ok(()) } else { self.wrong_at(self.rest, "here stands )") }
     }
 
@@ -167,9 +171,9 @@ impl<'p> Reader<'p> {
         }
     }
 
-    fn wrong_at<T>(&self, rest: &str, what: &str) -> Result<T> {
+    fn wrong_at<T>(&self, rest: &str, what: &str) -> Result<T, PatternError> {
         let character = self.text[..self.text.len() - rest.len()].chars().count() + 1;
-        Err(DataFusionError::Plan(format!("the pattern '{}' is wrong at character {character}: {what}", self.text)))
+        Err(PatternError(format!("the pattern '{}' is wrong at character {character}: {what}", self.text)))
     }
 }
 
@@ -178,12 +182,12 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Pattern {
-        Pattern::parse(text, Some(3), Unit::Plain).expect("a pattern")
+        Pattern::parse(text, 3, 1).expect("a pattern")
     }
 
     #[track_caller]
     fn refused(text: &str, wanted: &str) {
-        let error = Pattern::parse(text, Some(3), Unit::Plain).expect_err(text).to_string();
+        let error = Pattern::parse(text, 3, 1).expect_err(text).to_string();
         assert!(error.contains(wanted), "{error}");
     }
 
@@ -195,13 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn times_are_of_the_unit_of_the_column() {
-        let gap = |text, unit| Pattern::parse(text, None, unit).expect("a pattern").taken[1].gap;
-        let seconds = Unit::Ticks(1000);
-        assert_eq!(gap("(?1)(?t>2)(?2)", seconds), Gap { is_adjacent: false, least: 2001, most: i128::MAX });
-        assert_eq!(gap("(?1)(?t<2)(?2)", seconds), Gap { is_adjacent: false, least: 0, most: 1999 });
-        assert_eq!(gap("(?1)(?t>=1)(?t<=5)(?2)", Unit::Day), Gap { is_adjacent: false, least: 1, most: 5 });
-        assert_eq!(gap("(?1)(?t==7)(?2)", Unit::Plain), Gap { is_adjacent: false, least: 7, most: 7 });
+    fn times_are_counted_as_those_of_events() {
+        let gap = |text, ticks| Pattern::parse(text, CONDITIONS_MAX, ticks).expect("a pattern").taken[1].gap;
+        assert_eq!(gap("(?1)(?t>2)(?2)", 1_000), Gap { is_adjacent: false, least: 2001, most: i128::MAX });
+        assert_eq!(gap("(?1)(?t<2)(?2)", 1_000), Gap { is_adjacent: false, least: 0, most: 1999 });
+        assert_eq!(gap("(?1)(?t>=1)(?t<=5)(?2)", 1), Gap { is_adjacent: false, least: 1, most: 5 });
+        assert_eq!(gap("(?1)(?t==7)(?2)", 1), Gap { is_adjacent: false, least: 7, most: 7 });
     }
 
     #[test]
