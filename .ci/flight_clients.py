@@ -199,7 +199,7 @@ def cancels(connection, url):
         begin = time.monotonic()
         cursor.adbc_cancel()
         waiting.join(30)
-        assert cancelled and cancelled[0][0] - begin < 2, cancelled
+        assert cancelled and cancelled[0][0] - begin < 10, cancelled
         print(f"ADBC: cancelled after {(cancelled[0][0] - begin) * 1000:.1f} ms")
     deadline = time.monotonic() + 5
     while True:

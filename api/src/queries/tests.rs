@@ -112,6 +112,6 @@ fn watching_costs_next_to_nothing() {
     }
     let each = begin.elapsed() / TIMES;
     println!("{each:?} a question");
-    // Ten times what it takes without optimization on a busy machine.
-    assert!(each < Duration::from_micros(50), "{each:?}");
+    // A hundred times what it takes without optimization on a busy machine.
+    assert!(each < Duration::from_micros(500), "{each:?}");
 }

@@ -2,6 +2,7 @@
 //! there is none.
 
 use crate::support::{BELUGA, TestServer, beluga, command, stderr, stdout};
+use crate::victim::free_port;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpListener;
@@ -128,9 +129,7 @@ fn an_expression_is_read_from_standard_input_too() {
 
 #[test]
 fn what_cannot_be_reached_is_told_with_what_to_do() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", free.local_addr().expect("an address"));
-    drop(free);
+    let url = format!("http://127.0.0.1:{}", free_port());
     let questions: [&[&str]; 4] = [
         &["count", "TRUE"],
         &["members", "TRUE", "--output", "csv"],

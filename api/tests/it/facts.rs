@@ -34,7 +34,7 @@ fn catalog_with(fact: Value) -> Value {
 }
 
 /// The present time, not so shortly before a midnight (of clocks so far ahead of UTC) that a test would run over it.
-fn now(ahead_seconds: i64) -> Timestamp {
+pub(crate) fn now(ahead_seconds: i64) -> Timestamp {
     let now = Timestamp::now();
     let left = DAY_SECONDS - (now.as_second() + ahead_seconds).rem_euclid(DAY_SECONDS);
     if left < 120 {

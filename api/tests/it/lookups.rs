@@ -2,6 +2,7 @@
 //! `BELUGA_POSTGRES_PROGRAMS` (the folder of its programs) names.
 
 use crate::support::{TestServer, success};
+use crate::victim::free_port;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::OpenOptions;
@@ -285,7 +286,7 @@ impl Postgres {
             let open = std::fs::Permissions::from_mode(0o777);
             std::fs::set_permissions(folder.path(), open).expect("permissions");
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = free_port();
         let postgres = Postgres { programs: programs.into(), folder, port };
         postgres.run("initdb", &["-A", "trust", "-U", "beluga", "--no-sync", "-D", &postgres.data()]);
         let (key, certificate) = (postgres.data() + "/server.key", postgres.certificate());

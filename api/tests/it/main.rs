@@ -27,8 +27,8 @@ mod lookups;
 mod objects;
 mod openapi;
 mod oracle;
-#[cfg(feature = "kafka")]
 mod paths;
+#[cfg(feature = "kafka")]
 mod payloads;
 mod postgres;
 mod process;

@@ -1,6 +1,7 @@
 //! The prompt of `beluga sql` on a terminal, and files of several statements.
 
-use crate::support::{BELUGA, TestServer, beluga, command, stderr, stdout};
+use crate::process::wait_until;
+use crate::support::{BELUGA, TestServer, beluga, command, stderr, stdout, success};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -99,7 +100,10 @@ fn statements_are_answered_remembered_completed_and_ended_at_a_prompt() {
     let endless = "SELECT count(*) FROM users a, users b, users c, users d, users e, users f, users g, users h, users i, users j, \
                    users k, users l, users m, users n, users o WHERE a.age + o.age > 3 AND b.user_id || n.user_id <> 'x';\r";
     prompt.type_in(endless);
-    std::thread::sleep(Duration::from_millis(500));
+    wait_until("it runs", || {
+        let all = success(server.get("/v1/queries").send().expect("ask"));
+        all["queries"].as_array().expect("a list").iter().any(|query| query["state"] == "running")
+    });
     let asked = Instant::now();
     let key = Command::new("kill").args(["-INT", &prompt.child.id().to_string()]).status();
     assert!(key.expect("run kill").success());

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server that runs.
@@ -41,7 +42,7 @@ impl Server {
     /// Starts the binary, with checkpoints and merges so frequent that kills land in them. It may read the folder `in` beside
     /// its own, and write to `out`.
     pub(crate) fn spawn(folder: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let port = free_port();
         let process = beluga()
             .args(["serve", "--http", &format!("127.0.0.1:{port}"), "--flight", "off", "--data"])
             .arg(folder)
@@ -97,6 +98,19 @@ impl Server {
         let users = page["users"].as_array().expect("users");
         users.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
     }
+}
+
+/// A port that another process may listen at, or nobody. Linux gives connections and port 0 those from 32,768 on; since this is none
+/// of them, nobody is given it meanwhile.
+pub(crate) fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Another process of tests begins elsewhere.
+    let first = std::process::id().wrapping_mul(64);
+    let mut ports = (0..20_000).map(|_| {
+        let at = first.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        10_000 + u16::try_from(at).expect("it is below 20,000")
+    });
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 pub(crate) fn client() -> reqwest::blocking::Client {

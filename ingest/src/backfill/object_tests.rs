@@ -75,7 +75,7 @@ fn a_job_of_a_store_that_hangs_is_cancelled() {
         let remote = of_objects(&job(Path::new("/in")), "s3://b/in/", objects);
         let stopped = run(&new_store(), &remote, &cancel, &mut |_| {});
         assert!(matches!(stopped, Err(BackfillError::Cancelled { .. })), "{stopped:?}");
-        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
         canceller.join().expect("it does not panic");
     }
 }

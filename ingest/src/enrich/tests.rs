@@ -129,7 +129,7 @@ const TAKEN: &str = "\"sku\":\"a\",\"product\":{\"is\":\"a\"}";
 #[test]
 fn equal_keys_are_asked_once_and_kept_for_a_while() {
     let table = ByHand::new(10);
-    let cache = CachePolicy { entries: 10, ttl: Duration::from_secs(1), missing_ttl: Duration::from_secs(1) };
+    let cache = CachePolicy { entries: 10, ttl: Duration::from_secs(3), missing_ttl: Duration::from_secs(3) };
     let mut stage = stage([Enrichment { cache: Some(cache), ..enrichment(table.clone()) }]);
     stage.push(&mut records(0, &["t:a", "t:xb", "t:a", "t:"]));
     stage.push(&mut records(4, &["t:a"]));
@@ -144,7 +144,7 @@ fn equal_keys_are_asked_once_and_kept_for_a_while() {
     assert_eq!((report.lookups, report.cached, report.found, report.missing, report.failed), (6, 2, 4, 2, 0));
     assert_eq!((report.requests, report.keys, report.cache_entries, report.in_flight), (1, 2, 2, 0));
     assert!(report.latency_p99_us.is_some());
-    std::thread::sleep(Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(3_100));
     stage.push(&mut records(7, &["t:a"]));
     assert_eq!(table.waiting(), ["a"]);
 }
@@ -274,7 +274,7 @@ fn records_wait_until_the_other_side_answers() {
 #[test]
 fn what_takes_too_long_is_given_up_and_asked_again() {
     let table = ByHand::new(1);
-    let mut stage = stage([Enrichment { timeout: Duration::from_millis(500), ..enrichment(table.clone()) }]);
+    let mut stage = stage([Enrichment { timeout: Duration::from_secs(3), ..enrichment(table.clone()) }]);
     stage.push(&mut records(0, &["t:a"]));
     let (_, late) = table.take(0);
     wait_for(&mut stage, |_| !table.waiting().is_empty());
@@ -282,7 +282,7 @@ fn what_takes_too_long_is_given_up_and_asked_again() {
     // Nobody hears what comes after.
     late.send(Ok(vec![Ok(Some("{\"is\":\"late\"}".to_owned()))]));
     assert_eq!(ready(&mut stage), [""; 0]);
-    assert_eq!(stage.reports()[0].last_error.as_deref(), Some("no answer within 500 ms"));
+    assert_eq!(stage.reports()[0].last_error.as_deref(), Some("no answer within 3000 ms"));
     table.answer(0);
     assert_eq!(ready(&mut stage), [format!("t: 0 {{{TAKEN}}}")]);
 }

@@ -340,6 +340,8 @@ fn rows_come_as_they_are_written_and_from_when_the_sink_began() {
     let world = world.restart();
     world.buy(45..50);
     world.wait_numbers(5..50);
+    // What came is noted after it came.
+    world.wait(|world| world.report().queued == 0);
     let report = world.report();
     assert_eq!((report.state, report.queued, report.offset), (SinkState::Running, 0, 45));
 }

@@ -20,8 +20,8 @@ use tonic::Code;
 /// Work for hours: whoever waits for it waits for its end.
 const ENDLESS: &str =
     "SELECT count(*) FROM users a, users b, users c, users d WHERE a.age + b.age + c.age + d.age = -1";
-/// How soon a statement ends that nobody wants any more; ten times what it takes, since machines have other work.
-const SOON: Duration = Duration::from_secs(1);
+/// How soon a statement ends that nobody wants any more; a hundred times what it takes, since machines have other work.
+const SOON: Duration = Duration::from_secs(10);
 
 /// A shop with enough users for [`ENDLESS`].
 fn crowd(change: impl FnOnce(&mut api::config::Config)) -> TestServer {
@@ -54,7 +54,7 @@ fn cancel_by_number(server: &TestServer, sql: &str) {
 fn wait_for(server: &TestServer, sql: &str, state: &str) -> Duration {
     let begin = Instant::now();
     while state_of(server, sql).as_deref() != Some(state) {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{sql}: {:?}, not {state}", state_of(server, sql));
+        assert!(begin.elapsed() < Duration::from_secs(30), "{sql}: {:?}, not {state}", state_of(server, sql));
         std::thread::sleep(Duration::from_millis(2));
     }
     begin.elapsed()
@@ -271,7 +271,7 @@ fn all_that_fetch_with_a_ticket_are_cancelled() {
 fn a_statement_over_http_is_told_as_it_ended() {
     let server = crowd(|config| (config.concurrent_queries, config.queued_queries) = (1, 0));
     let left = format!("{ENDLESS} -- left");
-    let leaving = server.post("/v1/sql").json(&json!({"sql": left})).timeout(Duration::from_secs(2));
+    let leaving = server.post("/v1/sql").json(&json!({"sql": left})).timeout(Duration::from_secs(10));
     let leaving = std::thread::spawn(move || leaving.send());
     wait_for(&server, &left, "running");
     for accept in ["application/json", "text/csv"] {
@@ -340,12 +340,12 @@ fn a_statement_ends_with_its_time_and_with_its_client() {
     let late = format!("{ENDLESS} -- late");
     let info = client.info(&late).expect("planned");
     let mut request = tonic::Request::new(ticket(&info));
-    request.set_timeout(Duration::from_millis(300));
+    request.set_timeout(Duration::from_secs(2));
     let begin = Instant::now();
     let mut raw = client.raw();
     let ended = client.wait(async { raw.do_get(request).await?.into_inner().try_collect::<Vec<_>>().await });
     assert!(matches!(ended.expect_err("late").code(), Code::DeadlineExceeded | Code::Cancelled));
-    assert!(begin.elapsed() < Duration::from_millis(300) + SOON, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(2) + SOON, "{:?}", begin.elapsed());
     // Whichever of them noticed first.
     let begin = Instant::now();
     while !matches!(state_of(&server, &late).as_deref(), Some("failed" | "cancelled")) {

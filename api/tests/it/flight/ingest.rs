@@ -169,14 +169,14 @@ fn rows_that_were_refused_stay_refused_under_their_key() {
 fn rows_that_stop_coming_give_their_place_free() {
     let server = shop_with(|config| {
         config.concurrent_uploads = 1;
-        config.upload_idle = std::time::Duration::from_millis(200);
+        config.upload_idle = std::time::Duration::from_secs(1);
     });
     let client = Client::of(&server);
     let keyed = || append("purchase", &[("idempotency_key", "slow")]);
     let mut sql = client.sql.clone();
     let rows = futures::stream::iter([Ok(events(0..10))]).chain(futures::stream::pending());
     let stalled = client.wait(sql.execute_ingest(keyed(), rows)).map_err(told).expect_err("nothing comes any more");
-    assert_told(&stalled, Code::DeadlineExceeded, "nothing of the body came for 200 ms");
+    assert_told(&stalled, Code::DeadlineExceeded, "nothing of the body came for 1000 ms");
     assert_eq!(send(&client, keyed(), vec![events(0..10)]).expect("taken"), 10);
     assert_eq!(bulk(&server), ["10 | 45.00"]);
 }

@@ -133,6 +133,7 @@ proptest! {
             .map(|record| shown(text.value(record).map(|value| value.map(|value| json!(value).to_string()))))
             .collect();
         let answers = compute(&text.sql(), Wanted::Text, &records);
+        prop_assume!(!is_refused(&answers, &expected));
         prop_assert_eq!(without_reasons(answers), expected, "{}", text.sql());
     }
 

@@ -399,7 +399,7 @@ fn a_cancelled_statement_stops_its_bitmaps() {
     });
     let error = answer.next(&context.cancelled).expect_err("cancelled");
     assert_eq!(error.kind, SqlErrorKind::Cancelled);
-    assert!(at.join().expect("joins").elapsed() < Duration::from_secs(1));
+    assert!(at.join().expect("joins").elapsed() < Duration::from_secs(10));
     drop(answer);
     assert_eq!(world.ask("SELECT bitmap_count(to_bitmap(1))"), ["1"]);
 }

@@ -96,6 +96,7 @@ impl Reader {
     /// Polls once, answers, and keeps the position; the records of a batch with their files.
     fn poll(&mut self, told: &mut Vec<Told>) -> Option<Vec<(String, String)>> {
         let mut batch = RecordBatch::new();
+        let looked_at = self.source.looked_at;
         let polled = self.source.poll(&mut batch, WAIT);
         let short = |names: &[Arc<str>]| names.iter().map(|name| self.short(name)).collect();
         match polled {
@@ -127,7 +128,8 @@ impl Reader {
                 }
                 self.position.begin(&started);
             }
-            // A slow machine only says that nothing came in time.
+            // A slow machine only says that nothing came in time, perhaps without a look at what there is.
+            Ok(Polled::Idle) if self.source.looked_at == looked_at => {}
             Ok(Polled::Idle) if !self.source.status.paused && self.source.files.values().any(Partition::is_due) => {}
             Ok(Polled::Idle | Polled::End) => return None,
             Err(SourceError::Missing(missing)) => {
