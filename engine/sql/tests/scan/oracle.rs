@@ -74,6 +74,9 @@ fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut R
     assert_eq!(told, wanted, "{dids:?}");
 }
 
+/// An event: shard, slot, time, kind and value, measure.
+type Told = (usize, u32, i64, (u32, EventValue), i64);
+
 /// Events one by one, each as one thing.
 fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
     let fact = world.catalog.fact("purchase").expect("declared");
@@ -89,14 +92,14 @@ fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut 
     let told = world.scanner.kinds(snapshot, &scan, None, &AtomicBool::new(false)).expect("told");
     assert_eq!(told.values.iter().collect::<HashSet<_>>().len(), told.values.len(), "each once");
     assert_eq!(told.measures.is_empty(), scan.kinds.iter().all(|kind| kind.measure.is_none()));
-    let mut found: Vec<(usize, u32, i64, (u32, EventValue), i64)> = Vec::new();
+    let mut found: Vec<Told> = Vec::new();
     for (shard, events) in told.shards.iter().enumerate() {
         let measure = |at: usize| told.measures.get(shard).map_or(0, |measures| measures[at]);
         let thing = |event: &Event| told.values[event.fulfils as usize].clone();
         let row = |(at, event): (usize, &Event)| (shard, event.group, event.time, thing(event), measure(at));
         found.extend(events.iter().enumerate().map(row));
     }
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<Told> = Vec::new();
     for user in users {
         let shard = usize::from(shard_of(user.id.as_bytes(), snapshot.shards().len() as u16).0);
         let Some(slot) = snapshot.shards()[shard].slot_of(user.id.as_bytes()).expect("a dictionary") else { continue };
