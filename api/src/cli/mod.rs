@@ -11,6 +11,7 @@ mod backfill;
 mod check;
 mod count;
 mod demo;
+mod effect;
 mod experiment;
 mod explain;
 mod funnel;
@@ -84,6 +85,8 @@ enum Command {
     Path(Box<path::Arguments>),
     /// Tell to which campaigns conversions are credited
     Attribution(Box<attribution::Arguments>),
+    /// Tell what campaigns came to, and what one more channel adds
+    Effect(Box<effect::Arguments>),
     /// Tell how groups of an experiment differ, and how sure that is
     Experiment(Box<experiment::Arguments>),
     /// Answer a SQL statement over users and facts
@@ -160,6 +163,7 @@ pub fn run() -> ExitCode {
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
         Command::Attribution(arguments) => attribution::run(&arguments),
+        Command::Effect(arguments) => effect::run(&arguments),
         Command::Experiment(arguments) => experiment::run(&arguments),
         Command::Sql(arguments) => sql::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),

@@ -1,4 +1,4 @@
-//! What `beluga funnel`, `beluga sequence`, `beluga retention`, `beluga path` and `beluga attribution` have in common: events of a fact as an argument, `purchase`,
+//! What `beluga funnel`, `beluga sequence`, `beluga retention`, `beluga path`, `beluga attribution` and `beluga effect` have in common: events of a fact as an argument, `purchase`,
 //! `purchase where amount >= 20` or `visit by page`, of whom is asked, and what was kept.
 
 use super::Exit;

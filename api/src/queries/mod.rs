@@ -71,6 +71,8 @@ pub enum Asks {
     Path,
     /// To which campaigns conversions are credited.
     Attribution,
+    /// What campaigns came to.
+    Effect,
     /// How groups of an experiment differ.
     Experiment,
     /// Some of those who fit.
@@ -101,6 +103,7 @@ impl Asks {
             Asks::Retention => "retention",
             Asks::Path => "path",
             Asks::Attribution => "attribution",
+            Asks::Effect => "effect",
             Asks::Experiment => "experiment",
             Asks::Sample => "sample",
             Asks::Top => "top",

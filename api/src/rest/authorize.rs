@@ -41,7 +41,7 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         "/console/{*path}" => Policy::Open,
         "/metrics" => QUERY,
         "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/funnel" | "/v1/sequence" | "/v1/retention" | "/v1/path"
-        | "/v1/attribution" | "/v1/experiment" => QUERY,
+        | "/v1/attribution" | "/v1/effect" | "/v1/experiment" => QUERY,
         "/v1/explain" | "/v1/translate" | "/v1/status" => QUERY,
         "/v1/members"
         | "/v1/sample"

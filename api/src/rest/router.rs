@@ -65,6 +65,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::retention::post))
         .routes(routes!(v1::path::post))
         .routes(routes!(v1::attribution::post))
+        .routes(routes!(v1::effect::post))
         .routes(routes!(v1::experiment::post))
         .routes(routes!(v1::members::post))
         .routes(routes!(v1::sample::post))

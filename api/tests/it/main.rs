@@ -9,6 +9,7 @@ mod cli;
 mod console;
 mod crash;
 mod cursors;
+mod effect;
 mod experiment;
 mod extremes;
 mod factors;

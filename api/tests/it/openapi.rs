@@ -197,6 +197,15 @@ fn answers_look_as_described() {
             400,
             json!({"conversion": {"fact": "purchase"}, "touches": [], "lookback": "7 days"}),
         ),
+        (
+            "POST /v1/effect",
+            "",
+            200,
+            json!({"impressions": {"fact": "purchase"}, "clicks": {"fact": "purchase", "where": "amount > 3"}, "conversions": {"fact": "purchase"},
+                "cost": "amount", "cost_of": "clicks", "value": "amount", "by": "category", "grain": "week", "time_zone": "Europe/Berlin",
+                "between": ["2026-01-01", "2026-12-31"], "channels": ["shoes", null], "limit": 1}),
+        ),
+        ("POST /v1/effect", "", 400, json!({"impressions": {"fact": "purchase"}, "cap": 0})),
         ("POST /v1/path", "", 400, json!({"steps": [], "window": "7 days"})),
         (
             "POST /v1/experiment",

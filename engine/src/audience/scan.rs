@@ -94,6 +94,8 @@ pub struct Kind {
     pub condition: EventCondition,
     /// The column whose values tell them apart, by its place.
     pub column: Option<u16>,
+    /// The column, of numbers, whose value is told of each event, by its place.
+    pub measure: Option<u16>,
 }
 
 /// A value of a column by which events are told apart. Their order: none first, then texts by their bytes, then numbers.
@@ -116,6 +118,8 @@ pub struct ToldKinds {
     pub shards: Vec<Vec<Event>>,
     /// What events are: the number of a [`Kind`], and a value of its column. In no order, each once.
     pub values: Vec<(u32, EventValue)>,
+    /// Per shard, of each event the measure of its kind, as in [`EventValue::Number`]; 0 if it has none. Empty if no kind has a measure.
+    pub measures: Vec<Vec<i64>>,
     /// How.
     pub stats: ScanStats,
     /// As of [`ToldEvents`].

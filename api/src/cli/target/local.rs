@@ -7,6 +7,7 @@ use crate::error::{Failure, Kind};
 use crate::rest::v1::attribution::{self, AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{self, CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{self, CountAnswer, CountRequest};
+use crate::rest::v1::effect::{self, EffectAnswer, EffectRequest};
 use crate::rest::v1::experiment::{self, ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{self, ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -136,6 +137,10 @@ impl Asker for Local {
 
     fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure> {
         experiment::answer(&self.store.snapshot(), request, &self.context)
+    }
+
+    fn effect(&self, request: &EffectRequest) -> Result<EffectAnswer, Failure> {
+        effect::answer(&self.store.snapshot(), request, &self.context)
     }
 
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {

@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
+use crate::rest::v1::effect::{EffectAnswer, EffectRequest};
 use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -90,6 +91,8 @@ pub(super) trait Asker {
     fn path(&self, request: &PathRequest) -> Result<PathAnswer, Failure>;
     /// To which campaigns conversions are credited.
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure>;
+    /// What campaigns came to.
+    fn effect(&self, request: &EffectRequest) -> Result<EffectAnswer, Failure>;
     /// How groups of an experiment differ.
     fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure>;
     fn explain(&self, request: &ExplainRequest) -> Result<ExplainAnswer, Failure>;

@@ -9,6 +9,7 @@ use crate::rest::negotiate::Format;
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
+use crate::rest::v1::effect::{EffectAnswer, EffectRequest};
 use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -326,6 +327,10 @@ impl Asker for Remote {
 
     fn experiment(&self, request: &ExperimentRequest) -> Result<ExperimentAnswer, Failure> {
         self.post("/v1/experiment", request)
+    }
+
+    fn effect(&self, request: &EffectRequest) -> Result<EffectAnswer, Failure> {
+        self.post("/v1/effect", request)
     }
 
     fn attribution(&self, request: &AttributionRequest) -> Result<AttributionAnswer, Failure> {

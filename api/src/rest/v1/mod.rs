@@ -8,6 +8,7 @@ pub mod audiences;
 pub mod catalog;
 pub mod count;
 pub mod distinguish;
+pub mod effect;
 pub mod experiment;
 pub mod explain;
 pub mod export;

@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, Kind};
 use crate::queries::begin_of;
-use engine::audience::expr::Did;
+use engine::audience::expr::{Did, Expr, ExprKind, Literal};
 use engine::audience::ops::KindMeant;
 use engine::audience::scan::{EventValue, EventsMeant};
 use engine::audience::suggest::closest;
@@ -41,16 +41,39 @@ impl Step {
         now: i64,
         pointer: &str,
     ) -> Result<EventsMeant, Failure> {
+        self.bind_between(catalog, within, None, now, pointer)
+    }
+
+    /// The same; `between` are the first and the last time that count, as conditions on `ts` name them.
+    ///
+    /// # Errors
+    /// As [`Step::bind`].
+    pub(super) fn bind_between(
+        &self,
+        catalog: &Catalog,
+        within: Option<&String>,
+        between: Option<&[String; 2]>,
+        now: i64,
+        pointer: &str,
+    ) -> Result<EventsMeant, Failure> {
         let at_where = format!("{pointer}/where");
         let condition = self.r#where.as_ref().map(|text| parse_event(text)).transpose();
         let condition = condition.map_err(|error| Failure::from(error).at(&*at_where))?;
+        let between = between.map(|times| {
+            let [low, high] = times.clone().map(Literal::Text);
+            Expr::from(ExprKind::Between { tag: "ts".to_owned(), low, high, negated: false })
+        });
         let did =
             |events, within| Did { fact: self.fact.clone(), events, figures: Vec::new(), within, exact_window: false };
         let bind = |did: &Did| bind_events(did, catalog, now);
         // What is wrong is told where it stands.
         bind(&did(Vec::new(), None)).map_err(|error| Failure::from(error).at(format!("{pointer}/fact")))?;
         bind(&did(Vec::new(), within.cloned())).map_err(|error| Failure::from(error).at("/within"))?;
-        bind(&did(condition.into_iter().collect(), within.cloned())).map_err(|error| Failure::from(error).at(at_where))
+        if let Some(between) = &between {
+            bind(&did(vec![between.clone()], None)).map_err(|error| Failure::from(error).at("/between"))?;
+        }
+        bind(&did(condition.into_iter().chain(between).collect(), within.cloned()))
+            .map_err(|error| Failure::from(error).at(at_where))
     }
 
     /// Its name, or what it means.
@@ -109,10 +132,25 @@ impl ValuedStep {
         now: i64,
         pointer: &str,
     ) -> Result<KindMeant, Failure> {
-        let events = self.step().bind(catalog, within, now, pointer)?;
+        let events = self.bind_events(catalog, within, None, now, pointer)?;
         let by = |name: &String| column_by(catalog, events.fact, name, &format!("{pointer}/by"));
         let column = self.by.as_ref().map(by).transpose()?;
         Ok(KindMeant { events, column })
+    }
+
+    /// Its events, whatever tells them apart; as [`Step::bind_between`].
+    ///
+    /// # Errors
+    /// As [`Step::bind`].
+    pub(super) fn bind_events(
+        &self,
+        catalog: &Catalog,
+        within: Option<&String>,
+        between: Option<&[String; 2]>,
+        now: i64,
+        pointer: &str,
+    ) -> Result<EventsMeant, Failure> {
+        self.step().bind_between(catalog, within, between, now, pointer)
     }
 
     /// Its name, or what it means, without the column.

@@ -1,4 +1,5 @@
-//! Events told one by one, each as one thing: a step, or a value of its column. Values are kept once, and events have their places.
+//! Events told one by one, each as one thing: a step, or a value of its column. Values are kept once, and events have their places; what is
+//! measured stands beside them, since it may be another number each time.
 
 use super::Failure;
 use super::condition::{filter_any, meant};
@@ -7,7 +8,7 @@ use super::told::leave_out;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::ident;
-use engine::audience::scan::{EventCondition, EventValue, Kind, KindScan, float_key};
+use engine::audience::scan::{EventCondition, EventValue, Kind, KindScan, ToldKinds, float_key};
 use engine::behavior::Window;
 use engine::catalog::Fact;
 use engine::journey::Event;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 /// Memory of a value that is kept, beside its text: a key, its place, and room that a table leaves.
 const VALUE_BYTES: usize = 48;
 
-/// The columns that tell events apart, each once.
+/// The columns that tell events apart or are measured, each once.
 fn columns(scan: &KindScan) -> Vec<u16> {
-    scan.kinds.iter().filter_map(|kind| kind.column).collect::<BTreeSet<u16>>().into_iter().collect()
+    let columns = scan.kinds.iter().flat_map(|kind| [kind.column, kind.measure]).flatten();
+    columns.collect::<BTreeSet<u16>>().into_iter().collect()
 }
 
-/// The rows of any kind: their time, whether each means them (of one alone, that is known), and the columns that tell them apart.
+/// The rows of any kind: their time, whether each means them (of one alone, that is known), and the columns that tell them apart or are
+/// measured.
 pub(super) fn wanted(fact: &Fact, scan: &KindScan, within: Option<&Arc<Vec<RoaringBitmap>>>) -> Wanted {
     let mut values = vec![ident("ts")];
     if scan.kinds.len() > 1 {
@@ -50,16 +53,62 @@ struct Things {
     texts: HashMap<Box<str>, u32>,
 }
 
+/// A kind by its number, and which of the columns that are read tells its events apart, and which is measured.
+#[derive(Debug)]
+struct Places {
+    number: u32,
+    column: Option<usize>,
+    measure: Option<usize>,
+}
+
+/// Events of a shard.
+#[derive(Clone, Debug, Default)]
+struct ShardEvents {
+    events: Vec<Event>,
+    /// Of each its measure; none if no kind has one.
+    measures: Vec<i64>,
+}
+
+impl ShardEvents {
+    fn add(&mut self, mut other: ShardEvents) {
+        if self.events.is_empty() {
+            *self = other;
+        } else {
+            self.events.append(&mut other.events);
+            self.measures.append(&mut other.measures);
+        }
+    }
+
+    /// Takes out one event for each that is taken back, which repeats its measure too.
+    fn leave_out(&mut self, mut taken_back: ShardEvents) {
+        if taken_back.events.is_empty() {
+            return;
+        }
+        if self.measures.is_empty() {
+            return leave_out(&mut self.events, &mut taken_back.events, Event::order_of_things);
+        }
+        let paired = |of: ShardEvents| of.events.into_iter().zip(of.measures).collect::<Vec<(Event, i64)>>();
+        let mut events = paired(std::mem::take(self));
+        let order = |a: &(Event, i64), b: &(Event, i64)| a.0.order_of_things(&b.0).then(a.1.cmp(&b.1));
+        leave_out(&mut events, &mut paired(taken_back), order);
+        (self.events, self.measures) = events.into_iter().unzip();
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.events.capacity() * size_of::<Event>() + self.measures.capacity() * size_of::<i64>()
+    }
+}
+
 /// Events, those that take others back, and what they are.
 #[derive(Debug)]
 pub(super) struct Kinds {
-    /// Of each kind its number, and which of the columns that are read tells its events apart.
-    kinds: Arc<Vec<(u32, Option<usize>)>>,
+    kinds: Arc<Vec<Places>>,
+    is_measured: bool,
     things: Vec<Things>,
     thing_count: u32,
     text_bytes: usize,
-    shards: Vec<Vec<Event>>,
-    taken_back: Vec<Vec<Event>>,
+    shards: Vec<ShardEvents>,
+    taken_back: Vec<ShardEvents>,
 }
 
 /// Whose values are read one by one.
@@ -100,11 +149,14 @@ impl<'b> Values<'b> {
 impl Kinds {
     pub(super) fn new(shard_count: usize, scan: &KindScan) -> Kinds {
         let columns = columns(scan);
-        let place = |kind: &Kind| kind.column.and_then(|at| columns.iter().position(|column| *column == at));
-        let kinds: Vec<_> = scan.kinds.iter().map(|kind| (kind.number, place(kind))).collect();
-        let none = vec![Vec::new(); shard_count];
+        let place = |at: Option<u16>| columns.iter().position(|column| Some(*column) == at);
+        let places =
+            |kind: &Kind| Places { number: kind.number, column: place(kind.column), measure: place(kind.measure) };
+        let kinds: Vec<Places> = scan.kinds.iter().map(places).collect();
+        let none = vec![ShardEvents::default(); shard_count];
         Kinds {
             things: kinds.iter().map(|_| Things::default()).collect(),
+            is_measured: kinds.iter().any(|kind| kind.measure.is_some()),
             kinds: Arc::new(kinds),
             thing_count: 0,
             text_bytes: 0,
@@ -137,15 +189,13 @@ impl Kinds {
         }
     }
 
-    /// Those that were not taken back, per shard, and what they are.
-    pub(super) fn finish(mut self) -> (Vec<Vec<Event>>, Vec<(u32, EventValue)>) {
-        for (events, taken_back) in self.shards.iter_mut().zip(&mut self.taken_back) {
-            if !taken_back.is_empty() {
-                leave_out(events, taken_back);
-            }
+    /// Those that were not taken back, per shard, and what they are; how they were read is not told yet.
+    pub(super) fn finish(mut self) -> ToldKinds {
+        for (events, taken_back) in self.shards.iter_mut().zip(self.taken_back) {
+            events.leave_out(taken_back);
         }
         let mut values = vec![(0, EventValue::None); self.thing_count as usize];
-        for ((number, _), things) in self.kinds.iter().zip(self.things) {
+        for (Places { number, .. }, things) in self.kinds.iter().zip(self.things) {
             let Things { none, flags: [no, yes], numbers, texts } = things;
             let mut put = |place: u32, value| values[place as usize] = (*number, value);
             none.into_iter().for_each(|place| put(place, EventValue::None));
@@ -154,7 +204,9 @@ impl Kinds {
             numbers.into_iter().for_each(|(number, place)| put(place, EventValue::Number(number)));
             texts.into_iter().for_each(|(text, place)| put(place, EventValue::Text(text)));
         }
-        (self.shards, values)
+        let (shards, measures) = self.shards.into_iter().map(|of| (of.events, of.measures)).unzip();
+        let measures = if self.is_measured { measures } else { Vec::new() };
+        ToldKinds { shards, values, measures, ..ToldKinds::default() }
     }
 }
 
@@ -179,17 +231,26 @@ impl Gather for Kinds {
             let Some((shard, slot)) = rows.user(row) else { continue };
             let kind = if conditions.is_empty() { Some(0) } else { conditions.iter().position(|is| is.value(row)) };
             let Some(kind) = kind else { continue };
-            let value = match kinds[kind].1.and_then(|at| columns.get(at)) {
-                Some(Values::Texts(own)) if own.is_valid(row) => Value::Text(own.value(row)),
-                Some(Values::Flags(own)) if own.is_valid(row) => Value::Flag(own.value(row)),
-                Some(Values::Numbers(number, own)) if own.is_valid(row) => {
-                    Value::Number(number(row).ok_or_else(|| damaged("a decimal is too large"))?)
-                }
-                _ => Value::None,
+            let value = |at: Option<usize>| {
+                Ok::<Value<'_>, Failure>(match at.and_then(|at| columns.get(at)) {
+                    Some(Values::Texts(own)) if own.is_valid(row) => Value::Text(own.value(row)),
+                    Some(Values::Flags(own)) if own.is_valid(row) => Value::Flag(own.value(row)),
+                    Some(Values::Numbers(number, own)) if own.is_valid(row) => {
+                        Value::Number(number(row).ok_or_else(|| damaged("a decimal is too large"))?)
+                    }
+                    _ => Value::None,
+                })
             };
-            let fulfils = self.place(kind, value);
+            let fulfils = self.place(kind, value(kinds[kind].column)?);
             let to = if rows.weight(row) < 0 { &mut self.taken_back } else { &mut self.shards };
-            to[shard].push(Event { time: times.value(row), fulfils, group: slot });
+            to[shard].events.push(Event { time: times.value(row), fulfils, group: slot });
+            if self.is_measured {
+                let measure = match value(kinds[kind].measure)? {
+                    Value::Number(number) => number,
+                    _ => 0,
+                };
+                to[shard].measures.push(measure);
+            }
         }
         Ok(())
     }
@@ -207,14 +268,14 @@ impl Gather for Kinds {
         }
         let pairs = self.shards.iter_mut().zip(other.shards).chain(self.taken_back.iter_mut().zip(other.taken_back));
         for (own, mut other) in pairs {
-            other.iter_mut().for_each(|event| event.fulfils = places[event.fulfils as usize]);
-            if own.is_empty() { *own = other } else { own.extend(other) }
+            other.events.iter_mut().for_each(|event| event.fulfils = places[event.fulfils as usize]);
+            own.add(other);
         }
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        let events: usize = self.shards.iter().chain(&self.taken_back).map(Vec::capacity).sum();
-        events * size_of::<Event>() + self.thing_count as usize * VALUE_BYTES + self.text_bytes
+        let events: usize = self.shards.iter().chain(&self.taken_back).map(ShardEvents::memory_bytes).sum();
+        events + self.thing_count as usize * VALUE_BYTES + self.text_bytes
     }
 }

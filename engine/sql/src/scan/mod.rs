@@ -124,8 +124,7 @@ impl FactScanner for TableScanner {
         let (asked, shard_count) = (scan.clone(), snapshot.shards().len());
         let make = move || Kinds::new(shard_count, &asked);
         let (told, reserved, stats) = self.gather(snapshot, scan.fact, wanted, within, cancelled, make)?;
-        let (shards, values) = told.finish();
-        Ok(ToldKinds { shards, values, stats, held: Some(Box::new(reserved)) })
+        Ok(ToldKinds { stats, held: Some(Box::new(reserved)), ..told.finish() })
     }
 }
 

@@ -10,6 +10,7 @@ use engine::audience::scan::EventScan;
 use engine::catalog::Fact;
 use engine::journey::Event;
 use roaring::RoaringBitmap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The rows that fulfil any condition: their time, and whether each is fulfilled; of one alone, that is known.
@@ -45,21 +46,25 @@ impl Told {
     pub(super) fn finish(mut self) -> Vec<Vec<Event>> {
         for (events, taken_back) in self.shards.iter_mut().zip(&mut self.taken_back) {
             if !taken_back.is_empty() {
-                leave_out(events, taken_back);
+                leave_out(events, taken_back, Event::order);
             }
         }
         self.shards
     }
 }
 
-/// Takes out one event for each that is taken back: one that repeats it in all but its weight.
-pub(super) fn leave_out(events: &mut Vec<Event>, taken_back: &mut [Event]) {
-    events.sort_unstable_by(Event::order);
-    taken_back.sort_unstable_by(Event::order);
+/// Takes out one event for each that is taken back: one that repeats it in all but its weight. What the order does not tell apart is equal.
+pub(super) fn leave_out<E: PartialEq>(
+    events: &mut Vec<E>,
+    taken_back: &mut [E],
+    order: impl Fn(&E, &E) -> Ordering + Copy,
+) {
+    events.sort_unstable_by(order);
+    taken_back.sort_unstable_by(order);
     let mut rest = taken_back.iter().peekable();
     events.retain(|event| {
         // What takes back an event that is not there takes back nothing.
-        while rest.next_if(|other| other.order(event).is_lt()).is_some() {}
+        while rest.next_if(|other| order(other, event).is_lt()).is_some() {}
         rest.next_if(|other| *other == event).is_none()
     });
 }
@@ -103,7 +108,8 @@ mod tests {
     fn what_is_taken_back_is_gone_once() {
         let event = |time: i64, fulfils: u32, group: u32| Event { time, fulfils, group };
         let mut events = vec![event(5, 1, 2), event(5, 2, 2), event(4, 1, 2), event(5, 1, 2), event(5, 1, 3)];
-        leave_out(&mut events, &mut [event(5, 1, 2), event(3, 1, 2), event(5, 1, 3), event(9, 1, 9)]);
+        let mut taken_back = [event(5, 1, 2), event(3, 1, 2), event(5, 1, 3), event(9, 1, 9)];
+        leave_out(&mut events, &mut taken_back, Event::order);
         assert_eq!(events, [event(4, 1, 2), event(5, 1, 2), event(5, 2, 2)]);
     }
 }

@@ -119,7 +119,7 @@ fn values_of_events_count_as_memory() {
     let fact = world.catalog.fact("purchase").expect("declared");
     let tell = |column: Option<u16>| {
         let scanner = TableScanner::new(Arc::clone(&world.tables), 400_000).expect("threads");
-        let kind = Kind { number: 0, window: Window::ALL, condition: EventCondition::Any, column };
+        let kind = Kind { number: 0, window: Window::ALL, condition: EventCondition::Any, column, measure: None };
         let scan = KindScan { fact: fact.id, kinds: vec![kind] };
         scanner.kinds(&world.store.snapshot(), &scan, None, &AtomicBool::new(false)).map(|told| told.shards[0].len())
     };

@@ -74,6 +74,9 @@ fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut R
     assert_eq!(told, wanted, "{dids:?}");
 }
 
+/// An event: shard, slot, time, kind and value, measure.
+type Told = (usize, u32, i64, (u32, EventValue), i64);
+
 /// Events one by one, each as one thing.
 fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
     let fact = world.catalog.fact("purchase").expect("declared");
@@ -81,22 +84,27 @@ fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut 
         let did = Did { figures: Vec::new(), ..random.did() };
         let meant = bind_events(&did, &world.catalog, NOW).expect("binds");
         let column = (!random.one_in(4)).then(|| random.below(fact.columns.len() as u64) as u16);
-        Kind { number: 7 - at as u32, window: meant.window, condition: meant.condition, column }
+        let numbers = ["amount", "level", "rating"].map(|name| fact.column(name).expect("declared") as u16);
+        let measure = random.one_in(2).then(|| numbers[random.below(3) as usize]);
+        Kind { number: 7 - at as u32, window: meant.window, condition: meant.condition, column, measure }
     });
     let scan = KindScan { fact: fact.id, kinds: kinds.collect() };
     let told = world.scanner.kinds(snapshot, &scan, None, &AtomicBool::new(false)).expect("told");
     assert_eq!(told.values.iter().collect::<HashSet<_>>().len(), told.values.len(), "each once");
-    let mut found: Vec<(usize, u32, i64, (u32, EventValue))> = Vec::new();
+    assert_eq!(told.measures.is_empty(), scan.kinds.iter().all(|kind| kind.measure.is_none()));
+    let mut found: Vec<Told> = Vec::new();
     for (shard, events) in told.shards.iter().enumerate() {
+        let measure = |at: usize| told.measures.get(shard).map_or(0, |measures| measures[at]);
         let thing = |event: &Event| told.values[event.fulfils as usize].clone();
-        found.extend(events.iter().map(|event| (shard, event.group, event.time, thing(event))));
+        let row = |(at, event): (usize, &Event)| (shard, event.group, event.time, thing(event), measure(at));
+        found.extend(events.iter().enumerate().map(row));
     }
-    let mut wanted = Vec::new();
+    let mut wanted: Vec<Told> = Vec::new();
     for user in users {
         let shard = usize::from(shard_of(user.id.as_bytes(), snapshot.shards().len() as u16).0);
         let Some(slot) = snapshot.shards()[shard].slot_of(user.id.as_bytes()).expect("a dictionary") else { continue };
         let of_user = told_kinds(&scan, user, &world.catalog).into_iter();
-        wanted.extend(of_user.map(|(time, number, value)| (shard, slot, time, (number, value))));
+        wanted.extend(of_user.map(|(time, number, value, measure)| (shard, slot, time, (number, value), measure)));
     }
     found.sort_unstable();
     wanted.sort_unstable();

@@ -390,15 +390,19 @@ pub fn told_events(scan: &EventScan, user: &User, catalog: &Catalog) -> Vec<(i64
     user.events.iter().map(|event| (event.ts, fulfils(event))).filter(|(_, fulfils)| *fulfils != 0).collect()
 }
 
-/// The user's purchases of some kinds: when, of which, and the value of its column.
-pub fn told_kinds(scan: &KindScan, user: &User, catalog: &Catalog) -> Vec<(i64, u32, EventValue)> {
+/// The user's purchases of some kinds: when, of which, the value of its column, and its measure.
+pub fn told_kinds(scan: &KindScan, user: &User, catalog: &Catalog) -> Vec<(i64, u32, EventValue, i64)> {
     let fact = catalog.fact_of(scan.fact).expect("a declared fact");
     let told = |event: &Event| {
         let is_meant =
             |kind: &&Kind| event.fits(&EventCondition::Hours(kind.window), fact) && event.fits(&kind.condition, fact);
         let kind = scan.kinds.iter().find(is_meant)?;
-        let name = kind.column.map(|at| fact.columns[usize::from(at)].name.as_str());
-        Some((event.ts, kind.number, event.value(name)))
+        let value = |column: Option<u16>| event.value(column.map(|at| fact.columns[usize::from(at)].name.as_str()));
+        let measure = match value(kind.measure) {
+            EventValue::Number(number) => number,
+            _ => 0,
+        };
+        Some((event.ts, kind.number, value(kind.column), measure))
     };
     user.events.iter().filter_map(told).collect()
 }

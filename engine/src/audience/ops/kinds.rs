@@ -51,7 +51,7 @@ pub(super) fn gathered_kinds(
     for (number, KindMeant { events, column }) in kinds.iter().filter(|(_, kind)| !kind.events.is_none()) {
         let scan = scans.entry(events.fact).or_insert(KindScan { fact: events.fact, kinds: Vec::new() });
         let (window, condition) = (events.window, events.condition.clone());
-        scan.kinds.push(Kind { number: *number, window, condition, column: *column });
+        scan.kinds.push(Kind { number: *number, window, condition, column: *column, measure: None });
     }
     let (within, users) = asked_about(snapshot, whom, Some(needed), context)?;
     gathered.stats.users_within = users;
@@ -61,7 +61,7 @@ pub(super) fn gathered_kinds(
     for scan in scans.values() {
         context.check()?;
         let scanner = super::funnel::scanner(snapshot, scan.fact, context)?;
-        let ToldKinds { shards, values, stats, held } =
+        let ToldKinds { shards, values, stats, held, .. } =
             scanner.kinds(snapshot, scan, within.as_deref(), &context.cancelled)?;
         gathered.stats.add(&stats);
         gathered.held.extend(held);

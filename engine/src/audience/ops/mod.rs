@@ -6,6 +6,7 @@
 mod attribution;
 mod columns;
 mod count;
+mod effect;
 mod experiment;
 mod explain;
 mod funnel;
@@ -37,6 +38,10 @@ pub use attribution::{
 };
 pub use columns::{ColumnOf, ColumnValues, Rows, columns, counts};
 pub use count::{count, count_at_most};
+pub use effect::{
+    EFFECT_CELLS_MAX, EFFECT_FREQUENCY_MAX, EFFECT_GROUPS_MAX, Effect, EffectQuestion, Figures, GroupEffect, Periods,
+    ReachStep, STAGES, Stage, StageMeant, TimeGrain, effect, incremental_reach,
+};
 pub use experiment::{
     Comparison, Experiment, ExperimentGroup, ExperimentQuestion, GROUPS_MAX, GroupRead, Interval, METRICS_MAX,
     Measured, Metric, MetricRead, Summary, WEIGHTS, experiment,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 mod attribution;
+mod effect;
 mod experiment;
 mod groups;
 mod journeys;
@@ -104,11 +105,12 @@ impl FactScanner for NaiveScanner {
         _cancelled: &AtomicBool,
     ) -> Result<ToldKinds, QueryError> {
         let mut told = ToldKinds { shards: vec![Vec::new(); snapshot.shards().len()], ..ToldKinds::default() };
+        told.measures = vec![Vec::new(); told.shards.len()];
         for user in self.users.values() {
             let shard = usize::from(shard_of(user.id.as_bytes(), told.shards.len() as u16).0);
             let group = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
             if within.is_none_or(|within| within[shard].contains(group)) {
-                for (time, number, value) in told_kinds(scan, user, snapshot.catalog()) {
+                for (time, number, value, measure) in told_kinds(scan, user, snapshot.catalog()) {
                     let thing = (number, value);
                     let known = told.values.iter().position(|known| *known == thing);
                     let fulfils = known.unwrap_or(told.values.len()) as u32;
@@ -116,8 +118,12 @@ impl FactScanner for NaiveScanner {
                         told.values.push(thing);
                     }
                     told.shards[shard].push(Event { time, fulfils, group });
+                    told.measures[shard].push(measure);
                 }
             }
+        }
+        if scan.kinds.iter().all(|kind| kind.measure.is_none()) {
+            told.measures.clear();
         }
         Ok(told)
     }
