@@ -1,6 +1,8 @@
-"""Analysis and the views of Insight beside the profile: funnel, retention, regions, movement. Each shows the figures that REST gives."""
+"""Analysis and the views of Insight beside the profile: funnel, retention, path, regions, movement. Each shows the figures that
+REST gives."""
 
 import datetime
+import decimal
 import math
 import re
 import urllib.parse
@@ -192,6 +194,18 @@ def late_answers_of_an_analysis_are_dropped(page, server):
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
     release(page)
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
+    others = [
+        ("path", {"from": "purchase", "step": "visit"}, "Chosen event", "Choose an event, and what else"),
+    ]
+    for view, parameters, group, invitation in others:
+        hold(page, f"/v1/{view}")
+        page.goto(f"{server.url}/#/{address('analysis', view=view, **parameters)}")
+        until_held(page, 1)
+        expect(page.get_by_text("Loading")).to_be_attached()
+        page.get_by_role("group", name=group, exact=True).get_by_label("Event").select_option("")
+        expect(page.get_by_text(invitation)).to_be_visible()
+        release(page)
+        expect(page.get_by_text(invitation)).to_be_visible()
 
 
 def retention_is_read_and_kept(page, server):
@@ -262,6 +276,222 @@ def shared_area(r1, r2, d):
     first = 2 * math.acos((d * d + r1 * r1 - r2 * r2) / (2 * d * r1))
     second = 2 * math.acos((d * d + r2 * r2 - r1 * r1) / (2 * d * r2))
     return (r1 * r1 * (first - math.sin(first)) + r2 * r2 * (second - math.sin(second))) / 2
+
+
+class Answers:
+    """What the page asks at a call, and what REST answers: more comes in all the while, so the very answer is looked at that the page got."""
+
+    def __init__(self, page, path):
+        self.page, self.got = page, []
+        page.on("response", lambda response: response.url.endswith(path) and response.request.method == "POST" and self.got.append(response))
+
+    def shown(self, body, wanted, shown):
+        """Waits until the page has asked this, and shows `wanted(answer)`. Gives the answer."""
+        expected = None
+        for _ in range(300):
+            self.page.wait_for_timeout(100)
+            last = self.got[-1] if self.got else None
+            if not last or last.request.post_data_json != body or not last.ok:
+                continue
+            answer = last.json()
+            expected, found = wanted(answer), shown()
+            if expected == found:
+                return answer
+        question = last and last.request.post_data_json
+        raise AssertionError(f"asked: {question}\nand not: {body}" if question != body else f"REST: {expected}\npage: {found}")
+
+
+def percent(share):
+    """As the page says it."""
+    value = share * 100
+    if value == 0:
+        return "0 %"
+    if value < 0.1:
+        return "< 0.1 %"
+    return f"{rounded(value, 2 if value < 10 else 1 if value < 99.95 else 0)} %"
+
+
+def rounded(value, places):
+    """Halves go up, as browsers round them."""
+    return decimal.Decimal(value).quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_HALF_UP)
+
+
+def cells(page, region):
+    """The texts of a table's rows, without what stands there for narrow screens only."""
+    rows = page.get_by_role("region", name=region, exact=True).locator("tbody tr")
+    return rows.evaluate_all("""(rows) => rows.map((row) => [...row.children].map((cell) => {
+      const shown = cell.cloneNode(true);
+      shown.querySelectorAll(".narrow").forEach((one) => one.remove());
+      return shown.textContent;
+    }))""")
+
+
+def figures(page):
+    read = "(all) => all.map((one) => [...one.children].map((part) => part.textContent))"
+    return {label: rest for label, *rest in page.locator(".figure-box").evaluate_all(read)}
+
+
+def condition(page, step, column, value):
+    """Adds a condition to a step by clicking."""
+    step.get_by_role("button", name="Condition", exact=True).click()
+    choose(page, "Column", column)
+    page.get_by_role("combobox", name=f"Values of {column}").last.click()
+    page.get_by_role("option", name=re.compile(f"^{value}")).click()
+    page.keyboard.press("Escape")
+
+
+PLACES_SHOWN = 15
+
+
+class Paths:
+    """What REST says of paths, as the page says it: `by` is the column of the only step that is told apart."""
+
+    def __init__(self, answer, by, body):
+        self.answer = answer
+        self.backwards = "to" in body
+        self.depth = body["depth"]
+        valued = next(step["fact"] for step in body["steps"] if "by" in step)
+        self.names = []
+        for place in self.answer["places"]:
+            told = place["value"] or (f"{place['others']} other{'s' if place['others'] != 1 else ''}" if "others" in place else f"no {by}")
+            self.names.append(told if place["step"] == valued else place["step"])
+
+    def when(self, depth):
+        steps = f"{depth} step{'' if depth == 1 else 's'}"
+        return "Chosen" if depth == 0 else f"{steps} {'before' if self.backwards else 'later'}"
+
+    def link(self, link):
+        places = self.answer["places"]
+        depth = max(places[link[end]]["depth"] for end in ["from", "to"])
+        return f"{self.names[link['from']]} → {self.names[link['to']]}", self.when(depth)
+
+    def links(self):
+        return [[*self.link(link), f"{link['users']:,}", percent(link["share"])] for link in self.answer["links"][:PLACES_SHOWN]]
+
+    def places(self):
+        rows = zip(self.names, self.answer["places"])
+        stopped = lambda place: "–" if place["depth"] == self.depth else f"{place['stopped']:,}"
+        return [[name, self.when(place["depth"]), f"{place['users']:,}", percent(place["users"] / self.answer["users"]), stopped(place)] for name, place in rows][:PLACES_SHOWN]
+
+    def told(self):
+        return [self.links(), self.places(), f"{self.answer['users']:,}"]
+
+
+def shown_paths(page):
+    links = [row[:3] + row[4:5] for row in cells(page, "Links of the paths")]
+    return [links, cells(page, "Places of the paths"), figures(page).get("Users", [""])[0]]
+
+
+def a_path_is_followed_by_clicking(page, server):
+    answers = Answers(page, "/v1/path")
+    page.goto(server.url)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
+    page.get_by_role("link", name="Path").click()
+    expect(page.get_by_text("Choose an event, and what else is looked at")).to_be_visible()
+    event = page.get_by_role("group", name="Chosen event", exact=True)
+    step = lambda at: page.get_by_role("group", name=f"Step {at}", exact=True)
+    event.get_by_label("Event").select_option("purchase")
+    condition(page, event, "campaign", "spring")
+    step(1).get_by_label("Event").select_option("purchase")
+    # Only columns whose values tell events apart are offered.
+    expect(step(1).get_by_label("Told apart").locator("option")).to_have_text(["as one step", "by category", "by campaign"])
+    step(1).get_by_label("Told apart").select_option("category")
+    page.get_by_role("button", name="Step", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(step(2).get_by_label("Event")).to_be_focused()
+    page.keyboard.type("visit")
+    page.get_by_label("Not farther than, how many").fill("30")
+    chosen = "purchase where campaign = 'spring'"
+    body = {"from": {"fact": "purchase", "where": "campaign = 'spring'"}, "steps": [{"fact": "purchase", "by": "category"}, {"fact": "visit"}], "window": "30 days", "depth": 5, "values": 10}
+    asked = lambda: Paths(answers.shown(body, lambda answer: Paths(answer, "category", body).told(), lambda: shown_paths(page)), "category", body)
+    paths = asked()
+    # The diagram has all places and links, with the same figures, as high as their users.
+    answer = paths.answer
+    nodes = page.locator(".flow-place").evaluate_all("(all) => all.map((one) => [one.getAttribute('aria-label'), Number(one.querySelector('.flow-node').getAttribute('height'))])")
+    heights = {label: height for label, height in nodes}
+    assert len(nodes) == len(answer["places"])
+    for name, place in zip(paths.names, answer["places"]):
+        words = name if place["depth"] == 0 else f"{name}, {paths.when(place['depth'])}"
+        stopped = f", {place['stopped']:,} stopped there" if place["stopped"] else ""
+        height = heights[f"{words}: {place['users']:,} user{'' if place['users'] == 1 else 's'}{stopped}"]
+        assert height == 1.5 or abs(height / heights[nodes_label(paths, 0)] - place["users"] / answer["users"]) < 0.001
+    bands = page.locator(".flow").evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
+    assert len(bands) == len(answer["links"])
+    for label, link in zip(bands, answer["links"]):
+        assert label.startswith(f"{paths.link(link)[0]}: {link['users']:,} user"), label
+    # A place by a click, and by keyboard: arrows move, Enter chooses.
+    told = page.locator(".cell-told")
+    page.locator(".flow-place").first.locator(".flow-node").click()
+    went = answer["users"] - answer["places"][0]["stopped"]
+    expect(told).to_contain_text(f"{chosen}: {answer['users']:,} users, 100 % of all. {answer['places'][0]['stopped']:,} stopped there")
+    expect(told).to_contain_text(f"{went:,} went on")
+    expect(page.locator(".flow-place[tabindex='0']")).to_have_count(1)
+    page.locator(".flow-place[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    expect(page.locator(".flow-place[aria-pressed='true']")).to_have_attribute("aria-label", focused)
+    expect(told).to_contain_text(focused.split(":")[0])
+    # A link by a click on its middle, and its users as an audience.
+    link = answer["links"][0]
+    x, y = page.locator(".flow").first.evaluate("""(flow) => {
+      const at = flow.getPointAtLength(flow.getTotalLength() / 2).matrixTransform(flow.getScreenCTM());
+      return [at.x, at.y];
+    }""")
+    page.mouse.click(x, y)
+    expect(told).to_contain_text(f"{paths.link(link)[0]}, 1 step later: {link['users']:,} users, {percent(link['share'])} of the {answer['users']:,}")
+    page.get_by_role("button", name=f"Keep the {link['users']:,} who went so").click()
+    # They are kept a moment later than they were counted.
+    assert abs(kept(page, server, "went_so") - link["users"]) < 20
+    page.go_back()
+    # By its row, too; and who stopped.
+    place = asked().answer["places"][1]
+    page.get_by_role("region", name="Places of the paths").get_by_role("row").nth(2).get_by_role("button").click()
+    expect(page.get_by_role("button", name=f"Keep the {place['users']:,} who came here")).to_be_visible()
+    page.get_by_role("button", name=f"Keep the {place['stopped']:,} who stopped").click()
+    assert abs(kept(page, server, "stopped_there") - place["stopped"]) < 20
+    page.go_back()
+    paths = asked()
+    # What led to it: the last one of each user, less deep, repeats folded, of some, values put together.
+    page.get_by_role("radio", name="Lead to").check()
+    page.get_by_role("radio", name="Last").check()
+    page.get_by_label("Steps deep").fill("2")
+    page.get_by_label("Values told apart").fill("2")
+    page.get_by_label("Repeats are one step").check()
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    page.get_by_label("Events of, how many").fill("45")
+    choose(page, "Of whom", "members")
+    body = {**body, "to": body["from"], "depth": 2, "values": 2, "occurrence": "last", "fold": True, "within": "45 days", "where": "in_audience('members')"}
+    del body["from"]
+    assert any("others" in place for place in asked().answer["places"])
+    # The address says all of it.
+    shared = page.url
+    answers.got.clear()
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    expect(step(1).get_by_label("Told apart")).to_have_value("category")
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/path", "/v1/translate"}
+    page.get_by_label("Steps deep").fill("99")
+    expect(page.locator(".field", has=page.get_by_label("Steps deep")).get_by_role("alert").last).to_contain_text("20")
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'purchase where catgory = 1'}, step='visit')}")
+    expect(event.get_by_role("alert")).to_contain_text("category")
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'purchase'}, step=['visit', 'visit by pgae'])}")
+    expect(step(2).get_by_role("alert")).to_be_visible()
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'visit where page = 1'}, step='purchase')}")
+    expect(event.get_by_role("alert")).to_be_visible()
+    nobody = "purchase where amount > 1000000000"
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': nobody}, step='visit')}")
+    expect(page.get_by_text("Nobody has the chosen event")).to_be_visible()
+
+
+def nodes_label(paths, at):
+    place = paths.answer["places"][at]
+    stopped = f", {place['stopped']:,} stopped there" if place["stopped"] else ""
+    return f"{paths.names[at]}: {place['users']:,} user{'' if place['users'] == 1 else 's'}{stopped}"
 
 
 def regions_are_told_and_opened(page, server):
@@ -393,5 +623,6 @@ def movement_is_told(page, server):
 
 ALL = [
     a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
+    a_path_is_followed_by_clicking,
     regions_are_told_and_opened, movement_is_told,
 ]

@@ -5,6 +5,7 @@ import { catalog } from "../core/catalog.js";
 import { fill, h } from "../core/dom.js";
 import { address } from "../core/router.js";
 import { mountFunnel } from "../analysis/funnel.js";
+import { mountPath } from "../analysis/path.js";
 import { mountRetention } from "../analysis/retention.js";
 import { linkButton } from "../components/button.js";
 import { pageHead } from "../components/page.js";
@@ -14,6 +15,7 @@ import { empty, failed, loading } from "../components/state.js";
 const VIEWS = [
   ["funnel", "Funnel", mountFunnel],
   ["retention", "Retention", mountRetention],
+  ["path", "Path", mountPath],
 ];
 
 export async function mount(root, params, context) {
