@@ -1,4 +1,4 @@
-"""Analysis and the views of Insight beside the profile: funnel, retention, path, regions, movement. Each shows the figures that
+"""Analysis and the views of Insight beside the profile: funnel, retention, path, attribution, regions, movement. Each shows the figures that
 REST gives."""
 
 import datetime
@@ -196,6 +196,7 @@ def late_answers_of_an_analysis_are_dropped(page, server):
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
     others = [
         ("path", {"from": "purchase", "step": "visit"}, "Chosen event", "Choose an event, and what else"),
+        ("attribution", {"conversion": "purchase", "touch": "visit"}, "Conversion", "Choose a conversion"),
     ]
     for view, parameters, group, invitation in others:
         hold(page, f"/v1/{view}")
@@ -314,6 +315,12 @@ def percent(share):
 def rounded(value, places):
     """Halves go up, as browsers round them."""
     return decimal.Decimal(value).quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_HALF_UP)
+
+
+def two_places(value):
+    """Up to two places behind the point."""
+    text = f"{rounded(value, 2):,}"
+    return text.rstrip("0").rstrip(".")
 
 
 def cells(page, region):
@@ -494,6 +501,95 @@ def nodes_label(paths, at):
     return f"{paths.names[at]}: {place['users']:,} user{'' if place['users'] == 1 else 's'}{stopped}"
 
 
+MODELS = ["first", "last", "linear", "decay", "position"]
+
+
+def campaigns_are_credited(page, server):
+    answers = Answers(page, "/v1/attribution")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution')}")
+    expect(page.get_by_text("Choose a conversion, and what it can be credited to")).to_be_visible()
+    conversion = page.get_by_role("group", name="Conversion", exact=True)
+    touch = lambda at: page.get_by_role("group", name=f"Touch {at}", exact=True)
+    conversion.get_by_label("Event").select_option("purchase")
+    condition(page, conversion, "category", "shoes")
+    touch(1).get_by_label("Event").select_option("purchase")
+    touch(1).get_by_role("button", name="As text").click()
+    page.keyboard.press("Tab")
+    page.keyboard.type("category <> 'shoes'")
+    body = {"conversion": {"fact": "purchase", "where": "category = 'shoes'"}, "touches": [{"fact": "purchase", "where": "category <> 'shoes'"}], "lookback": "30 days", "half_life": "7 days", "position": [40, 20, 40], "order": "linear"}
+    which = "credited"
+
+    def wanted(answer):
+        rows = [[one["campaign"] or f"no {body.get('by')}", f"{one['conversions']:,}", f"{one['users']:,}", *(two_places(one[which][model]) for model in MODELS)] for one in answer["campaigns"]]
+        everything, untouched = answer["all"]["conversions"], answer["untouched"]["conversions"]
+        return [rows, f"{everything:,}", f"{untouched:,}", percent(untouched / everything)]
+
+    def shown():
+        unit = "amount credited" if which == "value" else "conversions credited"
+        told = figures(page)
+        untouched = told.get("Untouched", ["", ""])
+        return [cells(page, f"Campaigns by {unit}"), told.get("Conversions", [""])[0], untouched[0], untouched[1].split(" of ")[0]]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    assert [one["campaign"] for one in asked()["campaigns"]] == ["purchase where category <> 'shoes'"]
+    # By the values of a column, in order by a model.
+    page.get_by_label("Campaigns are", exact=True).select_option("campaign")
+    page.get_by_label("Ordered by").select_option("first")
+    page.get_by_label("Touches up to so long before, how many").fill("21")
+    page.get_by_label("Decay: half-life, how many").fill("36")
+    page.get_by_label("Decay: half-life, unit").select_option("hours")
+    page.get_by_label("Position: first, between, last").fill("50,10,40")
+    page.get_by_label("Conversions of", exact=True).last.select_option("within")
+    page.get_by_label("Conversions of, how many").fill("28")
+    choose(page, "Of whom", "members")
+    body |= {"by": "campaign", "order": "first", "lookback": "21 days", "half_life": "36 hours", "position": [50, 10, 40], "within": "28 days", "where": "in_audience('members')"}
+    answer = asked()
+    rows = wanted(answer)[0]
+    assert len(rows) == 4 and "no campaign" in [row[0] for row in rows]
+    # Each model has a bar for each campaign, as long as it is credited.
+    chart = page.get_by_role("img", name=re.compile("^What campaigns are credited with by five models"))
+    label = chart.get_attribute("aria-label")
+    for row in rows:
+        assert ", ".join(f"{model.capitalize()} {value}" for model, value in zip(MODELS, row[3:])) in label, label
+    longest = max(one["credited"][model] for one in answer["campaigns"] for model in MODELS)
+    widths = {at: chart.locator(f".model-{at}").evaluate_all("(all) => all.map((one) => Number(one.getAttribute('width')))") for at in range(len(MODELS))}
+    widest = max(width for model in widths.values() for width in model)
+    for at, model in enumerate(MODELS):
+        for width, one in zip(widths[at], answer["campaigns"], strict=True):
+            assert abs(width / widest - one["credited"][model] / longest) < 0.01
+    # What they are worth.
+    conversion.get_by_label("What one is worth").select_option("amount")
+    body["value"] = "amount"
+    answer = asked()
+    expect(page.locator(".figure-box", has_text="Sum of amount")).to_contain_text(two_places(answer["all"]["value"]))
+    page.get_by_role("radio", name="Value").check()
+    which = "value"
+    asked()
+    answers.got.clear()
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    # Touches of other facts have no column in common: each is a campaign.
+    page.get_by_role("button", name="Touch", exact=True).click()
+    touch(2).get_by_label("Event").select_option("visit")
+    expect(page.get_by_label("Campaigns are", exact=True).locator("option")).to_have_text(["each touch"])
+    body["touches"].append({"fact": "visit"})
+    del body["by"]
+    asked()
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/attribution", "/v1/translate"}
+    position = page.locator(".field", has=page.get_by_label("Position: first, between, last")).last
+    page.get_by_label("Position: first, between, last").fill("50,10")
+    expect(position.get_by_role("alert")).to_contain_text("40,20,40")
+    page.get_by_label("Position: first, between, last").fill("50,10,10")
+    expect(position.get_by_role("alert")).to_contain_text("adds up to 100")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution', conversion='purchase', touch=['visit', 'visit where pgae = 1'])}")
+    expect(touch(2).get_by_role("alert")).to_contain_text("page")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution', conversion='purchase', touch='visit', value='category')}")
+    expect(conversion.get_by_role("alert")).to_contain_text("added up")
+
+
 def regions_are_told_and_opened(page, server):
     def regions(*names):
         named = {name: f"in_audience('{name}')" for name in names}
@@ -623,6 +719,6 @@ def movement_is_told(page, server):
 
 ALL = [
     a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
-    a_path_is_followed_by_clicking,
+    a_path_is_followed_by_clicking, campaigns_are_credited,
     regions_are_told_and_opened, movement_is_told,
 ]

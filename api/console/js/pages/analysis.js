@@ -4,6 +4,7 @@ import { isAbort } from "../core/api.js";
 import { catalog } from "../core/catalog.js";
 import { fill, h } from "../core/dom.js";
 import { address } from "../core/router.js";
+import { mountAttribution } from "../analysis/attribution.js";
 import { mountFunnel } from "../analysis/funnel.js";
 import { mountPath } from "../analysis/path.js";
 import { mountRetention } from "../analysis/retention.js";
@@ -16,6 +17,7 @@ const VIEWS = [
   ["funnel", "Funnel", mountFunnel],
   ["retention", "Retention", mountRetention],
   ["path", "Path", mountPath],
+  ["attribution", "Attribution", mountAttribution],
 ];
 
 export async function mount(root, params, context) {
