@@ -1,4 +1,4 @@
-"""Analysis and the views of Insight beside the profile: funnel, retention, path, attribution, regions, movement. Each shows the figures that
+"""Analysis and the views of Insight beside the profile: funnel, retention, path, attribution, experiment, regions, movement. Each shows the figures that
 REST gives."""
 
 import datetime
@@ -197,6 +197,7 @@ def late_answers_of_an_analysis_are_dropped(page, server):
     others = [
         ("path", {"from": "purchase", "step": "visit"}, "Chosen event", "Choose an event, and what else"),
         ("attribution", {"conversion": "purchase", "touch": "visit"}, "Conversion", "Choose a conversion"),
+        ("experiment", {"group": ["a=is_member", "b=NOT is_member"], "metric": "purchase"}, "Metric 1", "Choose two groups"),
     ]
     for view, parameters, group, invitation in others:
         hold(page, f"/v1/{view}")
@@ -321,6 +322,20 @@ def two_places(value):
     """Up to two places behind the point."""
     text = f"{rounded(value, 2):,}"
     return text.rstrip("0").rstrip(".")
+
+
+def three_digits(value):
+    size = abs(value)
+    if size >= 1_000:
+        return f"{rounded(value, 0):,}"
+    if size == 0 or size >= 0.001:
+        return f"{float(f'{value:.3g}'):g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent):+d}"
+
+
+def signed(value, told):
+    return told(0) if value == 0 else f"{'+' if value > 0 else '−'}{told(abs(value))}"
 
 
 def cells(page, region):
@@ -590,6 +605,137 @@ def campaigns_are_credited(page, server):
     expect(conversion.get_by_role("alert")).to_contain_text("added up")
 
 
+def told_of(metric, control):
+    """The rows of a metric's table."""
+    rows = []
+    for read in metric["groups"]:
+        of_users = metric["measure"] == "users"
+        mean = percent if of_users else three_digits
+        difference = (lambda value: signed(value, lambda size: f"{two_places(size * 100)} pp")) if of_users else (lambda value: signed(value, three_digits))
+        relative = lambda value: signed(value, lambda size: f"{two_places(size * 100)} %")
+        interval = lambda one, told: f"{told(one['estimate'])}{told(one['low'])} to {told(one['high'])}" if one else "–"
+        chance = lambda p: "–" if p is None else "< 0.0001" if p < 0.0001 else str(rounded(p, 4 if p < 0.001 else 3))
+        is_control = read["group"] == control
+        sure = read.get("q_value") is not None and read["q_value"] <= 0.05
+        reads = "" if "difference" not in read else "may be chance" if not sure else "more" if read["difference"]["estimate"] > 0 else "less"
+        total = [] if of_users else [two_places(read["total"])]
+        rows.append([
+            read["group"], f"{read['users']:,}", *total, mean(read["mean"]),
+            "control" if is_control else interval(read.get("difference"), difference), interval(read.get("relative"), relative),
+            chance(read.get("p_value")), chance(read.get("q_value")), reads,
+        ])
+    return rows
+
+
+def groups_are_compared(page, server):
+    answers = Answers(page, "/v1/experiment")
+    page.goto(f"{server.url}/#/{address('analysis', view='experiment')}")
+    expect(page.get_by_text("Choose two groups, and what they are compared by")).to_be_visible()
+    group = lambda at: page.get_by_role("group", name=f"Group {at}", exact=True)
+    metric = lambda at: page.get_by_role("group", name=f"Metric {at}", exact=True)
+    # A saved audience, which names the group; and an expression.
+    choose(page, "Who was put into it", "members", nth=0)
+    whom = group(2).get_by_role("combobox", name="Who was put into it")
+    whom.fill("NOT is_member")
+    whom.press("Enter")
+    group(2).get_by_label("Name").fill("others")
+    metric(1).get_by_label("Event").select_option("purchase")
+    for at, measure in enumerate(["events", "sum(amount)"], start=2):
+        page.get_by_role("button", name="Metric", exact=True).click()
+        metric(at).get_by_label("Event").select_option("purchase")
+        metric(at).get_by_label("What is measured").select_option(measure)
+    condition(page, metric(3), "category", "shoes")
+    shoes = {"fact": "purchase", "where": "category = 'shoes'", "measure": "sum", "value": "amount"}
+    body = {
+        "groups": [{"name": "members", "where": "in_audience('members')"}, {"name": "others", "where": "NOT is_member"}],
+        "metrics": [{"fact": "purchase"}, {"fact": "purchase", "measure": "events"}, shoes],
+        "confidence": 0.95,
+    }
+
+    def wanted(answer):
+        control = body.get("control", body["groups"][0]["name"])
+        groups = [[one["name"] + ("control" if one["name"] == control else ""), f"{one['users']:,}", percent(one["share"]), percent(one["planned"])] for one in answer["groups"]]
+        return [groups, f"{answer['in_several']:,}", *(told_of(one, control) for one in answer["metrics"])]
+
+    def shown():
+        several = figures(page).get("In several groups", [""])[0]
+        tables = ["users of purchase", "events of purchase", "sum(amount) of purchase where category = 'shoes'"]
+        return [cells(page, "Groups of the experiment"), several, *(cells(page, f"Groups by {one}") for one in tables)]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    answer = asked()
+    # As many of each were planned, and there are far fewer members: that is told before anything else.
+    assert answer["sample_ratio"]["mismatch"]
+    alert = page.get_by_role("alert").filter(has_text="Groups are not as large as was planned")
+    expect(alert).to_contain_text(f"members has {answer['groups'][0]['users']:,} users")
+    expect(page.locator(".figure-box", has_text="Sample ratio")).to_contain_text("Mismatch")
+    # Planned as they are, it is not.
+    for at, one in enumerate(answer["groups"]):
+        group(at + 1).get_by_label("Planned").fill(str(one["users"]))
+        body["groups"][at]["weight"] = one["users"]
+    answer = asked()
+    assert not answer["sample_ratio"]["mismatch"]
+    expect(alert).to_have_count(0)
+    expect(page.locator(".figure-box", has_text="Sample ratio")).to_contain_text("As planned")
+    # A third group, of which some are in the first one, too; another control; how sure; of a time.
+    page.get_by_role("button", name="Group", exact=True).click()
+    whom = group(3).get_by_role("combobox", name="Who was put into it")
+    whom.fill("is_member AND gender = 'f'")
+    whom.press("Enter")
+    group(3).get_by_label("Name").fill("women")
+    body["groups"].append({"name": "women", "where": "is_member AND gender = 'f'"})
+    expect(page.get_by_label("Compared with").locator("option")).to_have_text(["the first group", "members", "others", "women"])
+    page.get_by_label("Compared with").select_option("others")
+    page.get_by_label("Intervals hold with").select_option("0.99")
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    body |= {"control": "others", "confidence": 0.99, "within": "14 days"}
+    answer = asked()
+    assert answer["in_several"] > 0 and answer["groups"][2]["users"] == 0
+    # Without users nothing can be compared; with some there is an interval for each, on one axis.
+    expect(page.get_by_text("1 group too small for a difference to be told.").first).to_be_visible()
+    group(3).get_by_role("button", name="Remove the group").click()
+    body["groups"].pop()
+    body["groups"].insert(0, body["groups"].pop())
+    group(2).get_by_role("button", name="Move up").click()
+    choose(page, "Who was put into it", "yogis", nth=1)
+    group(2).get_by_label("Name").fill("yogis")
+    body["groups"][1] |= {"name": "yogis", "where": "in_audience('yogis')"}
+    answer = asked()
+    for scale, key in [("Absolute", "difference"), ("Relative", "relative")]:
+        page.get_by_role("radio", name=scale).check()
+        charts = page.get_by_role("img", name=re.compile("difference to others with intervals of 99.0 %"))
+        expect(charts).to_have_count(3)
+        for chart, one in zip(charts.all(), answer["metrics"], strict=True):
+            interval = next(read for read in one["groups"] if read["group"] == "yogis")[key]
+            ends = chart.locator(".interval-line").evaluate("(line) => { const box = line.getBBox(); return [box.x, box.x + box.width]; }")
+            point = float(chart.locator(".interval-point").get_attribute("cx"))
+            zero = float(chart.locator(".no-difference").get_attribute("x1"))
+            unit = (ends[1] - ends[0]) / (interval["high"] - interval["low"])
+            assert abs(point - zero - interval["estimate"] * unit) < 0.5
+            assert abs(ends[0] - zero - interval["low"] * unit) < 0.5
+    shared = page.url
+    answers.got.clear()
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    expect(page.get_by_role("radio", name="Relative")).to_be_checked()
+    expect(page.get_by_label("Compared with")).to_have_value("others")
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/experiment", "/v1/translate"}
+    group(2).get_by_label("Name").fill("others")
+    expect(group(2).get_by_role("alert")).to_contain_text("two groups are called")
+    group(2).get_by_label("Name").fill("yogis")
+    expect(page.get_by_role("region", name="Groups of the experiment")).to_be_visible()
+    whom = group(2).get_by_role("combobox", name="Who was put into it")
+    whom.fill("gendr = 'f'")
+    whom.press("Enter")
+    expect(group(2).locator(".code-wrong").first).to_have_text("gendr")
+    whom.fill("in_audience('yogis')")
+    whom.press("Enter")
+    group(2).get_by_label("Planned").fill("0")
+    expect(group(2).get_by_role("alert")).to_contain_text("0.000001")
+
+
 def regions_are_told_and_opened(page, server):
     def regions(*names):
         named = {name: f"in_audience('{name}')" for name in names}
@@ -719,6 +865,6 @@ def movement_is_told(page, server):
 
 ALL = [
     a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
-    a_path_is_followed_by_clicking, campaigns_are_credited,
+    a_path_is_followed_by_clicking, campaigns_are_credited, groups_are_compared,
     regions_are_told_and_opened, movement_is_told,
 ]

@@ -13,6 +13,8 @@ STEPS = "step=purchase&step=purchase%20where%20category%20%3D%20'shoes'&step=pur
 CHOSEN = "purchase%20where%20campaign%20%3D%20'spring'"
 OTHERS = "purchase%20where%20category%20%3C%3E%20'shoes'"
 SHOES = "purchase%20where%20category%20%3D%20'shoes'"
+METRICS = "metric=purchase&metric=events%20of%20purchase&metric=sum(amount)%20of%20purchase"
+TIERS = "group=tier%201%3Dcity_tier%20%3D%201&group=tier%202%3Dcity_tier%20%3D%202&group=tiers%203%20and%204%3Dcity_tier%20%3E%3D%203"
 SIX = "members,yogis,women_25_34,big_spenders,shoe_buyers,active_today"
 # A name, an address, and what is there once it is whole.
 PAGES = [
@@ -33,6 +35,9 @@ PAGES = [
     ("attribution", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&by=campaign", ".model-0"),
     ("attribution-touches", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&touch=visit&measure=value&lookback=14%20days", ".model-0"),
     ("attribution-empty", "analysis?view=attribution", ".state"),
+    ("experiment", f"analysis?view=experiment&{TIERS}&{METRICS}&within=30%20days", ".interval"),
+    ("experiment-mismatch", f"analysis?view=experiment&{TIERS}&{METRICS}&weights=3,2,1&scale=relative&control=tier%202", ".mismatch"),
+    ("experiment-empty", "analysis?view=experiment", ".state"),
     ("lookalike", "lookalike?seed=in_audience('yogis')&size=500", ".line"),
     ("lookalike-empty", "lookalike", ".state"),
     ("sql", f"sql?q={SQL}", ".rows .table"),

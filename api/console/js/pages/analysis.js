@@ -5,6 +5,7 @@ import { catalog } from "../core/catalog.js";
 import { fill, h } from "../core/dom.js";
 import { address } from "../core/router.js";
 import { mountAttribution } from "../analysis/attribution.js";
+import { mountExperiment } from "../analysis/experiment.js";
 import { mountFunnel } from "../analysis/funnel.js";
 import { mountPath } from "../analysis/path.js";
 import { mountRetention } from "../analysis/retention.js";
@@ -18,6 +19,7 @@ const VIEWS = [
   ["retention", "Retention", mountRetention],
   ["path", "Path", mountPath],
   ["attribution", "Attribution", mountAttribution],
+  ["experiment", "Experiment", mountExperiment],
 ];
 
 export async function mount(root, params, context) {
