@@ -1,6 +1,8 @@
-"""Analysis and the views of Insight beside the profile: funnel, retention, regions, movement. Each shows the figures that REST gives."""
+"""Analysis and the views of Insight beside the profile: funnel, retention, path, attribution, experiment, regions, movement. Each shows the figures that
+REST gives."""
 
 import datetime
+import decimal
 import math
 import re
 import urllib.parse
@@ -192,6 +194,20 @@ def late_answers_of_an_analysis_are_dropped(page, server):
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
     release(page)
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
+    others = [
+        ("path", {"from": "purchase", "step": "visit"}, "Chosen event", "Choose an event, and what else"),
+        ("attribution", {"conversion": "purchase", "touch": "visit"}, "Conversion", "Choose a conversion"),
+        ("experiment", {"group": ["a=is_member", "b=NOT is_member"], "metric": "purchase"}, "Metric 1", "Choose two groups"),
+    ]
+    for view, parameters, group, invitation in others:
+        hold(page, f"/v1/{view}")
+        page.goto(f"{server.url}/#/{address('analysis', view=view, **parameters)}")
+        until_held(page, 1)
+        expect(page.get_by_text("Loading")).to_be_attached()
+        page.get_by_role("group", name=group, exact=True).get_by_label("Event").select_option("")
+        expect(page.get_by_text(invitation)).to_be_visible()
+        release(page)
+        expect(page.get_by_text(invitation)).to_be_visible()
 
 
 def retention_is_read_and_kept(page, server):
@@ -262,6 +278,462 @@ def shared_area(r1, r2, d):
     first = 2 * math.acos((d * d + r1 * r1 - r2 * r2) / (2 * d * r1))
     second = 2 * math.acos((d * d + r2 * r2 - r1 * r1) / (2 * d * r2))
     return (r1 * r1 * (first - math.sin(first)) + r2 * r2 * (second - math.sin(second))) / 2
+
+
+class Answers:
+    """What the page asks at a call, and what REST answers: more comes in all the while, so the very answer is looked at that the page got."""
+
+    def __init__(self, page, path):
+        self.page, self.got = page, []
+        page.on("response", lambda response: response.url.endswith(path) and response.request.method == "POST" and self.got.append(response))
+
+    def shown(self, body, wanted, shown):
+        """Waits until the page has asked this, and shows `wanted(answer)`. Gives the answer."""
+        expected = None
+        for _ in range(300):
+            self.page.wait_for_timeout(100)
+            last = self.got[-1] if self.got else None
+            if not last or last.request.post_data_json != body or not last.ok:
+                continue
+            answer = last.json()
+            expected, found = wanted(answer), shown()
+            if expected == found:
+                return answer
+        question = last and last.request.post_data_json
+        raise AssertionError(f"asked: {question}\nand not: {body}" if question != body else f"REST: {expected}\npage: {found}")
+
+
+def percent(share):
+    """As the page says it."""
+    value = share * 100
+    if value == 0:
+        return "0 %"
+    if value < 0.1:
+        return "< 0.1 %"
+    return f"{rounded(value, 2 if value < 10 else 1 if value < 99.95 else 0)} %"
+
+
+def rounded(value, places):
+    """Halves go up, as browsers round them."""
+    return decimal.Decimal(value).quantize(decimal.Decimal(1).scaleb(-places), decimal.ROUND_HALF_UP)
+
+
+def two_places(value):
+    """Up to two places behind the point."""
+    text = f"{rounded(value, 2):,}"
+    return text.rstrip("0").rstrip(".")
+
+
+def three_digits(value):
+    size = abs(value)
+    if size >= 1_000:
+        return f"{rounded(value, 0):,}"
+    if size == 0 or size >= 0.001:
+        return f"{float(f'{value:.3g}'):g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent):+d}"
+
+
+def signed(value, told):
+    return told(0) if value == 0 else f"{'+' if value > 0 else '−'}{told(abs(value))}"
+
+
+def cells(page, region):
+    """The texts of a table's rows, without what stands there for narrow screens only."""
+    rows = page.get_by_role("region", name=region, exact=True).locator("tbody tr")
+    return rows.evaluate_all("""(rows) => rows.map((row) => [...row.children].map((cell) => {
+      const shown = cell.cloneNode(true);
+      shown.querySelectorAll(".narrow").forEach((one) => one.remove());
+      return shown.textContent;
+    }))""")
+
+
+def figures(page):
+    read = "(all) => all.map((one) => [...one.children].map((part) => part.textContent))"
+    return {label: rest for label, *rest in page.locator(".figure-box").evaluate_all(read)}
+
+
+def condition(page, step, column, value):
+    """Adds a condition to a step by clicking."""
+    step.get_by_role("button", name="Condition", exact=True).click()
+    choose(page, "Column", column)
+    page.get_by_role("combobox", name=f"Values of {column}").last.click()
+    page.get_by_role("option", name=re.compile(f"^{value}")).click()
+    page.keyboard.press("Escape")
+
+
+PLACES_SHOWN = 15
+
+
+class Paths:
+    """What REST says of paths, as the page says it: `by` is the column of the only step that is told apart."""
+
+    def __init__(self, answer, by, body):
+        self.answer = answer
+        self.backwards = "to" in body
+        self.depth = body["depth"]
+        valued = next(step["fact"] for step in body["steps"] if "by" in step)
+        self.names = []
+        for place in self.answer["places"]:
+            told = place["value"] or (f"{place['others']} other{'s' if place['others'] != 1 else ''}" if "others" in place else f"no {by}")
+            self.names.append(told if place["step"] == valued else place["step"])
+
+    def when(self, depth):
+        steps = f"{depth} step{'' if depth == 1 else 's'}"
+        return "Chosen" if depth == 0 else f"{steps} {'before' if self.backwards else 'later'}"
+
+    def link(self, link):
+        places = self.answer["places"]
+        depth = max(places[link[end]]["depth"] for end in ["from", "to"])
+        return f"{self.names[link['from']]} → {self.names[link['to']]}", self.when(depth)
+
+    def links(self):
+        return [[*self.link(link), f"{link['users']:,}", percent(link["share"])] for link in self.answer["links"][:PLACES_SHOWN]]
+
+    def places(self):
+        rows = zip(self.names, self.answer["places"])
+        stopped = lambda place: "–" if place["depth"] == self.depth else f"{place['stopped']:,}"
+        return [[name, self.when(place["depth"]), f"{place['users']:,}", percent(place["users"] / self.answer["users"]), stopped(place)] for name, place in rows][:PLACES_SHOWN]
+
+    def told(self):
+        return [self.links(), self.places(), f"{self.answer['users']:,}"]
+
+
+def shown_paths(page):
+    links = [row[:3] + row[4:5] for row in cells(page, "Links of the paths")]
+    return [links, cells(page, "Places of the paths"), figures(page).get("Users", [""])[0]]
+
+
+def a_path_is_followed_by_clicking(page, server):
+    answers = Answers(page, "/v1/path")
+    page.goto(server.url)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
+    page.get_by_role("link", name="Path").click()
+    expect(page.get_by_text("Choose an event, and what else is looked at")).to_be_visible()
+    event = page.get_by_role("group", name="Chosen event", exact=True)
+    step = lambda at: page.get_by_role("group", name=f"Step {at}", exact=True)
+    event.get_by_label("Event").select_option("purchase")
+    condition(page, event, "campaign", "spring")
+    step(1).get_by_label("Event").select_option("purchase")
+    # Only columns whose values tell events apart are offered.
+    expect(step(1).get_by_label("Told apart").locator("option")).to_have_text(["as one step", "by category", "by campaign"])
+    step(1).get_by_label("Told apart").select_option("category")
+    page.get_by_role("button", name="Step", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(step(2).get_by_label("Event")).to_be_focused()
+    page.keyboard.type("visit")
+    page.get_by_label("Not farther than, how many").fill("30")
+    chosen = "purchase where campaign = 'spring'"
+    body = {"from": {"fact": "purchase", "where": "campaign = 'spring'"}, "steps": [{"fact": "purchase", "by": "category"}, {"fact": "visit"}], "window": "30 days", "depth": 5, "values": 10}
+    asked = lambda: Paths(answers.shown(body, lambda answer: Paths(answer, "category", body).told(), lambda: shown_paths(page)), "category", body)
+    paths = asked()
+    # The diagram has all places and links, with the same figures, as high as their users.
+    answer = paths.answer
+    nodes = page.locator(".flow-place").evaluate_all("(all) => all.map((one) => [one.getAttribute('aria-label'), Number(one.querySelector('.flow-node').getAttribute('height'))])")
+    heights = {label: height for label, height in nodes}
+    assert len(nodes) == len(answer["places"])
+    for name, place in zip(paths.names, answer["places"]):
+        words = name if place["depth"] == 0 else f"{name}, {paths.when(place['depth'])}"
+        stopped = f", {place['stopped']:,} stopped there" if place["stopped"] else ""
+        height = heights[f"{words}: {place['users']:,} user{'' if place['users'] == 1 else 's'}{stopped}"]
+        assert height == 1.5 or abs(height / heights[nodes_label(paths, 0)] - place["users"] / answer["users"]) < 0.001
+    bands = page.locator(".flow").evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
+    assert len(bands) == len(answer["links"])
+    for label, link in zip(bands, answer["links"]):
+        assert label.startswith(f"{paths.link(link)[0]}: {link['users']:,} user"), label
+    # A place by a click, and by keyboard: arrows move, Enter chooses.
+    told = page.locator(".cell-told")
+    page.locator(".flow-place").first.locator(".flow-node").click()
+    went = answer["users"] - answer["places"][0]["stopped"]
+    expect(told).to_contain_text(f"{chosen}: {answer['users']:,} users, 100 % of all. {answer['places'][0]['stopped']:,} stopped there")
+    expect(told).to_contain_text(f"{went:,} went on")
+    expect(page.locator(".flow-place[tabindex='0']")).to_have_count(1)
+    page.locator(".flow-place[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    expect(page.locator(".flow-place[aria-pressed='true']")).to_have_attribute("aria-label", focused)
+    expect(told).to_contain_text(focused.split(":")[0])
+    # A link by a click on its middle, and its users as an audience.
+    link = answer["links"][0]
+    x, y = page.locator(".flow").first.evaluate("""(flow) => {
+      const at = flow.getPointAtLength(flow.getTotalLength() / 2).matrixTransform(flow.getScreenCTM());
+      return [at.x, at.y];
+    }""")
+    page.mouse.click(x, y)
+    expect(told).to_contain_text(f"{paths.link(link)[0]}, 1 step later: {link['users']:,} users, {percent(link['share'])} of the {answer['users']:,}")
+    page.get_by_role("button", name=f"Keep the {link['users']:,} who went so").click()
+    # They are kept a moment later than they were counted.
+    assert abs(kept(page, server, "went_so") - link["users"]) < 20
+    page.go_back()
+    # By its row, too; and who stopped.
+    place = asked().answer["places"][1]
+    page.get_by_role("region", name="Places of the paths").get_by_role("row").nth(2).get_by_role("button").click()
+    expect(page.get_by_role("button", name=f"Keep the {place['users']:,} who came here")).to_be_visible()
+    page.get_by_role("button", name=f"Keep the {place['stopped']:,} who stopped").click()
+    assert abs(kept(page, server, "stopped_there") - place["stopped"]) < 20
+    page.go_back()
+    paths = asked()
+    # What led to it: the last one of each user, less deep, repeats folded, of some, values put together.
+    page.get_by_role("radio", name="Lead to").check()
+    page.get_by_role("radio", name="Last").check()
+    page.get_by_label("Steps deep").fill("2")
+    page.get_by_label("Values told apart").fill("2")
+    page.get_by_label("Repeats are one step").check()
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    page.get_by_label("Events of, how many").fill("45")
+    choose(page, "Of whom", "members")
+    body = {**body, "to": body["from"], "depth": 2, "values": 2, "occurrence": "last", "fold": True, "within": "45 days", "where": "in_audience('members')"}
+    del body["from"]
+    assert any("others" in place for place in asked().answer["places"])
+    # The address says all of it.
+    shared = page.url
+    answers.got.clear()
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    expect(step(1).get_by_label("Told apart")).to_have_value("category")
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/path", "/v1/translate"}
+    page.get_by_label("Steps deep").fill("99")
+    expect(page.locator(".field", has=page.get_by_label("Steps deep")).get_by_role("alert").last).to_contain_text("20")
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'purchase where catgory = 1'}, step='visit')}")
+    expect(event.get_by_role("alert")).to_contain_text("category")
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'purchase'}, step=['visit', 'visit by pgae'])}")
+    expect(step(2).get_by_role("alert")).to_be_visible()
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': 'visit where page = 1'}, step='purchase')}")
+    expect(event.get_by_role("alert")).to_be_visible()
+    nobody = "purchase where amount > 1000000000"
+    page.goto(f"{server.url}/#/{address('analysis', view='path', **{'from': nobody}, step='visit')}")
+    expect(page.get_by_text("Nobody has the chosen event")).to_be_visible()
+
+
+def nodes_label(paths, at):
+    place = paths.answer["places"][at]
+    stopped = f", {place['stopped']:,} stopped there" if place["stopped"] else ""
+    return f"{paths.names[at]}: {place['users']:,} user{'' if place['users'] == 1 else 's'}{stopped}"
+
+
+MODELS = ["first", "last", "linear", "decay", "position"]
+
+
+def campaigns_are_credited(page, server):
+    answers = Answers(page, "/v1/attribution")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution')}")
+    expect(page.get_by_text("Choose a conversion, and what it can be credited to")).to_be_visible()
+    conversion = page.get_by_role("group", name="Conversion", exact=True)
+    touch = lambda at: page.get_by_role("group", name=f"Touch {at}", exact=True)
+    conversion.get_by_label("Event").select_option("purchase")
+    condition(page, conversion, "category", "shoes")
+    touch(1).get_by_label("Event").select_option("purchase")
+    touch(1).get_by_role("button", name="As text").click()
+    page.keyboard.press("Tab")
+    page.keyboard.type("category <> 'shoes'")
+    body = {"conversion": {"fact": "purchase", "where": "category = 'shoes'"}, "touches": [{"fact": "purchase", "where": "category <> 'shoes'"}], "lookback": "30 days", "half_life": "7 days", "position": [40, 20, 40], "order": "linear"}
+    which = "credited"
+
+    def wanted(answer):
+        rows = [[one["campaign"] or f"no {body.get('by')}", f"{one['conversions']:,}", f"{one['users']:,}", *(two_places(one[which][model]) for model in MODELS)] for one in answer["campaigns"]]
+        everything, untouched = answer["all"]["conversions"], answer["untouched"]["conversions"]
+        return [rows, f"{everything:,}", f"{untouched:,}", percent(untouched / everything)]
+
+    def shown():
+        unit = "amount credited" if which == "value" else "conversions credited"
+        told = figures(page)
+        untouched = told.get("Untouched", ["", ""])
+        return [cells(page, f"Campaigns by {unit}"), told.get("Conversions", [""])[0], untouched[0], untouched[1].split(" of ")[0]]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    assert [one["campaign"] for one in asked()["campaigns"]] == ["purchase where category <> 'shoes'"]
+    # By the values of a column, in order by a model.
+    page.get_by_label("Campaigns are", exact=True).select_option("campaign")
+    page.get_by_label("Ordered by").select_option("first")
+    page.get_by_label("Touches up to so long before, how many").fill("21")
+    page.get_by_label("Decay: half-life, how many").fill("36")
+    page.get_by_label("Decay: half-life, unit").select_option("hours")
+    page.get_by_label("Position: first, between, last").fill("50,10,40")
+    page.get_by_label("Conversions of", exact=True).last.select_option("within")
+    page.get_by_label("Conversions of, how many").fill("28")
+    choose(page, "Of whom", "members")
+    body |= {"by": "campaign", "order": "first", "lookback": "21 days", "half_life": "36 hours", "position": [50, 10, 40], "within": "28 days", "where": "in_audience('members')"}
+    answer = asked()
+    rows = wanted(answer)[0]
+    assert len(rows) == 4 and "no campaign" in [row[0] for row in rows]
+    # Each model has a bar for each campaign, as long as it is credited.
+    chart = page.get_by_role("img", name=re.compile("^What campaigns are credited with by five models"))
+    label = chart.get_attribute("aria-label")
+    for row in rows:
+        assert ", ".join(f"{model.capitalize()} {value}" for model, value in zip(MODELS, row[3:])) in label, label
+    longest = max(one["credited"][model] for one in answer["campaigns"] for model in MODELS)
+    widths = {at: chart.locator(f".model-{at}").evaluate_all("(all) => all.map((one) => Number(one.getAttribute('width')))") for at in range(len(MODELS))}
+    widest = max(width for model in widths.values() for width in model)
+    for at, model in enumerate(MODELS):
+        for width, one in zip(widths[at], answer["campaigns"], strict=True):
+            assert abs(width / widest - one["credited"][model] / longest) < 0.01
+    # What they are worth.
+    conversion.get_by_label("What one is worth").select_option("amount")
+    body["value"] = "amount"
+    answer = asked()
+    expect(page.locator(".figure-box", has_text="Sum of amount")).to_contain_text(two_places(answer["all"]["value"]))
+    page.get_by_role("radio", name="Value").check()
+    which = "value"
+    asked()
+    answers.got.clear()
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    # Touches of other facts have no column in common: each is a campaign.
+    page.get_by_role("button", name="Touch", exact=True).click()
+    touch(2).get_by_label("Event").select_option("visit")
+    expect(page.get_by_label("Campaigns are", exact=True).locator("option")).to_have_text(["each touch"])
+    body["touches"].append({"fact": "visit"})
+    del body["by"]
+    asked()
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/attribution", "/v1/translate"}
+    position = page.locator(".field", has=page.get_by_label("Position: first, between, last")).last
+    page.get_by_label("Position: first, between, last").fill("50,10")
+    expect(position.get_by_role("alert")).to_contain_text("40,20,40")
+    page.get_by_label("Position: first, between, last").fill("50,10,10")
+    expect(position.get_by_role("alert")).to_contain_text("adds up to 100")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution', conversion='purchase', touch=['visit', 'visit where pgae = 1'])}")
+    expect(touch(2).get_by_role("alert")).to_contain_text("page")
+    page.goto(f"{server.url}/#/{address('analysis', view='attribution', conversion='purchase', touch='visit', value='category')}")
+    expect(conversion.get_by_role("alert")).to_contain_text("added up")
+
+
+def told_of(metric, control):
+    """The rows of a metric's table."""
+    rows = []
+    for read in metric["groups"]:
+        of_users = metric["measure"] == "users"
+        mean = percent if of_users else three_digits
+        difference = (lambda value: signed(value, lambda size: f"{two_places(size * 100)} pp")) if of_users else (lambda value: signed(value, three_digits))
+        relative = lambda value: signed(value, lambda size: f"{two_places(size * 100)} %")
+        interval = lambda one, told: f"{told(one['estimate'])}{told(one['low'])} to {told(one['high'])}" if one else "–"
+        chance = lambda p: "–" if p is None else "< 0.0001" if p < 0.0001 else str(rounded(p, 4 if p < 0.001 else 3))
+        is_control = read["group"] == control
+        sure = read.get("q_value") is not None and read["q_value"] <= 0.05
+        reads = "" if "difference" not in read else "may be chance" if not sure else "more" if read["difference"]["estimate"] > 0 else "less"
+        total = [] if of_users else [two_places(read["total"])]
+        rows.append([
+            read["group"], f"{read['users']:,}", *total, mean(read["mean"]),
+            "control" if is_control else interval(read.get("difference"), difference), interval(read.get("relative"), relative),
+            chance(read.get("p_value")), chance(read.get("q_value")), reads,
+        ])
+    return rows
+
+
+def groups_are_compared(page, server):
+    answers = Answers(page, "/v1/experiment")
+    page.goto(f"{server.url}/#/{address('analysis', view='experiment')}")
+    expect(page.get_by_text("Choose two groups, and what they are compared by")).to_be_visible()
+    group = lambda at: page.get_by_role("group", name=f"Group {at}", exact=True)
+    metric = lambda at: page.get_by_role("group", name=f"Metric {at}", exact=True)
+    # A saved audience, which names the group; and an expression.
+    choose(page, "Who was put into it", "members", nth=0)
+    whom = group(2).get_by_role("combobox", name="Who was put into it")
+    whom.fill("NOT is_member")
+    whom.press("Enter")
+    group(2).get_by_label("Name").fill("others")
+    metric(1).get_by_label("Event").select_option("purchase")
+    for at, measure in enumerate(["events", "sum(amount)"], start=2):
+        page.get_by_role("button", name="Metric", exact=True).click()
+        metric(at).get_by_label("Event").select_option("purchase")
+        metric(at).get_by_label("What is measured").select_option(measure)
+    condition(page, metric(3), "category", "shoes")
+    shoes = {"fact": "purchase", "where": "category = 'shoes'", "measure": "sum", "value": "amount"}
+    body = {
+        "groups": [{"name": "members", "where": "in_audience('members')"}, {"name": "others", "where": "NOT is_member"}],
+        "metrics": [{"fact": "purchase"}, {"fact": "purchase", "measure": "events"}, shoes],
+        "confidence": 0.95,
+    }
+
+    def wanted(answer):
+        control = body.get("control", body["groups"][0]["name"])
+        groups = [[one["name"] + ("control" if one["name"] == control else ""), f"{one['users']:,}", percent(one["share"]), percent(one["planned"])] for one in answer["groups"]]
+        return [groups, f"{answer['in_several']:,}", *(told_of(one, control) for one in answer["metrics"])]
+
+    def shown():
+        several = figures(page).get("In several groups", [""])[0]
+        tables = ["users of purchase", "events of purchase", "sum(amount) of purchase where category = 'shoes'"]
+        return [cells(page, "Groups of the experiment"), several, *(cells(page, f"Groups by {one}") for one in tables)]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    answer = asked()
+    # As many of each were planned, and there are far fewer members: that is told before anything else.
+    assert answer["sample_ratio"]["mismatch"]
+    alert = page.get_by_role("alert").filter(has_text="Groups are not as large as was planned")
+    expect(alert).to_contain_text(f"members has {answer['groups'][0]['users']:,} users")
+    expect(page.locator(".figure-box", has_text="Sample ratio")).to_contain_text("Mismatch")
+    # Planned as they are, it is not.
+    for at, one in enumerate(answer["groups"]):
+        group(at + 1).get_by_label("Planned").fill(str(one["users"]))
+        body["groups"][at]["weight"] = one["users"]
+    answer = asked()
+    assert not answer["sample_ratio"]["mismatch"]
+    expect(alert).to_have_count(0)
+    expect(page.locator(".figure-box", has_text="Sample ratio")).to_contain_text("As planned")
+    # A third group, of which some are in the first one, too; another control; how sure; of a time.
+    page.get_by_role("button", name="Group", exact=True).click()
+    whom = group(3).get_by_role("combobox", name="Who was put into it")
+    whom.fill("is_member AND gender = 'f'")
+    whom.press("Enter")
+    group(3).get_by_label("Name").fill("women")
+    body["groups"].append({"name": "women", "where": "is_member AND gender = 'f'"})
+    expect(page.get_by_label("Compared with").locator("option")).to_have_text(["the first group", "members", "others", "women"])
+    page.get_by_label("Compared with").select_option("others")
+    page.get_by_label("Intervals hold with").select_option("0.99")
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    body |= {"control": "others", "confidence": 0.99, "within": "14 days"}
+    answer = asked()
+    assert answer["in_several"] > 0 and answer["groups"][2]["users"] == 0
+    # Without users nothing can be compared; with some there is an interval for each, on one axis.
+    expect(page.get_by_text("1 group too small for a difference to be told.").first).to_be_visible()
+    group(3).get_by_role("button", name="Remove the group").click()
+    body["groups"].pop()
+    body["groups"].insert(0, body["groups"].pop())
+    group(2).get_by_role("button", name="Move up").click()
+    choose(page, "Who was put into it", "yogis", nth=1)
+    group(2).get_by_label("Name").fill("yogis")
+    body["groups"][1] |= {"name": "yogis", "where": "in_audience('yogis')"}
+    answer = asked()
+    for scale, key in [("Absolute", "difference"), ("Relative", "relative")]:
+        page.get_by_role("radio", name=scale).check()
+        charts = page.get_by_role("img", name=re.compile("difference to others with intervals of 99.0 %"))
+        expect(charts).to_have_count(3)
+        for chart, one in zip(charts.all(), answer["metrics"], strict=True):
+            interval = next(read for read in one["groups"] if read["group"] == "yogis")[key]
+            ends = chart.locator(".interval-line").evaluate("(line) => { const box = line.getBBox(); return [box.x, box.x + box.width]; }")
+            point = float(chart.locator(".interval-point").get_attribute("cx"))
+            zero = float(chart.locator(".no-difference").get_attribute("x1"))
+            unit = (ends[1] - ends[0]) / (interval["high"] - interval["low"])
+            assert abs(point - zero - interval["estimate"] * unit) < 0.5
+            assert abs(ends[0] - zero - interval["low"] * unit) < 0.5
+    shared = page.url
+    answers.got.clear()
+    page.goto("about:blank")
+    page.goto(shared)
+    asked()
+    expect(page.get_by_role("radio", name="Relative")).to_be_checked()
+    expect(page.get_by_label("Compared with")).to_have_value("others")
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/experiment", "/v1/translate"}
+    group(2).get_by_label("Name").fill("others")
+    expect(group(2).get_by_role("alert")).to_contain_text("two groups are called")
+    group(2).get_by_label("Name").fill("yogis")
+    expect(page.get_by_role("region", name="Groups of the experiment")).to_be_visible()
+    whom = group(2).get_by_role("combobox", name="Who was put into it")
+    whom.fill("gendr = 'f'")
+    whom.press("Enter")
+    expect(group(2).locator(".code-wrong").first).to_have_text("gendr")
+    whom.fill("in_audience('yogis')")
+    whom.press("Enter")
+    group(2).get_by_label("Planned").fill("0")
+    expect(group(2).get_by_role("alert")).to_contain_text("0.000001")
 
 
 def regions_are_told_and_opened(page, server):
@@ -393,5 +865,6 @@ def movement_is_told(page, server):
 
 ALL = [
     a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
+    a_path_is_followed_by_clicking, campaigns_are_credited, groups_are_compared,
     regions_are_told_and_opened, movement_is_told,
 ]

@@ -10,6 +10,11 @@ import browser
 BUILT = "gender%20%3D%20'f'%20AND%20age%20BETWEEN%2025%20AND%2034%20AND%20(interest%20IN%20('yoga'%2C%20'running')%20OR%20is_member)%20AND%20did('purchase'%2C%20category%20%3D%20'shoes'%2C%20count%20%3E%3D%202%2C%20within%20%3D%3E%20'30%20days')%20AND%20NOT%20in_audience('big_spenders')"
 SQL = "SELECT province%2C%20count(*)%20AS%20people%2C%20avg(spend)%20AS%20spend%20FROM%20users%20GROUP%20BY%20province%20ORDER%20BY%20people%20DESC"
 STEPS = "step=purchase&step=purchase%20where%20category%20%3D%20'shoes'&step=purchase%20where%20amount%20%3E%3D%2020%20AND%20campaign%20IN%20('spring'%2C%20'autumn')"
+CHOSEN = "purchase%20where%20campaign%20%3D%20'spring'"
+OTHERS = "purchase%20where%20category%20%3C%3E%20'shoes'"
+SHOES = "purchase%20where%20category%20%3D%20'shoes'"
+METRICS = "metric=purchase&metric=events%20of%20purchase&metric=sum(amount)%20of%20purchase"
+TIERS = "group=tier%201%3Dcity_tier%20%3D%201&group=tier%202%3Dcity_tier%20%3D%202&group=tiers%203%20and%204%3Dcity_tier%20%3E%3D%203"
 SIX = "members,yogis,women_25_34,big_spenders,shoe_buyers,active_today"
 # A name, an address, and what is there once it is whole.
 PAGES = [
@@ -24,6 +29,15 @@ PAGES = [
     ("funnel", f"analysis?{STEPS}&by=province", ".step-users"),
     ("funnel-empty", "analysis", ".state"),
     ("retention", "analysis?view=retention&first=purchase", ".cohorts"),
+    ("path", f"analysis?view=path&from={CHOSEN}&step=purchase%20by%20category&step=visit&window=30%20days&depth=4", ".flow-place"),
+    ("path-to", f"analysis?view=path&to={SHOES}&step=purchase%20by%20campaign&step=visit&window=20%20days&depth=3&fold=1&occurrence=last", ".flow-place"),
+    ("path-empty", "analysis?view=path", ".state"),
+    ("attribution", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&by=campaign", ".model-0"),
+    ("attribution-touches", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&touch=visit&measure=value&lookback=14%20days", ".model-0"),
+    ("attribution-empty", "analysis?view=attribution", ".state"),
+    ("experiment", f"analysis?view=experiment&{TIERS}&{METRICS}&within=30%20days", ".interval"),
+    ("experiment-mismatch", f"analysis?view=experiment&{TIERS}&{METRICS}&weights=3,2,1&scale=relative&control=tier%202", ".mismatch"),
+    ("experiment-empty", "analysis?view=experiment", ".state"),
     ("lookalike", "lookalike?seed=in_audience('yogis')&size=500", ".line"),
     ("lookalike-empty", "lookalike", ".state"),
     ("sql", f"sql?q={SQL}", ".rows .table"),

@@ -1,18 +1,19 @@
 // Retention: users by the period of their first event, and how many of them came back in each period from then on.
 
-import { Latest, post } from "../core/api.js";
-import { debounced, fill, h } from "../core/dom.js";
-import { count, decimal, integer, microseconds, percent } from "../core/format.js";
+import { post } from "../core/api.js";
+import { fill, h } from "../core/dom.js";
+import { count, decimal, integer, percent } from "../core/format.js";
 import { cohortGrid, during, later, named } from "../charts/cohorts.js";
 import { lineChart } from "../charts/line.js";
 import { audienceField } from "../components/audience_field.js";
 import { button, segmented } from "../components/button.js";
+import { inputField, labelled } from "../components/fields.js";
 import { card, figure } from "../components/page.js";
-import { empty, failed, loading, told } from "../components/state.js";
+import { empty } from "../components/state.js";
 import { keepUsers } from "./keep.js";
 import { readStep, stepEditor, writeStep } from "./step.js";
+import { View, wholeNumber } from "./view.js";
 
-const EDIT_MS = 200;
 const EVERY = [["day", "Day"], ["week", "Week"], ["month", "Month"]];
 const PERIODS = { day: "14", week: "8", month: "6" };
 const MEASURES = [["share", "Share"], ["users", "Users"]];
@@ -23,96 +24,62 @@ export function mountRetention(root, params, context, facts) {
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
-class Retention {
-  #asking = new Latest();
+class Retention extends View {
+  path = "/v1/retention";
 
   constructor(root, params, context, facts) {
-    Object.assign(this, { root, context, facts });
+    super(root, context);
+    this.facts = facts;
     const read = (key, otherwise = "") => params.get(key) ?? otherwise;
     const one = (key, options, otherwise) => (options.some(([known]) => known === params.get(key)) ? params.get(key) : otherwise);
     const every = one("every", EVERY, "week");
     this.asked = { every, periods: read("periods", PERIODS[every]), until: read("until"), where: read("where") };
     this.measure = one("measure", MEASURES, "share");
-    this.runSoon = debounced(() => this.run(), EDIT_MS);
-    context.signal.addEventListener("abort", () => this.runSoon.cancel());
-    const step = (text, label, none) => stepEditor(readStep(text), { label, facts, none, changed: () => this.runSoon() });
-    this.first = step(read("first", facts[0]), "Begins with", "choose what");
-    this.back = step(read("back"), "Comes back with", "the same event");
+    this.given = { first: read("first", facts[0]), back: read("back") };
   }
 
   show() {
-    const { asked } = this;
-    const input = (key, label, attributes) => {
-      const problem = h("p", { class: "audience-problem", role: "alert", hidden: true });
-      const element = h("input", { class: "input", value: asked[key], ...attributes, on: { input: () => { asked[key] = element.value.trim(); this.runSoon(); } } });
-      const root = h("div", { class: "field" }, h("label", {}, h("span", { class: "field-label" }, label), element), problem);
-      root.setValue = (value) => { element.value = value; };
-      root.showProblem = (one) => {
-        problem.hidden = !one;
-        fill(problem, one && told(one));
-      };
-      return root;
-    };
+    const { asked, facts, given } = this;
+    const step = (key, label, none) => stepEditor(readStep(given[key]), { label, facts, none, changed: () => this.runSoon() });
     const changeEvery = (every) => {
       // How many there are to be is kept if somebody said it.
       if (asked.periods === PERIODS[asked.every]) {
         asked.periods = PERIODS[every];
-        this.periods.setValue(asked.periods);
+        this.fields.periods.setValue(asked.periods);
       }
       asked.every = every;
       this.chosen = null;
       this.run();
     };
-    this.whom = audienceField({ label: "Of whom", value: asked.where, onChange: (where) => { asked.where = where; this.run(); } });
-    this.periods = input("periods", "Periods", { inputmode: "numeric", class: "input input-short" });
-    this.until = input("until", "Up to (today)", { type: "date", class: "input input-time" });
-    this.result = h("div", { class: "stack" });
-    const labelled = (text, editor) => h("div", { class: "field" }, h("span", { class: "field-label", "aria-hidden": "true" }, text), editor);
-    fill(
-      this.root,
-      h(
-        "section",
-        { class: "card analysis-form", "aria-label": "What is asked" },
-        h("div", { class: "step-pair" }, labelled("Begins with", this.first), labelled("Comes back with", this.back)),
-        h("div", { class: "settings" }, this.whom, h("div", { class: "field" }, h("span", { class: "field-label", "aria-hidden": "true" }, "By"), segmented("By", EVERY, asked.every, changeEvery)), this.periods, this.until),
-      ),
-      this.result,
+    this.fields = {
+      first: step("first", "Begins with", "choose what"),
+      back: step("back", "Comes back with", "the same event"),
+      where: audienceField({ label: "Of whom", value: asked.where, onChange: this.change("where") }),
+      periods: inputField({ label: "Periods", value: asked.periods, inputmode: "numeric", class: "input input-short", onInput: this.change("periods") }),
+      until: inputField({ label: "Up to (today)", value: asked.until, type: "date", class: "input input-time", onInput: this.change("until") }),
+    };
+    const { first, back, where, periods, until } = this.fields;
+    this.open(
+      h("div", { class: "step-pair" }, labelled("Begins with", first), labelled("Comes back with", back)),
+      h("div", { class: "settings" }, where, labelled("By", segmented("By", EVERY, asked.every, changeEvery)), periods, until),
     );
-    this.run();
   }
 
-  async run() {
+  async question(signal) {
     const { asked } = this;
-    this.runSoon.cancel();
-    this.result.setAttribute("aria-busy", "true");
-    if (!this.answer) fill(this.result, loading(6));
-    for (const place of [this.first, this.back, this.whom, this.periods, this.until]) place.showProblem(null);
-    try {
-      const found = await this.#asking.run(async (signal) => {
-        const [first, back] = await Promise.all([this.first.read(signal), this.back.read(signal)]);
-        signal.throwIfAborted();
-        this.told = { first: first && writeStep(first), back: back && writeStep(back) };
-        this.note();
-        if (!first) return { answer: null };
-        if (!/^\d+$/.test(asked.periods)) throw Object.assign(new Error("Write how many periods there are to be, as 8."), { pointer: "/periods" });
-        const body = { first, every: asked.every, periods: Number(asked.periods) };
-        if (back) body.back = back;
-        for (const key of ["until", "where"]) if (asked[key]) body[key] = asked[key];
-        return { body, answer: await post("/v1/retention", body, { signal }) };
-      }, this.context.signal);
-      if (!found) return;
-      Object.assign(this, found);
-      if (this.answer) this.showAnswer();
-      else fill(this.result, empty("Choose what users begin with", "Retention tells how many of those who began came back later."));
-    } catch (error) {
-      this.answer = null;
-      const [, field] = /^\/(first|back|where|periods|until)/.exec(error.pointer ?? "") ?? [];
-      const place = { first: this.first, back: this.back, where: this.whom, periods: this.periods, until: this.until }[field];
-      if (place) place.showProblem(error, asked.where);
-      fill(this.result, place ? empty("Nothing to show", "What is marked has to be right first.") : failed(error, () => this.run()));
-    } finally {
-      if (!this.#asking.isRunning) this.result.removeAttribute("aria-busy");
-    }
+    const [first, back] = await Promise.all([this.fields.first.read(signal), this.fields.back.read(signal)]);
+    signal.throwIfAborted();
+    this.told = { first: first && writeStep(first), back: back && writeStep(back) };
+    this.note();
+    if (!first) return null;
+    const body = { first, every: asked.every, periods: wholeNumber(asked.periods, "periods", "Write how many periods there are to be, as 8.") };
+    if (back) body.back = back;
+    for (const key of ["until", "where"]) if (asked[key]) body[key] = asked[key];
+    return body;
+  }
+
+  invitation() {
+    return empty("Choose what users begin with", "Retention tells how many of those who began came back later.");
   }
 
   note() {
@@ -120,33 +87,24 @@ class Retention {
     this.context.note({ ...this.told, every: every === "week" ? null : every, periods: periods === PERIODS[every] ? null : periods, until, where, measure: this.measure === "share" ? null : this.measure });
   }
 
-  showAnswer() {
-    const { cohorts, rows_read: rows, epoch, elapsed_us: elapsed } = this.answer;
+  shown() {
+    const { cohorts, rows_read: rows } = this.answer;
     const { every } = this.body;
     const users = cohorts.reduce((sum, cohort) => sum + cohort.users, 0);
     const curve = this.curve();
     const next = curve.find(([after]) => after === 1);
-    const source = rows > 0 ? `${count(rows, "row")} read` : "from the activity index";
-    fill(
-      this.result,
-      h(
-        "section",
-        { class: "card" },
-        h(
-          "div",
-          { class: "card-body figures" },
-          figure("Began", integer(users), `in ${count(cohorts.length, every)}`),
-          next && figure(`Back 1 ${every} later`, percent(next[1]), "of all who began so long ago"),
-          figure("Epoch", integer(epoch), `exact · ${source} · ${microseconds(elapsed)}`),
-        ),
-      ),
+    return [
+      this.figures([
+        figure("Began", integer(users), `in ${count(cohorts.length, every)}`),
+        next && figure(`Back 1 ${every} later`, percent(next[1]), "of all who began so long ago"),
+      ], rows > 0 ? `${count(rows, "row")} read` : "from the activity index"),
       users === 0
         ? empty("Nobody began", "No user had the first event in these periods.")
         : [
           this.gridCard(),
           curve.length > 1 && card("How many stay", [this.curveChart(curve), h("p", { class: "muted note" }, `All cohorts together, each ${every} that is over.`)]),
         ],
-    );
+    ];
   }
 
   gridCard() {

@@ -1,4 +1,5 @@
-// Events that somebody means: a fact, and which of its events, by conditions or as text. A step of a funnel, a visit that counts as coming back.
+// Events that somebody means: a fact, and which of its events, by conditions or as text. A step of a funnel or of a path, a visit that counts as
+// coming back, a conversion and what led to it, what an experiment is measured by.
 
 import { post } from "../core/api.js";
 import { factFields } from "../core/catalog.js";
@@ -18,6 +19,15 @@ export function readStep(text) {
 }
 
 export const writeStep = ({ fact, where }) => (where ? `${fact} where ${where}` : fact);
+
+/// With the column that tells its events apart: `visit by page where seconds > 3`.
+export function readValuedStep(text) {
+  const { fact, where } = readStep(text);
+  const [, name, by] = /^(\S+)\s+by\s+(\S+)$/i.exec(fact) ?? [null, fact, ""];
+  return { fact: name, by, where };
+}
+
+export const writeValuedStep = ({ fact, by, where }) => writeStep({ fact: by ? `${fact} by ${by}` : fact, where });
 
 /// Which events are meant, as one tree; undefined for all.
 function eventTree(node) {
@@ -44,10 +54,12 @@ async function treesOf(fact, text) {
   return did === fact && where?.length === 1 && Object.keys(others).length === 0 ? where : null;
 }
 
-/// An editor of a step. `none` is what it says while no fact is chosen; `changed()` is called at every change; `tools` stand at its end.
+/// An editor of a step. `none` is what it says while no fact is chosen; `changed()` is called at every change; `tools` stand at its end. `beside` are
+/// choices among its columns (choice.js), by their name in what is read.
 ///
 /// Its `read(signal)` gives what is on the screen as `{ fact, where }`, null if no fact is chosen; `showProblem` says what is wrong with it.
-export function stepEditor({ fact, where }, { label, facts, none = "choose what", changed, tools }) {
+export function stepEditor({ fact = "", where = "" } = {}, { label = null, facts, none = "choose what", changed, tools, beside = {} }) {
+  const choices = Object.values(beside);
   const node = behaviour(fact);
   const head = h("div", { class: "step-head" });
   const body = h("div", { class: "behaviour-body" });
@@ -68,6 +80,7 @@ export function stepEditor({ fact, where }, { label, facts, none = "choose what"
     Object.assign(node, { fact: next, events: group() });
     known = { key: keyOf(node), text: "" };
     area = null;
+    for (const choice of choices) choice.of([next]);
     show();
     edited();
   };
@@ -85,6 +98,7 @@ export function stepEditor({ fact, where }, { label, facts, none = "choose what"
     fill(
       head,
       what,
+      node.fact && choices,
       node.fact && !area && button("Condition", { kind: "quiet", name: "plus", onClick: addCondition }),
       node.fact && button("As text", { kind: "quiet", pressed: area !== null, title: "Write which of its events are meant", onClick: area ? toConditions : toText }),
     );
@@ -129,6 +143,7 @@ export function stepEditor({ fact, where }, { label, facts, none = "choose what"
     known = { key: keyOf(node), text };
   };
   const open = async () => {
+    for (const choice of choices) choice.of(node.fact ? [node.fact] : []);
     const trees = node.fact && where ? await treesOf(node.fact, where).catch(() => null) : [];
     if (trees) await take(trees, where ?? "");
     else asText(where);
@@ -138,10 +153,12 @@ export function stepEditor({ fact, where }, { label, facts, none = "choose what"
   root.read = async (signal) => {
     await opened;
     if (!node.fact) return null;
-    if (area) return { fact: node.fact, where: area.value.trim() || undefined };
+    await Promise.all(choices.map((choice) => choice.ready));
+    const others = Object.fromEntries(Object.entries(beside).map(([name, choice]) => [name, choice.chosen() || undefined]));
+    if (area) return { fact: node.fact, where: area.value.trim() || undefined, ...others };
     const key = keyOf(node);
     if (key !== known.key) known = { key, text: await textOf(node, signal) };
-    return { fact: node.fact, where: known.text || undefined };
+    return { fact: node.fact, where: known.text || undefined, ...others };
   };
   root.showProblem = (problem) => {
     const span = problem?.pointer?.endsWith("/where") ? problem.span : null;

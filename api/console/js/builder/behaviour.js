@@ -1,6 +1,6 @@
 // A condition on what users did: a fact, which of its events, what they come to, and within which time.
 
-import { factFields, catalog } from "../core/catalog.js";
+import { canBeAdded, catalog, factFields } from "../core/catalog.js";
 import { h, fill } from "../core/dom.js";
 import { button } from "../components/button.js";
 import { scalarInputs } from "./condition.js";
@@ -31,7 +31,7 @@ export function behaviourEditor(node, context) {
     const { facts: declared } = await catalog();
     readEvents(node, (name) => fields.find((field) => field.name === name));
     const within = { ...context, fact: node.fact, fields, subject: "column" };
-    const measures = fields.filter((field) => field.type === "number" && field.unit !== "timestamp").map((field) => field.name);
+    const measures = fields.filter(canBeAdded).map((field) => field.name);
     const preferred = declared?.[node.fact]?.activity?.measures ?? [];
     fill(body, context.items(node.events, within), figuresEditor(node, context, { measures, preferred, show }), h("div", { class: "row-actions" },
       button("Condition on events", { kind: "quiet", name: "plus", onClick: () => { node.events.items.push(condition()); show(); context.changed(); } }),

@@ -25,13 +25,18 @@ export function logarithmic([low, high], [from, to]) {
   return (value) => scale(Math.log(value));
 }
 
-/// A chart. `draw(width, height)` gives its marks; it is drawn anew when its place changes its width. `label` says in words what it shows.
-export function chart({ label, height = 180, draw }) {
-  const svg = s("svg", { class: "chart-svg", role: "img", "aria-label": label, height, width: "100%" });
+/// A chart. `draw(width, height)` gives its marks; it is drawn anew when its place changes its width. `height` may be a function of the width. `label`
+/// says in words what it shows; one in which something can be chosen has the role "group".
+export function chart({ label, height = 180, role = "img", draw }) {
+  const svg = s("svg", { class: "chart-svg", role, "aria-label": label, width: "100%" });
   const root = h("div", { class: "chart" }, svg);
+  const heightOf = typeof height === "function" ? height : () => height;
   let width = 0;
   const paint = () => {
-    if (width >= WIDTH_LEAST) svg.replaceChildren(...[draw(width, height)].flat(Infinity).filter(Boolean));
+    if (width < WIDTH_LEAST) return;
+    const tall = heightOf(width);
+    svg.setAttribute("height", tall);
+    svg.replaceChildren(...[draw(width, tall)].flat(Infinity).filter(Boolean));
   };
   new ResizeObserver(([entry]) => {
     const next = Math.floor(entry.contentRect.width);

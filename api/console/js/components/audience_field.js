@@ -10,6 +10,7 @@ import { told } from "./state.js";
 /// `otherwise` is what an empty field means.
 export function audienceField({ label, value, otherwise = "Everybody", onChange }) {
   const below = h("div", { class: "audience-problem", hidden: true });
+  let current = value;
   const box = combobox({
     label,
     value,
@@ -20,14 +21,20 @@ export function audienceField({ label, value, otherwise = "Everybody", onChange 
       const saved = (await audiences()).map((audience) => ({ value: `in_audience(${quoted(audience.name)})`, label: audience.name, detail: audience.description || audience.where || "uploaded list" }));
       return filtered(saved, query);
     },
-    onChange,
+    onChange: (text) => {
+      current = text;
+      onChange(text);
+    },
   });
   const root = h("div", { class: "field" }, h("span", { class: "field-label" }, label), box, below);
   /// Shows a problem of this expression, with its place; null for none.
-  root.showProblem = (problem, text) => {
+  root.showProblem = (problem) => {
     below.hidden = !problem;
-    if (problem) fill(below, problem.span && h("pre", {}, colours(text, markOf(text, problem.span))), h("p", { role: "alert" }, told(problem)));
+    if (problem) fill(below, problem.span && h("pre", {}, colours(current, markOf(current, problem.span))), h("p", { role: "alert" }, told(problem)));
   };
-  root.setValue = box.setValue;
+  root.setValue = (text) => {
+    current = text;
+    box.setValue(text);
+  };
   return root;
 }

@@ -57,6 +57,10 @@ export async function factFields(fact) {
   return [...columns, { name: "ts", type: "number", unit: "timestamp" }];
 }
 
+/// Whether values of a column can be added up, and whether they can tell events apart.
+export const canBeAdded = (field) => field.type === "number" && field.unit !== "timestamp";
+export const tellsApart = (field) => field.type !== "number" || (field.scale === undefined && field.unit === undefined);
+
 function columnType(type) {
   if (typeof type === "object") return { type: "number", scale: type.decimal[1] };
   return {

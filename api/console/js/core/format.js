@@ -21,6 +21,18 @@ export function percent(share) {
   return `${value.toFixed(value < 99.95 && value < 10 ? 2 : value < 99.95 ? 1 : 0)} %`;
 }
 
+/// A difference with its sign, as `told` says what it amounts to.
+export const signed = (value, told) => (value === 0 ? told(0) : `${value > 0 ? "+" : "−"}${told(Math.abs(value))}`);
+
+/// A figure with three digits, however small it is.
+export const digits = (value) => {
+  const size = Math.abs(value);
+  return size === 0 || (size >= 0.001 && size < 1_000) ? String(Number(value.toPrecision(3))) : size >= 1_000 ? compact(Math.round(value)) : value.toExponential(1);
+};
+
+/// How likely something is by chance alone.
+export const chance = (p) => (p < 0.0001 ? "< 0.0001" : p.toFixed(p < 0.001 ? 4 : 3));
+
 /// The index of a share against a baseline: 100 is as everywhere.
 export const index = (value) => (value === null || value === undefined ? "–" : whole.format(Math.round(value)));
 
@@ -77,6 +89,9 @@ export const shortDay = (text) => dayOfYear.format(new Date(`${text}T00:00:00Z`)
 export function count(value, one, many = `${one}s`) {
   return `${whole.format(value)} ${value === 1 ? one : many}`;
 }
+
+/// A name as far as there is room for it.
+export const shorter = (name, most = 60) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 
 /// A text in the quotes of the audience language and of SQL.
 export const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;

@@ -3,7 +3,7 @@
 import { Latest, get, isAbort, path } from "../core/api.js";
 import { audiences } from "../core/catalog.js";
 import { debounced, fill, h } from "../core/dom.js";
-import { count, integer, microseconds, shortDay } from "../core/format.js";
+import { count, integer, microseconds, shortDay, signed } from "../core/format.js";
 import { address } from "../core/router.js";
 import { upDownChart } from "../charts/updown.js";
 import { button, linkButton, segmented } from "../components/button.js";
@@ -132,7 +132,7 @@ class Movement {
     const words = `${minute(answer.from)} to ${minute(answer.to)}. Epoch ${integer(answer.epoch)}, exact, ${microseconds(answer.elapsed_us)}.`;
     fill(
       this.result,
-      h("section", { class: "card" }, h("div", { class: "card-body" }, h("div", { class: "figures" }, figures, figure("In all", signed(answer.entered - answer.left), "members more or fewer")), h("p", { class: "muted note" }, words))),
+      h("section", { class: "card" }, h("div", { class: "card-body" }, h("div", { class: "figures" }, figures, figure("In all", signed(answer.entered - answer.left, integer), "members more or fewer")), h("p", { class: "muted note" }, words))),
       answer.days.length === 0
         ? empty("Nobody moved", "No user entered or left in this time.")
         : [
@@ -149,7 +149,7 @@ class Movement {
                 { title: "Day", header: true, cell: (day) => day.day },
                 { title: "Entered", number: true, cell: (day) => integer(day.entered) },
                 { title: "Left", number: true, cell: (day) => integer(day.left) },
-                { title: "In all", number: true, cell: (day) => signed(day.entered - day.left) },
+                { title: "In all", number: true, cell: (day) => signed(day.entered - day.left, integer) },
               ],
             })),
           ]),
@@ -198,8 +198,6 @@ class Movement {
     }));
   }
 }
-
-const signed = (value) => (value > 0 ? `+${integer(value)}` : integer(value));
 
 /// A moment of the server, to the minute.
 const minute = (moment) => `${moment.slice(0, 10)} ${moment.slice(11, 16)} UTC`;

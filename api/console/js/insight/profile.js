@@ -47,7 +47,7 @@ export async function mountProfile(root, params, context) {
     } catch (error) {
       const place = error.pointer === "/against" ? against : where;
       if (error.pointer === "/against" || error.pointer === "/where") {
-        place.showProblem(error, error.pointer === "/against" ? asked.against : asked.where);
+        place.showProblem(error);
         fill(result, empty("Nothing to show", "The expression has to be right first."));
       } else fill(result, failed(error, run));
     } finally {

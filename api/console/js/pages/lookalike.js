@@ -143,7 +143,7 @@ class Lookalike {
       this.showAnswer();
     } catch (error) {
       const key = (error.pointer ?? "").replace("/", "");
-      this.fields[key]?.showProblem(error, asked[key]);
+      this.fields[key]?.showProblem(error);
       fill(this.result, failed(error, () => this.run()));
       this.isStale = true;
     } finally {
