@@ -232,6 +232,7 @@ fn what_cannot_be_told_says_why() {
     check(json!({"order": "value"}), "/order", "told without `value`");
     check(json!({"cap": 0}), "/cap", "from 1 to 1000");
     check(json!({"limit": 10_001}), "/limit", "from 1 to 10000");
+    check(json!({"cap": 1_000, "limit": 2_000}), "/cap", "more than the 1000000 that an answer may list");
     check(json!({"by": null, "channels": ["tv"]}), "/channels", "with `by`");
     check(json!({"channels": ["tv", "tv"]}), "/channels/1", "named twice");
     check(

@@ -283,7 +283,7 @@ fn a_job_of_a_process_that_is_killed_counts_each_row_once() {
     let client = client();
     let ask = |server: &Process| success(client.get(format!("http://{}{path}", server.address())).send().expect("ask"));
     // At the moment it was answered, in the middle, and a little later.
-    let mut rows = 0;
+    let (mut rows, mut in_the_middle) = (0, 0);
     for more in [0, 800, 700] {
         wait_until("more rows are done", || {
             let now = ask(&server)["progress"]["rows_done"].as_u64().expect("a number");
@@ -291,8 +291,10 @@ fn a_job_of_a_process_that_is_killed_counts_each_row_once() {
         });
         rows = ask(&server)["progress"]["rows_done"].as_u64().expect("a number");
         server.kill();
+        in_the_middle += u32::from(rows < 6_000);
         server = serve();
     }
+    assert!(in_the_middle > 0, "it was done before it was killed");
     wait_until("the job is done", || ended(&ask(&server)));
     let done = ask(&server);
     assert_eq!((&done["state"], &done["progress"]["rows_done"]), (&json!("done"), &json!(6_000)), "{done}");

@@ -318,3 +318,22 @@ fn the_command_line_tells_funnels_sequences_and_retention() {
     let wrong = beluga(&["funnel", "visit", "--window", "long", "--url", &url]);
     assert!(!wrong.status.success() && stderr(&wrong).contains("write `30 minutes`"), "{}", stderr(&wrong));
 }
+
+#[test]
+fn nobody_is_kept_without_a_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [declared, data] = ["catalog.yaml", "data"].map(|name| folder.path().join(name).display().to_string());
+    std::fs::write(&declared, "facts: { visit: { columns: { page: string } } }").expect("written");
+    let applied = beluga(&["apply", "-f", &declared, "--data", &data]);
+    assert!(applied.status.success(), "{}", stderr(&applied));
+    for question in [
+        &["funnel", "visit", "--window", "1 day", "--step", "1"][..],
+        &["sequence", "visit", "--pattern", "(?1)", "--step", "1"],
+        &["retention", "visit", "--periods", "1", "--cohort", "2026-11-02", "--after", "0"],
+        &["path", "visit", "--from", "visit", "--window", "1 day", "--at", "0", "--step", "visit"],
+    ] {
+        let asked = beluga(&[question, &["--save-as", "x", "--data", &data]].concat());
+        assert!(!asked.status.success(), "{question:?}: {}", stdout(&asked));
+        assert!(stderr(&asked).contains("kept by a server"), "{question:?}: {}", stderr(&asked));
+    }
+}

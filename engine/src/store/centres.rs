@@ -70,10 +70,13 @@ fn newest(snapshot: &Snapshot, space: &Space) -> Option<Centres> {
     (centres.trained_on() > 0).then_some(centres)
 }
 
-/// How many vectors the centres were trained on that a segment is sorted by; 0 if it is not.
+/// How many vectors the centres were trained on that a segment is sorted by; 0 if it is not, or has no copies.
 pub(super) fn trained_on(segment: &Segment, space: TagId) -> u64 {
-    let ends = segment.block(space, BlockKey { form: Form::Ends, chunk: 0 });
-    ends.ok().flatten().map_or(0, |ends| ends.aux.max(0) as u64)
+    let block = |form| segment.block(space, BlockKey { form, chunk: 0 }).ok().flatten();
+    match (block(Form::Ends), block(Form::Copies)) {
+        (Some(ends), Some(_)) => ends.aux.max(0) as u64,
+        _ => 0,
+    }
 }
 
 /// `None` if a file is damaged, which whoever asks about it is told.

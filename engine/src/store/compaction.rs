@@ -21,7 +21,7 @@ use crate::error::MergeError;
 use crate::events;
 use crate::events::part::Part as EventPart;
 use crate::ids::{FileId, TagId};
-use crate::lookalike::cells::Centres;
+use crate::lookalike::cells::{Centres, MEMBER_BYTES, copy_bytes};
 use crate::segment::merge::{ActivityRules, MergeKind, MergeRules, merge};
 use crate::segment::{Key, Part, Segment, SegmentWriter};
 use std::collections::{BTreeMap, HashSet};
@@ -85,13 +85,23 @@ impl OwnedRules {
         })
     }
 
-    /// Bytes of a segment that a merge keeps, and those that it leaves out since what they are of was dropped.
+    /// Bytes of a segment that a merge keeps or makes, and those that it leaves out since what they are of was dropped.
     fn weigh(&self, segment: &Segment) -> Weight {
         let is_dropped =
             |tag: TagId| ![TagId::UNIVERSE, TagId::UPLOADS].contains(&tag) && !self.kinds.contains_key(&tag);
         let dropped = segment.tag_bytes().iter().filter(|(tag, _)| is_dropped(*tag)).map(|(_, bytes)| bytes).sum();
-        let kept = segment.size_bytes().saturating_sub(dropped);
+        let kept = segment.size_bytes().saturating_sub(dropped) + self.cells_bytes(segment);
         Weight { kept, dropped, is_unsorted: self.is_unsorted(segment) }
+    }
+
+    /// Bytes that cells of vectors take which are not sorted yet.
+    fn cells_bytes(&self, segment: &Segment) -> u64 {
+        let unsorted = self.centres.iter().filter(|(space, _)| trained_on(segment, **space) == 0);
+        let bytes = |(space, centres): (&TagId, &Centres)| {
+            let vectors = segment.cardinality(Key { tag: *space, part: Part::Exists });
+            vectors * (MEMBER_BYTES + copy_bytes(centres.dimension())) as u64
+        };
+        unsorted.map(bytes).sum()
     }
 
     pub(super) fn with_bottom(&self, bottom: bool) -> OwnedRules {

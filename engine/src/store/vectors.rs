@@ -235,7 +235,8 @@ pub(super) fn cells<'s>(segment: &'s Segment, space: &Space, rows: u64) -> Resul
     let block = |form| segment.block(space.id, BlockKey { form, chunk: 0 });
     let [centres, ends, members, copies] = Form::OF_CELLS.map(block);
     let (centres, ends, members, copies) = match (centres?, ends?, members?, copies?) {
-        (None, None, None, None) => return Ok(None),
+        // Without copies they are as good as none: they were written before there were any.
+        (None, None, None, None) | (Some(_), Some(_), Some(_), None) => return Ok(None),
         (Some(centres), Some(ends), Some(members), Some(copies)) => (centres, ends, members, copies),
         _ => return Err(damaged("its cells are only there in part")),
     };

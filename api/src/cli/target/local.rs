@@ -127,6 +127,7 @@ impl Asker for Local {
     }
 
     fn sequence(&self, request: &SequenceRequest) -> Result<SequenceAnswer, Failure> {
+        kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         sequence::answer(&self.store.snapshot(), request, &self.context)
     }
 

@@ -33,6 +33,10 @@ use std::time::Instant;
 const GROUPS_DEFAULT: usize = 100;
 /// The most groups of an answer.
 pub const EFFECT_GROUPS_LISTED_MAX: usize = 10_000;
+/// The most periods of groups in an answer.
+const PERIODS_LISTED_MAX: usize = 100_000;
+/// The most numbers of the distributions of groups in an answer.
+const NUMBERS_LISTED_MAX: usize = 1_000_000;
 /// Numbers of impressions that users are told apart by, unless it is said.
 const CAP_DEFAULT: usize = 10;
 
@@ -275,6 +279,12 @@ pub fn answer(snapshot: &Snapshot, request: &EffectRequest, context: &QueryConte
             return Err(Failure::field(pointer, format!("there may be from 1 to {most}, not {value}")));
         }
     }
+    if cap * listed > NUMBERS_LISTED_MAX {
+        let detail = format!(
+            "{listed} groups with {cap} numbers each are more than the {NUMBERS_LISTED_MAX} that an answer may list"
+        );
+        return Err(Failure::field("/cap", detail).suggest("name a smaller `cap` or `limit`"));
+    }
     if request.channels.len() > EFFECT_GROUPS_LISTED_MAX {
         let detail = format!("at most {EFFECT_GROUPS_LISTED_MAX} may be named, not {}", request.channels.len());
         return Err(Failure::field("/channels", detail));
@@ -295,6 +305,12 @@ pub fn answer(snapshot: &Snapshot, request: &EffectRequest, context: &QueryConte
     // Those with as much stay in the order of their values.
     groups.sort_by_key(|(_, group)| Reverse(bound.ordered_by(request.order, &group.stages)));
     let (listed, others) = groups.split_at(listed.min(groups.len()));
+    let told = listed.iter().map(|(_, group)| group.periods.len()).sum::<usize>();
+    if told > PERIODS_LISTED_MAX {
+        let detail = format!("{told} periods of groups are more than the {PERIODS_LISTED_MAX} that an answer may list");
+        let failure = Failure::field("/limit", detail);
+        return Err(failure.suggest("list fewer groups, or ask for longer periods or a shorter time"));
+    }
     let (of_all, of_groups) = (bound.told(&found.digits), bound.told_of_groups(&found.digits));
     let frequency = |group: &GroupEffect| {
         let mut frequency = group.frequency.clone();

@@ -6,6 +6,7 @@ use crate::lookalike::layer::Layer;
 use crate::lookalike::recall::{self, Size, Way, nearest, top};
 use crate::lookalike::scorer::Scorer;
 use crate::segment::{BlockKey, Form, Key, Part, Segment, SegmentWriter};
+use crate::store::centres::trained_on;
 use crate::store::{Options, Snapshot, Store, check};
 use crate::update::{Change, UpdateBatch};
 use crate::vfs::memory::MemoryVfs;
@@ -223,7 +224,12 @@ fn merges_make_cells() {
     assert!(told.contains("or in one as another"), "{told}");
     let told = problem(flipped(Form::Centres, |_| 0));
     assert!(told.contains("not those that they say they are"), "{told}");
-    for missing in Form::OF_CELLS {
+    let old = copy(layer, id, &|at, _, _| at != Form::Copies);
+    let read = super::layer(&old, &space, &never).expect("as if it was not sorted").expect("a layer");
+    assert!(read.cells().is_none());
+    assert!(trained_on(layer, id) > 0);
+    assert_eq!(trained_on(&old, id), 0, "it is sorted again");
+    for missing in [Form::Centres, Form::Ends, Form::Members] {
         let segment = copy(layer, id, &|at, _, _| at != missing);
         let error = super::layer(&segment, &space, &never).expect_err("damage").to_string();
         assert!(error.contains("only there in part"), "{error}");

@@ -28,6 +28,8 @@ use sums::{Summing, of_shard};
 pub const EFFECT_GROUPS_MAX: usize = 100_000;
 /// The most periods of all groups together.
 pub const EFFECT_CELLS_MAX: usize = 1_000_000;
+/// The most sets of users, one a group, shard and stage: each takes some 150 bytes at least.
+const EFFECT_SETS_MAX: usize = 4_000_000;
 /// The most numbers of impressions that users are told apart by.
 pub const EFFECT_FREQUENCY_MAX: usize = 1_000;
 
@@ -108,6 +110,8 @@ pub struct Effect {
     pub events: u64,
     /// How they were read.
     pub stats: ScanStats,
+    /// Sets of users of all groups.
+    sets: usize,
 }
 
 impl GroupEffect {

@@ -1,7 +1,7 @@
 //! The events of a stage, added up user by user.
 
 use super::grain::Periods;
-use super::{EFFECT_CELLS_MAX, EFFECT_GROUPS_MAX, Effect, Figures, GroupEffect, Stage};
+use super::{EFFECT_CELLS_MAX, EFFECT_GROUPS_MAX, EFFECT_SETS_MAX, Effect, Figures, GroupEffect, Stage};
 use crate::audience::ops::kinds::worth;
 use crate::audience::ops::{QueryContext, QueryError};
 use crate::audience::scan::EventValue;
@@ -124,8 +124,10 @@ impl Sum {
         self.figures.users += 1;
         self.figures.events += times.len() as u64;
         if summing.frequencies > 0 {
-            self.frequency.resize(summing.frequencies, 0);
-            self.frequency[times.len().min(summing.frequencies) - 1] += 1;
+            // No longer than it has to be: there may be many groups.
+            let number = times.len().min(summing.frequencies);
+            self.frequency.resize(number.max(self.frequency.len()), 0);
+            self.frequency[number - 1] += 1;
         }
         if summing.periods.is_some() {
             for same in times.chunk_by(|a, b| a == b) {
@@ -161,6 +163,8 @@ impl Effect {
         cells: &mut usize,
     ) -> Result<(), QueryError> {
         self.all.add(stage, shard, sums.all, cells)?;
+        self.sets += sums.groups.len();
+        check_sets(self.sets)?;
         for (place, sum) in sums.groups {
             let value = values[place as usize].1.clone();
             self.groups.entry(value).or_default().add(stage, shard, sum, cells)?;
@@ -204,6 +208,16 @@ fn check_groups(groups: usize) -> Result<(), QueryError> {
     }
     let why = format!(
         "the column has more than {EFFECT_GROUPS_MAX} values, and there may be as many groups; name a column with fewer values, or fewer events"
+    );
+    Err(QueryError::Invalid(why))
+}
+
+fn check_sets(sets: usize) -> Result<(), QueryError> {
+    if sets <= EFFECT_SETS_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "users of groups are more than {EFFECT_SETS_MAX} sets, one a group, shard and kind of events; name a column with fewer values, or fewer events"
     );
     Err(QueryError::Invalid(why))
 }
