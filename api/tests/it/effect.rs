@@ -8,7 +8,8 @@ fn campaigns() -> TestServer {
     let server = TestServer::start();
     let mut with = catalog();
     with["facts"] = json!({
-        "impression": {"columns": {"channel": "string", "price": {"decimal": [12, 4]}, "place": "integer"}, "deduplicate": "400 days"},
+        "impression": {"columns": {"channel": "string", "price": {"decimal": [12, 4]}, "place": "integer"}, "deduplicate": "400 days",
+            "activity": {"dimensions": ["channel"], "measures": ["price"]}},
         "click": {"columns": {"channel": "string", "price": "float", "place": "integer", "note": "string"}},
         "purchase": {"columns": {"amount": {"decimal": [12, 2]}}}});
     server.put_catalog(&with);
@@ -203,6 +204,50 @@ fn one_more_channel_adds_whom_no_other_reached() {
     assert_eq!(told(&ask(json!({"channels": [null]}))["channels"], &["channel", "cumulative"])[0], json!([null, 1]));
     let by_place = ask(json!({"clicks": null, "by": "place", "channels": ["7"]}));
     assert_eq!(told(&by_place["channels"], &["channel", "reach"]), [json!(["7", 0]), json!([null, 4])]);
+}
+
+#[test]
+fn the_index_tells_what_events_say() {
+    let mut server = campaigns();
+    let asked = [
+        json!({}),
+        json!({"by": null}),
+        json!({"grain": "week"}),
+        json!({"grain": "month", "limit": 1}),
+        json!({"grain": "day", "between": ["2026-11-03", "2026-11-09"]}),
+        json!({"where": "gender = 'f'", "channels": ["video"]}),
+        json!({"impressions": {"fact": "impression", "where": "channel <> 'tv'"}, "grain": "day"}),
+        json!({"impressions": {"fact": "impression", "where": "channel IN ('tv', 'social')"}, "by": null}),
+    ];
+    for is_in_tables in [false, true] {
+        if is_in_tables {
+            server.restart();
+        }
+        for more in &asked {
+            let mut asked = request(more);
+            for key in ["clicks", "conversions", "value"] {
+                asked[key] = Value::Null;
+            }
+            let told = server.ask("/v1/effect", &asked);
+            // With a condition that no index knows, and every event fits.
+            let condition = asked["impressions"]["where"].as_str().unwrap_or("TRUE");
+            asked["impressions"]["where"] = json!(format!("{condition} AND ts IS NOT NULL"));
+            let read = server.ask("/v1/effect", &asked);
+            assert!(told["events"] == 0 && read["events"].as_u64() > Some(0), "{asked} {told} {read}");
+            for key in ["all", "groups", "more", "incremental"] {
+                assert_eq!(told[key], read[key], "{key} of {asked}");
+            }
+        }
+    }
+    // Hours, other clocks and other columns are read.
+    for more in
+        [json!({"grain": "hour"}), json!({"grain": "day", "time_zone": "Asia/Shanghai"}), json!({"by": "place"})]
+    {
+        let asked = json!({"impressions": {"fact": "impression"}, "by": "channel"});
+        let mut asked = asked.as_object().expect("an object").clone();
+        asked.extend(more.as_object().expect("an object").clone());
+        assert_eq!(server.ask("/v1/effect", &Value::Object(asked))["events"], json!(8), "{more}");
+    }
 }
 
 #[test]

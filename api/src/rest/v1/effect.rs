@@ -179,7 +179,7 @@ pub struct EffectAnswer {
     /// By whose clocks periods are; left out without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Events that were looked at.
+    /// Events that were looked at; none of what the activity index tells.
     pub events: u64,
     /// Number of the view that was asked.
     pub epoch: u64,

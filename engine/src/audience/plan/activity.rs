@@ -11,7 +11,7 @@ use crate::bitmap::bsi::NumberRange;
 use crate::bitmap::program::{SumOf, Term};
 use crate::catalog::{Catalog, Fact};
 use crate::error::ReadError;
-use crate::ids::Slot;
+use crate::ids::{Slot, TagId};
 use crate::segment::merge::{dimension_series, keys_within};
 use crate::segment::{ActivityKey, Segment, Series};
 use std::sync::Arc;
@@ -49,19 +49,8 @@ pub(super) fn estimate(segment: &Segment, did: &Did) -> u64 {
 /// The postings of a segment that are added up.
 fn postings<'s>(segment: &'s Segment, did: &Did) -> Vec<(usize, ActivityKey<'s>)> {
     let mut found = Vec::new();
-    let mut take = |series: Series<'_>| {
-        let within = |grain| keys_within(segment, (did.fact, series, did.figure), grain, did.window);
-        let mut summed: Vec<i32> = Vec::new();
-        for (entry, key) in within(Grain::Month) {
-            if summed.last() != Some(&key.slice.number) {
-                summed.push(key.slice.number);
-            }
-            found.push((entry, key));
-        }
-        for grain in [Grain::Day, Grain::Hour] {
-            found.extend(within(grain).filter(|(_, key)| summed.binary_search(&key.slice.month()).is_err()));
-        }
-    };
+    let mut take =
+        |series: Series<'_>| found.extend(activity_postings(segment, (did.fact, series, did.figure), did.window, true));
     match &did.of {
         Selection::All => take(Series::WHOLE),
         Selection::Values(dimension, values) => {
@@ -75,6 +64,32 @@ fn postings<'s>(segment: &'s Segment, did: &Did) -> Vec<(usize, ActivityKey<'s>)
         }
     }
     found
+}
+
+/// The postings of one figure of a series in a window; those of months, where the segment has them, or of days and hours only.
+pub(crate) fn activity_postings<'s>(
+    segment: &'s Segment,
+    of: (TagId, Series<'_>, u8),
+    window: Window,
+    by_month: bool,
+) -> Vec<(usize, ActivityKey<'s>)> {
+    let within = |grain| keys_within(segment, of, grain, window);
+    let (mut found, mut summed): (Vec<_>, Vec<i32>) = (Vec::new(), Vec::new());
+    for (entry, key) in within(Grain::Month).filter(|_| by_month) {
+        if summed.last() != Some(&key.slice.number) {
+            summed.push(key.slice.number);
+        }
+        found.push((entry, key));
+    }
+    for grain in [Grain::Day, Grain::Hour] {
+        found.extend(within(grain).filter(|(_, key)| summed.binary_search(&key.slice.month()).is_err()));
+    }
+    found
+}
+
+/// The values of a dimension, by its place from 0, that a segment counts.
+pub(crate) fn activity_values(segment: &Segment, fact: TagId, dimension: u16) -> Vec<Series<'_>> {
+    dimension_series(segment, fact, dimension + 1)
 }
 
 /// The condition in the words of the audience language.

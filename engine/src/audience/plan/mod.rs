@@ -8,7 +8,7 @@ mod activity;
 mod scanned;
 mod similar;
 
-pub(crate) use activity::activity_of;
+pub(crate) use activity::{activity_of, activity_postings, activity_values};
 
 use super::predicate::{Did, Predicate};
 use super::scan::{Found, Given};

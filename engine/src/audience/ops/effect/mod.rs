@@ -1,9 +1,10 @@
 //! What campaigns came to: impressions, clicks and conversions, what they cost and are worth, whom they reached and how often.
 //!
-//! The events of a stage are read once, of users who may have any, and added up user by user ([`sums`]); then the next stage is read, so
-//! that those of one stage at a time are held. Who had any stays as sets of users, by which [`reach`] tells what one more channel adds.
+//! Where the activity index covers a stage nothing is read ([`index`]). Else its events are read once, of users who may have any, and
+//! added up user by user ([`sums`]); then the next stage is read, so that those of one stage at a time are held. Who had any stays as sets of users, by which [`reach`] tells what one more channel adds.
 
 mod grain;
+mod index;
 mod reach;
 mod sums;
 
@@ -18,6 +19,7 @@ use crate::audience::scan::{EventValue, EventsMeant, Kind, KindScan, ScanStats, 
 use crate::catalog::{Column, ColumnType};
 use crate::journey::Event;
 use crate::store::Snapshot;
+use index::Covered;
 use rayon::prelude::*;
 use roaring::RoaringTreemap;
 use std::collections::BTreeMap;
@@ -106,7 +108,7 @@ pub struct Effect {
     pub groups: BTreeMap<EventValue, GroupEffect>,
     /// Digits of measures that stand behind the point, by stage.
     pub digits: [u8; STAGES],
-    /// Events that were looked at.
+    /// Events that were looked at; none of a stage that the activity index tells.
     pub events: u64,
     /// How they were read.
     pub stats: ScanStats,
@@ -162,9 +164,6 @@ pub fn effect(snapshot: &Snapshot, asked: &EffectQuestion<'_>, context: &QueryCo
         let Some(meant) = asked.stages[stage as usize] else { continue };
         let measured = measured(snapshot, meant)?;
         found.digits[stage as usize] = value_digits(measured);
-        let ToldKinds { shards, values, measures, stats, held: _held } = told(snapshot, meant, &whom, context)?;
-        found.stats.add(&stats);
-        found.events += shards.iter().map(|events| events.len() as u64).sum::<u64>();
         let summing = Summing {
             is_grouped: is_grouped && meant.by.is_some(),
             periods: asked.periods,
@@ -172,6 +171,14 @@ pub fn effect(snapshot: &Snapshot, asked: &EffectQuestion<'_>, context: &QueryCo
             measured,
             context,
         };
+        let fact = snapshot.catalog().fact_of(meant.events.fact);
+        if let Some(covered) = fact.and_then(|fact| Covered::of(fact, meant, &summing)) {
+            by_index(snapshot, (stage, &covered), &whom, meant, &summing, (&mut found, &mut cells))?;
+            continue;
+        }
+        let ToldKinds { shards, values, measures, stats, held: _held } = told(snapshot, meant, &whom, context)?;
+        found.stats.add(&stats);
+        found.events += shards.iter().map(|events| events.len() as u64).sum::<u64>();
         let measures = measures.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let shards: Vec<(Vec<Event>, Option<Vec<i64>>)> = shards.into_iter().zip(measures).collect();
         let all = Mutex::new((&mut found, &mut cells));
@@ -184,6 +191,29 @@ pub fn effect(snapshot: &Snapshot, asked: &EffectQuestion<'_>, context: &QueryCo
         })?;
     }
     Ok(found)
+}
+
+/// Adds a stage that the activity index covers.
+fn by_index(
+    snapshot: &Snapshot,
+    (stage, covered): (Stage, &Covered<'_>),
+    whom: &Predicate,
+    meant: &StageMeant,
+    summing: &Summing<'_>,
+    found: (&mut Effect, &mut usize),
+) -> Result<(), QueryError> {
+    let (within, users) = asked_about(snapshot, whom, Some(&meant.events), summing.context)?;
+    if meant.events.is_none() || users == Some(0) {
+        return Ok(());
+    }
+    let all = Mutex::new(found);
+    snapshot.shards().par_iter().enumerate().try_for_each(|(shard, own)| {
+        let within = within.as_ref().map(|within| &within[shard]);
+        let (sums, values) = covered.of_shard(own.layers(), within, stage, summing)?;
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let (found, cells) = &mut *all;
+        found.add(stage, shard as u32, sums, &values, cells)
+    })
 }
 
 /// What is added up of a stage's events.

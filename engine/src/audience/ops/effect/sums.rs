@@ -27,18 +27,19 @@ pub(super) struct Summing<'q> {
 
 /// What the events of a shard come to, in a group.
 #[derive(Default)]
-struct Sum {
-    figures: Figures,
+pub(super) struct Sum {
+    pub(super) figures: Figures,
     /// Slots, rising.
     users: Vec<u32>,
     periods: BTreeMap<i32, Figures>,
     frequency: Vec<u64>,
-    exclusive: u64,
+    pub(super) exclusive: u64,
 }
 
 /// What the events of a shard come to, by the place of a value.
+#[derive(Default)]
 pub(super) struct ShardSums {
-    all: Sum,
+    pub(super) all: Sum,
     groups: HashMap<u32, Sum>,
     /// Periods of all groups.
     cells: usize,
@@ -50,7 +51,7 @@ pub(super) fn of_shard(
     measures: Vec<i64>,
     summing: &Summing<'_>,
 ) -> Result<ShardSums, QueryError> {
-    let mut sums = ShardSums { all: Sum::default(), groups: HashMap::new(), cells: 0 };
+    let mut sums = ShardSums::default();
     // From here on the time of an event is the first hour of its period.
     for (at, event) in events.iter_mut().enumerate() {
         if at.is_multiple_of(LOOK_EACH) {
@@ -77,6 +78,15 @@ pub(super) fn of_shard(
 }
 
 impl ShardSums {
+    /// What a group comes to, or all, and how many periods all groups have.
+    pub(super) fn of(&mut self, group: Option<u32>) -> (&mut Sum, &mut usize) {
+        let sum = match group {
+            None => &mut self.all,
+            Some(group) => self.groups.entry(group).or_default(),
+        };
+        (sum, &mut self.cells)
+    }
+
     fn add_measure(&mut self, event: &Event, worth: i64, summing: &Summing<'_>) -> Result<(), QueryError> {
         let worth = i128::from(worth);
         let ShardSums { all, groups, cells } = self;
@@ -120,15 +130,7 @@ impl Sum {
         summing: &Summing<'_>,
         cells: &mut usize,
     ) -> Result<(), QueryError> {
-        self.users.push(slot);
-        self.figures.users += 1;
-        self.figures.events += times.len() as u64;
-        if summing.frequencies > 0 {
-            // No longer than it has to be: there may be many groups.
-            let number = times.len().min(summing.frequencies);
-            self.frequency.resize(number.max(self.frequency.len()), 0);
-            self.frequency[number - 1] += 1;
-        }
+        self.add_count(slot, times.len() as u64, summing);
         if summing.periods.is_some() {
             for same in times.chunk_by(|a, b| a == b) {
                 let figures = self.period(same[0], cells)?;
@@ -139,7 +141,21 @@ impl Sum {
         Ok(())
     }
 
-    fn period(&mut self, first_hour: i64, cells: &mut usize) -> Result<&mut Figures, QueryError> {
+    /// Adds a user who has so many events, at least one, in the whole time.
+    pub(super) fn add_count(&mut self, slot: u32, count: u64, summing: &Summing<'_>) {
+        self.users.push(slot);
+        self.figures.users += 1;
+        self.figures.events += count;
+        if summing.frequencies > 0 {
+            // No longer than it has to be: there may be many groups.
+            let number = count.min(summing.frequencies as u64) as usize;
+            self.frequency.resize(number.max(self.frequency.len()), 0);
+            self.frequency[number - 1] += 1;
+        }
+    }
+
+    /// What it comes to in a period.
+    pub(super) fn period(&mut self, first_hour: i64, cells: &mut usize) -> Result<&mut Figures, QueryError> {
         // It was made from an `i32`.
         Ok(match self.periods.entry(first_hour as i32) {
             Entry::Occupied(known) => known.into_mut(),
@@ -195,14 +211,14 @@ impl GroupEffect {
 }
 
 impl Figures {
-    fn add(&mut self, other: &Figures) {
+    pub(super) fn add(&mut self, other: &Figures) {
         self.events += other.events;
         self.users += other.users;
         self.measure += other.measure;
     }
 }
 
-fn check_groups(groups: usize) -> Result<(), QueryError> {
+pub(super) fn check_groups(groups: usize) -> Result<(), QueryError> {
     if groups <= EFFECT_GROUPS_MAX {
         return Ok(());
     }

@@ -63,7 +63,11 @@ fn check_effect(world: &World, whom: &Predicate, random: &mut Random) {
     }
     let grain = [None, Some(TimeGrain::Hour), Some(TimeGrain::Day), Some(TimeGrain::Week), Some(TimeGrain::Month)]
         [random.below(5) as usize];
-    let zone = Zone::new("Test/Behind", -16_200, vec![(NOW / 1_000_000 - 400_000, -12_600)]);
+    // Of periods by the clocks of the fact the index knows; not by those of others.
+    let zone = match random.one_in(2) {
+        true => world.catalog.fact("purchase").expect("declared").zone.clone(),
+        false => Zone::new("Test/Behind", -16_200, vec![(NOW / 1_000_000 - 400_000, -12_600)]),
+    };
     let frequencies = 1 + random.below(4) as usize;
     let asked = EffectQuestion {
         stages: std::array::from_fn(|at| stages[at].as_ref().map(|(_, meant, ..)| meant)),
