@@ -93,7 +93,8 @@ pub struct GroupEffect {
     pub users: [RoaringTreemap; STAGES],
     /// By the first hour of a period, by the clocks of the zone that was asked for; those without an event are left out.
     pub periods: BTreeMap<i32, [Figures; STAGES]>,
-    /// How many users had one impression, two, and so on; the last ones so many or more.
+    /// How many users had one impression, two, and so on; the last of [`EffectQuestion::frequencies`] so many or more. Ends with the last that
+    /// anybody had.
     pub frequency: Vec<u64>,
     /// Users whom no other group reached; of all groups together, users whom a single one reached.
     pub exclusive: u64,

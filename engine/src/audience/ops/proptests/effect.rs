@@ -137,9 +137,8 @@ fn check_effect(world: &World, whom: &Predicate, random: &mut Random) {
             let groups = known.iter().filter(|group| shown.contains_key(&(Some((*group).clone()), user.clone())));
             exclusive += u64::from(groups.count() < 2);
         }
-        if frequency.iter().all(|users| *users == 0) {
-            frequency.clear();
-        }
+        // What nobody had behind the last is left out.
+        frequency.truncate(frequency.iter().rposition(|users| *users > 0).map_or(0, |last| last + 1));
         assert_eq!((&group.frequency, group.exclusive), (&frequency, exclusive), "{value:?} {asked:?}");
     }
     // Some groups together, and all one after the other.
