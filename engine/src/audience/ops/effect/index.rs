@@ -24,6 +24,9 @@ const CHUNK_LEN: usize = 1 << 16;
 /// The group of all events; it comes behind the others.
 const ALL: u32 = u32::MAX;
 
+/// The value of each group, by its place, as scanners tell values.
+type GroupValues = Vec<(u32, EventValue)>;
+
 /// What of a stage the index covers: all of it.
 pub(super) struct Covered<'q> {
     fact: &'q Fact,
@@ -84,7 +87,7 @@ impl<'q> Covered<'q> {
         within: Option<&RoaringBitmap>,
         stage: Stage,
         summing: &Summing<'_>,
-    ) -> Result<(ShardSums, Vec<(u32, EventValue)>), QueryError> {
+    ) -> Result<(ShardSums, GroupValues), QueryError> {
         let (terms, values) = self.terms(layers, summing)?;
         // Containers of one chunk, group and period stand together.
         let mut order: Vec<(u16, u32, i32, usize, usize)> = Vec::new();
@@ -112,7 +115,7 @@ impl<'q> Covered<'q> {
         &self,
         layers: &'s [Arc<Segment>],
         summing: &Summing<'_>,
-    ) -> Result<(Vec<Term<'s>>, Vec<(u32, EventValue)>), QueryError> {
+    ) -> Result<(Vec<Term<'s>>, GroupValues), QueryError> {
         let mut terms = Vec::new();
         let mut groups: BTreeMap<&'s [u8], u32> = BTreeMap::new();
         let (is_whole, is_grouped) = (*self.of == Selection::All, self.dimension.is_some());
