@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::{Whom, footer, step};
+use super::steps::{OfWhom, footer, step};
 use super::target::Target;
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest, Credits, ModelName};
 
@@ -36,9 +36,8 @@ pub(super) struct Arguments {
     /// Only conversions of the time up to now, as '30 days'
     #[arg(long, value_name = "TIME")]
     within: Option<String>,
-    /// Of the users that fit this expression
-    #[arg(long = "where", value_name = "EXPR")]
-    whom: Option<String>,
+    #[command(flatten)]
+    whom: OfWhom,
     /// The model by which campaigns are ordered
     #[arg(long, value_enum, default_value_t)]
     order: ModelName,
@@ -53,7 +52,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom = Whom::of(arguments.whom.as_deref())?;
+    let whom = arguments.whom.read()?;
     let position = arguments.position.clone().map(<[u32; 3]>::try_from).transpose();
     let position = position.map_err(|_| Exit::Usage("--position takes three numbers, as in 40,20,40".to_owned()))?;
     let request = AttributionRequest {

@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::{Whom, footer, valued_step};
+use super::steps::{OfWhom, footer, valued_step};
 use super::target::Target;
 use crate::rest::v1::effect::{CostOf, EffectAnswer, EffectFigures, EffectOrder, EffectPeriod, EffectRequest, Grain};
 use crate::rest::v1::number::Number;
@@ -46,9 +46,8 @@ pub(super) struct Arguments {
     /// Only events from one time to another, as 2026-11-01,2026-11-14
     #[arg(long, value_name = "FROM,TO", value_delimiter = ',')]
     between: Option<Vec<String>>,
-    /// Of the users that fit this expression
-    #[arg(long = "where", value_name = "EXPR")]
-    whom: Option<String>,
+    #[command(flatten)]
+    whom: OfWhom,
     /// How many numbers of impressions users are told apart by; 10 if left out
     #[arg(long, value_name = "N")]
     cap: Option<usize>,
@@ -84,7 +83,7 @@ enum Show {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom = Whom::of(arguments.whom.as_deref())?;
+    let whom = arguments.whom.read()?;
     let between = arguments.between.clone().map(<[String; 2]>::try_from).transpose();
     let between =
         between.map_err(|_| Exit::Usage("--between takes two times, as in 2026-11-01,2026-11-14".to_owned()))?;

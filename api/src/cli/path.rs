@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::{Whom, footer, step, valued_step};
+use super::steps::{OfWhom, footer, step, valued_step};
 use super::target::Target;
 use crate::rest::v1::path::{Occurrence, PathAnswer, PathPlace, PathRequest, PlaceName, SavePlace};
 
@@ -42,9 +42,8 @@ pub(super) struct Arguments {
     /// Only events of the time up to now, as '30 days'
     #[arg(long, value_name = "TIME")]
     within: Option<String>,
-    /// Of the users that fit this expression
-    #[arg(long = "where", value_name = "EXPR")]
-    whom: Option<String>,
+    #[command(flatten)]
+    whom: OfWhom,
     /// Keep users as an audience of this name: those who came to `--step` after `--at` steps
     #[arg(long, value_name = "NAME", requires_all = ["at", "step"])]
     save_as: Option<String>,
@@ -77,7 +76,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom = Whom::of(arguments.whom.as_deref())?;
+    let whom = arguments.whom.read()?;
     let place = arguments.save_as.clone().zip(arguments.at).zip(arguments.step.clone());
     let then = |step: &String| PlaceName { step: step.clone(), value: arguments.then_value.clone(), others: false };
     let save_as = place.map(|((audience, depth), step)| SavePlace {

@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::output::{self, Cell, Output, Table};
-use super::steps::{Whom, footer, step};
+use super::steps::{OfWhom, footer, step};
 use super::target::Target;
 use crate::rest::v1::retention::{Every, RetentionAnswer, RetentionRequest, SaveCell};
 
@@ -27,9 +27,8 @@ pub(super) struct Arguments {
     /// A day of the last period, as 2026-11-20; today if left out
     #[arg(long, value_name = "DAY")]
     until: Option<String>,
-    /// Of the users that fit this expression
-    #[arg(long = "where", value_name = "EXPR")]
-    whom: Option<String>,
+    #[command(flatten)]
+    whom: OfWhom,
     /// Keep users as an audience of this name: those of `--cohort` who came back `--after` so many periods
     #[arg(long, value_name = "NAME", requires_all = ["cohort", "after"])]
     save_as: Option<String>,
@@ -50,7 +49,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom = Whom::of(arguments.whom.as_deref())?;
+    let whom = arguments.whom.read()?;
     let cell = arguments.save_as.clone().zip(arguments.cohort.clone()).zip(arguments.after);
     let request = RetentionRequest {
         first: step(&arguments.first),

@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::output::{self, Output};
-use super::steps::{Keep, Whom, footer, step, steps_table};
+use super::steps::{Keep, OfWhom, footer, step, steps_table};
 use super::target::Target;
 use crate::rest::v1::sequence::SequenceRequest;
 
@@ -21,9 +21,8 @@ pub(super) struct Arguments {
     /// Only events of the time up to now, as '30 days'
     #[arg(long, value_name = "TIME")]
     within: Option<String>,
-    /// Of the users that fit this expression
-    #[arg(long = "where", value_name = "EXPR")]
-    whom: Option<String>,
+    #[command(flatten)]
+    whom: OfWhom,
     #[command(flatten)]
     keep: Keep,
     #[command(flatten)]
@@ -34,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
-    let whom = Whom::of(arguments.whom.as_deref())?;
+    let whom = arguments.whom.read()?;
     let request = SequenceRequest {
         steps: arguments.steps.iter().map(|text| step(text)).collect(),
         pattern: arguments.pattern.clone(),

@@ -10,14 +10,24 @@ use crate::rest::v1::funnel::{SaveStep, StepAnswer};
 use crate::rest::v1::keep::SavedUsers;
 use crate::rest::v1::steps::{Step, ValuedStep};
 
-/// Of whom is asked: as it was written, and what it is; everybody if it was not.
+/// Of whom is asked, as an argument.
+#[derive(Debug, clap::Args)]
+pub(super) struct OfWhom {
+    /// Of the users that fit this expression
+    #[arg(long = "where", value_name = "EXPR")]
+    whom: Option<String>,
+}
+
+impl OfWhom {
+    pub(super) fn read(&self) -> Result<Whom, Exit> {
+        Ok(Whom(self.whom.as_deref().map(expression).transpose()?))
+    }
+}
+
+/// As it was written, and what it is; everybody if it was not.
 pub(super) struct Whom(Option<(String, Where)>);
 
 impl Whom {
-    pub(super) fn of(argument: Option<&str>) -> Result<Whom, Exit> {
-        Ok(Whom(argument.map(expression).transpose()?))
-    }
-
     pub(super) fn expression(&self) -> Option<Where> {
         self.0.as_ref().map(|(_, whom)| whom.clone())
     }
