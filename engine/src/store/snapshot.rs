@@ -1,5 +1,6 @@
 //! An immutable, consistent view of all shards.
 
+use super::shown::Shown;
 use super::vectors::Searched;
 use super::{RecentRows, RowLog};
 use crate::catalog::{Catalog, Space};
@@ -61,6 +62,7 @@ pub struct ShardSnapshot {
     layers: Arc<[Arc<Segment>]>,
     dictionary: Arc<Dictionary>,
     slot_count: u32,
+    pub(super) shown: Shown,
 }
 
 impl Audience {
@@ -140,7 +142,7 @@ impl Snapshot {
 
 impl ShardSnapshot {
     pub(super) fn new(layers: Arc<[Arc<Segment>]>, dictionary: Arc<Dictionary>, slot_count: u32) -> Self {
-        ShardSnapshot { layers, dictionary, slot_count }
+        ShardSnapshot { layers, dictionary, slot_count, shown: Shown::All }
     }
 
     /// Segments, newest first. The last one covers all older data, so a leaf's bottom layer has mask `All`.
@@ -153,12 +155,12 @@ impl ShardSnapshot {
         self.slot_count
     }
 
-    /// The slot of a user id; `None` if it was never seen before this snapshot.
+    /// The slot of a user id; `None` if it was never seen before this snapshot, or is not shown.
     ///
     /// # Errors
     /// [`ReadError`] if the dictionary is damaged.
     pub fn slot_of(&self, user_id: &[u8]) -> Result<Option<Slot>, ReadError> {
-        Ok(self.dictionary.slot_of(user_id)?.filter(|slot| *slot < self.slot_count))
+        Ok(self.dictionary.slot_of(user_id)?.filter(|slot| self.shows(*slot)))
     }
 
     /// The same of several ids of this shard with their hashes; faster than one by one.
@@ -167,7 +169,16 @@ impl ShardSnapshot {
     /// [`ReadError`] if the dictionary is damaged.
     pub fn slots_of(&self, ids: &[HashedId<'_>]) -> Result<Vec<Option<Slot>>, ReadError> {
         let slots = self.dictionary.slots_of(ids)?.into_iter();
-        Ok(slots.map(|slot| slot.filter(|slot| *slot < self.slot_count)).collect())
+        Ok(slots.map(|slot| slot.filter(|slot| self.shows(*slot))).collect())
+    }
+
+    fn shows(&self, slot: Slot) -> bool {
+        slot < self.slot_count && self.shown.has(slot)
+    }
+
+    /// Whom it shows.
+    pub(crate) fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// The numbers of a user's vector; `None` if there is none.
@@ -187,11 +198,14 @@ impl ShardSnapshot {
         Ok(None)
     }
 
-    /// Appends the user id of a slot to `out`; false if the slot was erased.
+    /// Appends the user id of a slot to `out`; false if the slot was erased, or is not shown.
     ///
     /// # Errors
     /// [`ReadError`] if the dictionary is damaged.
     pub fn user_id(&self, slot: Slot, out: &mut Vec<u8>) -> Result<bool, ReadError> {
+        if !self.shown.has(slot) {
+            return Ok(false);
+        }
         self.dictionary.user_id(slot, out)
     }
 }

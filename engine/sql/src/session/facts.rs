@@ -199,11 +199,13 @@ impl TableProvider for FactTable {
             None => self.shown.clone(),
             Some(projection) => projection.iter().map(|at| self.shown[*at]).collect(),
         };
+        // Users who are not shown are not of everybody.
+        let shown = (!self.snapshot.shows_everybody()).then_some((Predicate::All, true));
         let (of_users, others): (Vec<_>, Vec<_>) =
             filters.iter().map(|filter| (filter, self.of_users(filter))).partition(|(_, users)| users.is_some());
-        if !of_users.is_empty() || !self.restrictions.is_empty() || self.audiences.is_some() {
+        if !of_users.is_empty() || shown.is_some() || !self.restrictions.is_empty() || self.audiences.is_some() {
             let filters = others.into_iter().map(|(filter, _)| filter.clone()).collect();
-            let users = of_users.into_iter().filter_map(|(_, users)| users).collect();
+            let users = of_users.into_iter().filter_map(|(_, users)| users).chain(shown).collect();
             let late = Late::plan(&self.restrictions, &self.snapshot, self.calls.context(), state).await?;
             let audiences = self.audiences.clone();
             let asked = FactQuestion { columns: projection, filters, users, late, audiences };

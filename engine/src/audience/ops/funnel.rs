@@ -150,7 +150,7 @@ pub(super) fn asked_about(
     let needed = needed.map(|needed| Predicate::Did(needed.superset()));
     let asked = Predicate::And([Some(whom.clone()), needed].into_iter().flatten().collect()).canonical();
     let within = match asked {
-        Predicate::All => None,
+        Predicate::All if snapshot.shows_everybody() => None,
         asked => Some(slots(snapshot, &asked, context)?),
     };
     let users = within.as_ref().map(|within| within.iter().map(RoaringBitmap::len).sum());

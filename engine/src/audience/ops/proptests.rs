@@ -34,15 +34,30 @@ mod profile;
 /// A store and the users that are in it.
 struct World {
     store: Store,
+    /// Those that the snapshot shows.
     users: BTreeMap<String, User>,
+    /// Those that it does not show.
+    hidden: BTreeMap<String, User>,
+    /// Whether they are told by whom it shows, instead of by whom it does not.
+    shows_some: bool,
     catalog: Catalog,
     audiences: BTreeMap<String, Audience>,
 }
 
-/// Reads no rows, but knows what the users did; says nothing of users who were not asked about.
+/// Reads no rows, but knows what the users did, those who are not shown too; says nothing of users who were not asked about.
 #[derive(Debug)]
 struct NaiveScanner {
     users: BTreeMap<String, User>,
+    /// Of everybody.
+    whole: Snapshot,
+}
+
+impl NaiveScanner {
+    fn place(&self, user: &User) -> (usize, Slot) {
+        let shards = self.whole.shards();
+        let shard = usize::from(shard_of(user.id.as_bytes(), shards.len() as u16).0);
+        (shard, shards[shard].slot_of(user.id.as_bytes()).expect("reads").expect("a known user"))
+    }
 }
 
 impl FactScanner for NaiveScanner {
@@ -55,8 +70,7 @@ impl FactScanner for NaiveScanner {
     ) -> Result<Scanned, QueryError> {
         let mut users = vec![RoaringBitmap::new(); snapshot.shards().len()];
         for user in self.users.values() {
-            let shard = usize::from(shard_of(user.id.as_bytes(), users.len() as u16).0);
-            let slot = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            let (shard, slot) = self.place(user);
             let is_asked = within.is_none_or(|within| within[shard].contains(slot));
             if is_asked && fits(&Predicate::Scan(Box::new(scan.clone())), user, snapshot.catalog()) {
                 users[shard].insert(slot);
@@ -87,8 +101,7 @@ impl FactScanner for NaiveScanner {
     ) -> Result<ToldEvents, QueryError> {
         let mut shards = vec![Vec::new(); snapshot.shards().len()];
         for user in self.users.values() {
-            let shard = usize::from(shard_of(user.id.as_bytes(), shards.len() as u16).0);
-            let group = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            let (shard, group) = self.place(user);
             if within.is_none_or(|within| within[shard].contains(group)) {
                 let told = told_events(scan, user, snapshot.catalog()).into_iter();
                 shards[shard].extend(told.map(|(time, fulfils)| Event { time, fulfils, group }));
@@ -107,8 +120,7 @@ impl FactScanner for NaiveScanner {
         let mut told = ToldKinds { shards: vec![Vec::new(); snapshot.shards().len()], ..ToldKinds::default() };
         told.measures = vec![Vec::new(); told.shards.len()];
         for user in self.users.values() {
-            let shard = usize::from(shard_of(user.id.as_bytes(), told.shards.len() as u16).0);
-            let group = snapshot.shards()[shard].slot_of(user.id.as_bytes())?.expect("a known user");
+            let (shard, group) = self.place(user);
             if within.is_none_or(|within| within[shard].contains(group)) {
                 for (time, number, value, measure) in told_kinds(scan, user, snapshot.catalog()) {
                     let thing = (number, value);
@@ -190,16 +202,29 @@ impl World {
             }
         }
         store.publish().expect("publish");
-        World { store, users, catalog, audiences: audiences() }
+        let hides = [0, 1, 4][random.below(3) as usize];
+        let (hidden, users) = users.into_iter().partition(|_| random.below(5) < hides);
+        World { store, users, hidden, shows_some: random.below(2) == 0, catalog, audiences: audiences() }
     }
 
     fn context(&self) -> QueryContext {
-        let scanner = NaiveScanner { users: self.users.clone() };
+        let users = self.users.iter().chain(&self.hidden).map(|(id, user)| (id.clone(), user.clone()));
+        let scanner = NaiveScanner { users: users.collect(), whole: self.store.snapshot() };
         QueryContext { scanner: Some(Arc::new(scanner)), ..QueryContext::default() }
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.store.snapshot()
+        let whole = self.store.snapshot();
+        let slots = |users: &BTreeMap<String, User>| {
+            let ids: Vec<String> = users.keys().cloned().collect();
+            slots(&whole, &Predicate::Users(ids), &context()).expect("known users")
+        };
+        match (self.hidden.is_empty(), self.shows_some) {
+            (true, _) => whole,
+            // In two steps, of which the second does not show anybody again.
+            (false, true) => whole.only(&slots(&self.users)).only(&slots(&self.users)).without(&slots(&self.hidden)),
+            (false, false) => whole.without(&slots(&self.hidden)).without(&[]),
+        }
     }
 
     fn predicate(&self, random: &mut Random) -> Predicate {

@@ -2,7 +2,8 @@
 //!
 //! Every shard's program has the same shape, node for node, so what nodes did can be added up over shards. Equal
 //! subtrees become one node. Leaves are stacks of the shard's layers, by the table at [`crate::segment::Key`]. Every
-//! result is within the universe: leaves of declared tags are by construction, lists and ids are intersected with it.
+//! result is within the universe: leaves of declared tags are by construction, lists and ids are intersected with it. Of a snapshot
+//! that does not show everybody, the root takes off who is not shown.
 
 mod activity;
 mod scanned;
@@ -21,7 +22,7 @@ use crate::error::ReadError;
 use crate::ids::{TagId, shard_of};
 use crate::segment::merge::number_view;
 use crate::segment::{Key, Part, Segment};
-use crate::store::{ShardSnapshot, Snapshot};
+use crate::store::{ShardSnapshot, Shown, Snapshot};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ enum LeafOf {
     /// Index of a list of users named one by one.
     Named(usize),
     Given(Arc<Given>),
+    /// Who is shown, or who is not: see [`Shown`].
+    Shown,
     /// What a scan would find, of a plan that is only shown.
     Unread,
 }
@@ -93,6 +96,7 @@ impl<'s> Plan<'s> {
             built: HashMap::new(),
         };
         let root = builder.node(predicate);
+        let root = builder.shown_of(root, predicate, snapshot);
         if root.0 as usize + 1 != builder.shape.len() {
             // The root is the last node; an equal one came earlier.
             builder.push(Shape::Inner(Node::And(vec![root])), predicate.clone());
@@ -118,6 +122,10 @@ impl<'s> Plan<'s> {
                 Shape::Leaf(LeafOf::Activity(did)) => Node::Sum(activity::sum_of(layers, did)?),
                 Shape::Leaf(LeafOf::Named(list)) => given_leaf(&self.named[*list][shard]),
                 Shape::Leaf(LeafOf::Given(given)) => given_leaf(&given.slots[shard]),
+                Shape::Leaf(LeafOf::Shown) => match self.snapshot.shards()[shard].shown() {
+                    Shown::Only(users) | Shown::Without(users) => given_leaf(users),
+                    Shown::All => unreachable!("shards of a snapshot are of one kind"),
+                },
                 Shape::Leaf(LeafOf::Unread) => Node::Leaf(vec![Layer { mask: Mask::All, value: LayerValue::Empty }]),
             });
         }
@@ -195,6 +203,18 @@ impl Builder<'_> {
         let id = self.push(node, predicate.clone());
         self.built.insert(predicate.clone(), id);
         id
+    }
+
+    /// Those of a node's users that the snapshot shows.
+    fn shown_of(&mut self, root: NodeId, predicate: &Predicate, snapshot: &Snapshot) -> NodeId {
+        let Some(shown) = snapshot.shards().first().map(ShardSnapshot::shown) else { return root };
+        let mut leaf = || self.push(Shape::Leaf(LeafOf::Shown), Predicate::All);
+        let node = match shown {
+            Shown::All => return root,
+            Shown::Only(_) => Node::And(vec![root, leaf()]),
+            Shown::Without(_) => Node::AndNot(root, leaf()),
+        };
+        self.push(Shape::Inner(node), predicate.clone())
     }
 
     fn nodes(&mut self, of: &[Predicate]) -> Vec<NodeId> {

@@ -7,7 +7,7 @@ use crate::lookalike::quality::{area_under_curve, lift};
 use crate::lookalike::recall::Way;
 use crate::lookalike::scorer::Scorer;
 use crate::lookalike::seeds::{self, Examples};
-use crate::store::SpaceVectors;
+use crate::store::{Snapshot, SpaceVectors};
 use roaring::RoaringBitmap;
 
 /// What is to be measured beside the answer; each costs about as much as the answer.
@@ -49,6 +49,7 @@ pub(super) fn share_found(expected: &[RoaringBitmap], found: &[RoaringBitmap]) -
 
 /// Hides, learns and asks again; `None` if there are too few users to hide some, or nothing can be learned of the rest.
 pub(super) fn holdout(
+    snapshot: &Snapshot,
     asked: &Likeness<'_>,
     space: &Space,
     learned: &Learned,
@@ -57,7 +58,7 @@ pub(super) fn holdout(
     context: &QueryContext,
 ) -> Result<Option<Holdout>, QueryError> {
     let dimension = usize::from(space.dimension);
-    let background = background(vectors, &learned.users);
+    let background = background(snapshot, vectors, &learned.users);
     let (Some(places), Some(around)) =
         (seeds::hide(learned.examples_of.len(), HOLDOUT_SEED), seeds::halve(background.len(dimension), HOLDOUT_SEED))
     else {

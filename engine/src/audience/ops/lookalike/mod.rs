@@ -217,7 +217,7 @@ fn found(
         report.recall = measure::share_found(&exact.members, &found.members);
     }
     if measure.holdout {
-        report.holdout = measure::holdout(asked, space, &learned, vectors, &eligible, context)?;
+        report.holdout = measure::holdout(snapshot, asked, space, &learned, vectors, &eligible, context)?;
     }
     Ok(Lookalike { members: found.members, report, space: *space, learned })
 }
@@ -360,7 +360,7 @@ fn eligible<'v>(
     context: &QueryContext,
 ) -> Result<Cow<'v, [RoaringBitmap]>, QueryError> {
     let fits = Predicate::And(vec![asked.within.clone(), asked.exclude.clone().negate()]).canonical();
-    if fits == Predicate::All {
+    if fits == Predicate::All && snapshot.shows_everybody() {
         return Ok(Cow::Borrowed(vectors.present()));
     }
     let mut eligible = slots(snapshot, &fits, context)?;

@@ -66,7 +66,7 @@ pub(super) fn learn(
     };
     // A mean or centres are those of the seed alone.
     let background = match asked.method {
-        None | Some(Method::Linear) => background(vectors, &users),
+        None | Some(Method::Linear) => background(snapshot, vectors, &users),
         Some(Method::Mean | Method::Prototypes(_)) => Examples::default(),
     };
     context.check()?;
@@ -84,8 +84,9 @@ pub(super) fn learn(
 }
 
 /// A sample of the users who are not of the seed.
-pub(super) fn background(vectors: &SpaceVectors, seed: &[RoaringBitmap]) -> Examples {
-    let others: Vec<RoaringBitmap> = vectors.present().iter().zip(seed).map(|(present, seed)| present - seed).collect();
+pub(super) fn background(snapshot: &Snapshot, vectors: &SpaceVectors, seed: &[RoaringBitmap]) -> Examples {
+    let present = snapshot.shown_of(vectors.present());
+    let others: Vec<RoaringBitmap> = present.iter().zip(seed).map(|(present, seed)| present - seed).collect();
     gather(vectors.view(), &others, BACKGROUND_SEED).examples
 }
 
