@@ -66,6 +66,10 @@ pub struct Config {
     pub cursor_idle: Duration,
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
+    /// Whether who asks what is told in the audit log.
+    pub audit: bool,
+    /// How long files of that are kept.
+    pub audit_keep: Duration,
     /// How long a stop waits for requests in flight.
     pub drain: Duration,
     /// Folders whose files sources and jobs may read.
@@ -114,6 +118,8 @@ impl Default for Config {
             cursors_max: 256,
             cursor_idle: Duration::from_secs(300),
             idempotency: Duration::from_secs(24 * 3600),
+            audit: true,
+            audit_keep: Duration::from_secs(400 * 24 * 3600),
             drain: Duration::from_secs(10),
             source_folders: Vec::new(),
             source_stores: Vec::new(),
@@ -177,6 +183,8 @@ settings! {
     "cursors_max", "snapshots held for cursors", cursors_max, positive, ToString::to_string;
     "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
+    "audit", "whether an audit log is written of who asks and changes what: on or off", audit, on_or_off, show_on;
+    "audit_days", "how long files of the audit log are kept", audit_keep, days, show_days;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
     "source_folders", "folders whose files sources and jobs may read, with commas", source_folders, folders, show_folders;
     "source_stores", "object stores that sources and jobs may read, such as s3://bucket/prefix, with commas", source_stores, read_stores, |stores: &[String]| format!("\"{}\"", stores.join(","));
@@ -309,6 +317,31 @@ fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
 
 fn show_address(address: &Option<SocketAddr>) -> String {
     address.map_or_else(|| "\"off\"".to_owned(), |address| address.to_string())
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "settings are shown by reference")]
+fn show_on(on: &bool) -> String {
+    if *on { "\"on\"".to_owned() } else { "\"off\"".to_owned() }
+}
+
+/// Seconds of a day.
+const DAY: u64 = 24 * 3600;
+
+fn days(text: &str) -> Result<Duration, String> {
+    let days = positive_u64(text)?;
+    days.checked_mul(DAY).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+}
+
+fn show_days(time: &Duration) -> String {
+    (time.as_secs() / DAY).to_string()
 }
 
 fn positive_u64(text: &str) -> Result<u64, String> {

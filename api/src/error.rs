@@ -152,6 +152,8 @@ kinds! {
     ReadOnly, "read-only", "The store is read-only", status(Class::Unavailable);
     /// The server starts or stops.
     NotReady, "not-ready", "The server is not ready", status(Class::Unavailable);
+    /// What happens cannot be written to the audit log.
+    NotAudited, "not-audited", "The audit log cannot be written", status(Class::Unavailable);
     /// The data directory is another process's.
     InUse, "in-use", "The data directory is in use", status(Class::Conflict);
     /// Bytes on disk are damaged.

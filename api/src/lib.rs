@@ -13,6 +13,7 @@
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod error;

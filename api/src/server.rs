@@ -3,6 +3,7 @@
 //! Stopping goes in order: `/readyz` says no, requests in flight are finished (or cancelled after the drain time), what
 //! was written is published and checkpointed, the directory is given free.
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::flight;
@@ -85,6 +86,9 @@ impl Server {
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         state.access.open(&state.config.data)?;
+        if state.config.audit {
+            state.set_audit(&Audit::open(&state.config.data, state.config.audit_keep)?);
+        }
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
         let sql = sql(&state.config, Arc::clone(&tables))?;
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;
@@ -179,6 +183,7 @@ impl Server {
         // Handlers that were cut off are dropped here, which cancels their queries.
         self.runtime.shutdown_timeout(Duration::from_secs(5));
         drop(self.upkeep);
+        self.state.audit().close();
         match self.state.stop_keeper().and_then(|status| status.last_error) {
             Some(error) => Err(Failure::new(Kind::LocalFile, format!("last checkpoint: {error}"))),
             None => Ok(()),
@@ -229,6 +234,7 @@ async fn serve(
         keep_alive(connection);
     });
     let routes = router(&state);
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, routes).with_graceful_shutdown(stopping).await
 }
 

@@ -1,6 +1,8 @@
 //! What all requests share: the store, its keeper, and what bounds the work on it.
 
-use crate::access::Access;
+use crate::access::view::Views;
+use crate::access::{Access, Principal};
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
@@ -45,6 +47,8 @@ pub struct Shared {
     pub config: Config,
     /// Who may do what.
     pub access: Access,
+    /// What of the data its callers see.
+    pub views: Views,
     /// Which queries run and wait.
     pub queries: QueryGate,
     /// Which statements run and which ran.
@@ -61,6 +65,8 @@ pub struct Shared {
     pub feeds: Arc<ChangeFeeds>,
     /// Tags that scores are written to.
     pub scores: Claims,
+    /// What is told of who asks what.
+    audit: OnceLock<Audit>,
     opened: OnceLock<Opened>,
     phase: AtomicU8,
     /// Hashes of the idempotency keys whose requests are running.
@@ -117,7 +123,9 @@ impl AppState {
             metrics: Metrics::new(),
             feeds: Arc::default(),
             access: Access::default(),
+            views: Views::default(),
             scores: Claims::default(),
+            audit: OnceLock::new(),
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             keys_in_use: Mutex::default(),
@@ -141,6 +149,17 @@ impl AppState {
         let keeper = Mutex::new(Some(keeper));
         let _ = self.opened.set(Opened { store, readers, pipeline, jobs, live, sinks, keeper });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
+    }
+
+    /// From now on who asks what is told there.
+    pub fn set_audit(&self, audit: &Audit) {
+        let _ = self.audit.set(audit.clone());
+        self.statements.tell(audit);
+    }
+
+    /// What is told of who asks what; of a server that tells nothing, nothing.
+    pub fn audit(&self) -> Audit {
+        self.audit.get().cloned().unwrap_or_default()
     }
 
     /// How far the server is.
@@ -257,15 +276,39 @@ impl AppState {
     /// As [`AppState::store`]; and the operating system's, if it gives no thread.
     pub fn run_sources(&self) -> Result<(), Failure> {
         let _reconciling = lock(&self.reconciling);
-        sources::reconcile(self.pipeline()?, self.snapshot()?.catalog(), &self.config)
+        sources::reconcile(self.pipeline()?, self.whole()?.catalog(), &self.config)
     }
 
-    /// The newest published view.
+    /// The newest published snapshot, of everybody and everything: for what the server does by itself, or the operator asks.
     ///
     /// # Errors
     /// As [`AppState::store`].
-    pub fn snapshot(&self) -> Result<Snapshot, Failure> {
+    pub fn whole(&self) -> Result<Snapshot, Failure> {
         Ok(self.store()?.snapshot())
+    }
+
+    /// What somebody may ask of the newest snapshot; see [`Views::of`].
+    ///
+    /// # Errors
+    /// As there, and as [`AppState::store`].
+    pub fn view(&self, principal: &Principal, context: &QueryContext) -> Result<Snapshot, Failure> {
+        self.views.of(&self.whole()?, principal, &self.access.tenants()?, context)
+    }
+
+    /// What somebody knows by name; see [`Views::names`].
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn names(&self, principal: &Principal) -> Result<Snapshot, Failure> {
+        Ok(self.views.names(&self.whole()?, principal, &self.access.tenants()?))
+    }
+
+    /// What somebody may write to; see [`Views::writable`].
+    ///
+    /// # Errors
+    /// As [`AppState::store`].
+    pub fn writable(&self, principal: &Principal) -> Result<Snapshot, Failure> {
+        Ok(self.views.writable(&self.whole()?, principal))
     }
 
     /// What the keeper did; `None` before it started and after it stopped.

@@ -1,12 +1,10 @@
 //! What is kept of tokens: the file `tokens.json` of the data directory, replaced as a whole. It holds no token, only hashes.
 
+use super::file;
 use super::{ANONYMOUS, Scope, token};
 use crate::error::{Failure, Kind};
-use engine::vfs::real::RealVfs;
-use engine::vfs::{Vfs, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// The most tokens of a server.
@@ -21,6 +19,8 @@ pub struct NewToken {
     pub name: String,
     /// What it may be used for; at least one.
     pub scopes: BTreeSet<Scope>,
+    /// Whose it is; `None`: the operator's.
+    pub tenant: Option<String>,
     /// When it ends by itself.
     pub expires_at: Option<i64>,
 }
@@ -35,6 +35,9 @@ pub struct Entry {
     sha256: String,
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
+    /// Whose it is; `None`: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// When it ends by itself.
@@ -70,31 +73,9 @@ impl Book {
     /// [`Kind::LocalFile`] if it cannot be read; [`Kind::Corrupt`] if it is damaged: then nobody may be let in.
     pub fn open(data: &Path) -> Result<Book, Failure> {
         let path = data.join("tokens.json");
-        let content = match std::fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::new(Kind::Corrupt, format!("{}: {error}", path.display()))
-                    .suggest("restore the file, or remove it and make new tokens: without it everybody is let in")
-            })?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&path, &error)),
-        };
+        let suggestion = "restore the file, or remove it and make new tokens: without it everybody is let in";
+        let content = file::read(&path, suggestion)?;
         Ok(Book { path, content })
-    }
-
-    /// Opens the file of a data directory that no server runs on; makes the directory if there is none.
-    ///
-    /// # Errors
-    /// As [`Book::open`]; [`Kind::InUse`] if a server runs on it.
-    pub fn open_alone(data: &Path) -> Result<(Book, Box<dyn Send + Sync>), Failure> {
-        RealVfs.create_folder(data).map_err(|error| failed(data, &error))?;
-        let held = RealVfs.lock(&data.join("LOCK")).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                Failure::new(Kind::InUse, format!("{}: a server or a command has it open", data.display()))
-                    .suggest("ask the server: leave --data out, and name it with --url")
-            }
-            _ => failed(data, &error),
-        })?;
-        Ok((Book::open(data)?, held))
     }
 
     /// Whether calls need a token.
@@ -116,10 +97,8 @@ impl Book {
     /// # Errors
     /// [`Failure`] if a field is wrong, the name is taken, there are too many, or the disk fails.
     pub fn create(&mut self, asked: NewToken, now: i64) -> Result<(String, Entry), Failure> {
-        let NewToken { name, scopes, expires_at } = asked;
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if !begins || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
+        let NewToken { name, scopes, tenant, expires_at } = asked;
+        if !file::is_name(&name, NAME_BYTES_MAX) {
             let detail = format!(
                 "a token's name is a letter or digit and up to {} more, or `-`, `_` and `.`; `{}` is not",
                 NAME_BYTES_MAX - 1,
@@ -152,7 +131,7 @@ impl Book {
         };
         let text = token::make()?;
         let sha256 = token::digest(&text).ok_or_else(|| Failure::internal("a new token is not one"))?;
-        let entry = Entry { name, sha256, scopes, created_at: now, expires_at };
+        let entry = Entry { name, sha256, scopes, tenant, created_at: now, expires_at };
         content.tokens.insert(at, entry.clone());
         self.save(content)?;
         Ok((text, entry))
@@ -167,21 +146,21 @@ impl Book {
         let before = content.tokens.len();
         content.tokens.retain(|entry| entry.name != name);
         if content.tokens.len() == before {
-            return Err(Failure::new(Kind::NotFound, format!("there is no token `{name}`")));
+            return Err(unknown(name));
         }
         self.save(content)
     }
 
     fn save(&mut self, content: Content) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(&content).map_err(Failure::internal)?;
-        write_atomically(&RealVfs, &self.path, &text).map_err(|error| failed(&self.path, &error))?;
+        file::write(&self.path, &content)?;
         self.content = Some(content);
         Ok(())
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Kind::LocalFile, format!("{}: {error}", path.display()))
+/// That there is no token of a name.
+pub(super) fn unknown(name: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("there is no token `{name}`"))
 }
 
 #[cfg(test)]
@@ -195,6 +174,7 @@ mod tests {
         let asked = |name: &str, scopes: &[Scope], expires_at| NewToken {
             name: name.to_owned(),
             scopes: scopes.iter().copied().collect(),
+            tenant: None,
             expires_at,
         };
         let long = "x".repeat(NAME_BYTES_MAX + 1);
@@ -216,15 +196,5 @@ mod tests {
         assert_eq!(again.entries()[1], entry);
         std::fs::write(&path, &written[..written.len() / 2]).expect("written");
         assert_eq!(Book::open(data.path()).expect_err("damaged").kind, Kind::Corrupt);
-    }
-
-    #[test]
-    fn a_directory_that_is_in_use_is_left_alone() {
-        let data = tempfile::tempdir().expect("a folder");
-        let folder = data.path().join("new");
-        let (_book, held) = Book::open_alone(&folder).expect("makes it");
-        assert_eq!(Book::open_alone(&folder).map(drop).expect_err("held").kind, Kind::InUse);
-        drop(held);
-        Book::open_alone(&folder).expect("free again");
     }
 }

@@ -3,10 +3,14 @@
 //! A server that never had a token lets everybody in, which is meant for loopback. From the first token on each call needs
 //! one with the scope of what it does, also when all of them have expired or were revoked.
 //!
-//! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens.
+//! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens. * [`tenants`]: who shares the server. * [`view`]: what
+//!   of the data somebody sees.
 
 pub mod book;
+mod file;
+pub mod tenants;
 mod token;
+pub mod view;
 
 use crate::error::{Failure, Kind};
 use crate::state::lock;
@@ -14,10 +18,15 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use book::{Book, Entry};
+use engine::vfs::Vfs;
+use engine::vfs::real::RealVfs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tenants::{Tenant, Tenants};
 
 /// Base64 with or without its padding: clients in Go leave it out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -68,12 +77,14 @@ pub struct Principal {
     id: String,
     /// What they may do.
     pub scopes: BTreeSet<Scope>,
+    /// Of whom they are; `None`: the operator.
+    pub tenant: Option<Arc<Tenant>>,
 }
 
 impl Principal {
     /// Somebody at a server without tokens.
-    pub(crate) fn anyone() -> Principal {
-        Principal { token: None, id: String::new(), scopes: Scope::ALL.into() }
+    pub fn anyone() -> Principal {
+        Principal { token: None, id: String::new(), scopes: Scope::ALL.into(), tenant: None }
     }
 
     /// What they are called in lists.
@@ -86,14 +97,26 @@ impl Principal {
         &self.id
     }
 
-    /// Whether what another asked is theirs to see: if they are the same, and everything for who may do everything.
+    /// The name of their tenant.
+    pub fn tenant_name(&self) -> Option<&str> {
+        self.tenant.as_ref().map(|tenant| tenant.name.as_str())
+    }
+
+    /// Whether what another asked is theirs to see: if they are the same, and everything of their tenant for who may do everything there.
     pub fn may_see(&self, of: &Principal) -> bool {
-        self.id == of.id || self.scopes.contains(&Scope::Admin)
+        let is_within = self.tenant.is_none() || self.tenant_name() == of.tenant_name();
+        self.id == of.id || is_within && self.scopes.contains(&Scope::Admin)
+    }
+
+    /// What an audience is called among those of all.
+    pub fn whole_name(&self, audience: &str) -> String {
+        self.tenant.as_ref().map_or_else(|| audience.to_owned(), |tenant| tenant.whole_name(audience))
     }
 
     #[cfg(test)]
     pub(crate) fn with_token(name: &str, id: &str, scopes: &[Scope]) -> Principal {
-        Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes: scopes.iter().copied().collect() }
+        let scopes = scopes.iter().copied().collect();
+        Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes, tenant: None }
     }
 
     /// # Errors
@@ -105,22 +128,46 @@ impl Principal {
     }
 }
 
-/// The tokens of a server.
+/// The tokens and tenants of a server.
 #[derive(Debug, Default)]
 pub struct Access {
-    shown: RwLock<Option<Arc<Book>>>,
+    shown: RwLock<Option<Known>>,
     /// Held while tokens are changed, which waits for the disk; calls are checked meanwhile.
     changing: Mutex<()>,
 }
 
+#[derive(Clone, Debug)]
+struct Known {
+    book: Arc<Book>,
+    tenants: Arc<Tenants>,
+}
+
 impl Access {
-    /// Reads the tokens of a data directory, which nobody else changes from now on.
+    /// Reads the tokens and tenants of a data directory, which nobody else changes from now on.
     ///
     /// # Errors
     /// [`Kind::LocalFile`], [`Kind::Corrupt`].
     pub fn open(&self, data: &Path) -> Result<(), Failure> {
-        self.show(Book::open(data)?);
+        self.show(Known { book: Arc::new(Book::open(data)?), tenants: Arc::new(Tenants::open(data)?) });
         Ok(())
+    }
+
+    /// Opens those of a data directory that no server runs on, and keeps others from it; makes the directory if there is none.
+    ///
+    /// # Errors
+    /// As [`Access::open`]; [`Kind::InUse`] if a server runs on it.
+    pub fn open_alone(data: &Path) -> Result<(Access, Box<dyn Send + Sync>), Failure> {
+        RealVfs.create_folder(data).map_err(|error| file::failed(data, &error))?;
+        let held = RealVfs.lock(&data.join("LOCK")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                Failure::new(Kind::InUse, format!("{}: a server or a command has it open", data.display()))
+                    .suggest("ask the server: leave --data out, and name it with --url")
+            }
+            _ => file::failed(data, &error),
+        })?;
+        let access = Access::default();
+        access.open(data)?;
+        Ok((access, held))
     }
 
     /// Who sends this `Authorization`: `Bearer TOKEN`, or `Basic` with the token as the password.
@@ -128,7 +175,7 @@ impl Access {
     /// # Errors
     /// [`Kind::Unauthorized`]; [`Kind::NotReady`] before [`Access::open`].
     pub fn check(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
-        let book = self.book()?;
+        let Known { book, tenants } = self.known()?;
         if !book.is_closed() {
             return Ok(Principal::anyone());
         }
@@ -146,7 +193,13 @@ impl Access {
             let told = unauthorized(&format!("the token `{}` has expired", entry.name));
             return Err(told.suggest("ask whoever made it for a new one"));
         }
-        Ok(Principal { token: Some(entry.name.clone()), id: digest, scopes: entry.scopes.clone() })
+        let tenant = match &entry.tenant {
+            None => None,
+            Some(name) => Some(Arc::clone(tenants.find(name).ok_or_else(|| {
+                unauthorized(&format!("the token `{}` is of a tenant that is not there any more", entry.name))
+            })?)),
+        };
+        Ok(Principal { token: Some(entry.name.clone()), id: digest, scopes: entry.scopes.clone(), tenant })
     }
 
     /// Makes a token; its text is told once, here.
@@ -154,44 +207,106 @@ impl Access {
     /// # Errors
     /// [`Failure`] if a field is wrong, the name is taken, or the disk fails.
     pub fn create(&self, asked: book::NewToken) -> Result<(String, Entry), Failure> {
-        self.change(|book| book.create(asked, now()))
+        self.change(|book, tenants| {
+            if let Some(tenant) = asked.tenant.as_deref().filter(|name| tenants.find(name).is_none()) {
+                return Err(tenants::unknown(tenant).at("/tenant"));
+            }
+            book.create(asked, now())
+        })
     }
 
-    /// Ends a token, at once.
+    /// Ends a token that `by` may end, at once.
     ///
     /// # Errors
     /// [`Kind::NotFound`]; the disk's.
-    pub fn revoke(&self, name: &str) -> Result<(), Failure> {
-        self.change(|book| book.revoke(name))
+    pub fn revoke(&self, name: &str, by: &Principal) -> Result<(), Failure> {
+        self.change(|book, _| match book.entries().iter().find(|entry| entry.name == name) {
+            // What is another's is not there.
+            Some(entry) if !is_of(entry, by) => Err(book::unknown(name)),
+            _ => book.revoke(name),
+        })
     }
 
-    /// All tokens, by name.
+    /// The tokens that `by` may know of, by name.
     ///
     /// # Errors
     /// [`Kind::NotReady`] before [`Access::open`].
-    pub fn list(&self) -> Result<Vec<Entry>, Failure> {
-        Ok(self.book()?.entries().to_vec())
+    pub fn list(&self, by: &Principal) -> Result<Vec<Entry>, Failure> {
+        Ok(self.known()?.book.entries().iter().filter(|entry| is_of(entry, by)).cloned().collect())
     }
 
-    fn book(&self) -> Result<Arc<Book>, Failure> {
+    /// Who shares the server.
+    ///
+    /// # Errors
+    /// As [`Access::list`].
+    pub fn tenants(&self) -> Result<Arc<Tenants>, Failure> {
+        Ok(self.known()?.tenants)
+    }
+
+    /// Makes a tenant, or puts it in the place of one: see [`Tenants::put`].
+    ///
+    /// # Errors
+    /// As there, and as [`Access::list`].
+    pub fn put_tenant(&self, asked: Tenant) -> Result<(Arc<Tenant>, bool), Failure> {
+        let _changing = lock(&self.changing);
+        let known = self.known()?;
+        let mut tenants = Tenants::clone(&known.tenants);
+        let done = tenants.put(asked)?;
+        self.show(Known { tenants: Arc::new(tenants), ..known });
+        Ok(done)
+    }
+
+    /// Forgets a tenant that has no tokens any more.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::StillUsed`]; the disk's.
+    pub fn remove_tenant(&self, name: &str) -> Result<(), Failure> {
+        let _changing = lock(&self.changing);
+        let known = self.known()?;
+        let tokens = known.book.entries().iter().filter(|entry| entry.tenant.as_deref() == Some(name)).count();
+        if tokens > 0 {
+            let detail = format!("the tenant `{name}` has {tokens} tokens");
+            return Err(Failure::new(Kind::StillUsed, detail).suggest("revoke them first"));
+        }
+        let mut tenants = Tenants::clone(&known.tenants);
+        tenants.remove(name)?;
+        self.show(Known { tenants: Arc::new(tenants), ..known });
+        Ok(())
+    }
+
+    fn known(&self) -> Result<Known, Failure> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         shown.clone().ok_or_else(|| {
             Failure::new(Kind::NotReady, "the server is still opening its data directory").retry_after(1)
         })
     }
 
-    fn show(&self, book: Book) {
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(book));
+    fn show(&self, known: Known) {
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
     /// What was changed counts once it is on disk.
-    fn change<T>(&self, f: impl FnOnce(&mut Book) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn change<T>(&self, f: impl FnOnce(&mut Book, &Tenants) -> Result<T, Failure>) -> Result<T, Failure> {
         let _changing = lock(&self.changing);
-        let mut book = Book::clone(&*self.book()?);
-        let done = f(&mut book)?;
-        self.show(book);
+        let known = self.known()?;
+        let mut book = Book::clone(&known.book);
+        let done = f(&mut book, &known.tenants)?;
+        self.show(Known { book: Arc::new(book), ..known });
         Ok(done)
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Whether a token is of the same tenant; all are the operator's to see.
+fn is_of(entry: &Entry, by: &Principal) -> bool {
+    by.tenant.is_none() || entry.tenant.as_deref() == by.tenant_name()
 }
 
 /// The token in an `Authorization`.
@@ -234,7 +349,7 @@ mod tests {
     }
 
     fn token(name: &str, scopes: &[Scope], expires_at: Option<i64>) -> NewToken {
-        NewToken { name: name.into(), scopes: scopes.iter().copied().collect(), expires_at }
+        NewToken { name: name.into(), scopes: scopes.iter().copied().collect(), tenant: None, expires_at }
     }
 
     #[test]
@@ -258,12 +373,59 @@ mod tests {
         let mistyped = format!("Bearer {}0", &text[..text.len() - 1]);
         let refused = [mistyped, format!("Bearer {text}0")].map(|sent| access.check(Some(&sent)));
         assert!(refused.iter().any(Result::is_err) && refused[1].is_err(), "{refused:?}");
-        access.revoke("a").expect("there");
+        access.revoke("a", &Principal::anyone()).expect("there");
         assert_eq!(access.check(Some(&basic)).expect_err("revoked").kind, Kind::Unauthorized);
         assert_eq!(access.check(None).expect_err("still closed").kind, Kind::Unauthorized);
         let again = Access::default();
         again.open(data.path()).expect("opens");
         assert_eq!(again.check(None).expect_err("still closed").kind, Kind::Unauthorized);
+    }
+
+    #[test]
+    fn a_directory_that_is_in_use_is_left_alone() {
+        let data = tempfile::tempdir().expect("a folder");
+        let folder = data.path().join("new");
+        let (_access, held) = Access::open_alone(&folder).expect("makes it");
+        assert_eq!(Access::open_alone(&folder).map(drop).expect_err("held").kind, Kind::InUse);
+        drop(held);
+        Access::open_alone(&folder).expect("free again");
+    }
+
+    #[test]
+    fn tokens_are_of_tenants_that_are_there() {
+        let (_data, access) = opened();
+        let (operator, _) = access.create(token("root", &Scope::ALL, None)).expect("made");
+        let of = |name: &str, tenant: &str| NewToken { tenant: Some(tenant.into()), ..token(name, &Scope::ALL, None) };
+        assert_eq!(access.create(of("a", "acme")).expect_err("unknown").pointer.as_deref(), Some("/tenant"));
+        let tenant = |name: &str| Tenant {
+            name: name.to_owned(),
+            description: String::new(),
+            filter: None,
+            owns: tenants::Owned::default(),
+            created_at: 1,
+            changed_at: 1,
+        };
+        for name in ["acme", "bolt"] {
+            access.put_tenant(tenant(name)).expect("made");
+        }
+        let (acme, _) = access.create(of("a", "acme")).expect("made");
+        access.create(of("b", "bolt")).expect("made");
+        let known = |text: &str| access.check(Some(&format!("Bearer {text}"))).expect("known");
+        let (operator, acme) = (known(&operator), known(&acme));
+        assert_eq!((operator.tenant_name(), acme.tenant_name()), (None, Some("acme")));
+        assert_eq!((operator.whole_name("x"), acme.whole_name("x")), ("x".to_owned(), "acme/x".to_owned()));
+        let names = |by: &Principal| -> Vec<String> {
+            access.list(by).expect("open").into_iter().map(|entry| entry.name).collect()
+        };
+        assert_eq!(names(&operator), ["a", "b", "root"]);
+        assert_eq!(names(&acme), ["a"]);
+        let (other, none) = (access.revoke("b", &acme).expect_err("another's"), access.revoke("c", &acme));
+        assert_eq!(other.detail.replace('b', "c"), none.expect_err("none").detail.replace('b', "c"));
+        assert!(operator.may_see(&acme) && acme.may_see(&acme) && !acme.may_see(&operator));
+        assert_eq!(access.remove_tenant("acme").expect_err("has tokens").kind, Kind::StillUsed);
+        access.revoke("a", &acme).expect("one's own");
+        access.remove_tenant("acme").expect("has none");
+        assert_eq!(access.remove_tenant("acme").expect_err("gone").kind, Kind::NotFound);
     }
 
     #[test]

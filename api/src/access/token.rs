@@ -3,10 +3,10 @@
 //! The prefix lets scanners of source code find tokens that were committed by mistake. What is kept is the SHA-256 of the text:
 //! with 192 random bits there is nothing to be gained by a slower hash.
 
+use super::hex;
 use crate::error::Failure;
 use ring::digest::{SHA256, digest as sha};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::fmt::Write;
 
 const PREFIX: &str = "blg_";
 /// Random bytes.
@@ -35,13 +35,6 @@ pub(super) fn digest(text: &str) -> Option<String> {
 
 fn check(body: &str) -> String {
     hex(&sha(&SHA256, body.as_bytes()).as_ref()[..CHECK_BYTES])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

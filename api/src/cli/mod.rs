@@ -7,6 +7,7 @@
 
 mod apply;
 mod attribution;
+mod audit;
 mod backfill;
 mod check;
 mod count;
@@ -33,6 +34,7 @@ mod sources;
 mod sql;
 mod steps;
 mod target;
+mod tenant;
 mod token;
 mod watch;
 
@@ -103,8 +105,12 @@ enum Command {
     Movement(movement::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
+    /// Make, list and remove tenants
+    Tenant(tenant::Arguments),
     /// Write an example data set to files
     Generate(generate::Arguments),
+    /// Verify and show the audit log of a data directory
+    Audit(audit::Arguments),
     /// Verify every checksum and invariant of a data directory
     Check(check::Arguments),
 }
@@ -172,7 +178,9 @@ pub fn run() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Movement(arguments) => movement::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
     };
     match done {

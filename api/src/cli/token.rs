@@ -34,6 +34,9 @@ enum Action {
         /// What it may be used for
         #[arg(long, value_enum, value_delimiter = ',', required = true)]
         scope: Vec<Scope>,
+        /// Whose it is; the operator's without it
+        #[arg(long)]
+        tenant: Option<String>,
         /// Ends so long from now, as in 90d or 12h; never without it
         #[arg(long, value_name = "SPAN")]
         expires: Option<String>,
@@ -57,9 +60,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             };
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
-        Action::Create { name, scope, expires } => {
+        Action::Create { name, scope, tenant, expires } => {
             let expires_at = expires.as_deref().map(end_of).transpose()?;
-            let request = TokenRequest { name: name.clone(), scopes: scope.iter().copied().collect(), expires_at };
+            let scopes = scope.iter().copied().collect();
+            let request = TokenRequest { name: name.clone(), scopes, tenant: tenant.clone(), expires_at };
             let made = tokens.create(request)?;
             match arguments.output {
                 Output::Json => output::print(Output::Json, &made, |_| table(&[]), ""),
@@ -94,9 +98,13 @@ fn table(answers: &[TokenAnswer]) -> Table {
         vec![
             answer.name.as_str().into(),
             scopes(answer).as_str().into(),
+            answer.tenant.as_deref().into(),
             answer.created_at.as_str().into(),
             answer.expires_at.as_deref().into(),
         ]
     };
-    Table { columns: vec!["token", "scopes", "created_at", "expires_at"], rows: answers.iter().map(row).collect() }
+    Table {
+        columns: vec!["token", "scopes", "tenant", "created_at", "expires_at"],
+        rows: answers.iter().map(row).collect(),
+    }
 }

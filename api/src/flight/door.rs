@@ -86,6 +86,7 @@ impl Flight {
         let metadata = request.metadata();
         let authorization = metadata.get("authorization").and_then(|value| value.to_str().ok());
         let principal = self.state.access.check(authorization).map_err(|failure| status(&failure))?;
+        self.state.audit().check().map_err(|failure| status(&failure))?;
         // Before the data directory is open there is nothing to be asked.
         self.state.store().map_err(|failure| status(&failure))?;
         let session = self.session(metadata, &principal)?;
@@ -222,7 +223,7 @@ impl FlightService for Flight {
         // The first message may bring the columns too.
         let messages = stream::iter([Ok(first)]).chain(messages).boxed();
         let answer = match command {
-            Command::CommandStatementIngest(ingest) => self.ingest(&metadata, ingest, messages).await?,
+            Command::CommandStatementIngest(ingest) => self.ingest(&caller, &metadata, ingest, messages).await?,
             Command::CommandPreparedStatementQuery(query) => {
                 let bound = self.bind(&caller, &query.prepared_statement_handle, messages);
                 tokio::time::timeout(caller.time(&self.state), bound).await.map_err(|_| prepared::late())??

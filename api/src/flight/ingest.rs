@@ -4,6 +4,7 @@
 //! `POST /v1/facts/…` takes as an Arrow stream: decoded as it is, written once under an idempotency key, acknowledged once on disk, and
 //! read from the connection no faster than it is written.
 
+use super::Caller;
 use super::door::{Flight, Messages};
 use super::status::{cut, invalid, status};
 use crate::error::{Failure, Kind};
@@ -48,12 +49,14 @@ impl Flight {
     /// Takes rows; answers how many are on disk.
     pub(super) async fn ingest(
         &self,
+        caller: &Caller,
         metadata: &MetadataMap,
         command: CommandStatementIngest,
         messages: Messages<FlightData>,
     ) -> Result<Bytes, Status> {
         check(&command)?;
-        let (target, destination) = self.target(&command)?;
+        let (target, destination) = self.target(caller, &command)?;
+        let destination = destination.of(&caller.principal);
         let fails = fails_on_refused(&command, metadata)?;
         let key = key(&command, metadata)?;
         let key = IdempotencyKey::of(&self.state, &key, &destination).map_err(|failure| status(&failure))?;
@@ -74,8 +77,8 @@ impl Flight {
     }
 
     /// What rows become, and what they go into.
-    fn target(&self, command: &CommandStatementIngest) -> Result<(RowTarget, Destination), Status> {
-        let snapshot = self.state.snapshot().map_err(|failure| status(&failure))?;
+    fn target(&self, caller: &Caller, command: &CommandStatementIngest) -> Result<(RowTarget, Destination), Status> {
+        let snapshot = self.state.writable(&caller.principal).map_err(|failure| status(&failure))?;
         let catalog = snapshot.catalog();
         let in_spaces = command.schema.as_deref() == Some(SPACES);
         let is_table = !in_spaces && (command.table == "users" || catalog.declared_fact(&command.table).is_some());

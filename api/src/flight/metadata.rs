@@ -93,7 +93,7 @@ pub(super) async fn fetch(
         }
         Command::CommandGetSqlInfo(query) => query.into_builder(&flight.information).build(),
         Command::CommandGetXdbcTypeInfo(query) => query.into_builder(&flight.types).build(),
-        Command::CommandGetPrimaryKeys(query) => primary_keys(flight, &query)?,
+        Command::CommandGetPrimaryKeys(query) => primary_keys(flight, caller, &query)?,
         Command::CommandGetExportedKeys(_)
         | Command::CommandGetImportedKeys(_)
         | Command::CommandGetCrossReference(_) => Ok(RecordBatch::new_empty(references_schema())),
@@ -113,9 +113,10 @@ async fn tables(
     let sql = Arc::clone(flight.state.sql().map_err(|failure| status(&failure))?);
     let system = system::tables(&flight.state, &caller.principal);
     let with_columns = query.include_schema;
-    let listed = limits::query(&flight.state, caller.timeout_ms(&flight.state), move |snapshot, _| {
-        Ok(sql.tables(snapshot.clone(), system, with_columns, &|_, _| true)?)
-    });
+    let listed =
+        limits::query(&flight.state, &caller.principal, caller.timeout_ms(&flight.state), move |snapshot, _| {
+            Ok(sql.tables(snapshot.clone(), system, with_columns, &|_, _| true)?)
+        });
     let listed = listed.await.map_err(|failure| status(&failure))?;
     let mut builder = query.into_builder();
     let empty = Arc::new(Schema::empty());
@@ -130,8 +131,12 @@ async fn tables(
 }
 
 /// A user is there once; so is an event that has an id, if the fact sees to that.
-fn primary_keys(flight: &Flight, query: &CommandGetPrimaryKeys) -> std::result::Result<Result<RecordBatch>, Status> {
-    let snapshot = flight.state.snapshot().map_err(|failure| status(&failure))?;
+fn primary_keys(
+    flight: &Flight,
+    caller: &Caller,
+    query: &CommandGetPrimaryKeys,
+) -> std::result::Result<Result<RecordBatch>, Status> {
+    let snapshot = flight.state.names(&caller.principal).map_err(|failure| status(&failure))?;
     let is_here = query.catalog.as_deref().is_none_or(|name| name == CATALOG)
         && query.db_schema.as_deref().is_none_or(|name| name == PUBLIC);
     let column = match query.table.as_str() {

@@ -104,13 +104,14 @@ impl Flight {
         let (statements, who) = (&self.state.statements, &caller.principal);
         let watch = statements.begin_with(Door::Flight, who, &question.text, cancellation.clone());
         let (asked, running) = (question.clone(), watch.running());
-        let planned = limits::query(&self.state, caller.timeout_ms(&self.state), move |newest, context| {
-            running.sets(Arc::clone(&context.cancelled));
-            let snapshot = on.unwrap_or_else(|| newest.clone());
-            let planned = sql.plan(snapshot.clone(), &asked, system, context)?;
-            running.measures(planned.meter());
-            Ok((planned, snapshot))
-        });
+        let planned =
+            limits::query(&self.state, &caller.principal, caller.timeout_ms(&self.state), move |newest, context| {
+                running.sets(Arc::clone(&context.cancelled));
+                let snapshot = on.unwrap_or_else(|| newest.clone());
+                let planned = sql.plan(snapshot.clone(), &asked, system, context)?;
+                running.measures(planned.meter());
+                Ok((planned, snapshot))
+            });
         let planned = tokio::select! {
             biased;
             // The watch ends with this.
@@ -133,9 +134,10 @@ impl Flight {
         let system = system::tables(&self.state, &caller.principal);
         let question = Question { text, schema: caller.options().schema, ..Question::default() };
         let asked = question.clone();
-        let described = limits::query(&self.state, caller.timeout_ms(&self.state), move |snapshot, context| {
-            sql.describe(snapshot.clone(), &asked, system, context).map_err(Failure::from)
-        });
+        let described =
+            limits::query(&self.state, &caller.principal, caller.timeout_ms(&self.state), move |snapshot, context| {
+                sql.describe(snapshot.clone(), &asked, system, context).map_err(Failure::from)
+            });
         described.await.map_err(|failure| of_statement(&failure, &question.text))
     }
 

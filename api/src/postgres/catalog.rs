@@ -119,7 +119,7 @@ impl Table {
             _ => return Ok(Vec::new()),
         };
         let system = system::tables(&self.state, &self.by);
-        let listed = self.state.sql()?.tables(self.state.snapshot()?, system, with_columns, &|_, _| true)?;
+        let listed = self.state.sql()?.tables(self.state.names(&self.by)?, system, with_columns, &|_, _| true)?;
         let mut taken = HashSet::new();
         let numbered = listed.into_iter().map(|table| {
             let hash = xxh3_64(format!("{}.{}", table.schema, table.name).as_bytes());

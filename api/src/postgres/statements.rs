@@ -46,7 +46,7 @@ impl Session {
     pub(super) fn allowed(&mut self) -> Result<(), Told> {
         let told = |failure: Failure| Told::of(&failure, "", 0);
         self.principal = self.shared.state.access.check(self.authorization.as_deref()).map_err(told)?;
-        self.principal.need(EXPORT).map_err(told)
+        self.principal.need(EXPORT).and_then(|()| self.shared.state.audit().check()).map_err(told)
     }
 
     /// How long a statement may take.
@@ -68,7 +68,7 @@ impl Session {
         let sql = Arc::clone(state.sql().map_err(failed)?);
         let system = catalog::tables(state, &self.principal);
         let question = self.question(text, parameters);
-        let described = limits::query(state, Some(millis(time)), move |snapshot, context| {
+        let described = limits::query(state, &self.principal, Some(millis(time)), move |snapshot, context| {
             sql.describe(snapshot.clone(), &question, system, context).map_err(Failure::from)
         });
         let cancellation = CancellationToken::new();

@@ -14,11 +14,12 @@ pub use log::{ENDED_MAX, TEXT_BYTES_MAX, begin_of};
 pub use watch::{Running, Watch};
 
 use crate::access::Principal;
+use crate::audit::Audit;
 use crate::error::{Failure, Kind};
 use crate::state::lock;
 use log::Log;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use watch::Watched;
@@ -179,12 +180,14 @@ pub struct Queries {
     /// Of the numbers, apart from those of other runs of the server.
     run: Arc<str>,
     next: AtomicU64,
+    /// Who is told of each that ends.
+    audit: OnceLock<Audit>,
 }
 
 impl Default for Queries {
     fn default() -> Self {
         let run = format!("{:x}", since_1970().as_millis()).into();
-        Queries { log: Mutex::default(), run, next: AtomicU64::new(1) }
+        Queries { log: Mutex::default(), run, next: AtomicU64::new(1), audit: OnceLock::new() }
     }
 }
 
@@ -193,6 +196,11 @@ fn since_1970() -> Duration {
 }
 
 impl Queries {
+    /// From now on those that end are told there.
+    pub fn tell(&self, audit: &Audit) {
+        let _ = self.audit.set(audit.clone());
+    }
+
     /// A statement came.
     pub fn begin(self: &Arc<Self>, door: Door, principal: &Principal, text: &str) -> Watch {
         self.begin_with(door, principal, text, CancellationToken::new())

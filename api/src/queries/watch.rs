@@ -2,6 +2,7 @@
 
 use super::{Asks, Door, Progress, Queries, Query, begin_of, since_1970};
 use crate::access::Principal;
+use crate::audit::Record;
 use crate::error::Failure;
 use crate::state::lock;
 use engine_sql::session::Meter;
@@ -187,6 +188,11 @@ impl Running {
 }
 
 impl Watch {
+    /// Who asks.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.running.0.principal
+    }
+
     pub(super) fn new(queries: Arc<Queries>, watched: Arc<Watched>) -> Watch {
         Watch { queries, running: Running(watched), is_over: false }
     }
@@ -224,6 +230,9 @@ impl Watch {
         // Dropped behind the locks, and so that one that is remembered holds nothing of its answer.
         let _flag = lock(&watched.flag).take();
         let _gone = std::mem::take(&mut *lock(&watched.on_cancel));
+        if let Some(audit) = self.queries.audit.get() {
+            audit.note(Record::of_question(watched.told(how.clone())));
+        }
         let _forgotten = lock(&self.queries.log).end(watched, how, elapsed);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn watched<T: Send + 'static>(
     work: impl FnOnce(&Snapshot, &QueryContext, &Running) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let (running, cancellation) = (watch.running(), watch.cancellation());
-    let answer = limits::query(state, timeout_ms, move |snapshot, context| {
+    let answer = limits::query(state, watch.principal(), timeout_ms, move |snapshot, context| {
         running.sets(Arc::clone(&context.cancelled));
         work(snapshot, context, &running)
     });

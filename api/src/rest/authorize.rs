@@ -3,13 +3,16 @@
 //! [`policy`] is the one list of what a call needs; a test compares it with the description of the API, so that no route can be
 //! without one.
 
-use crate::access::Scope;
+use crate::access::{Principal, Scope};
+use crate::audit::{Record, text_hash};
 use crate::error::{Failure, Kind};
+use crate::rest::observe::RequestId;
 use crate::state::AppState;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::SocketAddr;
 
 /// What a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +21,45 @@ pub enum Policy {
     Open,
     /// A token with all of these scopes.
     Scopes(&'static [Scope]),
+    /// The same, and of no tenant: it is about the server as a whole.
+    Operator(&'static [Scope]),
+}
+
+impl Policy {
+    /// The scopes that are needed.
+    pub fn scopes(self) -> &'static [Scope] {
+        match self {
+            Policy::Open => &[],
+            Policy::Scopes(scopes) | Policy::Operator(scopes) => scopes,
+        }
+    }
+
+    /// Whether such a call sends or changes something, or tells who may.
+    fn is_change(self, method: &Method) -> bool {
+        let scopes = self.scopes();
+        let is_more = scopes.contains(&Scope::Ingest) || scopes.contains(&Scope::Admin);
+        is_more || [PUT, DELETE].contains(&method)
+    }
+
+    /// # Errors
+    /// [`Kind::Forbidden`] if somebody may not.
+    fn check(self, principal: &Principal) -> Result<(), Failure> {
+        if matches!(self, Policy::Operator(_)) && principal.tenant.is_some() {
+            let detail = "this is about the server as a whole, and the token is of a tenant";
+            return Err(Failure::new(Kind::Forbidden, detail).suggest("ask the operator of the server"));
+        }
+        principal.need(self.scopes())
+    }
 }
 
 const QUERY: Policy = Policy::Scopes(&[Scope::Query]);
 /// Tells which users they are.
 const EXPORT: Policy = Policy::Scopes(&[Scope::Query, Scope::Export]);
 const INGEST: Policy = Policy::Scopes(&[Scope::Ingest]);
+/// Of one's own tenant.
 const ADMIN: Policy = Policy::Scopes(&[Scope::Admin]);
+const OPERATOR_QUERY: Policy = Policy::Operator(&[Scope::Query]);
+const OPERATOR_ADMIN: Policy = Policy::Operator(&[Scope::Admin]);
 const POST: &Method = &Method::POST;
 const GET: &Method = &Method::GET;
 const PUT: &Method = &Method::PUT;
@@ -39,10 +74,12 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         route if route == "/docs" || route.starts_with("/docs/") => Policy::Open,
         // The pages; what they show they ask for with the reader's token.
         "/console/{*path}" => Policy::Open,
-        "/metrics" => QUERY,
+        "/metrics" => OPERATOR_QUERY,
         "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/funnel" | "/v1/sequence" | "/v1/retention" | "/v1/path"
         | "/v1/attribution" | "/v1/effect" | "/v1/experiment" => QUERY,
-        "/v1/explain" | "/v1/translate" | "/v1/status" => QUERY,
+        "/v1/translate" | "/v1/status" => QUERY,
+        // Plans tell how much is read, and how much there is.
+        "/v1/explain" => OPERATOR_QUERY,
         "/v1/members"
         | "/v1/sample"
         | "/v1/top"
@@ -52,20 +89,21 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         | "/v1/users/{id}/explain" => EXPORT,
         "/v1/tags" | "/v1/facts/{fact}" | "/v1/spaces/{space}" => INGEST,
         "/v1/catalog" if method == GET => QUERY,
-        "/v1/catalog" if method == PUT => ADMIN,
+        "/v1/catalog" if method == PUT => OPERATOR_ADMIN,
         "/v1/audiences" => QUERY,
         "/v1/audiences/{name}" if [GET, PUT, DELETE].contains(&method) => QUERY,
         "/v1/audiences/{name}/sizes" => QUERY,
         "/v1/audiences/{name}/members" | "/v1/audiences/{name}/changes" | "/v1/audiences/{name}/movement" => EXPORT,
-        "/v1/sources" | "/v1/sources/{name}" | "/v1/sinks" | "/v1/sinks/{name}" if method == GET => QUERY,
+        "/v1/sources" | "/v1/sources/{name}" | "/v1/sinks" | "/v1/sinks/{name}" if method == GET => OPERATOR_QUERY,
         route
             if method == POST
                 && (route.starts_with("/v1/sources/{name}/") || route.starts_with("/v1/sinks/{name}/")) =>
         {
-            ADMIN
+            OPERATOR_ADMIN
         }
-        "/v1/jobs" | "/v1/jobs/{id}" if method == GET => QUERY,
-        "/v1/jobs" | "/v1/jobs/{id}" if method == POST || method == DELETE => ADMIN,
+        "/v1/jobs" | "/v1/jobs/{id}" if method == GET => OPERATOR_QUERY,
+        "/v1/jobs" | "/v1/jobs/{id}" if method == POST || method == DELETE => OPERATOR_ADMIN,
+        "/v1/tenants" | "/v1/tenants/{name}" => OPERATOR_ADMIN,
         // Of statements each sees and cancels their own.
         "/v1/queries" | "/v1/queries/{id}" => QUERY,
         "/v1/tokens" | "/v1/tokens/{name}" => ADMIN,
@@ -73,7 +111,8 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
     })
 }
 
-/// Lets the request through if its sender may; tells handlers who that is.
+/// Lets the request through if its sender may; tells handlers who that is, and the audit log what was refused, sent or changed. (What was
+/// asked is told when the question is over.)
 pub async fn authorize(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     // What no route has is told to everybody.
     let Some(route) = request.extensions().get::<MatchedPath>().cloned() else { return next.run(request).await };
@@ -84,20 +123,65 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str());
     // What is no text is no token either.
     let principal = state.access.check(authorization.map(|text| text.unwrap_or_default()));
-    let allowed = principal.and_then(|principal| match policy {
-        Some(Policy::Scopes(scopes)) => principal.need(scopes).map(|()| principal),
+    let allowed = match (&principal, policy) {
+        (Ok(principal), Some(policy)) => policy.check(principal).and_then(|()| state.audit().check()),
         // The router tells which methods there are.
-        _ if principal.token.is_none() => Ok(principal),
-        _ => {
-            Err(Failure::new(Kind::MethodNotAllowed, format!("{} does not take {}", route.as_str(), request.method())))
+        (Ok(principal), None) if principal.token.is_none() => Ok(()),
+        (Ok(_), None) => {
+            let detail = format!("{} does not take {}", route.as_str(), request.method());
+            Err(Failure::new(Kind::MethodNotAllowed, detail))
         }
-    });
-    match allowed {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
+        (Err(failure), _) => Err(failure.clone()),
+    };
+    let call = Call::of(&request, route.as_str());
+    let is_change = policy.is_some_and(|policy| policy.is_change(request.method()));
+    let response = match (&principal, allowed) {
+        (Ok(principal), Ok(())) => {
+            request.extensions_mut().insert(principal.clone());
             next.run(request).await
         }
-        Err(failure) => failure.into_response(),
+        (_, Err(failure)) => failure.into_response(),
+        (Err(failure), Ok(())) => failure.clone().into_response(),
+    };
+    let status = response.status().as_u16();
+    if is_change || [401, 403].contains(&status) {
+        let record = call.record(status);
+        state.audit().note(match &principal {
+            Ok(principal) => record.by(principal),
+            Err(_) => record,
+        });
+    }
+    response
+}
+
+/// What the audit log tells of a call.
+struct Call {
+    action: String,
+    object: Option<String>,
+    id: Option<String>,
+    from: Option<String>,
+}
+
+impl Call {
+    fn of(request: &Request, route: &str) -> Call {
+        // Names are told, ids of users are not.
+        let is_user = route.starts_with("/v1/users/");
+        let parts = route.split('/').zip(request.uri().path().split('/'));
+        let named = parts
+            .filter(|(pattern, _)| pattern.starts_with('{'))
+            .map(|(_, part)| if is_user { text_hash(part) } else { part.to_owned() });
+        let named = named.collect::<Vec<_>>().join("/");
+        let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        Call {
+            action: format!("{} {route}", request.method()),
+            object: (!named.is_empty()).then_some(named),
+            id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
+            from: from.map(|from| from.0.ip().to_string()),
+        }
+    }
+
+    fn record(self, status: u16) -> Record {
+        Record::of_call(self.action, self.object, status, self.id).from(self.from)
     }
 }
 

@@ -5,6 +5,7 @@
 //! passes or when the handler is dropped because the client went away; the engine notices within a millisecond of
 //! work, and only then the query's place is free again.
 
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::state::AppState;
 use engine::audience::ops::QueryContext;
@@ -98,23 +99,25 @@ pub fn timeout(state: &AppState, timeout_ms: Option<u64>) -> Result<Duration, Fa
     Ok(Duration::from_millis(millis))
 }
 
-/// Runs a question on the newest snapshot.
+/// Runs a question on what somebody may see of the newest snapshot.
 ///
 /// # Errors
 /// What `work` fails with, [`Kind::Timeout`], or [`Kind::TooManyQueries`].
 pub async fn query<T: Send + 'static>(
     state: &AppState,
+    principal: &Principal,
     timeout_ms: Option<u64>,
     work: impl FnOnce(&Snapshot, &QueryContext) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let deadline = Instant::now() + timeout(state, timeout_ms)?;
     let place = state.queries.enter(deadline).await?;
-    let snapshot = state.snapshot()?;
+    state.store()?;
     let context = state.query_context();
     let cancel = CancelOnDrop(Arc::clone(&context.cancelled));
+    let (state, principal) = (state.clone(), principal.clone());
     let running = tokio::task::spawn_blocking(move || {
         let _place = place;
-        work(&snapshot, &context)
+        work(&state.view(&principal, &context)?, &context)
     });
     let answer = match tokio::time::timeout_at(deadline.into(), running).await {
         Ok(finished) => finished.unwrap_or_else(|panic| Err(Failure::internal(format!("a query panicked: {panic}")))),

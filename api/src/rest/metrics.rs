@@ -145,7 +145,7 @@ fn describe() {
 pub(super) async fn get(State(state): State<AppState>) -> Result<Response, Failure> {
     let data = state.config.data.clone();
     let bytes = limits::blocking(move || Ok(folder_bytes(&data))).await?;
-    let snapshot = state.snapshot().ok();
+    let snapshot = state.whole().ok();
     with_local_recorder(&state.metrics.recorder, || measure(&state, snapshot.as_ref(), bytes));
     let handle = state.metrics.recorder.handle();
     handle.run_upkeep();

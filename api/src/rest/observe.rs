@@ -16,10 +16,15 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A client's own request id is kept up to this length.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
+/// What a request is called, for those it comes to.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
 /// Names, times and logs a request.
-pub async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let method = request.method().clone();
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());

@@ -247,6 +247,12 @@ fn answers_look_as_described() {
         ("GET /v1/audiences/{name}", "", 404, Value::Null),
         ("POST /v1/count", "", 400, json!({"where": "gendr = 'f'"})),
         ("PUT /v1/catalog", "", 409, json!({"tags": {"age": {"type": "set"}}})),
+        ("GET /v1/tenants", "", 200, Value::Null),
+        ("PUT /v1/tenants/{name}", "", 201, json!({"where": "age > 20", "owns": {"tags": ["spend"]}})),
+        ("PUT /v1/tenants/{name}", "", 200, json!({"description": "some"})),
+        ("PUT /v1/tenants/{name}", "", 400, json!({"owns": {"facts": ["nothing"]}})),
+        ("GET /v1/tenants/{name}", "", 200, Value::Null),
+        ("DELETE /v1/tenants/{name}", "", 204, Value::Null),
         ("GET /v1/tokens", "", 200, Value::Null),
         ("DELETE /v1/tokens/{name}", "", 404, Value::Null),
         // From here on a token is needed.

@@ -104,6 +104,38 @@ pub enum ExprKind {
     Not(Box<Expr>),
 }
 
+impl Expr {
+    /// Calls the audiences that it names by other names.
+    pub fn rename_audiences(&mut self, rename: &impl Fn(&str) -> String) {
+        match &mut self.kind {
+            ExprKind::InAudience(name) => *name = rename(name),
+            ExprKind::SimilarTo(similar) => {
+                let SimilarTo { seed, within, exclude, .. } = &mut **similar;
+                [Some(seed), within.as_mut(), exclude.as_mut()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|part| part.rename_audiences(rename));
+            }
+            ExprKind::AtLeast { of, .. } | ExprKind::And(of) | ExprKind::Or(of) => {
+                of.iter_mut().for_each(|part| part.rename_audiences(rename));
+            }
+            ExprKind::Xor(a, b) => {
+                a.rename_audiences(rename);
+                b.rename_audiences(rename);
+            }
+            ExprKind::Not(of) => of.rename_audiences(rename),
+            ExprKind::Literal(_)
+            | ExprKind::Flag(_)
+            | ExprKind::Compare { .. }
+            | ExprKind::Between { .. }
+            | ExprKind::In { .. }
+            | ExprKind::IsNull { .. }
+            | ExprKind::UserIn { .. }
+            | ExprKind::Did(_) => {}
+        }
+    }
+}
+
 /// `did('purchase', category = 'shoes', count >= 2, within => '30 days')`: whether a user's events of a fact come to
 /// something.
 #[derive(Clone, Debug, PartialEq, Eq)]

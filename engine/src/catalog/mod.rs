@@ -371,6 +371,29 @@ impl Catalog {
         }
     }
 
+    /// The tags, facts and vector spaces whose names are kept, without the engine's own facts, sources and sinks: for one who is to
+    /// know of a part only. Not to be stored.
+    pub fn part(
+        &self,
+        keeps_tag: impl Fn(&str) -> bool,
+        keeps_fact: impl Fn(&str) -> bool,
+        keeps_space: impl Fn(&str) -> bool,
+    ) -> Catalog {
+        fn kept<T: Clone>(all: &BTreeMap<String, T>, keeps: impl Fn(&str) -> bool) -> BTreeMap<String, T> {
+            let kept = all.iter().filter(|(name, _)| keeps(name));
+            kept.map(|(name, of)| (name.clone(), of.clone())).collect()
+        }
+        let is_declared = |name: &str| name != DEAD_LETTERS && name != AUDIENCE_CHANGES;
+        Catalog {
+            tags: kept(&self.tags, keeps_tag),
+            facts: kept(&self.facts, |name| is_declared(name) && keeps_fact(name)),
+            spaces: kept(&self.spaces, keeps_space),
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            next_id: self.next_id,
+        }
+    }
+
     /// The catalog with what [`Catalog::spaces`] told in the place of its vector spaces.
     pub fn with_spaces(mut self, spaces: impl IntoIterator<Item = (String, Space)>) -> Catalog {
         self.spaces = spaces.into_iter().collect();

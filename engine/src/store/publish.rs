@@ -208,6 +208,7 @@ impl Store {
             tables: Arc::new(layers.tables.clone()),
             row_numbers: Arc::new(layers.row_numbers.clone()),
             searched: Arc::default(),
+            is_part: false,
             shards: shards
                 .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
                 .collect(),

@@ -243,6 +243,7 @@ fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictio
         tables: Arc::new(manifest.tables.clone()),
         row_numbers: Arc::new(manifest.row_numbers.clone()),
         searched: Arc::default(),
+        is_part: false,
         shards: shards
             .map(|(layers, dictionary)| ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count))
             .collect(),

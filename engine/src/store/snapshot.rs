@@ -22,6 +22,7 @@ pub struct Snapshot {
     pub(super) tables: Arc<BTreeMap<TagId, u64>>,
     pub(super) row_numbers: Arc<BTreeMap<TagId, u64>>,
     pub(super) searched: Arc<Searched>,
+    pub(super) is_part: bool,
 }
 
 /// A named audience.
@@ -104,9 +105,25 @@ impl Snapshot {
         self.catalog.clone()
     }
 
+    /// The same users by a catalog and audiences that are a part of its own, whatever they are called there: what somebody may know
+    /// of it.
+    pub fn part(&self, catalog: Arc<Catalog>, audiences: Arc<BTreeMap<String, Audience>>) -> Snapshot {
+        Snapshot { catalog, audiences, is_part: true, ..self.clone() }
+    }
+
+    /// Whether it came of [`Snapshot::part`].
+    pub fn is_part(&self) -> bool {
+        self.is_part
+    }
+
     /// The audiences defined in this view, by name.
     pub fn audiences(&self) -> &BTreeMap<String, Audience> {
         &self.audiences
+    }
+
+    /// The same, to be kept.
+    pub fn shared_audiences(&self) -> Arc<BTreeMap<String, Audience>> {
+        self.audiences.clone()
     }
 
     /// The epoch of a fact's table at which it has the rows up to [`Snapshot::recent_rows`]; `None` if it has none yet. Any version

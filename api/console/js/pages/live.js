@@ -127,8 +127,9 @@ class View {
     const rate = told.at(-1).rate ?? 0;
     this.root.toggleAttribute("data-away", false);
     this.say("rate", compact(Math.round(rate)), `${compact(Math.round(mean))} over ten seconds`);
-    this.say("events", whole(status.events), "since the start");
-    this.say("users", whole(status.users), "ever seen");
+    // A tenant is not told of the whole.
+    this.say("events", status.events === null ? "–" : whole(status.events), "since the start");
+    this.say("users", status.users === null ? "–" : whole(status.users), "ever seen");
     this.say("freshness", seconds(status.freshness_seconds), status.warning ?? `${status.freshness_seconds < 0.001 ? "all visible" : "behind"} · epoch ${integer(status.epoch)}`);
     this.say("queries", integer(status.queries_running), status.queries_waiting ? `${integer(status.queries_waiting)} wait` : "none waits");
     this.chart.repaint(`Events a second over the last two minutes, now ${integer(Math.round(rate))}`);

@@ -102,7 +102,7 @@ fn write(producer: &BaseProducer, topic: &str, events: &Events, range: std::ops:
 /// Adds the source to the catalog, and starts it.
 fn declare(server: &Server, broker: &str, topic: &str) -> Result<(), Failure> {
     let state = server.state();
-    let mut document = CatalogDocument::of(state.snapshot()?.catalog());
+    let mut document = CatalogDocument::of(state.whole()?.catalog());
     let source = json!({"kafka": {"brokers": broker, "topic": topic, "group": topic}, "into": PURCHASE});
     let source: SourceDeclaration = serde_json::from_value(source).map_err(Failure::internal)?;
     document.sources.insert(SOURCE.to_owned(), source);

@@ -144,7 +144,7 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
     };
     let everybody = count("TRUE")?.count;
     let mut table = Table { columns: vec!["question", "users", "share", "time"], rows: Vec::new() };
-    let has_events = server.state().snapshot()?.catalog().declared_fact(PURCHASE).is_some();
+    let has_events = server.state().whole()?.catalog().declared_fact(PURCHASE).is_some();
     let about_events: &[Question] = if has_events { event_questions(data_set) } else { &[] };
     for question in sample_questions(data_set).iter().chain(about_events) {
         // Asked once before, so that the time told is that of an answer, not of reading the file the first time.
@@ -164,7 +164,7 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
 
 /// Makes vectors of what users bought, where that is known and they have not been made before, and asks for users like others.
 fn ask_for_likeness(server: &Server, data_set: DataSet, events: &Events) -> Result<(), Exit> {
-    let snapshot = server.state().snapshot()?;
+    let snapshot = server.state().whole()?;
     let has_space = snapshot.catalog().space(likeness::SPACE).is_some();
     match likeness_question(data_set) {
         Some(question) if has_space && events.count() > 0 => {

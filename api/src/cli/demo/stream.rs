@@ -67,7 +67,7 @@ impl Events {
     /// [`Failure`] if there is no thread or client for it.
     pub(super) fn keep_coming(&self, server: &Server) -> Result<Option<Trickle>, Failure> {
         let Events::Generated(..) = self else { return Ok(None) };
-        if server.state().snapshot()?.catalog().declared_fact(PURCHASE).is_none() {
+        if server.state().whole()?.catalog().declared_fact(PURCHASE).is_none() {
             return Ok(None);
         }
         let (events, door, stop) = (self.clone(), Door::of(server)?, Arc::new(AtomicBool::new(false)));

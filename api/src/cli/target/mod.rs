@@ -8,7 +8,7 @@ mod remote;
 pub(super) use remote::Remote;
 
 use super::Exit;
-use crate::access::book::Book;
+use crate::access::{Access, Principal};
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
@@ -129,6 +129,18 @@ impl Target {
         }
     }
 
+    /// The server, of what only a server has: `what`.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidField`] if a data directory is named, or the URL cannot be.
+    pub(super) fn server(&self, what: &str) -> Result<Remote, Failure> {
+        if self.data.is_some() {
+            let failure = Failure::new(Kind::InvalidField, format!("{what} are looked after by a server"));
+            return Err(failure.suggest("leave --data out, and start `beluga serve` on the directory"));
+        }
+        Remote::new(&self.url)
+    }
+
     /// The tokens there.
     ///
     /// # Errors
@@ -136,8 +148,8 @@ impl Target {
     pub(super) fn tokens(&self) -> Result<Tokens, Failure> {
         match &self.data {
             Some(data) => {
-                let (book, held) = Book::open_alone(data)?;
-                Ok(Tokens::Alone { book, _held: held })
+                let (access, held) = Access::open_alone(data)?;
+                Ok(Tokens::Alone { access, _held: held })
             }
             None => Ok(Tokens::Remote(Remote::new(&self.url)?)),
         }
@@ -162,7 +174,7 @@ impl Target {
 pub(super) enum Tokens {
     Remote(Remote),
     Alone {
-        book: Book,
+        access: Access,
         /// Nobody else opens the directory.
         _held: Box<dyn Send + Sync>,
     },
@@ -172,15 +184,17 @@ impl Tokens {
     pub(super) fn list(&self) -> Result<Vec<TokenAnswer>, Failure> {
         match self {
             Tokens::Remote(remote) => remote.tokens(),
-            Tokens::Alone { book, .. } => Ok(book.entries().iter().map(TokenAnswer::from).collect()),
+            Tokens::Alone { access, .. } => {
+                Ok(access.list(&Principal::anyone())?.iter().map(TokenAnswer::from).collect())
+            }
         }
     }
 
     pub(super) fn create(&mut self, request: TokenRequest) -> Result<NewTokenAnswer, Failure> {
         match self {
             Tokens::Remote(remote) => remote.create_token(&request),
-            Tokens::Alone { book, .. } => {
-                let (token, entry) = book.create(request.read()?, jiff::Timestamp::now().as_microsecond())?;
+            Tokens::Alone { access, .. } => {
+                let (token, entry) = access.create(request.read()?)?;
                 Ok(NewTokenAnswer::new(token, &entry))
             }
         }
@@ -189,7 +203,7 @@ impl Tokens {
     pub(super) fn revoke(&mut self, name: &str) -> Result<(), Failure> {
         match self {
             Tokens::Remote(remote) => remote.revoke_token(name),
-            Tokens::Alone { book, .. } => book.revoke(name),
+            Tokens::Alone { access, .. } => access.revoke(name, &Principal::anyone()),
         }
     }
 }

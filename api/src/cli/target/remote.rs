@@ -28,6 +28,7 @@ use crate::rest::v1::sequence::{SequenceAnswer, SequenceRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
 use crate::rest::v1::sources::{RewindAnswer, RewindRequest, SourceAnswer, SourcesAnswer};
 use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
+use crate::rest::v1::tenants::{TenantAnswer, TenantRequest, TenantsAnswer};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest, TokensAnswer};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use serde::Serialize;
@@ -184,6 +185,26 @@ impl Remote {
 
     pub(super) fn revoke_token(&self, name: &str) -> Result<(), Failure> {
         self.send(self.client.delete(self.url_of(&["v1", "tokens", name])?)).map(drop)
+    }
+
+    /// All tenants, by name.
+    pub(crate) fn tenants(&self) -> Result<Vec<TenantAnswer>, Failure> {
+        let mut page: TenantsAnswer = self.get("/v1/tenants")?;
+        let mut tenants = std::mem::take(&mut page.tenants);
+        while let Some(after) = page.next {
+            page = self.get(&format!("/v1/tenants?after={after}"))?;
+            tenants.append(&mut page.tenants);
+        }
+        Ok(tenants)
+    }
+
+    pub(crate) fn put_tenant(&self, name: &str, request: &TenantRequest) -> Result<TenantAnswer, Failure> {
+        let url = self.url_of(&["v1", "tenants", name])?;
+        read(self.send(self.client.put(url).json(request))?)
+    }
+
+    pub(crate) fn delete_tenant(&self, name: &str) -> Result<(), Failure> {
+        self.send(self.client.delete(self.url_of(&["v1", "tenants", name])?)).map(drop)
     }
 
     /// The address of what these names lead to, whatever stands in them.

@@ -8,6 +8,7 @@ use super::expression::Where;
 use super::fact_declaration::{FactDeclaration, difference, summary};
 use super::profile::type_name;
 use super::space_declaration::SpaceDeclaration;
+use crate::access::Principal;
 use crate::config::Config;
 use crate::error::{Failure, Item, Kind, escape_pointer};
 use crate::rest::body::{JsonBody, Parameters};
@@ -16,8 +17,8 @@ use crate::rest::router::Answer;
 use crate::sinks::SinkDeclaration;
 use crate::sources::SourceDeclaration;
 use crate::state::AppState;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use engine::catalog::{Catalog, SCALE_MAX, TagType, Unit};
 use engine::store::{Audience, Snapshot, Store};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -556,8 +557,11 @@ pub fn apply(
 /// The tags, facts, vector spaces, sources and sinks there are.
 #[utoipa::path(get, path = "/v1/catalog", operation_id = "get_catalog", tag = "data",
     responses((status = 200, body = CatalogDocument)))]
-pub(in crate::rest) async fn get(State(state): State<AppState>) -> Answer<CatalogDocument> {
-    Ok(Json(CatalogDocument::of(state.snapshot()?.catalog())))
+pub(in crate::rest) async fn get(
+    State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
+) -> Answer<CatalogDocument> {
+    Ok(Json(CatalogDocument::of(state.names(&principal)?.catalog())))
 }
 
 /// Brings the catalog to what the document says.

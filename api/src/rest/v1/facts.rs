@@ -1,14 +1,15 @@
 //! `POST /v1/facts/{fact}`: events, a line or a row an event.
 
 use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Fact};
 use engine::clock::Clock;
@@ -40,6 +41,7 @@ use ingest::decode::column_body::RowTarget;
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Parameters(parameters): Parameters<WriteParameters>,
     headers: HeaderMap,
@@ -47,14 +49,14 @@ pub(in crate::rest) async fn post(
 ) -> Answer<UploadAnswer> {
     let is_arrow = upload::is_arrow(&headers, "events", "send application/x-ndjson, a JSON object a line")?;
     let (decoder, destination) = {
-        let (snapshot, now) = (state.snapshot()?, SystemClock.now());
+        let (snapshot, now) = (state.writable(&principal)?, SystemClock.now());
         let fact = fact(snapshot.catalog(), &name)?;
         let decoder = if is_arrow {
             Decoder::Columns(RowTarget::Events { fact: Box::new(fact.clone()), now })
         } else {
             Decoder::Lines(LineDecoder::Events(Box::new(EventDecoder::new(fact, now))))
         };
-        (decoder, Destination::fact(&snapshot, &name, fact))
+        (decoder, Destination::fact(&snapshot, &name, fact).of(&principal))
     };
     upload::answer(&state, destination, parameters, &headers, body, decoder).await.map(Json)
 }

@@ -59,7 +59,7 @@ impl Keeping {
         });
         let (Found { answer, kept }, snapshot) = answered.await?;
         let (Some(audience), Some(users)) = (self.audience, kept) else { return Ok((answer, None)) };
-        let users = audiences::save_users(state, audience.clone(), snapshot, users).await?;
+        let users = audiences::save_users(state, &asker.principal, &audience, snapshot, users).await?;
         Ok((answer, Some(SavedUsers { audience, users })))
     }
 }

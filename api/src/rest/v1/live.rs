@@ -2,15 +2,16 @@
 
 use super::audiences::find;
 use super::number::time;
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::live::Listening;
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::{Extension, Json};
 use engine::store::Audience;
 use futures::Stream;
 use ingest::live::{LiveStatus, MembershipChange};
@@ -105,6 +106,7 @@ pub(in crate::rest) struct SizesParameters {
     params(("name" = String, Path), SizesParameters), responses((status = 200, body = SizesAnswer)))]
 pub(in crate::rest) async fn sizes(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Parameters(parameters): Parameters<SizesParameters>,
 ) -> Answer<SizesAnswer> {
@@ -114,7 +116,7 @@ pub(in crate::rest) async fn sizes(
     }
     let from = moment(parameters.from.as_ref(), "from")?.unwrap_or(i64::MIN);
     let to = moment(parameters.to.as_ref(), "to")?.unwrap_or(i64::MAX);
-    let snapshot = state.snapshot()?;
+    let snapshot = state.names(&principal)?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?;
     let mut points = state.live_sizes(list_id, from, to)?.into_iter();
     let page = points.by_ref().take(limit).map(|point| SizeAnswer {
@@ -169,6 +171,7 @@ struct ChangeEvent<'a> {
     responses((status = 200, description = "Events until either side ends", body = String, content_type = "text/event-stream")))]
 pub(in crate::rest) async fn changes(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failure> {
@@ -180,7 +183,7 @@ pub(in crate::rest) async fn changes(
             return Err(Failure::new(Kind::InvalidField, detail).at("Last-Event-ID"));
         }
     };
-    let snapshot = state.snapshot()?;
+    let snapshot = state.names(&principal)?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?.to_owned();
     let stopping = || Failure::new(Kind::NotReady, "the server is stopping").retry_after(1);
     let listening = state.feeds.listen(&list_id, after).ok_or_else(stopping)?;
@@ -228,7 +231,7 @@ impl Follower {
                 Ok(Err(RecvError::Lagged(_))) => self.waiting.push_back(Follower::reset(&self.audience)),
                 Ok(Err(RecvError::Closed)) => return None,
                 Err(_) => {
-                    let snapshot = self.state.snapshot().ok()?;
+                    let snapshot = self.state.whole().ok()?;
                     let audience = snapshot.audiences().get(&self.audience)?;
                     if !audience.is_live() || audience.list_id() != Some(&self.list_id) {
                         return None;

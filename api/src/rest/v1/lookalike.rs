@@ -3,7 +3,7 @@
 use super::audiences;
 use super::count::elapsed_us;
 use super::distinguish::{Distinguish, DistinguishingAnswer, distinguishing};
-use super::expression::Where;
+use super::expression::{self, Where};
 use super::scores::{Claims, ScoreTag, ScoresAnswer};
 use super::tree::similar::extent_and_method;
 use crate::access::Scope;
@@ -391,8 +391,11 @@ pub(in crate::rest) async fn post(
             return Err(failure.suggest("save who they are of as an audience, and make that the seed"));
         }
     }
-    if request.scores_to.is_some() {
+    if let Some(tag) = &request.scores_to {
         asker.principal.need(&[Scope::Ingest])?;
+        if asker.principal.tenant.is_some() {
+            expression::tag(state.writable(&asker.principal)?.catalog(), tag, "/scores_to")?;
+        }
     }
     let (text, timeout_ms, save_as) = (request.told(), request.timeout_ms, request.save_as.clone());
     let store = Arc::clone(state.store()?);
@@ -411,7 +414,7 @@ pub(in crate::rest) async fn post(
     });
     let answer = answered.await?;
     if let (Some(name), Some(expression)) = (save_as, &answer.expression) {
-        audiences::save(&state, name, Where::Text(expression.clone())).await?;
+        audiences::save(&state, &asker.principal, name, Where::Text(expression.clone())).await?;
     }
     Ok(Json(answer))
 }

@@ -41,6 +41,7 @@ pub mod sql;
 pub mod status;
 pub mod steps;
 pub mod tags;
+pub mod tenants;
 pub mod tokens;
 pub mod top;
 pub mod translate;

@@ -174,7 +174,7 @@ async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<SinkAn
         let store = state.store()?;
         // What was put before may not be published yet.
         store.publish()?;
-        let mut catalog = state.snapshot()?.catalog().clone();
+        let mut catalog = state.whole()?.catalog().clone();
         let before = catalog.sink(&name).ok_or_else(|| unknown(&state, &name))?.wanted;
         if before != wanted {
             catalog.set_sink_wanted(&name, wanted);
@@ -199,14 +199,14 @@ fn answer(state: &AppState, name: &str) -> Result<SinkAnswer, Failure> {
 }
 
 fn about(state: &AppState, name: &str) -> Result<String, Failure> {
-    let snapshot = state.snapshot()?;
+    let snapshot = state.whole()?;
     let declared = snapshot.catalog().sink(name).map(|sink| SinkDeclaration::read(&sink.definition));
     Ok(declared.and_then(Result::ok).map(|declared| declared.summary()).unwrap_or_default())
 }
 
 fn unknown(state: &AppState, name: &str) -> Failure {
     let failure = Failure::new(Kind::NotFound, format!("there is no sink `{name}`"));
-    let snapshot = state.snapshot().ok();
+    let snapshot = state.whole().ok();
     let names = snapshot.iter().flat_map(|snapshot| snapshot.catalog().sinks().map(|(known, _)| known));
     match closest(name, names) {
         Some(near) => failure.suggest(format!("did you mean `{near}`?")),

@@ -353,7 +353,7 @@ async fn command(state: AppState, name: String, wanted: Wanted) -> Answer<Source
         let store = state.store()?;
         // What was put before may not be published yet.
         store.publish()?;
-        let mut catalog = state.snapshot()?.catalog().clone();
+        let mut catalog = state.whole()?.catalog().clone();
         let before = catalog.source(&name).ok_or_else(|| unknown(&state, &name))?.wanted;
         if before != wanted {
             catalog.set_wanted(&name, wanted);
@@ -397,7 +397,7 @@ pub(in crate::rest) async fn rewind(
 
 /// Warns of events that will count twice.
 fn note(state: &AppState, name: &str) -> Option<String> {
-    let snapshot = state.snapshot().ok()?;
+    let snapshot = state.whole().ok()?;
     let declared = SourceDeclaration::read(&snapshot.catalog().source(name)?.definition).ok()?;
     let fact = snapshot.catalog().declared_fact(&declared.into)?;
     let counts_twice = fact.deduplicate_days.is_none();
@@ -412,7 +412,7 @@ fn answer(state: &AppState, name: &str) -> Result<SourceAnswer, Failure> {
 }
 
 fn about(state: &AppState, name: &str) -> Result<String, Failure> {
-    let snapshot = state.snapshot()?;
+    let snapshot = state.whole()?;
     let declared = snapshot.catalog().source(name).map(|source| SourceDeclaration::read(&source.definition));
     Ok(declared.and_then(Result::ok).map(|declared| declared.summary()).unwrap_or_default())
 }

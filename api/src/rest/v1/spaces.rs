@@ -1,14 +1,15 @@
 //! `POST /v1/spaces/{space}`: vectors of users, a line or a row a user.
 
 use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use engine::audience::suggest::closest;
 use engine::catalog::{Catalog, Space};
 use ingest::decode::VectorDecoder;
@@ -36,15 +37,16 @@ use ingest::decode::column_body::RowTarget;
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
     Parameters(parameters): Parameters<WriteParameters>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<UploadAnswer> {
     let is_arrow = upload::is_arrow(&headers, "vectors", "send application/x-ndjson, a JSON object a line")?;
-    let snapshot = state.snapshot()?;
+    let snapshot = state.writable(&principal)?;
     let space = *space(snapshot.catalog(), &name)?;
-    let destination = Destination::space(&snapshot, &name, &space);
+    let destination = Destination::space(&snapshot, &name, &space).of(&principal);
     drop(snapshot);
     let decoder = if is_arrow {
         Decoder::Columns(RowTarget::Vectors(space))

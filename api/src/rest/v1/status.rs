@@ -36,10 +36,10 @@ pub struct StatusAnswer {
     pub epoch: u64,
     /// Age of the oldest acknowledged write that questions do not see yet, in seconds; 0 if they see all.
     pub freshness_seconds: f64,
-    /// Users ever seen, with those known only from lists.
-    pub users: u64,
-    /// Events counted, by whatever door they came; that somebody entered or left a live audience is one, too.
-    pub events: u64,
+    /// Users ever seen, with those known only from lists; null for a tenant.
+    pub users: Option<u64>,
+    /// Events counted, by whatever door they came; that somebody entered or left a live audience is one, too. Null for a tenant.
+    pub events: Option<u64>,
     /// Questions that are answered now.
     pub queries_running: u64,
     /// Questions that wait for their turn.
@@ -59,6 +59,8 @@ pub struct PrincipalAnswer {
     pub token: Option<String>,
     /// What they may do.
     pub scopes: BTreeSet<Scope>,
+    /// Of whom they are; null for the operator.
+    pub tenant: Option<String>,
 }
 
 /// How a source is, in short.
@@ -97,20 +99,25 @@ pub struct LiveSize {
 /// [`Failure`] before the store is open.
 pub fn answer(state: &AppState, principal: &Principal) -> Result<StatusAnswer, Failure> {
     let statistics = state.store()?.statistics();
-    let epoch = state.snapshot()?.epoch();
-    let sources = state.pipeline().map(Pipeline::reports).unwrap_or_default().into_iter();
-    let live = state.live_statuses().into_iter();
+    let epoch = state.whole()?.epoch();
+    let is_operator = principal.tenant.is_none();
+    let sources = state.pipeline().map(Pipeline::reports).unwrap_or_default().into_iter().filter(|_| is_operator);
+    let live = state.live_statuses().into_iter().filter(|_| is_operator);
     Ok(StatusAnswer {
         at: time(jiff::Timestamp::now().as_microsecond().into()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        principal: PrincipalAnswer { token: principal.token.clone(), scopes: principal.scopes.clone() },
+        principal: PrincipalAnswer {
+            token: principal.token.clone(),
+            scopes: principal.scopes.clone(),
+            tenant: principal.tenant_name().map(str::to_owned),
+        },
         epoch: epoch.0,
         freshness_seconds: state.metrics.freshness(epoch).as_secs_f64(),
-        users: statistics.slots,
-        events: statistics.events,
+        users: is_operator.then_some(statistics.slots),
+        events: is_operator.then_some(statistics.events),
         queries_running: state.queries.running() as u64,
         queries_waiting: state.queries.waiting() as u64,
-        warning: state.keeper_status().and_then(|keeper| keeper.last_error),
+        warning: state.keeper_status().and_then(|keeper| keeper.last_error).filter(|_| is_operator),
         sources: sources
             .map(|(name, report)| SourceStatus {
                 name,

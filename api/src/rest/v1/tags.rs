@@ -1,13 +1,14 @@
 //! `POST /v1/tags`: updates of users' tags, a line or a row a user.
 
 use super::upload::{self, Decoder, Destination, UploadAnswer, WriteParameters};
+use crate::access::Principal;
 use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use ingest::decode::TagDecoder;
 use ingest::decode::body::LineDecoder;
 use ingest::decode::column_body::RowTarget;
@@ -32,18 +33,19 @@ use ingest::decode::column_body::RowTarget;
     responses((status = 200, body = UploadAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Parameters(parameters): Parameters<WriteParameters>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<UploadAnswer> {
     let suggestion = "send application/x-ndjson, a JSON object a line; files go through beluga backfill";
-    let snapshot = state.snapshot()?;
+    let snapshot = state.writable(&principal)?;
     let decoder = if upload::is_arrow(&headers, "updates", suggestion)? {
         Decoder::Columns(RowTarget::Tags(snapshot.shared_catalog()))
     } else {
         Decoder::Lines(LineDecoder::Tags(TagDecoder::new(snapshot.catalog())))
     };
-    let destination = Destination::tags(&snapshot);
+    let destination = Destination::tags(&snapshot).of(&principal);
     drop(snapshot);
     upload::answer(&state, destination, parameters, &headers, body, decoder).await.map(Json)
 }

@@ -1,18 +1,18 @@
-//! `/v1/tokens`: who may call this server, and for what.
+//! `/v1/tokens`: who may call this server, and for what. Whoever is of a tenant makes and sees those of that tenant.
 
 use super::number;
 use super::page::{self, PageParameters};
-use crate::access::Scope;
 use crate::access::book::{Entry, NewToken};
+use crate::access::{Principal, Scope, tenants};
 use crate::error::Failure;
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
 use crate::state::AppState;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -25,6 +25,9 @@ pub struct TokenRequest {
     pub name: String,
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
+    /// Whose it is; left out: the operator's, or that of the tenant of who makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// When it ends by itself, in RFC 3339; left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -37,6 +40,9 @@ pub struct TokenAnswer {
     pub name: String,
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
+    /// Whose it is; left out of the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it ends by itself.
@@ -52,6 +58,9 @@ pub struct NewTokenAnswer {
     pub name: String,
     /// What it may be used for.
     pub scopes: BTreeSet<Scope>,
+    /// Whose it is; left out of the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it ends by itself.
@@ -61,8 +70,8 @@ pub struct NewTokenAnswer {
 impl NewTokenAnswer {
     /// A token that was just made.
     pub fn new(token: String, entry: &Entry) -> NewTokenAnswer {
-        let TokenAnswer { name, scopes, created_at, expires_at } = entry.into();
-        NewTokenAnswer { token, name, scopes, created_at, expires_at }
+        let TokenAnswer { name, scopes, tenant, created_at, expires_at } = entry.into();
+        NewTokenAnswer { token, name, scopes, tenant, created_at, expires_at }
     }
 }
 
@@ -80,6 +89,7 @@ impl From<&Entry> for TokenAnswer {
         TokenAnswer {
             name: entry.name.clone(),
             scopes: entry.scopes.clone(),
+            tenant: entry.tenant.clone(),
             created_at: number::time(entry.created_at.into()),
             expires_at: entry.expires_at.map(|end| number::time(end.into())),
         }
@@ -98,7 +108,8 @@ impl TokenRequest {
                     .suggest("write RFC 3339, as in 2027-01-01T00:00:00Z")
             })
         };
-        Ok(NewToken { name: self.name, scopes: self.scopes, expires_at: self.expires_at.map(time).transpose()? })
+        let TokenRequest { name, scopes, tenant, expires_at } = self;
+        Ok(NewToken { name, scopes, tenant, expires_at: expires_at.map(time).transpose()? })
     }
 }
 
@@ -109,8 +120,15 @@ impl TokenRequest {
     responses((status = 201, description = "It is on disk", body = NewTokenAnswer)))]
 pub(in crate::rest) async fn post(
     State(state): State<AppState>,
-    JsonBody(request): JsonBody<TokenRequest>,
+    Extension(principal): Extension<Principal>,
+    JsonBody(mut request): JsonBody<TokenRequest>,
 ) -> Result<Response, Failure> {
+    if let Some(own) = principal.tenant_name() {
+        let tenant = request.tenant.get_or_insert_with(|| own.to_owned());
+        if tenant != own {
+            return Err(tenants::unknown(tenant).at("/tenant"));
+        }
+    }
     let (token, entry) = limits::blocking(move || state.access.create(request.read()?)).await?;
     Ok((StatusCode::CREATED, Json(NewTokenAnswer::new(token, &entry))).into_response())
 }
@@ -120,10 +138,11 @@ pub(in crate::rest) async fn post(
     responses((status = 200, body = TokensAnswer)))]
 pub(in crate::rest) async fn list(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<TokensAnswer> {
     let limit = page::limit(parameters.limit)?;
-    let all = state.access.list()?;
+    let all = state.access.list(&principal)?;
     let mut rest = all.iter().filter(|entry| parameters.after.as_ref().is_none_or(|after| entry.name > *after));
     let tokens: Vec<TokenAnswer> = rest.by_ref().take(limit).map(TokenAnswer::from).collect();
     let next = rest.next().and_then(|_| tokens.last().map(|last| last.name.clone()));
@@ -135,8 +154,9 @@ pub(in crate::rest) async fn list(
     params(("name" = String, Path)), responses((status = 204, description = "It is revoked, on disk")))]
 pub(in crate::rest) async fn delete(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    limits::blocking(move || state.access.revoke(&name)).await?;
+    limits::blocking(move || state.access.revoke(&name, &principal)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

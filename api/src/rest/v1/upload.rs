@@ -12,6 +12,7 @@
 
 mod outcome;
 
+use crate::access::Principal;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::body::body_failure;
@@ -130,6 +131,8 @@ fn step_key(hash: u128, number: u64) -> u128 {
 pub(crate) struct Destination {
     catalog: Arc<Catalog>,
     target: Target,
+    /// Of whose body.
+    tenant: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -143,26 +146,39 @@ enum Target {
 impl Destination {
     /// Tags of users; or a list of them.
     pub(crate) fn tags(snapshot: &Snapshot) -> Destination {
-        Destination { catalog: snapshot.shared_catalog(), target: Target::Tags }
+        Destination::new(snapshot, Target::Tags)
     }
 
     /// A fact of this name.
     pub(crate) fn fact(snapshot: &Snapshot, name: &str, fact: &Fact) -> Destination {
-        Destination { catalog: snapshot.shared_catalog(), target: Target::Fact(name.to_owned(), fact.id) }
+        Destination::new(snapshot, Target::Fact(name.to_owned(), fact.id))
     }
 
     /// A vector space of this name.
     pub(crate) fn space(snapshot: &Snapshot, name: &str, space: &Space) -> Destination {
-        Destination { catalog: snapshot.shared_catalog(), target: Target::Space(name.to_owned(), space.id) }
+        Destination::new(snapshot, Target::Space(name.to_owned(), space.id))
     }
 
-    /// What tells an idempotency key apart from the same one of other bodies. It has the id: what is declared anew under a name
-    /// has nothing of what came before.
+    fn new(snapshot: &Snapshot, target: Target) -> Destination {
+        Destination { catalog: snapshot.shared_catalog(), target, tenant: None }
+    }
+
+    /// The same, of a body that somebody sends.
+    pub(crate) fn of(self, principal: &Principal) -> Destination {
+        Destination { tenant: principal.tenant_name().map(str::to_owned), ..self }
+    }
+
+    /// What tells an idempotency key apart from the same one of other bodies, and of other tenants. It has the id: what is declared anew
+    /// under a name has nothing of what came before.
     fn scope(&self) -> String {
-        match &self.target {
+        let target = match &self.target {
             Target::Tags => "tags".to_owned(),
             Target::Fact(_, id) => format!("fact/{}", id.0),
             Target::Space(_, id) => format!("space/{}", id.0),
+        };
+        match &self.tenant {
+            None => target,
+            Some(tenant) => format!("tenant/{tenant}/{target}"),
         }
     }
 
@@ -170,8 +186,8 @@ impl Destination {
     /// repeated over the change would count twice else. Vectors do not add up.
     fn earlier_scope(&self) -> Option<String> {
         match &self.target {
-            Target::Fact(name, _) => Some(format!("facts/{name}")),
-            Target::Tags | Target::Space(..) => None,
+            Target::Fact(name, _) if self.tenant.is_none() => Some(format!("facts/{name}")),
+            _ => None,
         }
     }
 

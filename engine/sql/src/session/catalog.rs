@@ -79,7 +79,9 @@ impl World {
 
     fn system_names(&self) -> Vec<String> {
         let others = self.told(SYSTEM).map(|table| table.name().to_owned());
-        OWN_SYSTEM.map(str::to_owned).into_iter().chain(others).collect()
+        // Who knows of a part is told nothing of the whole.
+        let own = OWN_SYSTEM.iter().filter(|_| !self.snapshot.is_part()).map(|name| (*name).to_owned());
+        own.chain(others).collect()
     }
 
     /// The tables that only the caller knows, of a schema.
@@ -102,6 +104,9 @@ impl World {
     }
 
     async fn system(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if OWN_SYSTEM.contains(&name) && self.snapshot.is_part() {
+            return Ok(None);
+        }
         Ok(Some(match name {
             "shards" => system::table(system::shards(&self.snapshot)?)?,
             "segments" => system::table(system::segments(&self.snapshot)?)?,

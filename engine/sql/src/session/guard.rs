@@ -76,6 +76,23 @@ pub(super) fn check(text: &str) -> Result<Statement, SqlError> {
     Ok(statement)
 }
 
+/// Whether a statement can be answered for one who knows of a part: plans tell of the whole how much is read, and how much there is.
+///
+/// # Errors
+/// [`SqlError`] if it explains another.
+pub(super) fn check_of_part(statement: &Statement) -> Result<(), SqlError> {
+    let explains = match statement {
+        Statement::Explain(_) => true,
+        Statement::Statement(statement) => matches!(**statement, ast::Statement::Explain { .. }),
+        _ => false,
+    };
+    if explains {
+        return Err(SqlError::new(SqlErrorKind::Refused, "plans tell of users that are not yours to see")
+            .suggest("ask the operator of the server"));
+    }
+    Ok(())
+}
+
 /// A statement with a condition in it, and nothing else that could be wrong.
 pub(super) fn around(condition: &str) -> String {
     format!("SELECT 1 WHERE (\n{condition}\n)")

@@ -228,6 +228,9 @@ impl Sql {
             Some(plan) => Planning::Kept(plan),
             None => {
                 let (statement, parameter_count) = self.parsed(&question.text)?;
+                if snapshot.is_part() {
+                    guard::check_of_part(&statement)?;
+                }
                 let parameters = question.parameters.clone();
                 Planning::Anew { statement, parameters, parameter_count, plans: Arc::clone(&self.plans), key }
             }

@@ -6,13 +6,14 @@
 
 use super::super::upload::{self, UploadAnswer};
 use super::{AudiencePutAnswer, UploadedAnswer, check_version, visible_audience, with_version};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::rest::limits;
 use crate::state::AppState;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use engine::audience::ops::{self, QueryContext};
+use engine::audience::ops;
 use engine::audience::predicate::Predicate;
 use engine::ids::{Lsn, TagId};
 use engine::store::{Audience, Definition, Snapshot, Store, WriteError};
@@ -34,11 +35,13 @@ const LISTED_AT_ONCE: usize = 10_000;
 /// [`Failure`] for the client; the name then means what it meant before.
 pub(in crate::rest::v1) async fn save_users(
     state: &AppState,
-    name: String,
+    principal: &Principal,
+    name: &str,
     snapshot: Snapshot,
     users: Vec<RoaringBitmap>,
 ) -> Result<u64, Failure> {
     let store = Arc::clone(state.store()?);
+    let name = principal.whole_name(name);
     let list_id = new_list_id(&name);
     let guard = HiddenAudience::put(&store, &list_id).await?;
     let (writing, id) = (Arc::clone(&store), list_id.clone());
@@ -91,6 +94,7 @@ fn write_list(store: &Store, list_id: &str, snapshot: &Snapshot, users: &[Roarin
 /// [`Failure`] for the client; the name then means what it meant before.
 pub(super) async fn upload(
     state: AppState,
+    principal: &Principal,
     name: String,
     description: String,
     headers: HeaderMap,
@@ -98,10 +102,11 @@ pub(super) async fn upload(
     format: UserListFormat,
 ) -> Result<Response, Failure> {
     let store = Arc::clone(state.store()?);
-    let list_id = new_list_id(&name);
+    let whole_name = principal.whole_name(&name);
+    let list_id = new_list_id(&whole_name);
     let guard = HiddenAudience::put(&store, &list_id).await?;
     let decoder = LineDecoder::UserList(UserListDecoder::new(format, &list_id));
-    let destination = upload::Destination::tags(&state.snapshot()?);
+    let destination = upload::Destination::tags(&state.writable(principal)?);
     let report = upload::receive(&state, destination, body, upload::Decoder::Lines(decoder), None).await?;
     if report.accepted == 0 && report.rejected > 0 {
         let first = &report.errors[0];
@@ -110,7 +115,8 @@ pub(super) async fn upload(
     }
     let changing = state.lock_definitions().await;
     let predicate = Predicate::Listed(list_id.clone());
-    let named = name.clone();
+    let named = whole_name;
+    let (asker, context) = (principal.clone(), state.query_context());
     let (audience, epoch, known) = limits::blocking(move || {
         let _changing = changing;
         check_version(&headers, visible_audience(&store.snapshot(), &named))?;
@@ -121,7 +127,7 @@ pub(super) async fn upload(
         drop(guard);
         // One bitmap is counted, so it waits for no place among the queries: without one, what was done would be told
         // as having failed.
-        let known = ops::count(&store.snapshot(), &predicate, &QueryContext::default())?;
+        let known = ops::count(&state.view(&asker, &context)?, &predicate, &context)?;
         Ok((audience, epoch, known))
     })
     .await?;

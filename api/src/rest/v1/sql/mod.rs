@@ -110,7 +110,7 @@ pub(in crate::rest) async fn post(
             // It stays here: when the client goes away it is dropped, whatever still runs.
             let watch = watch();
             let (timeout_ms, running) = (request.timeout_ms, watch.running());
-            let answer = limits::query(&state, timeout_ms, move |snapshot, context| {
+            let answer = limits::query(&state, principal, timeout_ms, move |snapshot, context| {
                 running.sets(Arc::clone(&context.cancelled));
                 answer(&sql, snapshot, &request, system, context, |begun| running.measures(begun.meter()))
             });
@@ -242,7 +242,7 @@ async fn stream(
     let system = system::tables(state, principal);
     // Begun before anything is sent, so that what is wrong with the statement has its status.
     let running = watch.running();
-    let begun = limits::query(state, request.timeout_ms, move |snapshot, context| {
+    let begun = limits::query(state, principal, request.timeout_ms, move |snapshot, context| {
         running.sets(Arc::clone(&context.cancelled));
         let answer = begin(&sql, snapshot, &request.sql, system, context)?;
         running.measures(answer.meter());

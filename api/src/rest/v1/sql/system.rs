@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 /// The tables of a server, as far as who asks may see them.
 pub(crate) fn tables(state: &AppState, by: &Principal) -> Vec<Arc<dyn SystemTable>> {
-    [Table::Sources, Table::Jobs, Table::Queries]
-        .map(|table| Arc::new(OfServer { table, state: state.clone(), by: by.clone() }) as Arc<dyn SystemTable>)
-        .into()
+    // Sources and jobs are the operator's.
+    let all: &[Table] = if by.tenant.is_some() { &[Table::Queries] } else { &Table::ALL };
+    let table = |table: &Table| OfServer { table: *table, state: state.clone(), by: by.clone() };
+    all.iter().map(|of| Arc::new(table(of)) as Arc<dyn SystemTable>).collect()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,10 @@ enum Table {
     Sources,
     Jobs,
     Queries,
+}
+
+impl Table {
+    const ALL: [Table; 3] = [Table::Sources, Table::Jobs, Table::Queries];
 }
 
 struct OfServer {

@@ -1,0 +1,99 @@
+//! `beluga tenant`: who shares a server.
+
+use super::Exit;
+use super::output::{self, Output, Table};
+use super::target::Target;
+use crate::access::tenants::Owned;
+use crate::rest::v1::expression::Where;
+use crate::rest::v1::tenants::{TenantAnswer, TenantRequest};
+
+/// Makes, lists and removes the tenants of a server.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A tenant's tokens see the users of its filter, the shared catalog and what is its own:\n  beluga tenant set acme --where \"advertiser = 'acme'\" --own-tags acme_value\n  beluga token create acme.reports --tenant acme --scope query"
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    target: Target,
+    /// How to write the answer
+    #[arg(long, short, value_enum, default_value_t, global = true)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// All tenants; what is shown when nothing else is asked for
+    List,
+    /// Make a tenant, or say anew what it is
+    Set {
+        /// What to call it
+        name: String,
+        /// The users that it sees; everybody without it
+        #[arg(long, value_name = "EXPR")]
+        r#where: Option<String>,
+        /// Tags that only it sees, and it alone writes to
+        #[arg(long, value_name = "TAG", value_delimiter = ',')]
+        own_tags: Vec<String>,
+        /// The same of facts
+        #[arg(long, value_name = "FACT", value_delimiter = ',')]
+        own_facts: Vec<String>,
+        /// The same of vector spaces
+        #[arg(long, value_name = "SPACE", value_delimiter = ',')]
+        own_spaces: Vec<String>,
+        /// For people
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// Remove a tenant that has no tokens and no audiences any more
+    Remove {
+        /// The tenant
+        name: String,
+    },
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
+    let server = arguments.target.server("tenants")?;
+    match arguments.action.as_ref().unwrap_or(&Action::List) {
+        Action::List => {
+            let answers = server.tenants()?;
+            let footer = match answers.len() {
+                0 => "no tenants".to_owned(),
+                1 => "1 tenant".to_owned(),
+                count => format!("{count} tenants"),
+            };
+            output::print(arguments.output, &answers, |answers| table(answers), &footer)
+        }
+        Action::Set { name, r#where, own_tags, own_facts, own_spaces, description } => {
+            let set = |names: &[String]| names.iter().cloned().collect();
+            let request = TenantRequest {
+                r#where: r#where.as_deref().map(Where::from),
+                owns: Owned { tags: set(own_tags), facts: set(own_facts), spaces: set(own_spaces) },
+                description: description.clone(),
+            };
+            let answer = server.put_tenant(name, &request)?;
+            output::print(arguments.output, &[answer], |answers| table(answers), "")
+        }
+        Action::Remove { name } => {
+            server.delete_tenant(name)?;
+            eprintln!("{name}: removed");
+            Ok(())
+        }
+    }
+}
+
+fn table(answers: &[TenantAnswer]) -> Table {
+    let row = |answer: &TenantAnswer| {
+        let owns = answer.owns.all().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
+        vec![
+            answer.name.as_str().into(),
+            answer.r#where.as_deref().into(),
+            owns.as_str().into(),
+            answer.description.as_str().into(),
+            answer.changed_at.as_str().into(),
+        ]
+    };
+    let columns = vec!["tenant", "where", "owns", "description", "changed_at"];
+    Table { columns, rows: answers.iter().map(row).collect() }
+}
