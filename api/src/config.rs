@@ -4,6 +4,7 @@
 //! A key that is not in it is an error with a suggestion, so that a misspelt setting never goes unnoticed. (Names in
 //! the environment cannot be refused: other programs share the prefix.)
 
+use crate::audit::Auditing;
 use crate::objects::read_stores;
 use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub struct Config {
     /// How long an idempotency key is remembered.
     pub idempotency: Duration,
     /// Whether who asks what is told in the audit log.
-    pub audit: bool,
+    pub audit: Auditing,
     /// How long files of that are kept.
     pub audit_keep: Duration,
     /// How long a stop waits for requests in flight.
@@ -118,7 +119,7 @@ impl Default for Config {
             cursors_max: 256,
             cursor_idle: Duration::from_secs(300),
             idempotency: Duration::from_secs(24 * 3600),
-            audit: true,
+            audit: Auditing::default(),
             audit_keep: Duration::from_secs(400 * 24 * 3600),
             drain: Duration::from_secs(10),
             source_folders: Vec::new(),
@@ -183,7 +184,7 @@ settings! {
     "cursors_max", "snapshots held for cursors", cursors_max, positive, ToString::to_string;
     "cursor_idle_ms", "how long an unused cursor is kept", cursor_idle, millis, show_millis;
     "idempotency_ms", "how long an idempotency key is remembered", idempotency, millis, show_millis;
-    "audit", "whether an audit log is written of who asks and changes what: on or off", audit, on_or_off, show_on;
+    "audit", "whether an audit log is written of who asks and changes what: on, off, or required: then nothing is answered while it cannot be", audit, auditing, |auditing: &Auditing| format!("\"{}\"", auditing.name());
     "audit_days", "how long files of the audit log are kept", audit_keep, days, show_days;
     "drain_ms", "how long a stop waits for requests in flight", drain, millis, show_millis;
     "source_folders", "folders whose files sources and jobs may read, with commas", source_folders, folders, show_folders;
@@ -319,17 +320,15 @@ fn show_address(address: &Option<SocketAddr>) -> String {
     address.map_or_else(|| "\"off\"".to_owned(), |address| address.to_string())
 }
 
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err("expected on or off".to_owned()),
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "settings are shown by reference")]
-fn show_on(on: &bool) -> String {
-    if *on { "\"on\"".to_owned() } else { "\"off\"".to_owned() }
+fn auditing(text: &str) -> Result<Auditing, String> {
+    // YAML reads on and off as true and false.
+    let text = match text {
+        "true" => "on",
+        "false" => "off",
+        text => text,
+    };
+    let found = Auditing::ALL.into_iter().find(|auditing| auditing.name() == text);
+    found.ok_or_else(|| "expected on, off or required".to_owned())
 }
 
 /// Seconds of a day.

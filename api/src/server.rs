@@ -86,9 +86,7 @@ impl Server {
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         state.access.open(&state.config.data)?;
-        if state.config.audit {
-            state.set_audit(&Audit::open(&state.config.data, state.config.audit_keep)?);
-        }
+        state.set_audit(&Audit::open(&state.config.data, state.config.audit, state.config.audit_keep)?);
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
         let sql = sql(&state.config, Arc::clone(&tables))?;
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;

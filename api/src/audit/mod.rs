@@ -3,8 +3,8 @@
 //!
 //! Each line of the files in `audit/` is a record and its hash, the SHA-256 of the hash before it and of the record as it stands there.
 //! Records tell no user id and no expression, only hashes of these, and how many rows were answered only by the power of ten.
-//! A thread writes them, and syncs what it wrote before it waits for more. If that fails nothing can be told, so nothing is answered
-//! any more that would have to be: [`Audit::check`].
+//! A thread writes them, and syncs what it wrote before it waits for more. If that fails nothing can be told any more until the server was
+//! started again; where the log is required, nothing is answered either: [`Audit::check`].
 //!
 //! * [`record`]: what is told. * [`files`]: how it is kept. * [`verify`](mod@verify): whether it is whole.
 
@@ -30,12 +30,39 @@ const WAITING_MAX: usize = 100_000;
 /// Refused calls without a token that is known, a second; more are only counted.
 const STRANGERS_MAX: u64 = 10;
 
+/// Whether who asks what is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auditing {
+    /// It is not.
+    Off,
+    /// It is, as long as it can be.
+    #[default]
+    On,
+    /// It is, and nothing is answered that cannot be told.
+    Required,
+}
+
+impl Auditing {
+    /// All of them.
+    pub const ALL: [Auditing; 3] = [Auditing::Off, Auditing::On, Auditing::Required];
+
+    /// As it is set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Auditing::Off => "off",
+            Auditing::On => "on",
+            Auditing::Required => "required",
+        }
+    }
+}
+
 /// The log of a server. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Audit(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
+    is_required: bool,
     /// `None` once it was closed.
     sender: Mutex<Option<Sender<Record>>>,
     state: Arc<State>,
@@ -62,7 +89,10 @@ impl Audit {
     ///
     /// # Errors
     /// [`Kind::LocalFile`]; [`Kind::Corrupt`] if the end of the log is damaged beyond what a crash does.
-    pub fn open(data: &Path, keep: Duration) -> Result<Audit, Failure> {
+    pub fn open(data: &Path, auditing: Auditing, keep: Duration) -> Result<Audit, Failure> {
+        if auditing == Auditing::Off {
+            return Ok(Audit(None));
+        }
         let files = Files::open(&data.join(FOLDER), FILE_BYTES_MAX, keep)?;
         let (sender, receiver) = channel();
         let state = Arc::new(State::default());
@@ -70,7 +100,12 @@ impl Audit {
         let writer =
             std::thread::Builder::new().name("beluga-audit".to_owned()).spawn(move || write(files, &receiver, &own));
         let writer = Mutex::new(Some(writer.map_err(crate::server::no_threads)?));
-        let audit = Audit(Some(Arc::new(Shared { sender: Mutex::new(Some(sender)), state, writer })));
+        let audit = Audit(Some(Arc::new(Shared {
+            is_required: auditing == Auditing::Required,
+            sender: Mutex::new(Some(sender)),
+            state,
+            writer,
+        })));
         audit.note(Record::of_server(Happened::Started));
         Ok(audit)
     }
@@ -83,27 +118,38 @@ impl Audit {
             return;
         }
         let sender = lock(&shared.sender);
-        if let Some(sender) = &*sender {
+        let is_full = shared.state.waiting.load(Relaxed) > 2 * WAITING_MAX;
+        if let Some(sender) = sender.as_ref().filter(|_| !is_full) {
             shared.state.waiting.fetch_add(1, Relaxed);
             let _ = sender.send(record);
         }
     }
 
-    /// Whether what happens can be told.
-    ///
-    /// # Errors
-    /// [`Kind::NotAudited`].
-    pub fn check(&self) -> Result<(), Failure> {
-        let Some(shared) = &self.0 else { return Ok(()) };
+    /// Why what happens cannot be told; `None` if it can, or is not to be.
+    pub fn problem(&self) -> Option<String> {
+        let shared = self.0.as_ref()?;
         let why = match &*lock(&shared.state.failed) {
             Some(why) => why.clone(),
             None if shared.state.waiting.load(std::sync::atomic::Ordering::Relaxed) > WAITING_MAX => {
                 "its disk is too slow".to_owned()
             }
-            None => return Ok(()),
+            None => return None,
         };
-        let failure = Failure::new(Kind::NotAudited, format!("the audit log cannot be written: {why}"));
-        Err(failure.suggest("make room on the disk and start the server again"))
+        Some(format!("the audit log cannot be written: {why}"))
+    }
+
+    /// Whether a call may be answered: it can be told, or need not be.
+    ///
+    /// # Errors
+    /// [`Kind::NotAudited`].
+    pub fn check(&self) -> Result<(), Failure> {
+        let is_required = self.0.as_ref().is_some_and(|shared| shared.is_required);
+        match self.problem().filter(|_| is_required) {
+            None => Ok(()),
+            Some(problem) => {
+                Err(Failure::new(Kind::NotAudited, problem).suggest("make room on the disk and start the server again"))
+            }
+        }
     }
 
     /// Writes what waits, and ends.
@@ -140,7 +186,7 @@ fn write(mut files: Files, receiver: &Receiver<Record>, state: &State) {
         let written = if lock(&state.failed).is_some() { Ok(()) } else { files.append(&records) };
         state.waiting.fetch_sub(records.len(), std::sync::atomic::Ordering::Relaxed);
         if let Err(failure) = written {
-            tracing::error!(%failure, "the audit log cannot be written; calls are refused from now on");
+            tracing::error!(%failure, "the audit log cannot be written until the server was started again");
             // What was not synced is not tried again: it may be there or not.
             *lock(&state.failed) = Some(failure.detail);
         }

@@ -109,7 +109,7 @@ fn what_a_crash_broke_off_is_cut_and_damage_is_not() {
 #[test]
 fn a_server_that_cannot_tell_says_so() {
     let data = tempfile::tempdir().expect("a folder");
-    let audit = Audit::open(data.path(), Duration::from_secs(60)).expect("opens");
+    let audit = Audit::open(data.path(), Auditing::Required, Duration::from_secs(60)).expect("opens");
     audit.check().expect("it can");
     for n in 0..100 {
         audit.note(Record { status: Some(401), ..record(n) });

@@ -3,6 +3,8 @@
 use super::Exit;
 use super::output::grouped;
 use super::target::refuse_missing;
+use crate::access::Access;
+use crate::audit::{FOLDER, verify};
 use crate::error::{Failure, Kind};
 use engine::store::{self, CheckReport};
 use engine::vfs::Vfs;
@@ -41,7 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec}").expect("a valid template"),
         );
     }
-    let report = store::check(&RealVfs, data, |bytes| bar.inc(bytes));
+    let mut report = store::check(&RealVfs, data, |bytes| bar.inc(bytes));
+    let access = Access::default().open(data).err();
+    let audit = data.join(FOLDER);
+    let audit = audit.exists().then(|| verify(&audit, None, |_| {}).err()).flatten();
+    report.problems.extend(access.into_iter().chain(audit).map(|failure| failure.detail));
     bar.finish_and_clear();
     tell(arguments, &report)
 }

@@ -2,7 +2,7 @@
 
 use crate::process::{Process, wait_until};
 use crate::support::{TestServer, beluga, stderr, stdout, success};
-use api::audit::{FOLDER, Happened, Outcome, Record, text_hash, verify};
+use api::audit::{Auditing, FOLDER, Happened, Outcome, Record, text_hash, verify};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -126,7 +126,7 @@ fn a_changed_record_and_a_log_that_was_cut_are_found() {
 #[test]
 fn what_cannot_be_told_is_not_answered() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Process::serve_with_files_of_at_most(64 << 10, &folder.path().join("data"), &[]);
+    let server = Process::serve_with_files_of_at_most(64 << 10, &folder.path().join("data"), &["audit=required"]);
     let ask = || server.post("/v1/count").json(&json!({"where": "TRUE"})).send().expect("ask");
     let mut asked = 0;
     let refused = loop {
@@ -156,7 +156,7 @@ fn a_server_that_can_tell_nothing_does_not_start() {
     let started = api::server::Server::start(crate::support::config(&server.data()));
     assert!(started.is_err(), "a server that can tell nothing does not start");
     std::fs::remove_file(&folder).expect("removed");
-    server.restart_with(|config| config.audit = false);
+    server.restart_with(|config| config.audit = Auditing::Off);
     server.count("TRUE");
     assert!(!folder.exists());
 }

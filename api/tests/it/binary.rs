@@ -245,10 +245,10 @@ fn a_flipped_bit_is_found_in_whatever_file_it_is_and_never_answered() {
     server.kill();
     let files = files(&data);
     let kinds: BTreeSet<&str> = files.iter().filter_map(|file| file.extension()?.to_str()).collect();
-    assert_eq!(kinds, BTreeSet::from(["ids", "log", "manifest", "seg"]));
+    assert_eq!(kinds, BTreeSet::from(["ids", "log", "manifest", "ndjson", "seg"]));
     for file in &files {
         let length = file.metadata().expect("a file").len() as usize;
-        let is_log = file.extension().is_some_and(|kind| kind == "log");
+        let is_log = file.extension().is_some_and(|kind| kind == "log" || kind == "ndjson");
         // The end of a log is what a crash leaves; damage before it is none.
         let places = if is_log { vec![0, length / 2] } else { vec![0, length / 2, length - 1] };
         for at in places {

@@ -1,6 +1,9 @@
 //! Tenants: what one sees of a server is what the operator sees of another that has the tenant's part alone.
 
+use crate::flight;
+use crate::postgres;
 use crate::support::{BELUGA, TestServer, catalog, command, stderr, stdout, success};
+use api::config::Config;
 use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
@@ -66,7 +69,11 @@ fn token(server: &TestServer, by: Option<&str>, request: &Value) -> String {
 
 impl Shared {
     fn start() -> Shared {
-        let server = TestServer::start();
+        Shared::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Shared {
+        let server = TestServer::with(change);
         server.put_catalog(&declared(true));
         for advertiser in ["acme", "bolt"] {
             fill(&server, advertiser);
@@ -371,6 +378,41 @@ fn what_is_anothers_is_as_if_it_were_not_there() {
         let (status, answer) = sent(request, &Value::Null);
         assert_eq!((status, &answer["accepted"]), (200, &json!(1)), "{answer}");
     }
+}
+
+/// The other doors take the same views.
+#[test]
+fn every_door_has_the_same_view() {
+    let shared = Shared::with(|config| config.postgres = Some("127.0.0.1:0".parse().expect("an address")));
+    let texts = [
+        "SELECT count(*) FROM users",
+        "SELECT count(*) FROM purchase",
+        "SELECT count(*) FROM information_schema.tables WHERE table_name IN ('visit', 'dead_letter', 'jobs')",
+    ];
+    let rest = |token: &str, text: &str| {
+        shared.call(token, "POST", "/v1/sql", &json!({"sql": text})).1["rows"][0][0].to_string()
+    };
+    for (token, users) in [(&shared.operator, "49"), (&shared.acme, "24"), (&shared.bolt, "24")] {
+        let expected = texts.map(|text| rest(token, text));
+        assert_eq!(expected[0], users);
+        let mut flight = flight::Client::of(&shared.server);
+        flight.sql.set_token(token.clone());
+        let mut settings = postgres::settings(&shared.server);
+        let postgres = postgres::Client::with(settings.password(token)).expect("a connection");
+        for (text, expected) in texts.into_iter().zip(expected) {
+            assert_eq!(flight.ask(text).expect("an answer"), [expected.as_str()], "{text}");
+            assert_eq!(postgres.text(text), expected, "{text}");
+        }
+    }
+    let (tables, others) = ("SELECT relname FROM pg_catalog.pg_class ORDER BY 1", ["visit", "shards", "jobs"]);
+    let seen = |token: &str| {
+        let mut settings = postgres::settings(&shared.server);
+        let postgres = postgres::Client::with(settings.password(token)).expect("a connection");
+        format!("{:?}", postgres.texts(tables).expect("tables"))
+    };
+    let (operator, acme) = (seen(&shared.operator), seen(&shared.acme));
+    assert!(others.iter().all(|name| operator.contains(name)), "{operator}");
+    assert!(others.iter().all(|name| !acme.contains(name)) && acme.contains("purchase"), "{acme}");
 }
 
 #[test]

@@ -117,7 +117,11 @@ pub fn answer(state: &AppState, principal: &Principal) -> Result<StatusAnswer, F
         events: is_operator.then_some(statistics.events),
         queries_running: state.queries.running() as u64,
         queries_waiting: state.queries.waiting() as u64,
-        warning: state.keeper_status().and_then(|keeper| keeper.last_error).filter(|_| is_operator),
+        warning: state
+            .keeper_status()
+            .and_then(|keeper| keeper.last_error)
+            .or_else(|| state.audit().problem())
+            .filter(|_| is_operator),
         sources: sources
             .map(|(name, report)| SourceStatus {
                 name,
