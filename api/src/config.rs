@@ -9,6 +9,7 @@ use crate::objects::read_stores;
 use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub query_timeout_max: Duration,
     /// Queries that run at a time.
     pub concurrent_queries: usize,
+    /// Calls of a token in a second; `None`: as many as come.
+    pub token_calls_per_second: Option<NonZeroU32>,
     /// Queries that may wait for their turn; more are refused with 429.
     pub queued_queries: usize,
     /// Memory of all scans of events that run at once; a question that needs more is refused.
@@ -107,6 +110,7 @@ impl Default for Config {
             query_timeout: Duration::from_secs(30),
             query_timeout_max: Duration::from_secs(600),
             concurrent_queries: cores * 2,
+            token_calls_per_second: None,
             queued_queries: 256,
             scan_memory_bytes: engine_sql::scan::MEMORY_BYTES_DEFAULT,
             sql_memory_bytes: engine_sql::session::MEMORY_BYTES_DEFAULT,
@@ -173,6 +177,7 @@ settings! {
     "query_timeout_max_ms", "the longest time a query may ask for", query_timeout_max, millis, show_millis;
     "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;
     "queued_queries", "queries that may wait; more are refused with 429", queued_queries, whole, ToString::to_string;
+    "token_calls_per_second", "calls of a token in a second, or off: as many as come; more are refused with 429", token_calls_per_second, rate, show_rate;
     "scan_memory_bytes", "memory of searching events for conditions that no index covers", scan_memory_bytes, positive, ToString::to_string;
     "sql_memory_bytes", "memory of SQL statements; what does not fit goes to disk", sql_memory_bytes, positive, ToString::to_string;
     "sql_spill_bytes", "disk of SQL statements, in the data directory", sql_spill_bytes, positive_u64, ToString::to_string;
@@ -341,6 +346,18 @@ fn days(text: &str) -> Result<Duration, String> {
 
 fn show_days(time: &Duration) -> String {
     (time.as_secs() / DAY).to_string()
+}
+
+fn rate(text: &str) -> Result<Option<NonZeroU32>, String> {
+    match text {
+        "off" | "false" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "expected a whole number above 0, or off".to_owned()),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "settings are shown by reference")]
+fn show_rate(rate: &Option<NonZeroU32>) -> String {
+    rate.map_or_else(|| "\"off\"".to_owned(), |rate| rate.to_string())
 }
 
 fn positive_u64(text: &str) -> Result<u64, String> {

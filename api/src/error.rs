@@ -136,6 +136,8 @@ kinds! {
     /// Others use it.
     NotLive, "not-live", "The audience is not live", status(Class::Conflict);
     StillUsed, "still-used", "It is still used", status(Class::Conflict);
+    /// A token or a tenant calls more often than it may.
+    TooManyCalls, "too-many-calls", "Too many calls", StatusCode::TOO_MANY_REQUESTS;
     /// Too many queries at once.
     TooManyQueries, "too-many-queries", "Too many queries at once", StatusCode::TOO_MANY_REQUESTS;
     /// Too many jobs wait.

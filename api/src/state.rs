@@ -1,5 +1,6 @@
 //! What all requests share: the store, its keeper, and what bounds the work on it.
 
+use crate::access::rates::Rates;
 use crate::access::view::Views;
 use crate::access::{Access, Principal};
 use crate::audit::Audit;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub access: Access,
     /// What of the data its callers see.
     pub views: Views,
+    /// How often they may call.
+    pub rates: Rates,
     /// Which queries run and wait.
     pub queries: QueryGate,
     /// Which statements run and which ran.
@@ -124,6 +127,7 @@ impl AppState {
             feeds: Arc::default(),
             access: Access::default(),
             views: Views::default(),
+            rates: Rates::new(config.token_calls_per_second),
             scores: Claims::default(),
             audit: OnceLock::new(),
             opened: OnceLock::new(),
@@ -149,6 +153,17 @@ impl AppState {
         let keeper = Mutex::new(Some(keeper));
         let _ = self.opened.set(Opened { store, readers, pipeline, jobs, live, sinks, keeper });
         self.phase.store(Phase::Ready as u8, Ordering::Release);
+    }
+
+    /// Who sends this `Authorization`, if a call of theirs may be answered now: see [`Access::check`].
+    ///
+    /// # Errors
+    /// As there; [`Kind::TooManyCalls`], [`Kind::NotAudited`].
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
+        let principal = self.access.check(authorization)?;
+        self.rates.check(&principal)?;
+        self.audit().check()?;
+        Ok(principal)
     }
 
     /// From now on who asks what is told there.

@@ -4,10 +4,11 @@
 //! one with the scope of what it does, also when all of them have expired or were revoked.
 //!
 //! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens. * [`tenants`]: who shares the server. * [`view`]: what
-//!   of the data somebody sees.
+//!   of the data somebody sees. * [`rates`]: how often one may call.
 
 pub mod book;
 mod file;
+pub mod rates;
 pub mod tenants;
 mod token;
 pub mod view;
@@ -117,6 +118,11 @@ impl Principal {
     pub(crate) fn with_token(name: &str, id: &str, scopes: &[Scope]) -> Principal {
         let scopes = scopes.iter().copied().collect();
         Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes, tenant: None }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(self, tenant: Tenant) -> Principal {
+        Principal { tenant: Some(Arc::new(tenant)), ..self }
     }
 
     /// # Errors
@@ -397,16 +403,8 @@ mod tests {
         let (operator, _) = access.create(token("root", &Scope::ALL, None)).expect("made");
         let of = |name: &str, tenant: &str| NewToken { tenant: Some(tenant.into()), ..token(name, &Scope::ALL, None) };
         assert_eq!(access.create(of("a", "acme")).expect_err("unknown").pointer.as_deref(), Some("/tenant"));
-        let tenant = |name: &str| Tenant {
-            name: name.to_owned(),
-            description: String::new(),
-            filter: None,
-            owns: tenants::Owned::default(),
-            created_at: 1,
-            changed_at: 1,
-        };
         for name in ["acme", "bolt"] {
-            access.put_tenant(tenant(name)).expect("made");
+            access.put_tenant(Tenant::named(name)).expect("made");
         }
         let (acme, _) = access.create(of("a", "acme")).expect("made");
         access.create(of("b", "bolt")).expect("made");

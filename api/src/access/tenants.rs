@@ -8,6 +8,7 @@ use super::file;
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,20 @@ pub struct Owned {
     pub spaces: BTreeSet<String>,
 }
 
+/// How much of the server a tenant may take; what is left out is not limited but by the server's own settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Calls in a second, over all its tokens and doors; twice as many may come at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Questions that are answered at a time; more wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub concurrent_queries: Option<NonZeroU32>,
+}
+
 /// A tenant. Times are microseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +65,9 @@ pub struct Tenant {
     /// What is its own.
     #[serde(default)]
     pub owns: Owned,
+    /// How much of the server it may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// When it was made.
     pub created_at: i64,
     /// When it was last changed.
@@ -88,6 +106,19 @@ impl Owned {
 }
 
 impl Tenant {
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Tenant {
+        Tenant {
+            name: name.to_owned(),
+            description: String::new(),
+            filter: None,
+            owns: Owned::default(),
+            limits: Limits::default(),
+            created_at: 1,
+            changed_at: 1,
+        }
+    }
+
     /// What an audience of this tenant is called among those of all.
     pub fn whole_name(&self, audience: &str) -> String {
         format!("{}/{audience}", self.name)
@@ -229,14 +260,8 @@ mod tests {
 
     fn tenant(name: &str, tags: &[&str]) -> Tenant {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        Tenant {
-            name: name.to_owned(),
-            description: String::new(),
-            filter: Some("age > 20".to_owned()),
-            owns: Owned { tags, ..Owned::default() },
-            created_at: 5,
-            changed_at: 5,
-        }
+        let owns = Owned { tags, ..Owned::default() };
+        Tenant { filter: Some("age > 20".to_owned()), owns, created_at: 5, changed_at: 5, ..Tenant::named(name) }
     }
 
     #[test]

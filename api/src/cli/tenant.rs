@@ -3,9 +3,10 @@
 use super::Exit;
 use super::output::{self, Output, Table};
 use super::target::Target;
-use crate::access::tenants::Owned;
+use crate::access::tenants::{Limits, Owned};
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::tenants::{TenantAnswer, TenantRequest};
+use std::num::NonZeroU32;
 
 /// Makes, lists and removes the tenants of a server.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,12 @@ enum Action {
         /// The same of vector spaces
         #[arg(long, value_name = "SPACE", value_delimiter = ',')]
         own_spaces: Vec<String>,
+        /// Calls in a second, over all its tokens
+        #[arg(long, value_name = "N")]
+        calls_per_second: Option<NonZeroU32>,
+        /// Questions that are answered at a time
+        #[arg(long, value_name = "N")]
+        concurrent_queries: Option<NonZeroU32>,
         /// For people
         #[arg(long, default_value = "")]
         description: String,
@@ -65,11 +72,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             };
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
-        Action::Set { name, r#where, own_tags, own_facts, own_spaces, description } => {
+        Action::Set {
+            name,
+            r#where,
+            own_tags,
+            own_facts,
+            own_spaces,
+            calls_per_second,
+            concurrent_queries,
+            description,
+        } => {
             let set = |names: &[String]| names.iter().cloned().collect();
             let request = TenantRequest {
                 r#where: r#where.as_deref().map(Where::from),
                 owns: Owned { tags: set(own_tags), facts: set(own_facts), spaces: set(own_spaces) },
+                limits: Limits { calls_per_second: *calls_per_second, concurrent_queries: *concurrent_queries },
                 description: description.clone(),
             };
             let answer = server.put_tenant(name, &request)?;

@@ -85,8 +85,7 @@ impl Flight {
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let metadata = request.metadata();
         let authorization = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        let principal = self.state.access.check(authorization).map_err(|failure| status(&failure))?;
-        self.state.audit().check().map_err(|failure| status(&failure))?;
+        let principal = self.state.caller(authorization).map_err(|failure| status(&failure))?;
         // Before the data directory is open there is nothing to be asked.
         self.state.store().map_err(|failure| status(&failure))?;
         let session = self.session(metadata, &principal)?;

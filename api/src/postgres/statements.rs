@@ -45,8 +45,8 @@ impl Session {
     /// Whether who logged in may still ask statements: a token may have been revoked.
     pub(super) fn allowed(&mut self) -> Result<(), Told> {
         let told = |failure: Failure| Told::of(&failure, "", 0);
-        self.principal = self.shared.state.access.check(self.authorization.as_deref()).map_err(told)?;
-        self.principal.need(EXPORT).and_then(|()| self.shared.state.audit().check()).map_err(told)
+        self.principal = self.shared.state.caller(self.authorization.as_deref()).map_err(told)?;
+        self.principal.need(EXPORT).map_err(told)
     }
 
     /// How long a statement may take.

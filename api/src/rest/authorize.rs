@@ -124,7 +124,9 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     // What is no text is no token either.
     let principal = state.access.check(authorization.map(|text| text.unwrap_or_default()));
     let allowed = match (&principal, policy) {
-        (Ok(principal), Some(policy)) => policy.check(principal).and_then(|()| state.audit().check()),
+        (Ok(principal), Some(policy)) => {
+            state.rates.check(principal).and_then(|()| policy.check(principal)).and_then(|()| state.audit().check())
+        }
         // The router tells which methods there are.
         (Ok(principal), None) if principal.token.is_none() => Ok(()),
         (Ok(_), None) => {

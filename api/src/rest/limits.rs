@@ -7,11 +7,13 @@
 
 use crate::access::Principal;
 use crate::error::{Failure, Kind};
-use crate::state::AppState;
+use crate::state::{AppState, lock};
 use engine::audience::ops::QueryContext;
 use engine::store::Snapshot;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,12 +23,26 @@ pub struct QueryGate {
     places: usize,
     waiting: AtomicUsize,
     waiting_max: usize,
+    /// Places of tenants that have fewer than the server, with how many they had when they were made.
+    tenants: Mutex<HashMap<String, (NonZeroU32, Arc<Semaphore>)>>,
+}
+
+/// What a query holds while it runs.
+struct Place {
+    _server: OwnedSemaphorePermit,
+    _tenant: Option<OwnedSemaphorePermit>,
 }
 
 impl QueryGate {
     /// A gate for `places` queries at a time and `waiting_max` more in line.
     pub fn new(places: usize, waiting_max: usize) -> QueryGate {
-        QueryGate { running: Arc::new(Semaphore::new(places)), places, waiting: AtomicUsize::new(0), waiting_max }
+        QueryGate {
+            running: Arc::new(Semaphore::new(places)),
+            places,
+            waiting: AtomicUsize::new(0),
+            waiting_max,
+            tenants: Mutex::default(),
+        }
     }
 
     /// Queries running now.
@@ -39,13 +55,33 @@ impl QueryGate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// A place, waiting in line for it until `deadline`.
-    async fn enter(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+    /// A place, waiting in line for it until `deadline`; first among those of one's tenant, so that others do not wait for these.
+    async fn enter(&self, principal: &Principal, deadline: Instant) -> Result<Place, Failure> {
+        let tenant = match self.of_tenant(principal) {
+            Some(places) => Some(self.enter_one(places, deadline).await?),
+            None => None,
+        };
+        Ok(Place { _server: self.enter_one(Arc::clone(&self.running), deadline).await?, _tenant: tenant })
+    }
+
+    fn of_tenant(&self, principal: &Principal) -> Option<Arc<Semaphore>> {
+        let tenant = principal.tenant.as_ref()?;
+        let limit = tenant.limits.concurrent_queries?;
+        let mut tenants = lock(&self.tenants);
+        let made = || (limit, Arc::new(Semaphore::new(limit.get() as usize)));
+        let known = tenants.entry(tenant.name.clone()).or_insert_with(made);
+        if known.0 != limit {
+            *known = made();
+        }
+        Some(Arc::clone(&known.1))
+    }
+
+    async fn enter_one(&self, places: Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
             return Ok(permit);
         }
         let _in_line = InLine::join(&self.waiting, self.waiting_max)?;
-        let place = Arc::clone(&self.running).acquire_owned();
+        let place = places.acquire_owned();
         match tokio::time::timeout_at(deadline.into(), place).await {
             Ok(permit) => Ok(permit.expect("the gate is never closed")),
             Err(_) => {
@@ -110,7 +146,7 @@ pub async fn query<T: Send + 'static>(
     work: impl FnOnce(&Snapshot, &QueryContext) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let deadline = Instant::now() + timeout(state, timeout_ms)?;
-    let place = state.queries.enter(deadline).await?;
+    let place = state.queries.enter(principal, deadline).await?;
     state.store()?;
     let context = state.query_context();
     let cancel = CancelOnDrop(Arc::clone(&context.cancelled));
@@ -139,4 +175,35 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let finished = tokio::task::spawn_blocking(work).await;
     finished.unwrap_or_else(|panic| Err(Failure::internal(format!("a task panicked: {panic}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Scope;
+    use crate::access::tenants::{Limits, Tenant};
+
+    #[tokio::test]
+    async fn questions_of_a_tenant_wait_for_each_other_and_others_do_not() {
+        let gate = QueryGate::new(3, 10);
+        let of = |name: &str, concurrent_queries| {
+            let limits = Limits { concurrent_queries, ..Limits::default() };
+            let tenant = Tenant { limits, ..Tenant::named(name) };
+            Principal::with_token(name, name, &[Scope::Query]).of(tenant)
+        };
+        let (small, free) = (of("small", NonZeroU32::new(1)), of("free", None));
+        let soon = || Instant::now() + Duration::from_millis(20);
+        let first = gate.enter(&small, soon()).await.expect("a place");
+        let second = gate.enter(&small, soon()).await.map(drop).expect_err("its only place is taken");
+        assert_eq!(second.kind, Kind::TooManyQueries);
+        let others = [gate.enter(&free, soon()).await, gate.enter(&free, soon()).await];
+        assert!(others.iter().all(Result::is_ok), "places of the server are free");
+        assert!(gate.enter(&free, soon()).await.is_err(), "until they are not");
+        drop(others);
+        drop(first);
+        gate.enter(&small, soon()).await.map(drop).expect("it is free again");
+        let wider = of("small", NonZeroU32::new(2));
+        let both = [gate.enter(&wider, soon()).await, gate.enter(&wider, soon()).await];
+        assert!(both.iter().all(Result::is_ok), "a limit is changed at once");
+    }
 }

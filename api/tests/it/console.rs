@@ -150,7 +150,7 @@ fn the_status_is_told_once_and_every_second() {
         .map_while(Result::ok)
         .filter_map(|line| line.strip_prefix("data: ").map(|data| serde_json::from_str::<Value>(data).expect("JSON")));
     let first = told.next().expect("told at once");
-    assert_eq!(first["principal"], json!({"token": "figures", "scopes": ["query"]}));
+    assert_eq!(first["principal"], json!({"token": "figures", "scopes": ["query"], "tenant": null}));
     let second = told.next().expect("told again");
     assert!(second["at"].as_str() > first["at"].as_str());
     // Who may not ask any more is told nothing more.

@@ -7,6 +7,7 @@ use api::config::Config;
 use reqwest::Method;
 use reqwest::blocking::RequestBuilder;
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 
 /// Fields that tell of the run and not of the data.
 const OF_THE_RUN: [&str; 9] =
@@ -470,6 +471,35 @@ fn tenants_have_tokens_of_their_own_and_end_with_them() {
         let (status, answer) = shared.call(&shared.operator, "PUT", "/v1/tenants/new", &wrong);
         assert_eq!((status, &answer["pointer"]), (400, &json!(pointer)), "{answer}");
     }
+}
+
+#[test]
+fn a_tenant_takes_its_share_and_no_more() {
+    let shared = Shared::with(|config| config.token_calls_per_second = NonZeroU32::new(2_000));
+    let limits = json!({"calls_per_second": 5, "concurrent_queries": 1});
+    let request = json!({"where": "advertiser = 'acme'", "limits": limits});
+    let (_, answer) = shared.call(&shared.operator, "PUT", "/v1/tenants/acme", &request);
+    assert_eq!(answer["limits"], limits);
+    let other =
+        token(&shared.server, Some(&shared.operator), &json!({"name": "a2", "scopes": ["query"], "tenant": "acme"}));
+    let ask = |token: &str| {
+        let request = shared.server.post("/v1/count").bearer_auth(token).json(&json!({"where": "TRUE"}));
+        request.send().expect("ask")
+    };
+    let answers: Vec<_> = (0..60).map(|nth| ask(if nth % 2 == 0 { &shared.acme } else { &other })).collect();
+    let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status() == 200);
+    assert!(done.len() >= 10 && !refused.is_empty(), "{} of 60 were answered", done.len());
+    for answer in refused {
+        assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().expect("text")), (429, "1"));
+        let problem: Value = answer.json().expect("a problem");
+        assert_eq!(problem["type"], "urn:beluga:problem:too-many-calls");
+    }
+    assert!((0..60).all(|_| ask(&shared.bolt).status() == 200), "others do not notice");
+    assert_eq!(shared.server.get("/healthz").send().expect("get").status(), 200);
+    let mut flight = flight::Client::of(&shared.server);
+    flight.sql.set_token(shared.acme.clone());
+    let refused = (0..60).filter_map(|_| flight.ask("SELECT 1").err()).next().expect("too many");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::expression::Where;
 use super::number;
 use super::page::{self, PageParameters};
-use crate::access::tenants::{Ownable, Owned, Tenant, unknown};
+use crate::access::tenants::{Limits, Ownable, Owned, Tenant, unknown};
 use crate::error::{Failure, Kind};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
@@ -29,6 +29,9 @@ pub struct TenantRequest {
     /// What of the catalog only it sees, and it alone writes to; what nobody owns all see.
     #[serde(default)]
     pub owns: Owned,
+    /// How much of the server it may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// For people.
     #[serde(default)]
     pub description: String,
@@ -43,6 +46,8 @@ pub struct TenantAnswer {
     pub r#where: Option<String>,
     /// What is its own.
     pub owns: Owned,
+    /// How much of the server it may take.
+    pub limits: Limits,
     /// For people.
     pub description: String,
     /// When it was made.
@@ -66,6 +71,7 @@ impl From<&Tenant> for TenantAnswer {
             name: tenant.name.clone(),
             r#where: tenant.filter.clone(),
             owns: tenant.owns.clone(),
+            limits: tenant.limits,
             description: tenant.description.clone(),
             created_at: number::time(tenant.created_at.into()),
             changed_at: number::time(tenant.changed_at.into()),
@@ -84,8 +90,8 @@ impl TenantRequest {
             check_declared(snapshot.catalog(), what, owned)?;
         }
         let now = jiff::Timestamp::now().as_microsecond();
-        let TenantRequest { owns, description, .. } = self;
-        Ok(Tenant { name, description, filter, owns, created_at: now, changed_at: now })
+        let TenantRequest { owns, limits, description, .. } = self;
+        Ok(Tenant { name, description, filter, owns, limits, created_at: now, changed_at: now })
     }
 }
 
