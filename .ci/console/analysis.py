@@ -1,5 +1,5 @@
-"""Analysis and the views of Insight beside the profile: funnel, retention, path, attribution, experiment, regions, movement. Each shows the figures that
-REST gives."""
+"""Analysis and the views of Insight beside the profile: funnel, sequence, retention, path, attribution, effect, experiment, regions, movement. Each shows the
+figures that REST gives."""
 
 import datetime
 import decimal
@@ -35,20 +35,26 @@ def number(text):
     return int(text.replace(",", ""))
 
 
-def shown_steps(page):
-    rows = page.get_by_role("region", name="Steps of the funnel").locator("tbody tr")
+def shown_steps(page, region="Steps of the funnel"):
+    rows = page.get_by_role("region", name=region).locator("tbody tr")
     texts = rows.evaluate_all("(rows) => rows.map((row) => [...row.querySelectorAll('.kept > span')].map((one) => one.textContent))")
     return [[number(text) for text in row] for row in texts]
 
 
-def funnel(server, **body):
-    return server.call("POST", "/v1/funnel", {"steps": STEPS, "window": "7 days", **body})
-
-
-def counted(answer):
+def counted(answer, key="steps"):
     """Of each step who came so far, and who stopped; of the last one nobody stops."""
-    steps = answer["steps"]
+    steps = answer[key]
     return [[step["users"], step["stopped"]] for step in steps[:-1]] + [[steps[-1]["users"]]]
+
+
+def timed(answer):
+    """Who came how far, and how long they took from the step before: the median, and nine of ten."""
+    times = [["–" if key not in step else seconds(step[key]) for key in ["median_seconds", "p90_seconds"]] for step in answer["steps"]]
+    return [counted(answer), times]
+
+
+def shown_times(page):
+    return [shown_steps(page), [row[3:5] for row in cells(page, "Steps of the funnel")]]
 
 
 def kept(page, server, name):
@@ -64,6 +70,9 @@ def kept(page, server, name):
 
 
 def a_funnel_is_built_by_clicking(page, server):
+    answers = Answers(page, "/v1/funnel")
+    body = {"steps": STEPS, "window": "7 days"}
+    asked = lambda: answers.shown(body, timed, lambda: shown_times(page))
     page.goto(server.url)
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
     expect(page.get_by_text("Choose the first step")).to_be_visible()
@@ -79,7 +88,7 @@ def a_funnel_is_built_by_clicking(page, server):
     page.get_by_role("button", name="Step", exact=True).focus()
     page.keyboard.press("Enter")
     expect(step(3).get_by_label("Event")).to_be_focused()
-    page.keyboard.type("purchase")
+    page.keyboard.press("p")
     expect(step(3).get_by_label("Event")).to_have_value("purchase")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -87,15 +96,14 @@ def a_funnel_is_built_by_clicking(page, server):
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.type("amount >= 20")
-    body = {}
-    same(page, lambda: counted(funnel(server, **body)), lambda: shown_steps(page))
+    asked()
     step(3).get_by_role("button", name="Move up").focus()
     page.keyboard.press("Enter")
     expect(step(2).get_by_role("button", name="Move up")).to_be_focused()
     page.keyboard.press("Enter")
     expect(step(1).get_by_role("button", name="Move down")).to_be_focused()
-    other = [STEPS[2], STEPS[0], STEPS[1]]
-    same(page, lambda: counted(funnel(server, steps=other)), lambda: shown_steps(page))
+    body["steps"] = [STEPS[2], STEPS[0], STEPS[1]]
+    asked()
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     expect(step(3).get_by_role("button", name="Move up")).to_be_focused()
@@ -109,38 +117,39 @@ def a_funnel_is_built_by_clicking(page, server):
     page.get_by_label("Events of, how many").fill("45")
     page.get_by_label("An event is one step").check()
     page.get_by_label("Told apart by").select_option("province")
-    body = {"window": "14 days", "within": "45 days", "where": "in_audience('members')", "mode": ["strict_once"], "by": "province"}
-    answer = {}
-
-    def asked():
-        answer.update(funnel(server, **body))
-        return counted(answer)
-
-    same(page, asked, lambda: shown_steps(page))
+    body |= {"steps": STEPS, "window": "14 days", "within": "45 days", "where": "in_audience('members')", "mode": ["strict_once"], "by": "province"}
+    answer = asked()
     chart = page.get_by_role("img", name=re.compile("^Funnel of 3 steps"))
-    expect(chart).to_have_attribute("aria-label", re.compile(f"3, .*: {answer['steps'][2]['users']:,} users, {answer['steps'][2]['of_previous']:.1%}".replace("%", " %")))
+    expect(chart).to_have_attribute("aria-label", re.compile(f"3, .*: {answer['steps'][2]['users']:,} users, {percent(answer['steps'][2]['of_previous'])} of the step before, half of them within {seconds(answer['steps'][2]['median_seconds'])}"))
     group = answer["groups"][0]
     row = page.get_by_role("region", name="Funnel by province").get_by_role("row").filter(has=page.get_by_role("rowheader", name=group["value"]))
     for users in group["users"]:
         expect(row.get_by_title(f"{users:,}", exact=True).first).to_be_visible()
+    told = cells(page, "Funnel by province")[0]
+    assert told[4:6] == [seconds(time) for time in group["median_seconds"][1:]], told
     # The address says all of it.
     shared = page.url
+    answers.got.clear()
     page.goto("about:blank")
     page.goto(shared)
-    same(page, asked, lambda: shown_steps(page))
+    answer = asked()
     expect(step(2).get_by_role("combobox", name="Column")).to_have_value("category")
     expect(step(3).get_by_label("amount")).to_have_value("20")
-    # Who stopped, and who came so far, as audiences.
+    # Who stopped, and who came so far, as audiences: as many as the answer tells that kept them.
     stopped = answer["steps"][1]["stopped"]
     page.get_by_role("button", name=f"Keep the {stopped:,} users who stopped at step 2").click()
-    assert kept(page, server, "stopped_at_2") == stopped
+    count = kept(page, server, "stopped_at_2")
+    saved = answers.saved({"audience": "stopped_at_2", "step": 2, "stopped": True})
+    assert count == saved["saved"]["users"] == saved["steps"][1]["stopped"]
     page.go_back()
     page.get_by_role("button", name=re.compile("who came to step 3")).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("textbox", name="Name").fill("members")
     dialog.get_by_role("button", name="Keep").click()
     expect(dialog.get_by_role("alert")).to_contain_text("members")
-    assert kept(page, server, "came_through") == answer["steps"][2]["users"]
+    count = kept(page, server, "came_through")
+    saved = answers.saved({"audience": "came_through", "step": 3, "stopped": False})
+    assert count == saved["saved"]["users"] == saved["steps"][2]["users"]
 
 
 def mistakes_in_a_funnel_are_told_where_they_are(page, server):
@@ -171,9 +180,10 @@ def mistakes_in_a_funnel_are_told_where_they_are(page, server):
     expect(page.get_by_role("region", name="Steps of the funnel")).to_be_visible()
     # A condition without a value is no condition yet, and is told.
     second.get_by_role("button", name="As text").click()
+    answers = Answers(page, "/v1/funnel")
     second.get_by_label("amount", exact=True).fill("")
     expect(second).to_contain_text("not complete and left out")
-    same(page, lambda: counted(funnel(server, steps=[{"fact": "purchase"}] * 2)), lambda: shown_steps(page))
+    answers.shown({"steps": [{"fact": "purchase"}] * 2, "window": "7 days"}, counted, lambda: shown_steps(page))
 
 
 def late_answers_of_an_analysis_are_dropped(page, server):
@@ -195,6 +205,8 @@ def late_answers_of_an_analysis_are_dropped(page, server):
     release(page)
     expect(page.get_by_text("Choose what users begin with")).to_be_visible()
     others = [
+        ("effect", {"impressions": "impression"}, "Impressions", "Choose what is shown"),
+        ("sequence", {"step": "purchase"}, "Step 1", "Choose the events"),
         ("path", {"from": "purchase", "step": "visit"}, "Chosen event", "Choose an event, and what else"),
         ("attribution", {"conversion": "purchase", "touch": "visit"}, "Conversion", "Choose a conversion"),
         ("experiment", {"group": ["a=is_member", "b=NOT is_member"], "metric": "purchase"}, "Metric 1", "Choose two groups"),
@@ -303,6 +315,29 @@ class Answers:
         raise AssertionError(f"asked: {question}\nand not: {body}" if question != body else f"REST: {expected}\npage: {found}")
 
 
+    def saved(self, save_as):
+        """The answer of the call that kept an audience."""
+        told = [response.json() for response in self.got if response.ok and response.request.post_data_json.get("save_as") == save_as]
+        assert len(told) == 1, told
+        return told[0]
+
+
+def seconds(value):
+    """As the page says it."""
+    if value == 0:
+        return "0 s"
+    if value < 0.001:
+        return "< 1 ms"
+    if value < 1:
+        return f"{rounded(value * 1_000, 0)} ms"
+    if value < 90:
+        return f"{rounded(value, 1 if value < 10 else 0)} s"
+    for most, unit, name in [(5_400, 60, "min"), (129_600, 3_600, "h")]:
+        if value < most:
+            return f"{rounded(value / unit, 0)} {name}"
+    return f"{rounded(value / 86_400, 0)} days"
+
+
 def percent(share):
     """As the page says it."""
     value = share * 100
@@ -319,8 +354,8 @@ def rounded(value, places):
 
 
 def two_places(value):
-    """Up to two places behind the point."""
-    text = f"{rounded(value, 2):,}"
+    """Up to two places behind the point, of the digits that a number is written with."""
+    text = f"{rounded(str(value), 2):,}"
     return text.rstrip("0").rstrip(".")
 
 
@@ -358,7 +393,7 @@ def condition(page, step, column, value):
     step.get_by_role("button", name="Condition", exact=True).click()
     choose(page, "Column", column)
     page.get_by_role("combobox", name=f"Values of {column}").last.click()
-    page.get_by_role("option", name=re.compile(f"^{value}")).click()
+    page.locator(".combobox-option").filter(has_text=re.compile(f"^{value}")).click()
     page.keyboard.press("Escape")
 
 
@@ -421,7 +456,7 @@ def a_path_is_followed_by_clicking(page, server):
     page.get_by_role("button", name="Step", exact=True).focus()
     page.keyboard.press("Enter")
     expect(step(2).get_by_label("Event")).to_be_focused()
-    page.keyboard.type("visit")
+    page.keyboard.press("v")
     page.get_by_label("Not farther than, how many").fill("30")
     chosen = "purchase where campaign = 'spring'"
     body = {"from": {"fact": "purchase", "where": "campaign = 'spring'"}, "steps": [{"fact": "purchase", "by": "category"}, {"fact": "visit"}], "window": "30 days", "depth": 5, "values": 10}
@@ -603,6 +638,226 @@ def campaigns_are_credited(page, server):
     expect(touch(2).get_by_role("alert")).to_contain_text("page")
     page.goto(f"{server.url}/#/{address('analysis', view='attribution', conversion='purchase', touch='visit', value='category')}")
     expect(conversion.get_by_role("alert")).to_contain_text("added up")
+
+
+def a_sequence_is_followed(page, server):
+    page.refused |= {"/v1/sequence", "/v1/translate"}
+    answers = Answers(page, "/v1/sequence")
+    page.goto(server.url)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
+    page.get_by_role("link", name="Sequence").click()
+    expect(page.get_by_text("Choose the events")).to_be_visible()
+    step = lambda at: page.get_by_role("group", name=f"Step {at}", exact=True)
+    pattern = page.get_by_label("Pattern", exact=True)
+    body = {"steps": [{"fact": "purchase", "where": "category = 'shoes'"}], "pattern": "(?1)"}
+
+    def wanted(answer):
+        taken = answer["taken"]
+        shares = [[one["name"], "–" if one["of_first"] is None else percent(one["of_first"])] for one in taken]
+        return [f"{answer['users']:,}", f"{answer['times']:,}", counted(answer, "taken"), shares]
+
+    def shown():
+        told = figures(page)
+        names = [[re.sub(r"^\d+", "", row[0]), row[1]] for row in cells(page, "Events of the pattern")]
+        return [told.get("Followed it", [""])[0], told.get("Times", [""])[0], shown_steps(page, "Events of the pattern"), names]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    # Unless a pattern is written, the steps in order: here one.
+    step(1).get_by_label("Event").select_option("purchase")
+    condition(page, step(1), "category", "shoes")
+    asked()
+    step(2).get_by_label("Event").select_option("purchase")
+    body |= {"steps": [*body["steps"], {"fact": "purchase"}], "pattern": "(?1).*(?2)"}
+    asked()
+    expect(pattern).to_have_attribute("placeholder", "(?1).*(?2)")
+    # Written, and put together of its parts, with what it means.
+    pattern.fill("(?1)(?t<=604800)")
+    expect(page.get_by_role("alert").filter(has_text="no event stands behind this time")).to_be_visible()
+    page.get_by_role("button", name="(?1)", exact=True).click()
+    body["pattern"] = "(?1)(?t<=604800)(?1)"
+    answer = asked()
+    assert 0 < answer["users"] < answer["taken"][0]["users"] and answer["times"] >= answer["users"]
+    expect(page.locator(".pattern-words")).to_have_text("“purchase where category = 'shoes'”, at most 7 days later “purchase where category = 'shoes'”")
+    chart = page.get_by_role("img", name=re.compile("^Pattern of 2 events"))
+    heights = chart.locator(".histogram-bar").evaluate_all("(all) => all.map((one) => Number(one.getAttribute('height')))")
+    assert abs(heights[1] / heights[0] - answer["taken"][1]["users"] / answer["taken"][0]["users"]) < 0.01
+    # A step without an event is not asked about, and numbers stay those on the screen.
+    step(1).get_by_label("Event").select_option("")
+    expect(page.get_by_role("alert").filter(has_text="The pattern names step 1, which has no event")).to_be_visible()
+    pattern.fill("(?2)(?2)")
+    body |= {"steps": [{"fact": "purchase"}], "pattern": "(?1)(?1)", "within": "20 days", "where": "in_audience('members')"}
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    page.get_by_label("Events of, how many").fill("20")
+    choose(page, "Of whom", "members")
+    asked()
+    answers.got.clear()
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    stopped = asked()["taken"][0]["stopped"]
+    expect(pattern).to_have_value("(?1)(?1)")
+    page.get_by_role("button", name=f"Keep the {stopped:,} users who stopped at event 1").click()
+    count = kept(page, server, "once_only")
+    saved = answers.saved({"audience": "once_only", "step": 1, "stopped": True})
+    assert count == saved["saved"]["users"] == saved["taken"][0]["stopped"]
+    page.go_back()
+    # Mistakes stand where they are.
+    pattern.fill("(?1) (?1)")
+    expect(page.locator(".field", has=pattern).get_by_role("alert").last).to_contain_text("a pattern is made of")
+    page.goto(f"{server.url}/#/{address('analysis', view='sequence', step=['purchase', 'visit where pgae = 1'])}")
+    expect(step(2).get_by_role("alert")).to_contain_text("page")
+    page.goto(f"{server.url}/#/{address('analysis', view='sequence', step='purchase where amount > 1000000000')}")
+    expect(page.get_by_text("Nobody has the first event")).to_be_visible()
+
+
+FIGURES = {
+    "impressions": "count", "reach": "count", "frequency": "amount", "clicks": "count", "clickers": "count", "click_rate": "share", "conversions": "count",
+    "converters": "count", "conversion_rate": "share", "cost": "amount", "cost_per_thousand": "amount", "cost_per_user": "amount", "cost_per_click": "amount",
+    "cost_per_conversion": "amount", "value": "amount", "return_on_cost": "amount",
+}
+
+
+def effect_told(figures, names):
+    """Figures as a row has them."""
+    write = {"count": lambda value: f"{value:,}", "amount": two_places, "share": percent}
+    return ["–" if figures.get(name) is None else write[FIGURES[name]](figures[name]) for name in names]
+
+
+def the_effect_of_a_campaign_is_told(page, server):
+    answers = Answers(page, "/v1/effect")
+    page.goto(server.url)
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Analysis").click()
+    page.get_by_role("link", name="Effect").click()
+    expect(page.get_by_text("Choose what is shown")).to_be_visible()
+    editor = lambda name: page.get_by_role("group", name=name, exact=True)
+    body = {"impressions": {"fact": "impression"}, "cap": 10}
+    names = ["impressions", "reach", "frequency"]
+    # Purchases have no channel: groups have none of them.
+    of_groups = [name for name in FIGURES if "conver" not in name and name not in ("value", "return_on_cost")]
+
+    def wanted(answer):
+        told = answer["all"]["figures"]
+        tiles = [f"{told[name]:,}" for name in ["impressions", "reach", "clicks", "conversions"] if name in told]
+        tiles += [two_places(told[name]) for name in ["cost", "value"] if name in told]
+        named = lambda value: f"no {body['by']}" if value is None else value
+        groups = [[named(one["group"]), *effect_told(one["figures"], of_groups)] for one in answer["groups"]]
+        if groups:
+            groups.append(["All together", *effect_told(told, of_groups)])
+        channels = answer.get("incremental", {}).get("channels", [])
+        reach = [[named(one["channel"]), *(f"{one[key]:,}" for key in ["reach", "exclusive", "adds", "cumulative"]), percent(one["share"])] for one in channels]
+        periods = [effect_told(one["figures"], names) for one in answer["all"].get("periods", [])]
+        return [tiles, groups, reach, periods]
+
+    def shown():
+        told = figures(page)
+        tiles = [told[name][0] for name in ["Impressions", "Reach", "Clicks", "Conversions", "Cost", "Value"] if name in told]
+        groups = cells(page, f"Effect by {body.get('by')}")
+        return [tiles, groups, cells(page, "Incremental reach"), [row[1:] for row in cells(page, "Effect by period")]]
+
+    asked = lambda: answers.shown(body, wanted, shown)
+    editor("Impressions").get_by_label("Event").select_option("impression")
+    answer = asked()
+    assert answer["all"]["figures"]["impressions"] == 12_000
+    # How often users were reached: a column for each number, as high as there are users.
+    columns(page, answer["all"]["frequency"], 10)
+    # What it costs, what users did, told apart by channel.
+    editor("Impressions").get_by_label("What one costs").select_option("price")
+    editor("Clicks").get_by_label("Event").select_option("click")
+    editor("Conversions").get_by_label("Event").select_option("purchase")
+    editor("Conversions").get_by_role("button", name="As text").click()
+    editor("Conversions").get_by_label("Which of its events").fill("category = 'shoes'")
+    editor("Conversions").get_by_label("What one is worth").select_option("amount")
+    expect(page.get_by_label("Told apart by").locator("option")).to_have_text(["nothing", "channel"])
+    page.get_by_label("Told apart by").select_option("channel")
+    body |= {"clicks": {"fact": "click"}, "conversions": {"fact": "purchase", "where": "category = 'shoes'"}, "cost": "price", "value": "amount", "by": "channel"}
+    names[:] = list(FIGURES)
+    answer = asked()
+    assert len(answer["groups"]) == 7 and len(answer["incremental"]["channels"]) == 7
+    expect(page.get_by_text("is told of all together only")).to_be_visible()
+    # Each bar begins where those before it end.
+    bars = page.get_by_role("img", name=re.compile("^Users whom each channel adds")).locator(".histogram-bar")
+    places = bars.evaluate_all("(all) => all.map((one) => ['x', 'width'].map((name) => Number(one.getAttribute(name))))")
+    unit = places[0][1] / answer["incremental"]["channels"][0]["adds"]
+    for (x, width), one in zip(places, answer["incremental"]["channels"], strict=True):
+        assert abs(width - one["adds"] * unit) < 1.1 and abs(x + width - places[0][0] - one["cumulative"] * unit) < 1.1
+    # Of one group, how often; and over time, of the first groups.
+    page.get_by_label("Of", exact=True).select_option("search")
+    search = next(one for one in answer["groups"] if one["group"] == "search")
+    columns(page, search["frequency"], 10)
+    page.get_by_label("Periods").select_option("week")
+    body["grain"] = "week"
+    page.get_by_text("As a table").wait_for()
+    page.get_by_label("Figure").select_option("click_rate")
+    page.get_by_text("As a table").click()
+    answer = asked()
+    lines = page.get_by_role("img", name=re.compile("^Click rate by week"))
+    expect(lines.locator(".series-line")).to_have_count(6)
+    last = answer["all"]["periods"][-1]
+    expect(lines.locator(".series-0 .series-point").last.locator("title")).to_contain_text(percent(last["figures"]["click_rate"]))
+    # A plan: channels that come first. Of some, of a time, by other clocks, paid for by the click.
+    channel = page.get_by_role("combobox", name="Channels that come first")
+    for name in ["email", "radio"]:
+        channel.fill(name)
+        channel.press("Enter")
+    channel.press("Escape")
+    page.get_by_label("By the clocks of").fill("Asia/Shanghai")
+    page.get_by_label("Frequency up to").fill("4")
+    page.get_by_label("Ordered by").select_option("reach")
+    page.get_by_label("Events of", exact=True).last.select_option("within")
+    page.get_by_label("Events of, how many").fill("21")
+    choose(page, "Of whom", "members")
+    body |= {"channels": ["email", "radio"], "time_zone": "Asia/Shanghai", "cap": 4, "order": "reach", "within": "21 days", "where": "in_audience('members')"}
+    answer = asked()
+    assert [one["channel"] for one in answer["incremental"]["channels"][:2]] == ["email", "radio"]
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    days = [str(today - datetime.timedelta(days=before)) for before in [15, 2]]
+    page.get_by_label("From one day to another, first").fill(days[0])
+    between = page.get_by_role("group", name="From one day to another")
+    expect(between.get_by_role("alert")).to_contain_text("Choose both")
+    page.get_by_label("From one day to another, last").fill(days[1])
+    body["between"] = days
+    answer = asked()
+    columns(page, next(one for one in answer["groups"] if one["group"] == "search")["frequency"], 4)
+    answers.got.clear()
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    page.get_by_text("As a table").click()
+    asked()
+    expect(page.get_by_label("Figure")).to_have_value("click_rate")
+    expect(page.get_by_label("Of", exact=True).locator("option:checked")).to_have_text("search")
+    # Mistakes stand where they are.
+    page.refused |= {"/v1/effect", "/v1/translate"}
+    page.get_by_label("Frequency up to").fill("0")
+    expect(page.locator(".field", has=page.get_by_label("Frequency up to")).get_by_role("alert").last).to_contain_text("from 1 to 1000")
+    page.get_by_label("Frequency up to").fill("4")
+    page.get_by_label("By the clocks of").fill("Asia/Shangai")
+    expect(page.locator(".field", has=page.get_by_label("By the clocks of")).get_by_role("alert").last).to_contain_text("Asia/Shanghai")
+    page.get_by_label("By the clocks of").fill("")
+    page.get_by_label("Ordered by").select_option("conversions")
+    expect(page.locator(".field", has=page.get_by_label("Ordered by")).get_by_role("alert").last).to_be_visible()
+    page.goto(f"{server.url}/#/{address('analysis', view='effect', impressions='impression', clicks='click where chanel = 1')}")
+    expect(editor("Clicks").get_by_role("alert")).to_contain_text("channel")
+    page.goto(f"{server.url}/#/{address('analysis', view='effect', impressions='impression', cost='channel')}")
+    expect(editor("Impressions").get_by_role("alert")).to_contain_text("added up")
+    page.goto(f"{server.url}/#/{address('analysis', view='effect', impressions='impression', by='price')}")
+    expect(page.locator(".field", has=page.get_by_label("Told apart by")).get_by_role("alert").last).to_be_visible()
+    page.goto(f"{server.url}/#/{address('analysis', view='effect', impressions='impression where price > 5')}")
+    expect(page.get_by_text("Nothing was shown")).to_be_visible()
+
+
+def columns(page, frequency, cap):
+    """The columns are as high as there are users, and say who had so many impressions."""
+    chart = page.get_by_role("img", name=re.compile("^How many users had so many impressions"))
+    while frequency and frequency[-1] == 0:
+        frequency = frequency[:-1]
+    bars = chart.locator(".histogram-bar")
+    expect(bars).to_have_count(len(frequency))
+    heights = bars.evaluate_all("(all) => all.map((one) => Number(one.getAttribute('height')))")
+    for at, (height, users) in enumerate(zip(heights, frequency, strict=True)):
+        assert abs(height / max(heights) - users / max(frequency)) < 0.02
+        number = f"{at + 1}+" if at + 1 == cap else f"{at + 1}"
+        expect(chart).to_have_attribute("aria-label", re.compile(rf"{re.escape(number)} impressions?: {users:,} user"))
 
 
 def told_of(metric, control):
@@ -864,7 +1119,7 @@ def movement_is_told(page, server):
 
 
 ALL = [
-    a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, retention_is_read_and_kept,
-    a_path_is_followed_by_clicking, campaigns_are_credited, groups_are_compared,
+    a_funnel_is_built_by_clicking, mistakes_in_a_funnel_are_told_where_they_are, late_answers_of_an_analysis_are_dropped, a_sequence_is_followed,
+    retention_is_read_and_kept, a_path_is_followed_by_clicking, campaigns_are_credited, the_effect_of_a_campaign_is_told, groups_are_compared,
     regions_are_told_and_opened, movement_is_told,
 ]

@@ -15,6 +15,8 @@ OTHERS = "purchase%20where%20category%20%3C%3E%20'shoes'"
 SHOES = "purchase%20where%20category%20%3D%20'shoes'"
 METRICS = "metric=purchase&metric=events%20of%20purchase&metric=sum(amount)%20of%20purchase"
 TIERS = "group=tier%201%3Dcity_tier%20%3D%201&group=tier%202%3Dcity_tier%20%3D%202&group=tiers%203%20and%204%3Dcity_tier%20%3E%3D%203"
+PATTERN = "(%3F1)(%3Ft<%3D604800)(%3F2).*(%3F3)"
+CAMPAIGN = "impressions=impression&clicks=click&conversions=purchase%20where%20campaign%20IS%20NOT%20NULL&cost=price&value=amount&by=channel"
 SIX = "members,yogis,women_25_34,big_spenders,shoe_buyers,active_today"
 # A name, an address, and what is there once it is whole.
 PAGES = [
@@ -26,8 +28,10 @@ PAGES = [
     ("venn", "insight?view=venn&of=members,yogis,women_25_34", "circle.set"),
     ("venn-six", f"insight?view=venn&of={SIX}", ".region-name"),
     ("movement", "insight?view=movement&of=active_today", ".moved .member"),
-    ("funnel", f"analysis?{STEPS}&by=province", ".step-users"),
+    ("funnel", f"analysis?{STEPS}&by=province&mode=strict_once", ".step-users"),
     ("funnel-empty", "analysis", ".state"),
+    ("sequence", f"analysis?view=sequence&{STEPS}&pattern={PATTERN}", ".step-users"),
+    ("sequence-empty", "analysis?view=sequence", ".state"),
     ("retention", "analysis?view=retention&first=purchase", ".cohorts"),
     ("path", f"analysis?view=path&from={CHOSEN}&step=purchase%20by%20category&step=visit&window=30%20days&depth=4", ".flow-place"),
     ("path-to", f"analysis?view=path&to={SHOES}&step=purchase%20by%20campaign&step=visit&window=20%20days&depth=3&fold=1&occurrence=last", ".flow-place"),
@@ -35,6 +39,9 @@ PAGES = [
     ("attribution", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&by=campaign", ".model-0"),
     ("attribution-touches", f"analysis?view=attribution&conversion={SHOES}&value=amount&touch={OTHERS}&touch=visit&measure=value&lookback=14%20days", ".model-0"),
     ("attribution-empty", "analysis?view=attribution", ".state"),
+    ("effect", f"analysis?view=effect&{CAMPAIGN}&grain=day&within=30%20days", ".series-line"),
+    ("effect-plan", f"analysis?view=effect&{CAMPAIGN}&channel=email&channel=radio&where=in_audience('members')&of=email&cap=6", ".reach-words"),
+    ("effect-empty", "analysis?view=effect", ".state"),
     ("experiment", f"analysis?view=experiment&{TIERS}&{METRICS}&within=30%20days", ".interval"),
     ("experiment-mismatch", f"analysis?view=experiment&{TIERS}&{METRICS}&weights=3,2,1&scale=relative&control=tier%202", ".mismatch"),
     ("experiment-empty", "analysis?view=experiment", ".state"),

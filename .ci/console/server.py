@@ -14,6 +14,8 @@ import urllib.request
 
 PEOPLE = 6_000
 PURCHASES = 12_000
+IMPRESSIONS = 12_000
+CHANNELS = {"search": 30, "video": 26, "social": 22, "display": 14, "radio": 5, "email": 3}
 PROVINCES = {"zhejiang": 30, "jiangsu": 24, "guangdong": 20, "shanghai": 14, "sichuan": 8, "hainan": 4}
 INTERESTS = ["yoga", "running", "golf", "tennis", "cooking", "travel", "photography", "gaming", "reading", "hiking", "music", "films"]
 CATEGORIES = {"shoes": 40, "hats": 12, "bags": 22, "watches": 6, "coats": 20}
@@ -36,6 +38,11 @@ CATALOG = {
             "retention": "400 days",
         },
         "visit": {"columns": {"page": "string"}, "activity": {"dimensions": ["page"]}},
+        "impression": {
+            "columns": {"channel": "string", "price": {"decimal": [10, 3]}},
+            "activity": {"dimensions": ["channel"], "measures": ["price"]},
+        },
+        "click": {"columns": {"channel": "string"}, "activity": {"dimensions": ["channel"]}},
     },
     "spaces": {"taste": {"dimension": 16, "metric": "cosine"}},
 }
@@ -107,6 +114,7 @@ class Server:
         self.lines("/v1/tags", people)
         self.lines("/v1/spaces/taste", vectors)
         self.lines("/v1/facts/purchase?visible=true", [a_purchase(rng) for _ in range(PURCHASES)])
+        self.campaign()
         for name, (where, description, live) in AUDIENCES.items():
             self.call("PUT", f"/v1/audiences/{name}", {"where": where, "description": description, "live": live})
         self.visits("first", 800)
@@ -118,6 +126,14 @@ class Server:
         slow = {"name": "slow purchases", "files": [str(job_file)], "into": "purchase"}
         self.call("POST", "/v1/jobs", {"backfill": slow, "rate": 5})
         self.call("POST", "/v1/tags?visible=true", "")
+
+    def campaign(self):
+        """Impressions by channel, some without one, and the clicks on them."""
+        rng = random.Random(7)
+        shown = [an_impression(rng) for _ in range(IMPRESSIONS)]
+        clicks = [{key: one[key] for key in ["user_id", "ts", "channel"] if key in one} for one in shown if rng.random() < 0.06]
+        self.lines("/v1/facts/impression", shown)
+        self.lines("/v1/facts/click?visible=true", clicks)
 
     def visits(self, name, how_many):
         """Events by way of the declared source."""
@@ -177,6 +193,17 @@ def a_purchase(rng):
     event = {"user_id": f"u{rng.randrange(PEOPLE)}", "ts": moment(rng.random() * 60), "category": category(rng), "amount": round(rng.lognormvariate(3, 1), 2)}
     if rng.random() < 0.6:
         event["campaign"] = rng.choice(["spring", "autumn", "newsletter"])
+    return event
+
+
+def an_impression(rng):
+    channel = rng.choices(list(CHANNELS), CHANNELS.values())[0]
+    # Channels reach parts of the people, which overlap; some are shown much.
+    begin = list(CHANNELS).index(channel) * PEOPLE // 9
+    reached = min(PEOPLE - 1, begin + int(min(rng.expovariate(5), rng.random()) * PEOPLE / 2))
+    event = {"user_id": f"u{reached}", "ts": moment(rng.random() ** 1.4 * 30), "price": round(rng.uniform(0.002, 0.03), 3)}
+    if rng.random() < 0.97:
+        event["channel"] = channel
     return event
 
 

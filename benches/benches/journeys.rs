@@ -146,7 +146,7 @@ fn levels(snapshot: &Snapshot, context: &QueryContext) -> u64 {
     let steps = KINDS.map(|kind| meant(snapshot, Some(&format!("kind = '{kind}'"))));
     let asked = Funnel { window: (WINDOW_DAYS * DAY_MICROS).into(), modes: Modes::default() };
     let found = funnel(snapshot, &steps, asked, &Predicate::All, context).expect("a funnel");
-    (0..KINDS.len()).map(|step| found.users(step)).sum()
+    (0..KINDS.len()).map(|step| found.funnel.users(step)).sum()
 }
 
 /// The cells of a grid, those of later days weighing more.

@@ -55,17 +55,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     output::print(arguments.output, &answer, table, &footer)
 }
 
-/// A row a step; told apart, a row a value and step.
+/// A row a step; told apart, a row a value and step. Times are from the step before.
 fn table(answer: &FunnelAnswer) -> Table {
-    let Some(groups) = &answer.groups else { return steps_table(&answer.steps) };
+    let Some(groups) = &answer.groups else {
+        let Table { mut columns, mut rows } = steps_table(&answer.steps);
+        columns.extend(TIMES);
+        for (row, step) in rows.iter_mut().zip(&answer.steps) {
+            row.extend([step.median_seconds.into(), step.p90_seconds.into()]);
+        }
+        return Table { columns, rows };
+    };
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for group in groups {
-        for (step, users) in answer.steps.iter().zip(&group.users) {
+        for (at, (step, users)) in answer.steps.iter().zip(&group.users).enumerate() {
             let of_first = (group.users[0] > 0).then(|| *users as f64 / group.users[0] as f64);
             let value = group.value.as_deref().unwrap_or("(none)");
             let of_first = of_first.map_or(Cell::Text(String::new()), Cell::from);
-            rows.push(vec![value.into(), step.name.as_str().into(), (*users).into(), of_first]);
+            let times = [group.median_seconds[at].into(), group.p90_seconds[at].into()];
+            rows.push(
+                [value.into(), step.name.as_str().into(), (*users).into(), of_first].into_iter().chain(times).collect(),
+            );
         }
     }
-    Table { columns: vec!["value", "step", "users", "of_first"], rows }
+    Table { columns: ["value", "step", "users", "of_first"].into_iter().chain(TIMES).collect(), rows }
 }
+
+const TIMES: [&str; 2] = ["median_seconds", "p90_seconds"];

@@ -62,6 +62,14 @@ fn members(server: &TestServer, audience: &str) -> Vec<String> {
     found
 }
 
+fn tag_is(tag: &str, value: &str) -> String {
+    if value == "true" { tag.to_owned() } else { format!("{tag} = '{value}'") }
+}
+
+fn tag_is_nothing(tag: &str) -> String {
+    if tag == "is_member" { "NOT is_member OR is_member IS NULL".to_owned() } else { format!("{tag} IS NULL") }
+}
+
 #[test]
 fn a_funnel_counts_users_who_did_steps_in_order_and_in_time() {
     let mut server = shop();
@@ -78,6 +86,17 @@ fn a_funnel_counts_users_who_did_steps_in_order_and_in_time() {
     assert_eq!((&answer["steps"][1]["of_first"], &answer["steps"][2]["of_previous"]), (&json!(0.5), &json!(0.5)));
     assert_eq!((&answer["steps"][0]["stopped"], &answer["steps"][2]["stopped"]), (&json!(2), &json!(0)));
     assert_eq!(answer["events"], 11, "{answer}");
+    // u1 took five minutes to the cart, u3 one; u2 took ten days.
+    let times = |answer: &Value, key: &str| -> Vec<Option<f64>> {
+        answer["steps"].as_array().expect("steps").iter().map(|step| step[key].as_f64()).collect()
+    };
+    assert_eq!(times(&answer, "median_seconds"), [None, Some(180.0), Some(300.0)], "{answer}");
+    assert_eq!(times(&answer, "p90_seconds"), [None, Some(300.0), Some(300.0)], "{answer}");
+    assert_eq!(answer["steps"][0].get("median_seconds"), None);
+    let longer = ask(&json!({"window": "2 weeks"}));
+    assert_eq!(times(&longer, "median_seconds"), [None, Some(300.0), Some(300.0)], "{longer}");
+    assert_eq!(times(&longer, "p90_seconds"), [None, Some(864_000.0), Some(300.0)], "{longer}");
+    assert_eq!(times(&ask(&json!({"where": "TRUE AND FALSE"})), "median_seconds"), [None; 3]);
     assert_eq!(users(&ask(&json!({"window": "2 weeks"}))), [4, 3, 1]);
     assert_eq!(users(&ask(&json!({"window": "5 minutes"}))), [4, 2, 0]);
     assert_eq!(users(&ask(&json!({"window": "0 seconds"}))), [4, 0, 0]);
@@ -97,10 +116,27 @@ fn a_funnel_counts_users_who_did_steps_in_order_and_in_time() {
     assert_eq!(users(&ask(&strict)), [4, 2]);
 
     let told = ask(&json!({"by": "gender"}));
-    let f = json!({"value": "f", "users": [2, 2, 1]});
-    assert_eq!(told["groups"], json!([f, {"value": "m", "users": [1, 0, 0]}, {"value": null, "users": [1, 0, 0]}]));
+    let group = |value: Option<&str>, users: [u64; 3], median: [Option<f64>; 3], p90: [Option<f64>; 3]| json!({"value": value, "users": users, "median_seconds": median, "p90_seconds": p90});
+    let went = ([None, Some(180.0), Some(300.0)], [None, Some(300.0), Some(300.0)]);
+    let stayed = |value| group(value, [1, 0, 0], [None; 3], [None; 3]);
+    assert_eq!(told["groups"], json!([group(Some("f"), [2, 2, 1], went.0, went.1), stayed(Some("m")), stayed(None)]));
     let told = ask(&json!({"by": "interest"}));
-    assert_eq!(told["groups"][0], json!({"value": "yoga", "users": [2, 2, 1]}));
+    assert_eq!(told["groups"][0], group(Some("yoga"), [2, 2, 1], went.0, went.1));
+    // Users without a value, of each type of tag.
+    for (tag, value) in [("interest", "yoga"), ("is_member", "true"), ("gender", "f")] {
+        let told = ask(&json!({"by": tag, "window": "2 weeks"}));
+        for (value, whom) in [(json!(value), tag_is(tag, value)), (Value::Null, tag_is_nothing(tag))] {
+            let alone = ask(&json!({"where": whom, "window": "2 weeks"}));
+            let group = told["groups"].as_array().expect("groups").iter().find(|group| group["value"] == value);
+            let Some(group) = group else {
+                assert_eq!(users(&alone), [0, 0, 0], "{told}");
+                continue;
+            };
+            assert_eq!(group["users"], json!(users(&alone)), "{tag} {value}");
+            assert_eq!(group["median_seconds"], json!(times(&alone, "median_seconds")), "{tag} {value}");
+            assert_eq!(group["p90_seconds"], json!(times(&alone, "p90_seconds")), "{tag} {value}");
+        }
+    }
 
     // The same from rows in their tables, which a stop brings there.
     server.restart();
@@ -302,10 +338,11 @@ fn the_command_line_tells_funnels_sequences_and_retention() {
     };
     let funnel = run(&["funnel", "visit where page = 'home'", "cart", "--window", "7 days"]);
     assert!(funnel.contains("visit where page = 'home'") && funnel.contains("of previous"), "{funnel}");
+    assert!(funnel.contains("median seconds"), "{funnel}");
     let csv = run(&["funnel", "visit", "cart", "purchase", "--window", "7 days", "-o", "csv"]);
-    assert!(csv.contains("cart,2,0.5,0.5,1"), "{csv}");
+    assert!(csv.contains("cart,2,0.5,0.5,1,180,300") && csv.contains("stopped,median_seconds,p90_seconds"), "{csv}");
     let by = run(&["funnel", "visit", "cart", "--window", "7 days", "--by", "gender", "-o", "csv"]);
-    assert!(by.contains("f,cart,2,1") && by.contains("(none),visit,1"), "{by}");
+    assert!(by.contains("f,cart,2,1,180,300") && by.contains("(none),visit,1"), "{by}");
     run(&["funnel", "visit", "cart", "--window", "7 days", "--save-as", "stopped", "--step", "1", "--stopped"]);
     wait_until("the list is there", || members(&server, "stopped") == ["u2", "u4"]);
     let sequence = run(&["sequence", "visit", "cart", "--pattern", "(?1)(?t<=600)(?2)", "-o", "csv"]);

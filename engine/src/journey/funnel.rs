@@ -10,6 +10,10 @@
 //!
 //! One pass finds it. Of chains that came equally far the one with the latest start can go on wherever another can, so that one start is
 //! kept for each level; with `increase` two, for a chain that has got there at this very moment cannot take its next step yet.
+//!
+//! When steps were taken is told of one chain: of those that come furthest, the one that is first to get there, and of these the one with
+//! the latest first step, then the latest second one, and so on. Whatever goes on from a level goes on from the one that is latest so, so
+//! that it takes no more than keeping all times of a chain in the place of its start, in a second pass over what came to a second step.
 
 use super::{CONDITIONS_MAX, Event};
 use crate::audience::suggest::closest;
@@ -86,9 +90,63 @@ pub struct Funnel {
     pub modes: Modes,
 }
 
-/// The latest start of the chains that came to each level; `None` if there is none. Level 0 is not used.
-type Starts = [Option<i64>; CONDITIONS_MAX + 1];
-const NONE: Starts = [None; CONDITIONS_MAX + 1];
+/// What is kept of a chain while it goes on. Of two that came to the same level, the one that begins later is the greater.
+trait Kept: Copy + Ord {
+    /// Of the first step.
+    fn begun(time: i64) -> Self;
+    /// And of the next one.
+    fn gone_on(self, time: i64) -> Self;
+    /// When the first step was.
+    fn start(&self) -> i64;
+}
+
+/// Its start.
+impl Kept for i64 {
+    fn begun(time: i64) -> i64 {
+        time
+    }
+
+    fn gone_on(self, _: i64) -> i64 {
+        self
+    }
+
+    fn start(&self) -> i64 {
+        *self
+    }
+}
+
+/// When the steps of a chain were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Chain {
+    count: usize,
+    /// Behind the steps that were taken all are 0, so that chains of one level stand in the order of their times.
+    times: [i64; CONDITIONS_MAX],
+}
+
+impl Chain {
+    /// A time for each step, rising.
+    pub fn times(&self) -> &[i64] {
+        &self.times[..self.count]
+    }
+}
+
+impl Kept for Chain {
+    fn begun(time: i64) -> Chain {
+        let mut times = [0; CONDITIONS_MAX];
+        times[0] = time;
+        Chain { count: 1, times }
+    }
+
+    fn gone_on(mut self, time: i64) -> Chain {
+        self.times[self.count] = time;
+        self.count += 1;
+        self
+    }
+
+    fn start(&self) -> i64 {
+        self.times[0]
+    }
+}
 
 impl Funnel {
     /// How many conditions, from the first on, a chain fulfils at most. The events stand in order ([`Event::order`]); `check` is asked
@@ -100,53 +158,82 @@ impl Funnel {
         let all = events.iter().fold(0, |all, event| all | event.fulfils);
         // Nobody comes beyond the first condition that no event fulfils.
         let levels = all.trailing_ones() as usize;
-        // Of chains that got there before the moment of the event, and at it.
-        let (mut before, mut now) = (NONE, NONE);
+        Ok(self.furthest::<i64, E>(events, levels, check)?.0)
+    }
+
+    /// The chain whose times are told; see the module. `None` if nothing fulfils the first condition. As [`Funnel::level`], and as long
+    /// again if there is a second step.
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub fn chain<E>(&self, events: &[Event], check: impl Fn() -> Result<(), E>) -> Result<Option<Chain>, E> {
+        match self.level(events, &check)? {
+            0 => Ok(None),
+            1 => Ok(events.iter().find(|event| event.fulfils & 1 != 0).map(|event| Chain::begun(event.time))),
+            level => Ok(self.furthest(events, level, check)?.1),
+        }
+    }
+
+    /// How far chains come, of so many levels at most, and the greatest of those that are first to come so far.
+    fn furthest<C: Kept, E>(
+        &self,
+        events: &[Event],
+        levels: usize,
+        check: impl Fn() -> Result<(), E>,
+    ) -> Result<(usize, Option<C>), E> {
+        // The greatest of the chains that came to each level, before the moment of the event and at it; level 0 is not used.
+        let (mut before, mut now) = ([None; CONDITIONS_MAX + 1], [None; CONDITIONS_MAX + 1]);
+        let (before, now) = (&mut before[..=levels], &mut now[..=levels]);
         let mut moment = None;
-        let mut furthest = 0;
+        let mut furthest = (0, None);
         for (at, event) in events.iter().enumerate() {
             if at.is_multiple_of(LOOK_EACH) {
                 check()?;
             }
             if moment != Some(event.time) {
                 moment = Some(event.time);
-                for (before, now) in before.iter_mut().zip(&mut now) {
+                for (before, now) in before.iter_mut().zip(now.iter_mut()) {
                     *before = (*before).max(now.take());
                 }
             }
-            let mut stepped = NONE;
-            for level in (0..levels).filter(|level| event.fulfils >> level & 1 == 1) {
-                stepped[level + 1] = match level {
-                    0 => Some(event.time),
-                    _ => self.start_to_go_on(event.time, before[level], now[level], stepped[level]),
+            // What comes to a level by this event.
+            let mut stepped: Option<C> = None;
+            for level in 0..=levels {
+                let came = stepped;
+                stepped = match level {
+                    _ if level == levels || event.fulfils >> level & 1 == 0 => None,
+                    0 => Some(C::begun(event.time)),
+                    _ => self
+                        .to_go_on(event.time, before[level], now[level], came)
+                        .map(|chain| chain.gone_on(event.time)),
                 };
-                if stepped[level + 1].is_some() {
-                    furthest = furthest.max(level + 1);
+                if stepped.is_some() && level + 1 > furthest.0 {
+                    furthest = (level + 1, stepped);
+                }
+                if level > 0 {
+                    if self.is_ended_by(event.fulfils, level) {
+                        (before[level], now[level]) = (None, None);
+                    }
+                    now[level] = now[level].max(came);
                 }
             }
-            if furthest == levels {
+            if furthest.0 == levels {
                 break;
-            }
-            for level in 1..=levels {
-                if self.is_ended_by(event.fulfils, level) {
-                    (before[level], now[level]) = (None, None);
-                }
-                now[level] = now[level].max(stepped[level]);
             }
         }
         Ok(furthest)
     }
 
-    /// The latest start of a chain that may take a step at this time, if there is one.
-    fn start_to_go_on(&self, time: i64, before: Option<i64>, now: Option<i64>, stepped: Option<i64>) -> Option<i64> {
-        let mut start = before;
+    /// The greatest chain that may take a step at this time, if there is one.
+    fn to_go_on<C: Kept>(&self, time: i64, before: Option<C>, now: Option<C>, stepped: Option<C>) -> Option<C> {
+        let mut chain = before;
         if !self.modes.increase {
-            start = start.max(now);
+            chain = chain.max(now);
             if !self.modes.once {
-                start = start.max(stepped);
+                chain = chain.max(stepped);
             }
         }
-        start.filter(|start| i128::from(time) - i128::from(*start) <= self.window)
+        chain.filter(|chain| i128::from(time) - i128::from(chain.start()) <= self.window)
     }
 
     /// Whether a chain that has come to this level ends at an event which is none of its steps.
@@ -154,5 +241,55 @@ impl Funnel {
         let up_to_next = (1u64 << (level + 1)) - 1;
         let is_known = u64::from(fulfils) & up_to_next != 0;
         if is_known { self.modes.deduplication } else { self.modes.order }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journey::naive::{self, Row};
+    use crate::journey::sort;
+    use proptest::prelude::*;
+
+    fn chain(funnel: &Funnel, rows: &[Row]) -> Vec<i64> {
+        let bits = |fulfils: &std::collections::BTreeSet<usize>| fulfils.iter().fold(0, |bits, bit| bits | 1 << bit);
+        let mut events: Vec<Event> =
+            rows.iter().map(|(time, fulfils)| Event { time: *time, fulfils: bits(fulfils), group: 7 }).collect();
+        sort(&mut events, &|| Ok::<(), ()>(())).expect("nobody cancels");
+        let chain = funnel.chain(&events, || Ok::<(), ()>(())).expect("nobody cancels");
+        chain.map_or_else(Vec::new, |chain| chain.times().to_vec())
+    }
+
+    #[test]
+    fn the_chain_that_is_told_of_is_the_latest_of_those_that_are_first_to_come_so_far() {
+        let rows =
+            |rows: &[(i64, usize)]| -> Vec<Row> { rows.iter().map(|(time, one)| (*time, [*one].into())).collect() };
+        let funnel = |window, modes| Funnel { window, modes };
+        let all = funnel(100, Modes::default());
+        // The second visit led to the purchase, the third came too late for it, and another purchase does not count.
+        let bought = rows(&[(1, 0), (5, 0), (6, 1), (8, 1), (9, 2), (11, 0), (12, 1), (13, 2)]);
+        assert_eq!(chain(&all, &bought), [5, 8, 9]);
+        // Nobody came further, so it is the first that came there.
+        assert_eq!(chain(&all, &bought[5..7]), [11, 12]);
+        assert_eq!(chain(&all, &bought[5..6]), [11]);
+        assert_eq!(chain(&all, &bought[6..]), [0; 0]);
+        let deduplicated = funnel(100, Modes { deduplication: true, ..Modes::default() });
+        assert_eq!(chain(&deduplicated, &bought), [11, 12, 13]);
+        assert_eq!(chain(&funnel(2, Modes::default()), &bought[..5]), [5, 6]);
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        prop::collection::vec((0..9i64, prop::collection::btree_set(0..4usize, 0..4)), 0..9)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn chains_are_those_of_the_slow_twin(rows in rows(), window in 0..9i128, modes in prop::array::uniform4(any::<bool>())) {
+            let [deduplication, order, increase, once] = modes;
+            let funnel = Funnel { window, modes: Modes { deduplication, order, increase, once } };
+            prop_assert_eq!(chain(&funnel, &rows), naive::times(&rows, &funnel));
+        }
     }
 }

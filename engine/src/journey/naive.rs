@@ -20,6 +20,28 @@ pub fn level(rows: &[Row], funnel: &Funnel) -> usize {
     furthest(&in_order(rows), &[], funnel)
 }
 
+/// The times of the chain that is told of: of the longest ones, those whose last event comes first, and of these the one with the latest
+/// times, the first one before the others.
+pub fn times(rows: &[Row], funnel: &Funnel) -> Vec<i64> {
+    let rows = in_order(rows);
+    let longest = furthest(&rows, &[], funnel);
+    let mut whole = Vec::new();
+    of_length(&rows, &[], longest, funnel, &mut whole);
+    let first = whole.iter().filter_map(|chain| chain.last().copied()).min();
+    let told = whole.iter().filter(|chain| chain.last().copied() == first);
+    told.map(|chain| chain.iter().map(|at| rows[*at].0).collect()).max().unwrap_or_default()
+}
+
+fn of_length(rows: &[Row], chain: &[usize], length: usize, funnel: &Funnel, found: &mut Vec<Vec<usize>>) {
+    if chain.len() == length {
+        found.push(chain.to_vec());
+        return;
+    }
+    for next in (0..rows.len()).filter(|next| may_follow(rows, chain, *next, funnel)) {
+        of_length(rows, &[chain, &[next]].concat(), length, funnel, found);
+    }
+}
+
 fn furthest(rows: &[Row], chain: &[usize], funnel: &Funnel) -> usize {
     let next = (0..rows.len()).filter(|next| may_follow(rows, chain, *next, funnel));
     next.map(|next| furthest(rows, &[chain, &[next]].concat(), funnel)).max().unwrap_or(chain.len())

@@ -3,7 +3,7 @@
 import { post } from "../core/api.js";
 import { tagFields } from "../core/catalog.js";
 import { h } from "../core/dom.js";
-import { compact, count, integer, percent, shorter } from "../core/format.js";
+import { compact, count, integer, percent, seconds, shorter } from "../core/format.js";
 import { funnelChart } from "../charts/steps.js";
 import { audienceField } from "../components/audience_field.js";
 import { editorList } from "../components/editor_list.js";
@@ -12,6 +12,7 @@ import { card, figure } from "../components/page.js";
 import { spanField } from "../components/span.js";
 import { empty } from "../components/state.js";
 import { table } from "../components/table.js";
+import { farCard } from "./far.js";
 import { keepUsers } from "./keep.js";
 import { readStep, stepEditor, writeStep } from "./step.js";
 import { View, WITHIN_UNITS, WINDOW_UNITS } from "./view.js";
@@ -93,25 +94,12 @@ class Funnel extends View {
   }
 
   stepsCard(steps) {
-    const rows = steps.map((step, at) => ({ ...step, at, isLast: at === steps.length - 1 }));
-    const kept = (users, label, save) => h("span", { class: "kept" }, h("span", {}, integer(users)), users > 0 && h("button", { type: "button", class: "button button-quiet keep", "aria-label": label, title: label, on: { click: save } }, "Keep"));
-    return h(
-      "section",
-      { class: "card" },
-      h("header", { class: "card-head" }, h("h2", { class: "grow" }, "Who came how far"), h("p", {}, "Keep makes an audience of them")),
-      table({
-        label: "Steps of the funnel",
-        rows,
-        key: (row) => row.at,
-        columns: [
-          { title: "Step", header: true, cell: (row) => h("span", { class: "step-name", title: row.name }, h("span", { class: "step-number" }, String(row.at + 1)), h("span", { class: "step-words" }, h("span", { class: "clip" }, row.name), row.of_previous !== null && row.at > 0 && h("span", { class: "narrow muted small" }, `${percent(row.of_previous)} of step ${row.at}`))) },
-          { title: "Of the first", number: true, wide: true, cell: (row) => (row.of_first === null ? "–" : percent(row.of_first)) },
-          { title: "Of the step before", number: true, wide: true, cell: (row) => (row.at === 0 || row.of_previous === null ? "–" : percent(row.of_previous)) },
-          { title: "Came so far", number: true, cell: (row) => kept(row.users, `Keep the ${count(row.users, "user")} who came to step ${row.at + 1}`, () => this.keep(row, false)) },
-          { title: "Stopped here", number: true, cell: (row) => (row.isLast ? "–" : kept(row.stopped, `Keep the ${count(row.stopped, "user")} who stopped at step ${row.at + 1}`, () => this.keep(row, true))) },
-        ],
-      }),
-    );
+    const time = (key) => (row) => (row[key] === undefined ? "–" : seconds(row[key]));
+    const others = [
+      { title: "Median time", number: true, wide: true, cell: time("median_seconds") },
+      { title: "9 of 10 within", number: true, wide: true, cell: time("p90_seconds") },
+    ];
+    return farCard({ label: "Steps of the funnel", noun: "step", steps, others, keep: (row, stopped) => this.keep(row, stopped) });
   }
 
   groupsCard(steps, groups) {
@@ -133,6 +121,7 @@ class Funnel extends View {
         columns: [
           { title: by, header: true, cell: named },
           ...steps.map((step, at) => ({ title: h("span", { title: step.name }, `Step ${at + 1}`), number: true, wide: at > 0 && at < steps.length - 1, cell: ({ users }) => h("span", { title: integer(users[at]) }, compact(users[at])) })),
+          ...steps.slice(1).map((step, at) => ({ title: h("span", { title: `Median time to ${step.name}` }, `Time to ${at + 2}`), number: true, wide: true, cell: ({ median_seconds: times }) => (times[at + 1] === null ? "–" : seconds(times[at + 1])) })),
           { title: "All steps", number: true, cell: (group) => (share(group) === null ? "–" : percent(share(group))) },
           { title: "", unseen: "All steps as a bar", width: "26%", wide: true, cell: (group) => h("span", { class: "bar bar-found", "aria-hidden": "true" }, h("span", { class: "bar-fill", style: { width: `${most > 0 ? ((share(group) ?? 0) / most) * 100 : 0}%` } })) },
         ],
@@ -148,4 +137,4 @@ class Funnel extends View {
   }
 }
 
-const legend = () => h("p", { class: "muted note legend" }, h("span", { class: "legend-bar" }), "came so far", h("span", { class: "legend-bar legend-lost" }), "of the step before", h("span", { class: "legend-gap" }), "→ share of the step before; above, share of the first");
+const legend = () => h("p", { class: "muted note legend" }, h("span", { class: "legend-bar" }), "came so far", h("span", { class: "legend-bar legend-lost" }), "of the step before", h("span", { class: "legend-gap" }), "→ share of the step before, and median time from it; above, share of the first");

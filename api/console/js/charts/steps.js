@@ -1,7 +1,7 @@
 // A funnel: a bar for each step, as high as the users who came to it, before a paler one as high as those of the step before.
 
 import { s } from "../core/dom.js";
-import { compact, integer, percent } from "../core/format.js";
+import { compact, count, integer, percent, seconds } from "../core/format.js";
 import { chart, leftAxis, linear, ticks } from "./frame.js";
 
 const HEIGHT = 260;
@@ -11,12 +11,12 @@ const ROOM = 40;
 /// And of a gap that has a share in it.
 const GAP = 60;
 
-/// `steps` are those of the answer.
-export function funnelChart(steps) {
+/// `steps` are those of the answer, each a `noun` of what is drawn.
+export function funnelChart(steps, what = "Funnel", noun = "step") {
   const most = Math.max(1, ...steps.map((step) => step.users));
-  const words = steps.map((step, at) => `${at + 1}, ${step.name}: ${integer(step.users)} users${at === 0 || step.of_previous === null ? "" : `, ${percent(step.of_previous)} of the step before`}`);
+  const words = steps.map((step, at) => `${at + 1}, ${step.name}: ${integer(step.users)} users${at === 0 || step.of_previous === null ? "" : `, ${percent(step.of_previous)} of the ${noun} before`}${timed(step)}`);
   return chart({
-    label: `Funnel of ${steps.length} steps. ${words.join("; ")}`,
+    label: `${what} of ${count(steps.length, noun)}. ${words.join("; ")}`,
     height: HEIGHT,
     draw(width) {
       const [left, right, top, bottom] = [48, width - 4, 40, HEIGHT - 26];
@@ -42,6 +42,7 @@ export function funnelChart(steps) {
             rect(step.users, "histogram-bar"),
             hasRoom && [text(-18, compact(step.users), "step-users"), text(-6, share)],
             at > 0 && hasGap && s("text", { class: "axis-text step-share", x: left + at * place, y: bottom - 6, "text-anchor": "middle" }, `→ ${step.of_previous === null ? "–" : percent(step.of_previous)}`),
+            at > 0 && hasGap && step.median_seconds !== undefined && s("text", { class: "axis-text", x: left + at * place, y: bottom - 22, "text-anchor": "middle" }, seconds(step.median_seconds)),
             s("text", { class: "axis-text bar-name", x: middle, y: bottom + 16, "text-anchor": "middle" }, named(step.name, at, place)),
           );
         }),
@@ -49,6 +50,9 @@ export function funnelChart(steps) {
     },
   });
 }
+
+/// How long users took to a step, where that is told.
+const timed = ({ median_seconds: median }) => (median === undefined ? "" : `, half of them within ${seconds(median)}`);
 
 /// What stands below a bar: its number, and as much of its name as there is room for.
 function named(name, at, room) {

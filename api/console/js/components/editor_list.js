@@ -8,7 +8,8 @@ import { told } from "./state.js";
 /// `read(signal)`, which gives null while it says nothing, `rename(label)` and `showProblem(problem)`. `noun` is what one is called, "Step"; there
 /// are `least` to `most` of them; `changed()` is called when there are others or in another order.
 ///
-/// Its `read(signal)` gives what the editors say; `showProblem` finds the one that is meant by its place in the body, as in `/steps/1/where`.
+/// Its `read(signal)` gives what the editors say, and `numbers()` the numbers that those stand by; `showProblem` finds the one that is meant by its
+/// place in the body, as in `/steps/1/where`.
 export function editorList({ noun, values, least = 1, most, make, changed }) {
   const one = noun.toLowerCase();
   const list = h("ol", { class: "steps" });
@@ -78,6 +79,7 @@ export function editorList({ noun, values, least = 1, most, make, changed }) {
     asked = now.filter((_, at) => read[at]);
     return read.filter(Boolean);
   };
+  root.numbers = () => asked.map((entry) => entries.indexOf(entry) + 1);
   root.showProblem = (problem) => {
     const at = /^\/\w+\/(\d+)/.exec(problem?.pointer ?? "")?.[1];
     const meant = asked[at]?.editor;

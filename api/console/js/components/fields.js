@@ -5,8 +5,18 @@ import { told } from "./state.js";
 
 /// A field around a control. Its `showProblem` says what is wrong, null for nothing.
 export function fieldOf(label, control) {
+  const root = h("div", { class: "field" }, h("label", {}, h("span", { class: "field-label" }, label), control));
+  return withProblem(root);
+}
+
+/// The same around several controls, each of which has a name of its own.
+export function fieldAround(label, ...controls) {
+  return withProblem(h("div", { class: "field", role: "group", "aria-label": label }, h("span", { class: "field-label" }, label), controls));
+}
+
+function withProblem(root) {
   const below = h("p", { class: "audience-problem", role: "alert", hidden: true });
-  const root = h("div", { class: "field" }, h("label", {}, h("span", { class: "field-label" }, label), control), below);
+  root.append(below);
   root.showProblem = (problem) => {
     below.hidden = !problem;
     fill(below, problem && told(problem));

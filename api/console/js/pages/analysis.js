@@ -5,10 +5,12 @@ import { catalog } from "../core/catalog.js";
 import { fill, h } from "../core/dom.js";
 import { address } from "../core/router.js";
 import { mountAttribution } from "../analysis/attribution.js";
+import { mountEffect } from "../analysis/effect.js";
 import { mountExperiment } from "../analysis/experiment.js";
 import { mountFunnel } from "../analysis/funnel.js";
 import { mountPath } from "../analysis/path.js";
 import { mountRetention } from "../analysis/retention.js";
+import { mountSequence } from "../analysis/sequence.js";
 import { linkButton } from "../components/button.js";
 import { pageHead } from "../components/page.js";
 import { empty, failed, loading } from "../components/state.js";
@@ -16,9 +18,11 @@ import { empty, failed, loading } from "../components/state.js";
 /// The views, in the order of their tabs: `[name, text, mount]`.
 const VIEWS = [
   ["funnel", "Funnel", mountFunnel],
+  ["sequence", "Sequence", mountSequence],
   ["retention", "Retention", mountRetention],
   ["path", "Path", mountPath],
   ["attribution", "Attribution", mountAttribution],
+  ["effect", "Effect", mountEffect],
   ["experiment", "Experiment", mountExperiment],
 ];
 

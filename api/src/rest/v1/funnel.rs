@@ -12,7 +12,7 @@ use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
-use engine::audience::ops::{self, Figure, FigureOf, Grouping, QueryContext, TagValues, Told};
+use engine::audience::ops::{self, Figure, FigureOf, Grouping, QueryContext, StepTime, TagValues, TimedFunnel, Told};
 use engine::audience::predicate::Predicate;
 use engine::audience::scan::{EventsMeant, Given};
 use engine::catalog::TagType;
@@ -122,15 +122,26 @@ pub struct StepAnswer {
     pub of_previous: Option<f64>,
     /// Those of its users who did not do the next step; of the last step 0.
     pub stopped: u64,
+    /// The middle of the times that users took from the step before to this one, of an even number of users the mean of two. Left out at the
+    /// first step, if nobody came to this one, and of sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_seconds: Option<f64>,
+    /// The least of these times that nine of ten users did not exceed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90_seconds: Option<f64>,
 }
 
 /// A funnel of the users with a value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FunnelGroup {
     /// The value; of a flag `true`; null: users without one.
     pub value: Option<String>,
     /// Users of each step.
     pub users: Vec<u64>,
+    /// The middle of the times that they took to each step from the one before; null at the first step, and if nobody came there.
+    pub median_seconds: Vec<Option<f64>>,
+    /// The least of these times that nine of ten of them did not exceed.
+    pub p90_seconds: Vec<Option<f64>>,
 }
 
 /// Answers on a snapshot; keeps nothing.
@@ -151,17 +162,37 @@ fn found(snapshot: &Snapshot, request: &FunnelRequest, context: &QueryContext) -
     };
     let by = request.by.as_ref().map(|name| values_of(snapshot, name, context)).transpose()?;
     let found = ops::funnel(snapshot, &steps, funnel, &whom, context)?;
-    let groups = by.map(|by| groups(snapshot, &by, &found.reached, context)).transpose()?;
+    let groups = by.map(|by| groups(snapshot, &by, &found, context)).transpose()?;
+    let mut steps = StepAnswer::of(&found.funnel, request.steps.iter().map(Step::told));
+    let times = times(&found, None, context)?;
+    for (step, time) in steps.iter_mut().zip(times) {
+        (step.median_seconds, step.p90_seconds) = seconds(time);
+    }
     let answer = FunnelAnswer {
-        steps: StepAnswer::of(&found, request.steps.iter().map(Step::told)),
+        steps,
         groups,
         saved: None,
-        events: found.events,
+        events: found.funnel.events,
         epoch: snapshot.epoch().0,
         elapsed_us: elapsed_us(started),
     };
-    let kept = request.save_as.as_ref().map(|save| save.users(&found));
+    let kept = request.save_as.as_ref().map(|save| save.users(&found.funnel));
     Ok(Found { answer, kept })
+}
+
+/// Of each step how long users took to it, all or those among some.
+fn times(
+    found: &TimedFunnel,
+    among: Option<&[RoaringBitmap]>,
+    context: &QueryContext,
+) -> Result<Vec<Option<StepTime>>, Failure> {
+    let steps = 0..found.funnel.reached.len();
+    steps.map(|step| Ok(found.time_to(step, among, context)?)).collect()
+}
+
+/// Median and 90th percentile.
+fn seconds(time: Option<StepTime>) -> (Option<f64>, Option<f64>) {
+    time.map(|time| (time.median / 1e6, time.p90 as f64 / 1e6)).unzip()
 }
 
 impl StepAnswer {
@@ -175,6 +206,8 @@ impl StepAnswer {
             of_first: share(users[at], users[0]),
             of_previous: share(users[at], users[at.saturating_sub(1)]),
             stopped: users.get(at + 1).map_or(0, |next| users[at] - next),
+            median_seconds: None,
+            p90_seconds: None,
         });
         told.collect()
     }
@@ -239,39 +272,63 @@ fn values_of(snapshot: &Snapshot, name: &str, context: &QueryContext) -> Result<
 fn groups(
     snapshot: &Snapshot,
     by: &TagValues,
-    reached: &[Vec<RoaringBitmap>],
+    timed: &TimedFunnel,
     context: &QueryContext,
 ) -> Result<Vec<FunnelGroup>, Failure> {
+    let reached = &timed.funnel.reached;
+    let shard_count = snapshot.shards().len();
+    let given = |step: usize| Predicate::Given(Arc::new(Given::new(None, shard_count, &reached[step])));
     let figures = [Figure { of: FigureOf::Count, within: None }];
     let asked = Grouping { by: std::slice::from_ref(by), figures: &figures, conditions: &[], values: &[] };
     let mut found: BTreeMap<Option<u32>, Vec<u64>> = BTreeMap::new();
-    for (step, users) in reached.iter().enumerate() {
-        let users = Predicate::Given(Arc::new(Given::new(None, snapshot.shards().len(), users)));
-        for (key, told) in ops::groups(snapshot, &users, &asked, 0..snapshot.shards().len(), context)? {
+    for step in 0..reached.len() {
+        for (key, told) in ops::groups(snapshot, &given(step), &asked, 0..shard_count, context)? {
             let [Told::Count(count)] = told[..] else { return Err(Failure::internal("a count is no count")) };
             found.entry(key[0]).or_insert_with(|| vec![0; reached.len()])[step] = count;
         }
     }
-    let values: Vec<&[u8]> = by.values().collect();
-    let named = |value: u32| match by.tag_type() {
-        TagType::Flag => "true".to_owned(),
-        _ => String::from_utf8_lossy(values[value as usize]).into_owned(),
-    };
+    let values: Vec<String> = by.values().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
     let without = found.remove(&None);
-    let mut groups: Vec<FunnelGroup> =
-        found.into_iter().map(|(value, users)| FunnelGroup { value: value.map(named), users }).collect();
+    let mut groups: Vec<(Option<u32>, Vec<u64>)> = found.into_iter().collect();
     // Those who come equally often stay in the order of their values.
-    groups.sort_by_key(|group| std::cmp::Reverse(group.users[0]));
+    groups.sort_by_key(|(_, users)| std::cmp::Reverse(users[0]));
     groups.truncate(FUNNEL_GROUPS_MAX);
-    groups.extend(without.map(|users| FunnelGroup { value: None, users }));
-    Ok(groups)
+    groups.extend(without.map(|users| (None, users)));
+    // Whoever took any time came to the second step.
+    let moved = (reached.len() > 1).then(|| given(1));
+    let told = |(value, users): (Option<u32>, Vec<u64>)| {
+        let value = value.map(|value| values.get(value as usize).map_or("true", String::as_str));
+        let times = match moved.as_ref().filter(|_| users.iter().skip(1).any(|users| *users > 0)) {
+            None => vec![None; users.len()],
+            Some(moved) => {
+                let of_value = Predicate::And(vec![moved.clone(), with_value(by, value, &values)]).canonical();
+                times(timed, Some(&ops::slots(snapshot, &of_value, context)?), context)?
+            }
+        };
+        let (median_seconds, p90_seconds) = times.into_iter().map(seconds).unzip();
+        Ok(FunnelGroup { value: value.map(str::to_owned), users, median_seconds, p90_seconds })
+    };
+    groups.into_iter().map(told).collect()
+}
+
+/// Users with a value, or without any.
+fn with_value(by: &TagValues, value: Option<&str>, values: &[String]) -> Predicate {
+    let tag = by.tag();
+    match (by.tag_type(), value) {
+        (TagType::Flag, Some(_)) => Predicate::Flag(tag),
+        (TagType::Flag, None) => Predicate::Flag(tag).negate(),
+        (_, Some(value)) => Predicate::HasAny(tag, vec![value.to_owned()]),
+        (TagType::Set, None) => Predicate::HasAny(tag, values.to_vec()).negate(),
+        (_, None) => Predicate::Known(tag).negate(),
+    }
 }
 
 /// Tells how many users did some steps in order, and on request keeps those who came so far as an audience.
 ///
 /// A user is counted at a step who did all steps up to it, each at or behind the one before, the last at most `window` later than the
 /// first; of all ways to take steps the one that leads furthest counts. Other events may lie in between. Steps of one moment are taken in
-/// the order they are named.
+/// the order they are named. Of ways that lead equally far, times are of the one that is first to get there, and of these of the one whose
+/// first step is the latest, then the second one, and so on.
 #[utoipa::path(post, path = "/v1/funnel", operation_id = "funnel", tag = "questions", request_body = FunnelRequest,
     responses((status = 200, body = FunnelAnswer)))]
 pub(in crate::rest) async fn post(

@@ -47,7 +47,7 @@ pub use experiment::{
     Measured, Metric, MetricRead, Summary, WEIGHTS, experiment,
 };
 pub use explain::{NodeStats, PlanNode, SimilarNode, explain};
-pub use funnel::{FunnelAnswer, funnel};
+pub use funnel::{FunnelAnswer, StepTime, TimedFunnel, funnel};
 pub use group_ranks::{AtRanks, RankOf, RankedGroups, Ranking, ranked_groups};
 pub use groups::{Figure, FigureOf, Group, Grouping, Told, groups};
 pub use judge::{Behind, FigureValue, Judgement, PART_BYTES_MAX, PARTS_DEPTH_MAX, PARTS_MAX, Part, judge};

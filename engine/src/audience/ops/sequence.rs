@@ -2,7 +2,7 @@
 //!
 //! As a funnel, but a pattern says what may lie between two events, and how much time ([`crate::journey::pattern`]).
 
-use super::funnel::{FunnelAnswer, Gathered, gathered, reached};
+use super::funnel::{FunnelAnswer, Gathered, Reached, gathered, reached};
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
 use crate::audience::scan::EventsMeant;
@@ -39,11 +39,11 @@ pub fn sequence(
     let first = pattern.taken[0].fulfils.and_then(|bit| steps.get(bit.trailing_zeros() as usize));
     let Gathered { shards, stats, held: _held } = gathered(snapshot, steps, whom, first, context)?;
     let times = AtomicU64::new(0);
-    let level = |events: &[Event]| {
+    let level = |events: &[Event], _: &mut Vec<Event>| {
         let followed = follow(pattern, events, u64::MAX, || context.check())?;
         times.fetch_add(followed.chains, Ordering::Relaxed);
         Ok(followed.furthest)
     };
-    let (reached, events) = reached(shards, pattern.taken.len(), level, context)?;
+    let Reached { reached, events, .. } = reached(shards, pattern.taken.len(), level, context)?;
     Ok(SequenceAnswer { funnel: FunnelAnswer { reached, events, stats }, times: times.into_inner() })
 }

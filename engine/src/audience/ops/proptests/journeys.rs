@@ -7,7 +7,7 @@ use crate::audience::naive::meant;
 use crate::audience::scan::EventsMeant;
 use crate::behavior::calendar::Date;
 use crate::journey::funnel::{Funnel, Modes};
-use crate::journey::naive::{Part, Row, chains, level, written};
+use crate::journey::naive::{Part, Row, chains, times, written};
 use crate::journey::pattern::Pattern;
 
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;
@@ -38,8 +38,32 @@ fn check_funnel(world: &World, whom: &Predicate, random: &mut Random) {
     let asked = Funnel { window: window.into(), modes: Modes { deduplication, order, increase, once } };
     let bound: Vec<EventsMeant> = steps.iter().map(|(_, meant)| meant.clone()).collect();
     let found = funnel(&world.snapshot(), &bound, asked, whom, &world.context()).expect("a funnel");
-    let came = world.who(whom).into_iter().map(|id| (id, level(&rows_of(world, id, &steps), &asked)));
-    check_reached(world, &found, came, &format!("{steps:?}, {asked:?}"));
+    let took: Vec<(&str, Vec<i64>)> =
+        world.who(whom).into_iter().map(|id| (id, times(&rows_of(world, id, &steps), &asked))).collect();
+    let came = took.iter().map(|(id, times)| (*id, times.len()));
+    check_reached(world, &found.funnel, came, &format!("{steps:?}, {asked:?}"));
+    let context = world.context();
+    let some = world.predicate(random);
+    let among = slots(&world.snapshot(), &some, &context).expect("users");
+    let fitting: BTreeSet<&str> = world.who(&some).into_iter().collect();
+    for step in 0..steps.len() {
+        let told = |is_meant: &dyn Fn(&str) -> bool| {
+            let meant = took.iter().filter(|(id, times)| step > 0 && times.len() > step && is_meant(id));
+            step_time(meant.map(|(_, times)| times[step] - times[step - 1]).collect())
+        };
+        let time_to = |among| found.time_to(step, among, &context).expect("a time");
+        assert_eq!(time_to(None), told(&|_| true), "step {step} of {steps:?}, {asked:?}");
+        assert_eq!(time_to(Some(&among)), told(&|id| fitting.contains(id)), "step {step} of {steps:?}, {asked:?}");
+    }
+}
+
+fn step_time(mut times: Vec<i64>) -> Option<StepTime> {
+    times.sort_unstable();
+    let count = times.len();
+    let middle = |at: usize| times.get(at).map(|time| *time as f64);
+    let median = (middle((count.checked_sub(1)?) / 2)? + middle(count / 2)?) / 2.0;
+    let p90 = times.iter().find(|time| times.iter().filter(|one| one <= time).count() * 10 >= count * 9)?;
+    Some(StepTime { median, p90: *p90 })
 }
 
 /// The events of a user that are steps.
