@@ -8,6 +8,7 @@
 //! * [`jobs`]: backfills that a server runs beside its live updates.
 //! * [`live`]: what live audiences tell those who listen.
 //! * [`objects`]: object stores, for sources and jobs.
+//! * [`signals`]: being told to end.
 //! * [`sinks`]: sinks: how they are declared, and how what is declared comes to run.
 //! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
@@ -25,6 +26,7 @@ pub mod postgres;
 pub mod queries;
 pub mod rest;
 pub mod server;
+pub mod signals;
 pub mod sinks;
 pub mod sources;
 pub mod state;

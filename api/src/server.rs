@@ -139,11 +139,6 @@ impl Server {
         &self.state
     }
 
-    /// Waits until the process is told to end: Ctrl-C or SIGTERM.
-    pub fn wait_for_signal(&self) {
-        self.runtime.block_on(signal());
-    }
-
     /// Ends: finishes requests, publishes, checkpoints.
     ///
     /// # Errors
@@ -343,25 +338,4 @@ async fn sweep_cursors(state: AppState) {
         ticks.tick().await;
         state.cursors.expire();
     }
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -106,12 +106,13 @@ fn links_in_the_documents_lead_somewhere() {
         "docs/live.md",
         "docs/load.md",
         "docs/lookalike.md",
+        "docs/operate.md",
         "docs/spaces.md",
         "docs/sql.md",
         "docs/streams.md",
         "docs/vectors-from-behaviour.md",
     ];
-    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "benches/README.md"];
+    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md"];
     for document in others.into_iter().chain(guides) {
         let path = root().join(document);
         let folder = path.parent().expect("a document stands in a folder");

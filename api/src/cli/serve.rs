@@ -3,6 +3,7 @@
 use super::Exit;
 use crate::config::{Config, SETTINGS};
 use crate::server::Server;
+use crate::signals::Signals;
 use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     }
     start_log(&config)?;
     let data = config.data.clone();
+    let signals = Signals::listen()?;
     let server = Server::start(config)?;
     eprintln!("beluga {} serves {} at {}", env!("CARGO_PKG_VERSION"), data.display(), server.url());
     if let Some(url) = server.flight_url() {
@@ -55,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         eprintln!("PostgreSQL: {url}");
     }
     tracing::info!(address = %server.address(), flight = ?server.flight_address(), data = %data.display(), "ready");
-    server.wait_for_signal();
+    signals.wait();
     eprintln!("stopping: finishing requests and writing a checkpoint");
     server.stop()?;
     eprintln!("stopped");

@@ -2,13 +2,14 @@
 //! damaged files.
 
 use crate::process::{Process, wait_until};
-use crate::support::{BELUGA, PEOPLE, beluga, catalog, command, stderr, stdout};
+use crate::support::{BELUGA, PEOPLE, beluga, catalog, client, command, stderr, stdout};
+use crate::victim::free_port;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("text")
@@ -50,6 +51,27 @@ fn a_second_process_on_a_directory_is_refused_until_the_first_has_ended() {
     first.kill();
     let counted = beluga(&["count", "TRUE", "--output", "csv", "--data", text(&data)]);
     assert_eq!(stdout(&counted), "count\n4\n", "a kill leaves no lock behind: {}", stderr(&counted));
+}
+
+#[test]
+fn a_stop_is_heard_while_the_directory_is_being_opened() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = with_people(folder.path());
+    // Nobody writes to this pipe, so reading it takes for ever.
+    let made = Command::new("mkfifo").arg(data.join("tokens.json")).status().expect("run mkfifo");
+    assert!(made.success());
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut serve = command(BELUGA);
+    serve.args(["serve", "--flight", "off", "--http", &address, "--data", text(&data)]);
+    let mut server = serve.stderr(Stdio::null()).spawn().expect("start beluga");
+    let readiness = || {
+        let url = format!("http://{address}/readyz");
+        client().get(url).send().map_or(0, |answer| answer.status().as_u16())
+    };
+    wait_until("it opens the directory", || readiness() == 503);
+    let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", server.id())]).status();
+    assert!(sent.expect("run kill").success());
+    assert_eq!(server.wait().expect("it ends").code(), Some(0), "it was not ended by the system");
 }
 
 #[test]

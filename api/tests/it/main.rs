@@ -10,6 +10,7 @@ mod cli;
 mod console;
 mod crash;
 mod cursors;
+mod deploy;
 mod effect;
 mod experiment;
 mod extremes;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::rest::v1::count::CountAnswer;
 use crate::server::Server;
+use crate::signals::Signals;
 use datasets::{DataSet, PURCHASE, Question, event_questions, likeness_question, sample_questions};
 use engine::audience::suggest::closest;
 use serde_json::json;
@@ -93,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     if !arguments.once {
         let more = events.keep_coming(&server)?;
         println!("\nServing until Ctrl-C{}.", if more.is_some() { ", while more events come" } else { "" });
-        server.wait_for_signal();
+        Signals::listen()?.wait();
     }
     server.stop()?;
     Ok(())
