@@ -5,6 +5,7 @@
 //! the environment cannot be refused: other programs share the prefix.)
 
 use crate::audit::Auditing;
+use crate::error::{Failure, Kind};
 use crate::objects::read_stores;
 use engine::audience::suggest::closest;
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where HTTP listens.
     pub http: SocketAddr,
+    /// Whether it may be reached from elsewhere although its connections are not encrypted.
+    pub insecure: Insecure,
     /// Where Flight SQL listens; `None` if it does not.
     pub flight: Option<SocketAddr>,
     /// Where PostgreSQL's protocol is spoken; `None` if it is not.
@@ -90,6 +93,32 @@ pub struct Config {
     pub log_format: String,
 }
 
+/// Whether a server may be reached from elsewhere although its connections are not encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Insecure {
+    /// No: it listens on loopback only.
+    #[default]
+    Off,
+    /// Yes, for who has a token: something in front of it speaks TLS, or the network is closed.
+    Plaintext,
+    /// Yes, for everybody who reaches it.
+    Open,
+}
+
+impl Insecure {
+    /// All of them.
+    pub const ALL: [Insecure; 3] = [Insecure::Off, Insecure::Plaintext, Insecure::Open];
+
+    /// As it is set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Insecure::Off => "off",
+            Insecure::Plaintext => "plaintext",
+            Insecure::Open => "open",
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -98,6 +127,7 @@ impl Default for Config {
         Config {
             data: PathBuf::from("./beluga-data"),
             http: SocketAddr::from(([127, 0, 0, 1], 7700)),
+            insecure: Insecure::default(),
             flight: Some(SocketAddr::from(([127, 0, 0, 1], 7701))),
             postgres: None,
             postgres_connections_max: 100,
@@ -164,6 +194,7 @@ macro_rules! settings {
 settings! {
     "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
     "http", "address of REST, the console, docs and metrics", http, address, ToString::to_string;
+    "insecure", "listen elsewhere than on loopback: plaintext (what stands in front speaks TLS, and tokens are needed), open (without tokens too), or off", insecure, insecure, |insecure: &Insecure| format!("\"{}\"", insecure.name());
     "flight", "address of Flight SQL; off if it is not wanted", flight, optional_address, show_address;
     "postgres", "address of PostgreSQL's protocol, which is off unless it is set", postgres, optional_address, show_address;
     "postgres_connections_max", "connections of PostgreSQL's protocol at a time; more are refused", postgres_connections_max, positive, ToString::to_string;
@@ -234,6 +265,34 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Whether the server may listen where it shall; `has_tokens`: it answers nobody without one.
+    ///
+    /// # Errors
+    /// [`Kind::Exposed`], with what to do.
+    pub fn check_exposure(&self, has_tokens: bool) -> Result<(), Failure> {
+        let addresses = [Some(self.http), self.flight, self.postgres];
+        let Some(elsewhere) = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback()) else {
+            return Ok(());
+        };
+        let needed = if has_tokens { Insecure::Plaintext } else { Insecure::Open };
+        if self.insecure >= needed {
+            return Ok(());
+        }
+        let (detail, suggestion) = match has_tokens {
+            true => (
+                format!("{elsewhere} is reached from elsewhere, and connections are not encrypted"),
+                "put a proxy that speaks TLS in front, or close the network, and say so: insecure=plaintext",
+            ),
+            false => (
+                format!(
+                    "{elsewhere} is reached from elsewhere, and whoever reaches it may do anything: there is no token"
+                ),
+                "make one first: beluga token create operator --scope query,export,ingest,admin --data DIR",
+            ),
+        };
+        Err(Failure::new(Kind::Exposed, detail).suggest(suggestion))
+    }
+
     /// Puts a configuration together; later sources win: defaults, `file`, `environment`, `flags` (setting → text).
     ///
     /// # Errors
@@ -358,6 +417,13 @@ fn rate(text: &str) -> Result<Option<NonZeroU32>, String> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "settings are shown by reference")]
 fn show_rate(rate: &Option<NonZeroU32>) -> String {
     rate.map_or_else(|| "\"off\"".to_owned(), |rate| rate.to_string())
+}
+
+fn insecure(text: &str) -> Result<Insecure, String> {
+    // YAML reads off as false.
+    let text = if text == "false" { "off" } else { text };
+    let found = Insecure::ALL.into_iter().find(|insecure| insecure.name() == text);
+    found.ok_or_else(|| "expected off, plaintext or open".to_owned())
 }
 
 fn positive_u64(text: &str) -> Result<u64, String> {

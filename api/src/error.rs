@@ -154,6 +154,8 @@ kinds! {
     ReadOnly, "read-only", "The store is read-only", status(Class::Unavailable);
     /// The server starts or stops.
     NotReady, "not-ready", "The server is not ready", status(Class::Unavailable);
+    /// The server would be reached by those who should not.
+    Exposed, "exposed", "The server would be open to others", status(Class::Conflict);
     /// What happens cannot be written to the audit log.
     NotAudited, "not-audited", "The audit log cannot be written", status(Class::Unavailable);
     /// The data directory is another process's.

@@ -176,6 +176,14 @@ impl Access {
         Ok((access, held))
     }
 
+    /// Whether nobody is let in without a token.
+    ///
+    /// # Errors
+    /// [`Kind::NotReady`] before [`Access::open`].
+    pub fn is_closed(&self) -> Result<bool, Failure> {
+        Ok(self.known()?.book.is_closed())
+    }
+
     /// Who sends this `Authorization`: `Bearer TOKEN`, or `Basic` with the token as the password.
     ///
     /// # Errors

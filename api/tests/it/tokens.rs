@@ -1,9 +1,11 @@
 //! Who may call what, with which token: through REST and the command line.
 
 use crate::process::Process;
-use crate::support::{BELUGA, TestServer, beluga, command, stderr, stdout, success};
+use crate::support::{BELUGA, TestServer, beluga, command, config, stderr, stdout, success};
 use api::access::Scope;
+use api::config::{Config, Insecure};
 use api::rest::authorize::{Policy, policy};
+use api::server::Server;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -161,4 +163,24 @@ fn commands_send_the_token_of_the_environment() {
     let other = folder.path().join("other");
     let span = make("late", &["--scope", "admin", "--expires", "soon", "--data", other.to_str().expect("text")]);
     assert!(stderr(&span).contains("90d"), "{}", stderr(&span));
+}
+
+#[test]
+fn a_server_is_not_open_to_others_by_mistake() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data = folder.path().join("data");
+    let start = |insecure: Insecure| {
+        let config = Config { http: "0.0.0.0:0".parse().expect("an address"), insecure, ..config(&data) };
+        Server::start(config).map(|server| server.stop().expect("stops")).map_err(|failure| failure.to_string())
+    };
+    for insecure in [Insecure::Off, Insecure::Plaintext] {
+        let refused = start(insecure).expect_err("anybody could do anything");
+        assert!(refused.contains("there is no token"), "{refused}");
+    }
+    start(Insecure::Open).expect("it is meant");
+    let made = beluga(&["token", "create", "a", "--scope", "query", "--data", data.to_str().expect("text")]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let refused = start(Insecure::Off).expect_err("tokens would travel as they are");
+    assert!(refused.contains("not encrypted"), "{refused}");
+    start(Insecure::Plaintext).expect("it is meant");
 }

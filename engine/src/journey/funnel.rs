@@ -204,7 +204,7 @@ impl Funnel {
                     _ if level == levels || event.fulfils >> level & 1 == 0 => None,
                     0 => Some(C::begun(event.time)),
                     _ => self
-                        .to_go_on(event.time, before[level], now[level], came)
+                        .carried_on(event.time, before[level], now[level], came)
                         .map(|chain| chain.gone_on(event.time)),
                 };
                 if stepped.is_some() && level + 1 > furthest.0 {
@@ -225,7 +225,7 @@ impl Funnel {
     }
 
     /// The greatest chain that may take a step at this time, if there is one.
-    fn to_go_on<C: Kept>(&self, time: i64, before: Option<C>, now: Option<C>, stepped: Option<C>) -> Option<C> {
+    fn carried_on<C: Kept>(&self, time: i64, before: Option<C>, now: Option<C>, stepped: Option<C>) -> Option<C> {
         let mut chain = before;
         if !self.modes.increase {
             chain = chain.max(now);
