@@ -85,9 +85,10 @@ impl Server {
         }
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
+        // Before anybody is let in.
+        state.set_audit(&Audit::open(&state.config.data, state.config.audit, state.config.audit_keep)?);
         state.access.open(&state.config.data)?;
         state.config.check_exposure(state.access.is_closed()?)?;
-        state.set_audit(&Audit::open(&state.config.data, state.config.audit, state.config.audit_keep)?);
         let scanner = scanner(&state.config, Arc::clone(&tables))?;
         let sql = sql(&state.config, Arc::clone(&tables))?;
         let sinks = Sinks::start(Arc::clone(&store), queues).map_err(no_threads)?;

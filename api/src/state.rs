@@ -318,6 +318,19 @@ impl AppState {
         Ok(self.views.names(&self.whole()?, principal, &self.access.tenants()?))
     }
 
+    /// That the tenant of somebody is still there: to be asked by who makes something of it, and holds the definitions.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorized`]; as [`AppState::store`].
+    pub fn still(&self, principal: &Principal) -> Result<(), Failure> {
+        match principal.tenant_name() {
+            Some(name) if self.access.tenants()?.find(name).is_none() => {
+                Err(Failure::new(Kind::Unauthorized, format!("the tenant `{name}` is not there any more")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What somebody may write to; see [`Views::writable`].
     ///
     /// # Errors

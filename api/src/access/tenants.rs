@@ -59,9 +59,8 @@ pub struct Tenant {
     /// For people.
     #[serde(default)]
     pub description: String,
-    /// The audience expression that says which users it sees, in the operator's words; `None`: everybody.
-    #[serde(default)]
-    pub filter: Option<String>,
+    /// The audience expression that says which users it sees, in the operator's words; `TRUE`: everybody.
+    pub filter: String,
     /// What is its own.
     #[serde(default)]
     pub owns: Owned,
@@ -111,7 +110,7 @@ impl Tenant {
         Tenant {
             name: name.to_owned(),
             description: String::new(),
-            filter: None,
+            filter: "TRUE".to_owned(),
             owns: Owned::default(),
             limits: Limits::default(),
             created_at: 1,
@@ -170,6 +169,13 @@ impl Tenants {
     /// The tenant that owns something of the catalog.
     pub fn owner(&self, what: Ownable, name: &str) -> Option<&str> {
         self.owners.get(&(what, name.to_owned())).map(String::as_str)
+    }
+
+    /// Puts what a tenant would own in the place of what it owns, without keeping it.
+    pub(crate) fn suppose(&mut self, name: &str, owns: &Owned) {
+        self.owners.retain(|_, owner| owner != name);
+        let owned = owns.all().map(|(what, owned)| ((what, owned.clone()), name.to_owned()));
+        self.owners.extend(owned);
     }
 
     /// Makes a tenant, or puts it in the place of the one of its name; on disk when this returns. Tells it, and whether it is new. What the
@@ -261,7 +267,7 @@ mod tests {
     fn tenant(name: &str, tags: &[&str]) -> Tenant {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let owns = Owned { tags, ..Owned::default() };
-        Tenant { filter: Some("age > 20".to_owned()), owns, created_at: 5, changed_at: 5, ..Tenant::named(name) }
+        Tenant { filter: "age > 20".to_owned(), owns, created_at: 5, changed_at: 5, ..Tenant::named(name) }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 use super::Principal;
 use super::tenants::{Ownable, Tenant, Tenants};
 use crate::error::{Failure, Kind};
-use crate::rest::v1::expression::Where;
+use crate::rest::v1::expression::{Bound, Where};
 use crate::state::lock;
 use engine::audience::ops::{self, QueryContext};
 use engine::audience::parse::parse;
+use engine::audience::predicate::Predicate;
 use engine::catalog::Catalog;
 use engine::ids::Epoch;
 use engine::store::{Audience, Definition, Snapshot};
@@ -64,10 +65,10 @@ impl Views {
     ) -> Result<Snapshot, Failure> {
         let Some(tenant) = &principal.tenant else { return Ok(whole.clone()) };
         let view = self.named(whole, tenant, tenants);
-        match &tenant.filter {
-            None => Ok(view),
-            Some(filter) => Ok(view.only(&self.users(whole, tenant, filter, context)?)),
-        }
+        Ok(match self.users(whole, tenant, tenants, context)? {
+            None => view,
+            Some(users) => view.only(&users),
+        })
     }
 
     /// What somebody knows by name, to be looked up and not to be asked: a tenant's shows nobody.
@@ -108,31 +109,53 @@ impl Views {
         whole.part(names.catalog, names.audiences)
     }
 
+    /// `None`: everybody.
     fn users(
         &self,
         whole: &Snapshot,
         tenant: &Tenant,
-        filter: &str,
+        tenants: &Tenants,
         context: &QueryContext,
-    ) -> Result<Arc<Vec<RoaringBitmap>>, Failure> {
+    ) -> Result<Option<Arc<Vec<RoaringBitmap>>>, Failure> {
+        let filter = &tenant.filter;
         let is_now = |users: &Users| {
-            users.epoch == whole.epoch() && users.filter == filter && users.found_at.elapsed() < FOUND_FOR
+            users.epoch == whole.epoch() && users.filter == *filter && users.found_at.elapsed() < FOUND_FOR
         };
         let known = lock(&self.of).get(&tenant.name).and_then(|kept| kept.users.clone()).filter(is_now);
         if let Some(users) = known {
-            return Ok(users.shards);
+            return Ok(Some(users.shards));
         }
-        let bound = Where::Text(filter.to_owned()).bind(whole, "").map_err(|failure| {
+        let bound = bound_filter(&Where::Text(filter.clone()), whole, tenants).map_err(|failure| {
             tracing::warn!(tenant = tenant.name, %failure, "the filter of a tenant cannot be asked");
             let detail = "which users may be seen with this token cannot be told: the filter of its tenant means nothing any more";
             Failure::new(Kind::Forbidden, detail).suggest("tell the operator of this server")
         })?;
+        if bound.predicate == Predicate::All {
+            return Ok(None);
+        }
         let found_at = Instant::now();
         let shards = Arc::new(ops::slots(whole, &bound.predicate, context)?);
-        let users = Users { filter: filter.to_owned(), epoch: whole.epoch(), found_at, shards: Arc::clone(&shards) };
+        let users = Users { filter: filter.clone(), epoch: whole.epoch(), found_at, shards: Arc::clone(&shards) };
         lock(&self.of).entry(tenant.name.clone()).or_default().users = Some(users);
-        Ok(shards)
+        Ok(Some(shards))
     }
+}
+
+/// A tenant's filter, which may rest on nothing that a tenant writes: on what of the catalog nobody owns, and the operator's audiences.
+///
+/// # Errors
+/// As [`Where::bind`], at `/where`.
+pub(crate) fn bound_filter(filter: &Where, whole: &Snapshot, tenants: &Tenants) -> Result<Bound, Failure> {
+    let is_shared = |what: Ownable, name: &str| tenants.owner(what, name).is_none();
+    let catalog = whole.catalog().part(
+        |name| is_shared(Ownable::Tag, name),
+        |name| is_shared(Ownable::Fact, name),
+        |name| is_shared(Ownable::Space, name),
+    );
+    let of_operator =
+        |(name, audience): (&String, &Audience)| (!name.contains('/')).then(|| (name.clone(), audience.clone()));
+    let audiences = whole.audiences().iter().filter_map(of_operator).collect();
+    filter.bind_with(&catalog, &audiences, "/where")
 }
 
 /// What is the tenant's own or nobody's.

@@ -186,31 +186,31 @@ fn end_of(path: &Path) -> Result<Option<(Last, u64)>, Failure> {
             .suggest("move the folder `audit` away and keep it; a new log begins then")
     };
     let mut reader = BufReader::new(open_file(path)?);
-    let (mut text, mut bytes, mut lines) = (String::new(), 0u64, 0u64);
+    let (mut text, mut bytes, mut lines) = (Vec::new(), 0u64, 0u64);
     let mut last = None;
     loop {
         text.clear();
-        let read = reader.by_ref().take(LINE_BYTES_MAX).read_line(&mut text);
-        match read {
-            // A line that was not written whole may be anything.
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData && lines > 0 => break,
-            Err(error) => return Err(failed(path, &error)),
-            Ok(_) if !text.ends_with('\n') => break,
-            Ok(read) => {
-                lines += 1;
-                last = Some(match last {
-                    None => {
-                        let head: Head = serde_json::from_str(&text).map_err(|_| corrupt(lines))?;
-                        Last { hash: head.after, count: head.records }
-                    }
-                    Some(Last { count, .. }) => {
-                        let line: Line<'_> = serde_json::from_str(&text).map_err(|_| corrupt(lines))?;
-                        Last { hash: line.hash, count: count + 1 }
-                    }
-                });
-                bytes += read as u64;
-            }
+        let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut text);
+        let read = read.map_err(|error| failed(path, &error))?;
+        if text.last() != Some(&b'\n') {
+            // Only what has no end may be what a crash broke off.
+            return if (read as u64) < LINE_BYTES_MAX {
+                Ok(last.map(|last| (last, bytes)))
+            } else {
+                Err(corrupt(lines + 1))
+            };
         }
+        lines += 1;
+        last = Some(match last {
+            None => {
+                let head: Head = serde_json::from_slice(&text).map_err(|_| corrupt(lines))?;
+                Last { hash: head.after, count: head.records }
+            }
+            Some(Last { count, .. }) => {
+                let line: Line<'_> = serde_json::from_slice(&text).map_err(|_| corrupt(lines))?;
+                Last { hash: line.hash, count: count + 1 }
+            }
+        });
+        bytes += read as u64;
     }
-    Ok(last.map(|last| (last, bytes)))
 }

@@ -163,6 +163,33 @@ impl Audit {
     }
 }
 
+/// A record that is told when this is dropped, as it is then: also if nobody waits for the answer any more.
+pub struct Telling {
+    audit: Audit,
+    /// `None`: nothing is told.
+    pub record: Option<Record>,
+}
+
+impl Telling {
+    /// Of a record.
+    pub fn new(audit: Audit, record: Record) -> Telling {
+        Telling { audit, record: Some(record) }
+    }
+
+    /// Changes what will be told.
+    pub fn change(&mut self, change: impl FnOnce(Record) -> Record) {
+        self.record = self.record.take().map(change);
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.audit.note(record);
+        }
+    }
+}
+
 impl Strangers {
     fn takes(&mut self, record: &mut Record) -> bool {
         let second = record.at.div_euclid(1_000_000);

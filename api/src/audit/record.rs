@@ -1,7 +1,8 @@
 //! What the audit log tells of a question or a call.
 
 use crate::access::Principal;
-use crate::queries::{Progress, Query};
+use crate::error::Failure;
+use crate::queries::{Door, Progress, Query};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -141,25 +142,33 @@ impl Record {
         }
     }
 
-    /// A call over HTTP that was answered with a status. `object` is the path behind the route's names.
-    pub fn of_call(action: String, object: Option<String>, status: u16, id: Option<String>) -> Record {
+    /// A call that began; until it is told how it ended, its client went away. `object` is what it is about.
+    pub fn of_call(door: Door, action: &str, object: Option<&str>) -> Record {
+        let begin = |text: &str| text[..text.floor_char_boundary(OBJECT_BYTES_MAX)].to_owned();
+        Record {
+            door: Some(door.name().to_owned()),
+            action: Some(begin(action)),
+            object: object.map(begin),
+            outcome: Some(Outcome::Cancelled),
+            ..Record::new(Happened::Call)
+        }
+    }
+
+    /// The same, answered with a status of HTTP.
+    pub fn answered(self, status: u16) -> Record {
         let outcome = match status {
             401 | 403 => Outcome::Refused,
             200..=399 => Outcome::Done,
             _ => Outcome::Failed,
         };
-        let object = object.map(|mut object| {
-            object.truncate(object.floor_char_boundary(OBJECT_BYTES_MAX));
-            object
-        });
-        Record {
-            door: Some("rest".to_owned()),
-            action: Some(action),
-            object,
-            outcome: Some(outcome),
-            status: Some(status),
-            id,
-            ..Record::new(Happened::Call)
+        Record { outcome: Some(outcome), status: Some(status), ..self }
+    }
+
+    /// The same, done or failed with this.
+    pub fn ended<T>(self, result: &Result<T, Failure>) -> Record {
+        match result {
+            Ok(_) => Record { outcome: Some(Outcome::Done), ..self },
+            Err(failure) => self.answered(failure.kind.status().as_u16()),
         }
     }
 
@@ -169,9 +178,9 @@ impl Record {
         Record { principal: principal.token.clone(), tenant, ..self }
     }
 
-    /// The same, from somewhere.
-    pub fn from(self, from: Option<String>) -> Record {
-        Record { from, ..self }
+    /// The same, from somewhere, as the request of this id.
+    pub fn from(self, from: Option<String>, id: Option<String>) -> Record {
+        Record { from, id, ..self }
     }
 
     /// Whether somebody without a token that is known was refused.

@@ -1,10 +1,11 @@
 use super::files::Files;
 use super::*;
 use crate::error::Kind;
+use crate::queries::Door;
 use std::fs;
 
 fn record(n: u64) -> Record {
-    Record { at: n.cast_signed(), ..Record::of_call(format!("PUT /v1/{n}"), None, 200, None) }
+    Record { at: n.cast_signed(), ..Record::of_call(Door::Rest, &format!("PUT /v1/{n}"), None).answered(200) }
 }
 
 /// A log of so many records, in several files.

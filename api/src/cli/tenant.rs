@@ -31,9 +31,9 @@ enum Action {
     Set {
         /// What to call it
         name: String,
-        /// The users that it sees; everybody without it
+        /// The users that it sees; TRUE for everybody
         #[arg(long, value_name = "EXPR")]
-        r#where: Option<String>,
+        r#where: String,
         /// Tags that only it sees, and it alone writes to
         #[arg(long, value_name = "TAG", value_delimiter = ',')]
         own_tags: Vec<String>,
@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
         } => {
             let set = |names: &[String]| names.iter().cloned().collect();
             let request = TenantRequest {
-                r#where: r#where.as_deref().map(Where::from),
+                r#where: Where::from(r#where.as_str()),
                 owns: Owned { tags: set(own_tags), facts: set(own_facts), spaces: set(own_spaces) },
                 limits: Limits { calls_per_second: *calls_per_second, concurrent_queries: *concurrent_queries },
                 description: description.clone(),
@@ -105,7 +105,7 @@ fn table(answers: &[TenantAnswer]) -> Table {
         let owns = answer.owns.all().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
         vec![
             answer.name.as_str().into(),
-            answer.r#where.as_deref().into(),
+            answer.r#where.as_str().into(),
             owns.as_str().into(),
             answer.description.as_str().into(),
             answer.changed_at.as_str().into(),

@@ -3,6 +3,8 @@
 
 use super::door::Flight;
 use super::status::status;
+use crate::audit::Record;
+use crate::queries::Door;
 use crate::state::AppState;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::http::{Request, Response, header};
@@ -62,6 +64,8 @@ impl Service<Request<Body>> for Gate {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if let Err(failure) = self.state.access.check(authorization) {
+            let record = Record::of_call(Door::Flight, "call", None).ended(&Err::<(), _>(failure.clone()));
+            self.state.audit().note(record);
             return Box::pin(future::ready(Ok(status(&failure).into_http())));
         }
         match request.uri().path() {

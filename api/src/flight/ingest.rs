@@ -7,7 +7,9 @@
 use super::Caller;
 use super::door::{Flight, Messages};
 use super::status::{cut, invalid, status};
+use crate::audit::{Record, Telling};
 use crate::error::{Failure, Kind};
+use crate::queries::Door;
 use crate::rest::v1::upload::{Decoder, Destination, IdempotencyKey, UploadAnswer, receive};
 use crate::rest::v1::{facts, spaces};
 use crate::state::lock;
@@ -48,6 +50,25 @@ const TOLD_MAX: usize = 5;
 impl Flight {
     /// Takes rows; answers how many are on disk.
     pub(super) async fn ingest(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        command: CommandStatementIngest,
+        messages: Messages<FlightData>,
+    ) -> Result<Bytes, Status> {
+        let mut told = Telling::new(
+            self.state.audit(),
+            Record::of_call(Door::Flight, "ingest", Some(&command.table)).by(&caller.principal),
+        );
+        let answer = self.take(caller, metadata, command, messages).await;
+        let status = answer
+            .as_ref()
+            .map_or_else(|status| if status.code() == Code::PermissionDenied { 403 } else { 400 }, |_| 200);
+        told.change(|record| record.answered(status));
+        answer
+    }
+
+    async fn take(
         &self,
         caller: &Caller,
         metadata: &MetadataMap,

@@ -5,6 +5,7 @@ use super::door::{Flight, Messages, Shared};
 use super::held::{HandleKind, Id};
 use super::rows::{self, Fetching};
 use super::status::{invalid, of_statement, status};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::queries::{Door, Progress, Watch};
 use crate::rest::limits;
@@ -24,6 +25,8 @@ use tonic::Status;
 
 /// A statement whose rows may be fetched.
 pub(super) struct Statement {
+    /// Who asked, as they were.
+    principal: Principal,
     pub(super) text: String,
     schema_name: Option<String>,
     /// Rows of values for its parameters: the answers to them come one behind the other. None for a statement without parameters.
@@ -72,6 +75,7 @@ impl Flight {
         self.forget_when_cancelled(&watch, id);
         let schema = Arc::clone(planned.schema());
         let statement = Statement {
+            principal: caller.principal.clone(),
             text: question.text,
             schema_name: question.schema,
             values,
@@ -149,6 +153,8 @@ impl Flight {
             ));
         };
         let held = self.statements.get(&id).filter(|statement| !statement.cancellation.is_cancelled());
+        // What their tenant sees may have changed.
+        let held = held.filter(|statement| statement.principal == caller.principal);
         let statement = held.ok_or_else(|| {
             Status::not_found(
                 "the answer is no longer held: its rows were all sent, it was cancelled, it was not fetched for too long, or too many wait; ask for the statement again",

@@ -12,7 +12,9 @@ use super::parameters;
 use super::settings::{Settings, VALUE_BYTES_MAX};
 use super::statements::EXPORT;
 use crate::access::Principal;
+use crate::audit::Record;
 use crate::error::Kind;
+use crate::queries::Door;
 use crate::state::AppState;
 use bytes::BufMut;
 use engine_sql::session::CATALOG;
@@ -156,6 +158,8 @@ async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(
     let token = Fields::new(frame.body).text()?;
     let authorization = format!("Bearer {token}");
     let principal = state.access.check(Some(&authorization)).map_err(|failure| {
+        let record = Record::of_call(Door::Postgres, "log in", None).ended(&Err::<(), _>(failure.clone()));
+        state.audit().note(record.from(Some(peer.ip().to_string()), None));
         let told = Told::of(&failure, "", 0);
         Told { hint: Some("the password is a token; the name of the user is not looked at".to_owned()), ..told }
     })?;

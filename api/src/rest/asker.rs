@@ -1,6 +1,7 @@
 //! Who asks, by which door, and questions that are watched while they are answered.
 
 use crate::access::Principal;
+use crate::audit::Record;
 use crate::error::{Failure, Kind};
 use crate::queries::{Asks, Door, Running, Watch};
 use crate::rest::limits;
@@ -37,6 +38,11 @@ impl<S: Sync> FromRequestParts<S> for Asker {
 }
 
 impl Asker {
+    /// What the audit log tells of an answer that is kept, as an audience or a tag of this name.
+    pub(in crate::rest) fn keeps(&self, action: &str, name: &str) -> Record {
+        Record::of_call(self.door, action, Some(name)).by(&self.principal)
+    }
+
     /// Watches a question about audiences from now on.
     pub(in crate::rest) fn watch(&self, state: &AppState, asks: Asks, text: String) -> Watch {
         state.statements.begin_question(self.door, asks, &self.principal, text)

@@ -4,14 +4,16 @@
 //! without one.
 
 use crate::access::{Principal, Scope};
-use crate::audit::{Record, text_hash};
+use crate::audit::{Record, Telling, text_hash};
 use crate::error::{Failure, Kind};
+use crate::queries::Door;
 use crate::rest::observe::RequestId;
 use crate::state::AppState;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use std::net::SocketAddr;
 
 /// What a call needs.
@@ -135,8 +137,13 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
         }
         (Err(failure), _) => Err(failure.clone()),
     };
-    let call = Call::of(&request, route.as_str());
-    let is_change = policy.is_some_and(|policy| policy.is_change(request.method()));
+    // Whoever listens to changes is told ids for as long as they like.
+    let is_change =
+        route.as_str().ends_with("/changes") || policy.is_some_and(|policy| policy.is_change(request.method()));
+    let mut told = Telling::new(state.audit(), record_of(&request, route.as_str()));
+    if let Ok(principal) = &principal {
+        told.change(|record| record.by(principal));
+    }
     let response = match (&principal, allowed) {
         (Ok(principal), Ok(())) => {
             request.extensions_mut().insert(principal.clone());
@@ -146,45 +153,35 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
         (Err(failure), Ok(())) => failure.clone().into_response(),
     };
     let status = response.status().as_u16();
-    if is_change || [401, 403].contains(&status) {
-        let record = call.record(status);
-        state.audit().note(match &principal {
-            Ok(principal) => record.by(principal),
-            Err(_) => record,
-        });
+    let object = response.extensions().get::<AuditObject>().map(|object| object.0.clone());
+    told.change(|record| Record { object: object.or(record.object.clone()), ..record.answered(status) });
+    if !is_change && ![401, 403].contains(&status) {
+        told.record = None;
     }
     response
 }
 
+/// What a call was about, where its path does not say it: put into an answer, for the audit log.
+#[derive(Clone, Debug)]
+pub struct AuditObject(pub String);
+
 /// What the audit log tells of a call.
-struct Call {
-    action: String,
-    object: Option<String>,
-    id: Option<String>,
-    from: Option<String>,
-}
-
-impl Call {
-    fn of(request: &Request, route: &str) -> Call {
-        // Names are told, ids of users are not.
-        let is_user = route.starts_with("/v1/users/");
-        let parts = route.split('/').zip(request.uri().path().split('/'));
-        let named = parts
-            .filter(|(pattern, _)| pattern.starts_with('{'))
-            .map(|(_, part)| if is_user { text_hash(part) } else { part.to_owned() });
-        let named = named.collect::<Vec<_>>().join("/");
-        let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        Call {
-            action: format!("{} {route}", request.method()),
-            object: (!named.is_empty()).then_some(named),
-            id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
-            from: from.map(|from| from.0.ip().to_string()),
-        }
-    }
-
-    fn record(self, status: u16) -> Record {
-        Record::of_call(self.action, self.object, status, self.id).from(self.from)
-    }
+fn record_of(request: &Request, route: &str) -> Record {
+    // Names are told, ids of users are not.
+    let is_user = route.starts_with("/v1/users/");
+    let parts = route.split('/').zip(request.uri().path().split('/'));
+    let named = parts.filter(|(pattern, _)| pattern.starts_with('{')).map(|(_, part)| {
+        let part = percent_decode_str(part).decode_utf8_lossy();
+        if is_user { text_hash(&part) } else { part.into_owned() }
+    });
+    let named = named.collect::<Vec<_>>().join("/");
+    // A method may be any word.
+    let is_known = [GET, PUT, POST, DELETE, &Method::HEAD].contains(&request.method());
+    let method = if is_known { request.method().as_str() } else { "OTHER" };
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_string());
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    let object = (!named.is_empty()).then_some(named);
+    Record::of_call(Door::Rest, &format!("{method} {route}"), object.as_deref()).from(from, id)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!
 //! Text form: 16 hex digits question, 4 shard, 8 slot, 8 checksum.
 
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::state::lock;
 use engine::audience::ops::Position;
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 pub struct Held {
     /// Its number in cursors.
     pub id: u64,
+    /// Who asked, as they were: nobody else goes on with it.
+    principal: Principal,
     /// The view that all of its pages are of.
     pub snapshot: Snapshot,
     /// Whose members are listed.
@@ -56,7 +59,7 @@ impl Cursors {
     }
 
     /// Holds a question.
-    pub fn hold(&self, snapshot: Snapshot, predicate: Predicate, text: String) -> Arc<Held> {
+    pub fn hold(&self, principal: &Principal, snapshot: Snapshot, predicate: Predicate, text: String) -> Arc<Held> {
         self.expire();
         let mut held = lock(&self.held);
         if held.len() >= self.held_max {
@@ -65,27 +68,27 @@ impl Cursors {
         }
         let id = (0u64..).map(|n| self.random.hash_one((n, Instant::now()))).find(|id| !held.contains_key(id));
         let id = id.expect("there are more numbers than held questions");
-        let question = Arc::new(Held { id, snapshot, predicate, text });
+        let question = Arc::new(Held { id, principal: principal.clone(), snapshot, predicate, text });
         held.insert(id, (Arc::clone(&question), Instant::now()));
         question
     }
 
-    /// The question and position of a cursor.
+    /// The question and position of a cursor that was given to somebody.
     ///
     /// # Errors
     /// [`Kind::InvalidCursor`] or [`Kind::CursorExpired`].
-    pub fn resume(&self, cursor: &str) -> Result<(Arc<Held>, Position), Failure> {
+    pub fn resume(&self, cursor: &str, principal: &Principal) -> Result<(Arc<Held>, Position), Failure> {
         let (id, position) = parse(cursor).ok_or_else(|| {
             Failure::new(Kind::InvalidCursor, "this is not a cursor; send `next` of the page before as it is")
                 .at("/cursor")
         })?;
         self.expire();
         match lock(&self.held).get_mut(&id) {
-            Some((question, used)) => {
+            Some((question, used)) if question.principal == *principal => {
                 *used = Instant::now();
                 Ok((Arc::clone(question), position))
             }
-            None => Err(Failure::new(
+            _ => Err(Failure::new(
                 Kind::CursorExpired,
                 "the list's snapshot is no longer held (unused for too long, too many lists at once, or the server was restarted); begin again without a cursor",
             )

@@ -23,8 +23,16 @@ pub struct QueryGate {
     places: usize,
     waiting: AtomicUsize,
     waiting_max: usize,
-    /// Places of tenants that have fewer than the server, with how many they had when they were made.
-    tenants: Mutex<HashMap<String, (NonZeroU32, Arc<Semaphore>)>>,
+    /// Places of tenants that have fewer than the server.
+    tenants: Mutex<HashMap<String, Arc<OfTenant>>>,
+}
+
+/// A tenant's own places, and who waits for them: nobody else's line is longer for it.
+struct OfTenant {
+    /// As it was when they were made.
+    limit: NonZeroU32,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
 }
 
 /// What a query holds while it runs.
@@ -58,30 +66,38 @@ impl QueryGate {
     /// A place, waiting in line for it until `deadline`; first among those of one's tenant, so that others do not wait for these.
     async fn enter(&self, principal: &Principal, deadline: Instant) -> Result<Place, Failure> {
         let tenant = match self.of_tenant(principal) {
-            Some(places) => Some(self.enter_one(places, deadline).await?),
+            Some(of) => Some(self.enter_one(&of.places, &of.waiting, deadline).await?),
             None => None,
         };
-        Ok(Place { _server: self.enter_one(Arc::clone(&self.running), deadline).await?, _tenant: tenant })
+        Ok(Place { _server: self.enter_one(&self.running, &self.waiting, deadline).await?, _tenant: tenant })
     }
 
-    fn of_tenant(&self, principal: &Principal) -> Option<Arc<Semaphore>> {
+    fn of_tenant(&self, principal: &Principal) -> Option<Arc<OfTenant>> {
         let tenant = principal.tenant.as_ref()?;
         let limit = tenant.limits.concurrent_queries?;
         let mut tenants = lock(&self.tenants);
-        let made = || (limit, Arc::new(Semaphore::new(limit.get() as usize)));
+        let made = || {
+            let places = Arc::new(Semaphore::new(limit.get() as usize));
+            Arc::new(OfTenant { limit, places, waiting: AtomicUsize::new(0) })
+        };
         let known = tenants.entry(tenant.name.clone()).or_insert_with(made);
-        if known.0 != limit {
+        if known.limit != limit {
             *known = made();
         }
-        Some(Arc::clone(&known.1))
+        Some(Arc::clone(known))
     }
 
-    async fn enter_one(&self, places: Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
+    async fn enter_one(
+        &self,
+        places: &Arc<Semaphore>,
+        waiting: &AtomicUsize,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
             return Ok(permit);
         }
-        let _in_line = InLine::join(&self.waiting, self.waiting_max)?;
-        let place = places.acquire_owned();
+        let _in_line = InLine::join(waiting, self.waiting_max)?;
+        let place = Arc::clone(places).acquire_owned();
         match tokio::time::timeout_at(deadline.into(), place).await {
             Ok(permit) => Ok(permit.expect("the gate is never closed")),
             Err(_) => {

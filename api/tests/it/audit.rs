@@ -4,7 +4,10 @@ use crate::process::{Process, wait_until};
 use crate::support::{TestServer, beluga, stderr, stdout, success};
 use api::audit::{Auditing, FOLDER, Happened, Outcome, Record, text_hash, verify};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 fn records(data: &Path) -> Vec<Record> {
     let mut told = Vec::new();
@@ -48,6 +51,22 @@ fn who_asked_and_changed_what_is_told_without_ids_or_expressions() {
     assert_eq!(put.expect("put").status(), 201);
     let removed = server.client.delete(server.url("/v1/users/u1/explain")).bearer_auth(&token).send().expect("delete");
     assert_eq!(removed.status(), 405);
+    // Of whoever hangs up it is told that they did.
+    let body = "x".repeat(100);
+    let mut connection = TcpStream::connect(server.url("").trim_start_matches("http://")).expect("a connection");
+    let head = format!(
+        "POST /v1/tags HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nx-request-id: gone\r\ncontent-length: 1000\r\n\r\n{body}"
+    );
+    connection.write_all(head.as_bytes()).expect("sent");
+    std::thread::sleep(Duration::from_millis(200));
+    drop(connection);
+    // A method may be any word, of any length.
+    let mut connection = TcpStream::connect(server.url("").trim_start_matches("http://")).expect("a connection");
+    let head = format!("{} /v1/tokens HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "M".repeat(70_000));
+    connection.write_all(head.as_bytes()).expect("sent");
+    connection.read_to_end(&mut Vec::new()).expect("an answer");
+    let key = server.put("/v1/audiences/a%20b").bearer_auth(&token).json(&json!({"where": "age = 32"})).send();
+    assert_eq!(key.expect("put").status(), 201);
     for _ in 0..50 {
         assert_eq!(server.post("/v1/count").json(&json!({"where": "TRUE"})).send().expect("ask").status(), 401);
     }
@@ -68,9 +87,15 @@ fn who_asked_and_changed_what_is_told_without_ids_or_expressions() {
     assert_eq!(members.text, Some(text_hash("user_id IN ('u1', 'u2', 'u3')")));
     assert_eq!(find(&told, "count")[0].outcome, Some(Outcome::Failed));
     assert_eq!(find(&told, "sql")[0].rows.as_deref(), Some("1-9"));
-    let tags = *find(&told, "POST /v1/tags").last().expect("tags were sent");
+    let sent = find(&told, "POST /v1/tags");
+    let tags = *sent.iter().find(|record| record.id.as_deref() == Some("mine")).expect("tags were sent");
     assert_eq!((tags.status, tags.id.as_deref(), tags.from.as_deref()), (Some(200), Some("mine"), Some("127.0.0.1")));
-    let [audience] = find(&told, "PUT /v1/audiences/{name}")[..] else { panic!("{told:#?}") };
+    let [audience, spaced] = find(&told, "PUT /v1/audiences/{name}")[..] else { panic!("{told:#?}") };
+    assert_eq!(spaced.object.as_deref(), Some("a b"));
+    let gone: Vec<&Record> = told.iter().filter(|record| record.id.as_deref() == Some("gone")).collect();
+    assert!(matches!(gone[..], [Record { outcome: Some(Outcome::Cancelled | Outcome::Failed), .. }]), "{gone:#?}");
+    assert_eq!(find(&told, "OTHER /v1/tokens").len(), 1);
+    assert_eq!(find(&told, "POST /v1/tokens")[0].object.as_deref(), Some("root"));
     assert_eq!((audience.object.as_deref(), audience.status), (Some("some"), Some(201)));
     assert_eq!(find(&told, "user")[0].text, Some(text_hash("u1")));
     let strangers: Vec<&Record> = told.iter().filter(|record| record.status == Some(401)).collect();

@@ -384,14 +384,17 @@ impl Catalog {
             kept.map(|(name, of)| (name.clone(), of.clone())).collect()
         }
         let is_declared = |name: &str| name != DEAD_LETTERS && name != AUDIENCE_CHANGES;
-        Catalog {
+        let mut part = Catalog {
             tags: kept(&self.tags, keeps_tag),
             facts: kept(&self.facts, |name| is_declared(name) && keeps_fact(name)),
             spaces: kept(&self.spaces, keeps_space),
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             next_id: self.next_id,
-        }
+        };
+        // What is left out was not dropped.
+        part.next_id.0 -= part.dropped_count() - self.dropped_count();
+        part
     }
 
     /// The catalog with what [`Catalog::spaces`] told in the place of its vector spaces.

@@ -346,6 +346,7 @@ async fn define(
     let principal = principal.clone();
     limits::blocking(move || {
         let _changing = changing;
+        state.still(&principal)?;
         let snapshot = state.names(&principal)?;
         let present = visible_audience(&snapshot, &name);
         check_version(&headers, present)?;

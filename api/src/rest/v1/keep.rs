@@ -2,6 +2,7 @@
 
 use super::audiences;
 use crate::access::Scope;
+use crate::audit::Telling;
 use crate::error::Failure;
 use crate::queries::Asks;
 use crate::rest::asker::Asker;
@@ -59,7 +60,11 @@ impl Keeping {
         });
         let (Found { answer, kept }, snapshot) = answered.await?;
         let (Some(audience), Some(users)) = (self.audience, kept) else { return Ok((answer, None)) };
-        let users = audiences::save_users(state, &asker.principal, &audience, snapshot, users).await?;
+        let record = asker.keeps("save_as", &audience);
+        let mut told = Telling::new(state.audit(), record);
+        let users = audiences::save_users(state, &asker.principal, &audience, snapshot, users).await;
+        told.change(|record| record.ended(&users));
+        let users = users?;
         Ok((answer, Some(SavedUsers { audience, users })))
     }
 }

@@ -7,6 +7,7 @@ use super::expression::{self, Where};
 use super::scores::{Claims, ScoreTag, ScoresAnswer};
 use super::tree::similar::extent_and_method;
 use crate::access::Scope;
+use crate::audit::Telling;
 use crate::error::Failure;
 use crate::queries::{Asks, begin_of};
 use crate::rest::asker::Asker;
@@ -398,6 +399,7 @@ pub(in crate::rest) async fn post(
         }
     }
     let (text, timeout_ms, save_as) = (request.told(), request.timeout_ms, request.save_as.clone());
+    let keeping = request.scores_to.as_ref().map(|tag| Telling::new(state.audit(), asker.keeps("scores_to", tag)));
     let store = Arc::clone(state.store()?);
     let metrics = state.clone();
     let answered = asker.ask(&state, Asks::Lookalike, text, timeout_ms, move |snapshot, context, running| {
@@ -412,9 +414,16 @@ pub(in crate::rest) async fn post(
         running.add_rows(answer.users.len());
         Ok(answer)
     });
-    let answer = answered.await?;
+    let answer = answered.await;
+    if let Some(mut told) = keeping {
+        told.change(|record| record.ended(&answer));
+    }
+    let answer = answer?;
     if let (Some(name), Some(expression)) = (save_as, &answer.expression) {
-        audiences::save(&state, &asker.principal, name, Where::Text(expression.clone())).await?;
+        let mut told = Telling::new(state.audit(), asker.keeps("save_as", &name));
+        let saved = audiences::save(&state, &asker.principal, name, Where::Text(expression.clone())).await;
+        told.change(|record| record.ended(&saved));
+        saved?;
     }
     Ok(Json(answer))
 }

@@ -10,6 +10,7 @@
 use super::count::elapsed_us;
 use super::export::{self, ListFormat, UserWriter};
 use super::expression::{Bound, Where};
+use crate::access::Principal;
 use crate::error::{Failure, Kind};
 use crate::queries::{Asks, Progress};
 use crate::rest::asker::{self, Asker};
@@ -146,15 +147,16 @@ async fn page(state: &AppState, asker: &Asker, request: MembersRequest) -> Resul
         return Err(failure.suggest("leave it out and accept application/x-ndjson to get all members as a stream"));
     }
     let (holder, text, timeout_ms) = (state.clone(), told(&request), request.timeout_ms);
+    let principal = asker.principal.clone();
     let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, running| {
         let started = Instant::now();
-        let (users, next, epoch) = match listing(&holder, snapshot, &request)? {
+        let (users, next, epoch) = match listing(&holder, &principal, snapshot, &request)? {
             Listing::Fresh(bound) => {
                 // Rows are read once, not for every page.
                 let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
                 let MemberPage { users, next } = ops::members(snapshot, &predicate, None, limit, context)?;
                 let next = next.map(|position| {
-                    let held = holder.cursors.hold(snapshot.clone(), predicate, bound.text);
+                    let held = holder.cursors.hold(&principal, snapshot.clone(), predicate, bound.text);
                     cursors::print(held.id, position)
                 });
                 (users, next, snapshot.epoch().0)
@@ -176,12 +178,17 @@ fn told(request: &MembersRequest) -> String {
     request.r#where.as_ref().map(Where::told).unwrap_or_default()
 }
 
-fn listing(state: &AppState, snapshot: &Snapshot, request: &MembersRequest) -> Result<Listing, Failure> {
+fn listing(
+    state: &AppState,
+    principal: &Principal,
+    snapshot: &Snapshot,
+    request: &MembersRequest,
+) -> Result<Listing, Failure> {
     let Some(cursor) = &request.cursor else {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         return request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where").map(Listing::Fresh);
     };
-    let (held, position) = state.cursors.resume(cursor)?;
+    let (held, position) = state.cursors.resume(cursor, principal)?;
     if let Some(expression) = &request.r#where
         && expression.text("/where")? != held.text
     {

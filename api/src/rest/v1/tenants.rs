@@ -3,7 +3,8 @@
 use super::expression::Where;
 use super::number;
 use super::page::{self, PageParameters};
-use crate::access::tenants::{Limits, Ownable, Owned, Tenant, unknown};
+use crate::access::tenants::{Limits, Ownable, Owned, Tenant, Tenants, unknown};
+use crate::access::view::bound_filter;
 use crate::error::{Failure, Kind};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
@@ -19,13 +20,12 @@ use engine::store::Snapshot;
 use serde::{Deserialize, Serialize};
 
 /// What a tenant shall be.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"where": "advertiser = 'acme'", "owns": {"tags": ["acme_value"]}, "description": "Acme Inc."}))]
 pub struct TenantRequest {
-    /// Which users it sees, by the whole catalog and the operator's audiences; left out: everybody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub r#where: Option<Where>,
+    /// Which users it sees, by what of the catalog no tenant owns, and the operator's audiences; `TRUE`: everybody.
+    pub r#where: Where,
     /// What of the catalog only it sees, and it alone writes to; what nobody owns all see.
     #[serde(default)]
     pub owns: Owned,
@@ -42,8 +42,8 @@ pub struct TenantRequest {
 pub struct TenantAnswer {
     /// What it is called.
     pub name: String,
-    /// Which users it sees, in canonical form; null: everybody.
-    pub r#where: Option<String>,
+    /// Which users it sees, in canonical form.
+    pub r#where: String,
     /// What is its own.
     pub owns: Owned,
     /// How much of the server it may take.
@@ -81,11 +81,11 @@ impl From<&Tenant> for TenantAnswer {
 
 impl TenantRequest {
     /// The tenant of a name, if the filter means something and what it owns is declared.
-    fn read(self, name: String, snapshot: &Snapshot) -> Result<Tenant, Failure> {
-        let filter = match &self.r#where {
-            None => None,
-            Some(filter) => Some(filter.bind(snapshot, "/where")?.text),
-        };
+    fn read(self, name: String, snapshot: &Snapshot, tenants: &Tenants) -> Result<Tenant, Failure> {
+        // What it owns from now on it writes, so that its filter cannot rest on that.
+        let mut after = Tenants::clone(tenants);
+        after.suppose(&name, &self.owns);
+        let filter = bound_filter(&self.r#where, snapshot, &after)?.text;
         for (what, owned) in self.owns.all() {
             check_declared(snapshot.catalog(), what, owned)?;
         }
@@ -158,7 +158,7 @@ pub(in crate::rest) async fn put(
     let changing = state.lock_definitions().await;
     limits::blocking(move || {
         let _changing = changing;
-        let asked = request.read(name, &state.whole()?)?;
+        let asked = request.read(name, &state.whole()?, &*state.access.tenants()?)?;
         let (tenant, is_new) = state.access.put_tenant(asked)?;
         let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         Ok((status, Json(TenantAnswer::from(&*tenant))).into_response())

@@ -5,6 +5,7 @@ use super::page::{self, PageParameters};
 use crate::access::book::{Entry, NewToken};
 use crate::access::{Principal, Scope, tenants};
 use crate::error::Failure;
+use crate::rest::authorize::AuditObject;
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
@@ -128,9 +129,16 @@ pub(in crate::rest) async fn post(
         if tenant != own {
             return Err(tenants::unknown(tenant).at("/tenant"));
         }
+        // Names are of the whole server: that another has one is not to be told.
+        if !request.name.starts_with(&format!("{own}.")) {
+            let failure = Failure::field("/name", format!("names of tokens of `{own}` begin with `{own}.`"));
+            return Err(failure.suggest(format!("call it `{own}.{}`", request.name)));
+        }
     }
     let (token, entry) = limits::blocking(move || state.access.create(request.read()?)).await?;
-    Ok((StatusCode::CREATED, Json(NewTokenAnswer::new(token, &entry))).into_response())
+    let mut response = (StatusCode::CREATED, Json(NewTokenAnswer::new(token, &entry))).into_response();
+    response.extensions_mut().insert(AuditObject(entry.name));
+    Ok(response)
 }
 
 /// Lists the tokens, by name.

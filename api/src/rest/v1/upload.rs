@@ -165,7 +165,9 @@ impl Destination {
 
     /// The same, of a body that somebody sends.
     pub(crate) fn of(self, principal: &Principal) -> Destination {
-        Destination { tenant: principal.tenant_name().map(str::to_owned), ..self }
+        // A tenant that is made anew under a name has nothing of the one before.
+        let tenant = principal.tenant.as_ref().map(|tenant| format!("{}@{}", tenant.name, tenant.created_at));
+        Destination { tenant, ..self }
     }
 
     /// What tells an idempotency key apart from the same one of other bodies, and of other tenants. It has the id: what is declared anew

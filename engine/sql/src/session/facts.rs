@@ -14,7 +14,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, ident};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType, ident};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -204,7 +204,9 @@ impl TableProvider for FactTable {
         let (of_users, others): (Vec<_>, Vec<_>) =
             filters.iter().map(|filter| (filter, self.of_users(filter))).partition(|(_, users)| users.is_some());
         if !of_users.is_empty() || shown.is_some() || !self.restrictions.is_empty() || self.audiences.is_some() {
-            let filters = others.into_iter().map(|(filter, _)| filter.clone()).collect();
+            // A filter that fails tells of the row that it failed at, which may be hidden; all are asked again above.
+            let is_asked = |filter: &&Expr| self.snapshot.shows_everybody() || cannot_fail(filter);
+            let filters = others.into_iter().map(|(filter, _)| filter).filter(is_asked).cloned().collect();
             let users = of_users.into_iter().filter_map(|(_, users)| users).chain(shown).collect();
             let late = Late::plan(&self.restrictions, &self.snapshot, self.calls.context(), state).await?;
             let audiences = self.audiences.clone();
@@ -229,6 +231,22 @@ impl TableProvider for FactTable {
             None => TableProviderFilterPushDown::Inexact,
         };
         Ok(filters.iter().map(of).collect())
+    }
+}
+
+/// Whether a filter has a value for every row: comparisons of columns with constants, and what AND, OR and NOT make of them.
+fn cannot_fail(filter: &Expr) -> bool {
+    let is_plain = |expr: &Expr| matches!(expr, Expr::Column(_) | Expr::Literal(..));
+    match filter {
+        Expr::BinaryExpr(of) if matches!(of.op, Operator::And | Operator::Or) => {
+            cannot_fail(&of.left) && cannot_fail(&of.right)
+        }
+        Expr::BinaryExpr(of) => of.op.supports_propagation() && is_plain(&of.left) && is_plain(&of.right),
+        Expr::Not(of) => cannot_fail(of),
+        Expr::IsNull(of) | Expr::IsNotNull(of) => is_plain(of),
+        Expr::Between(of) => [&of.expr, &of.low, &of.high].into_iter().all(|expr| is_plain(expr)),
+        Expr::InList(of) => is_plain(&of.expr) && of.list.iter().all(is_plain),
+        other => is_plain(other),
     }
 }
 

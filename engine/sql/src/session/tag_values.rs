@@ -249,6 +249,9 @@ impl Question {
                 }
             };
             let name: Arc<str> = name.into();
+            if !self.snapshot.shows_everybody() {
+                values = self.shown(tag.id, tag.tag_type, values)?;
+            }
             if !self.filters[1].is_empty() {
                 let unknown = vec![0; values.len()];
                 let is_left = self.left(1, &name, &values, &unknown)?;
@@ -315,19 +318,32 @@ impl Question {
         Ok(left)
     }
 
+    /// Those of the values that somebody has who is shown: a filter that fails tells of the value that it failed at.
+    fn shown(&self, tag: TagId, tag_type: TagType, values: Vec<String>) -> Result<Vec<String>> {
+        if tag_type == TagType::Flag {
+            return Ok(values);
+        }
+        let counts = self.all_counted(tag)?;
+        Ok(values.into_iter().filter(|value| counts.get(value).is_some_and(|count| *count > 0)).collect())
+    }
+
     /// How many users each value of a tag has, where it is worth to count all of them at once.
     fn counted(&self, tag: TagId, values: &[String]) -> Result<Option<Vec<u64>>> {
         let is_asked = !self.projection.contains(&BITMAP_AT) || !self.filters[USERS_AT].is_empty();
         if !is_asked || values.len() <= COUNTED_ONE_BY_ONE {
             return Ok(None);
         }
+        let counts = self.all_counted(tag)?;
+        Ok(Some(values.iter().map(|value| counts.get(value).copied().unwrap_or(0)).collect()))
+    }
+
+    fn all_counted(&self, tag: TagId) -> Result<BTreeMap<String, u64>> {
         let profile = ops::profile(&self.snapshot, &Predicate::All, &[tag], &Predicate::Nobody, &self.context);
         let told = profile.map_err(failed)?.tags.pop();
         let Some((_, TagProfile::Values { values: cells, .. })) = told else {
             return internal_err!("the profile of a tag with values has none");
         };
-        let cells: BTreeMap<String, u64> = cells.into_iter().map(|cell| (cell.value, cell.count)).collect();
-        Ok(Some(values.iter().map(|value| cells.get(value).copied().unwrap_or(0)).collect()))
+        Ok(cells.into_iter().map(|cell| (cell.value, cell.count)).collect())
     }
 
     /// Who has a value; `None` if the filters leave it out. What is counted already has passed them.

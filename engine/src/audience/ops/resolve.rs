@@ -108,6 +108,8 @@ fn run(
         return Err(QueryError::NoScanner { fact: fact.to_owned() });
     };
     let shard_count = snapshot.shards().len();
+    // Of users who are not shown nothing is read.
+    let within = within.or((!snapshot.shows_everybody()).then_some(&Predicate::All));
     let within = within.map(|within| slots(snapshot, within, context)).transpose()?;
     let users_within = within.as_ref().map(|within| within.iter().map(|users| users.len()).sum::<u64>());
     let mut found = match users_within {

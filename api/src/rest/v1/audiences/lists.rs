@@ -48,8 +48,10 @@ pub(in crate::rest::v1) async fn save_users(
     let user_count = limits::blocking(move || write_list(&writing, &id, &snapshot, &users)).await?;
     state.metrics.updates(user_count, 0);
     let changing = state.lock_definitions().await;
+    let (state, principal) = (state.clone(), principal.clone());
     limits::blocking(move || {
         let _changing = changing;
+        state.still(&principal)?;
         let definition = Definition::Uploaded { list_id, user_count };
         let changed_at = jiff::Timestamp::now().as_microsecond();
         store.put_audience(&name, Audience { definition, description: String::new(), changed_at })?;
@@ -115,16 +117,18 @@ pub(super) async fn upload(
     }
     let changing = state.lock_definitions().await;
     let predicate = Predicate::Listed(list_id.clone());
-    let named = whole_name;
+    let (named, own_name) = (whole_name, name.clone());
     let (asker, context) = (principal.clone(), state.query_context());
     let (audience, epoch, known) = limits::blocking(move || {
-        let _changing = changing;
-        check_version(&headers, visible_audience(&store.snapshot(), &named))?;
+        state.still(&asker)?;
+        check_version(&headers, visible_audience(&state.names(&asker)?, &own_name))?;
         let definition = Definition::Uploaded { list_id, user_count: report.accepted };
         let audience = Audience { definition, description, changed_at: jiff::Timestamp::now().as_microsecond() };
         store.put_audience(&named, audience.clone())?;
         let epoch = store.publish()?;
         drop(guard);
+        // What follows may take a while.
+        drop(changing);
         // One bitmap is counted, so it waits for no place among the queries: without one, what was done would be told
         // as having failed.
         let known = ops::count(&state.view(&asker, &context)?, &predicate, &context)?;
