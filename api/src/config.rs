@@ -59,6 +59,8 @@ pub struct Config {
     pub sql_spill_bytes: u64,
     /// Bodies of updates read at a time; more are refused with 429.
     pub concurrent_uploads: usize,
+    /// Questions and statements that take as long are logged.
+    pub slow_query: Duration,
     /// How long nothing may come of a body of updates; it is refused with 408 then.
     pub upload_idle: Duration,
     /// The largest body of a question.
@@ -146,6 +148,7 @@ impl Default for Config {
             sql_memory_bytes: engine_sql::session::MEMORY_BYTES_DEFAULT,
             sql_spill_bytes: engine_sql::session::SPILL_BYTES_DEFAULT,
             concurrent_uploads: 64,
+            slow_query: Duration::from_secs(1),
             upload_idle: Duration::from_secs(60),
             body_bytes_max: 4 << 20,
             line_bytes_max: ingest::decode::LINE_BYTES_MAX,
@@ -209,6 +212,7 @@ settings! {
     "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;
     "queued_queries", "queries that may wait; more are refused with 429", queued_queries, whole, ToString::to_string;
     "token_calls_per_second", "calls of a token in a second, or off: as many as come; more are refused with 429", token_calls_per_second, rate, show_rate;
+    "slow_query_ms", "questions and statements that take as long are logged, with what was asked", slow_query, millis, show_millis;
     "scan_memory_bytes", "memory of searching events for conditions that no index covers", scan_memory_bytes, positive, ToString::to_string;
     "sql_memory_bytes", "memory of SQL statements; what does not fit goes to disk", sql_memory_bytes, positive, ToString::to_string;
     "sql_spill_bytes", "disk of SQL statements, in the data directory", sql_spill_bytes, positive_u64, ToString::to_string;

@@ -63,7 +63,7 @@ pub struct Shared {
     /// Snapshots held for cursors.
     pub cursors: Cursors,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Who enters and leaves live audiences.
     pub feeds: Arc<ChangeFeeds>,
     /// Tags that scores are written to.
@@ -117,13 +117,15 @@ impl std::ops::Deref for AppState {
 impl AppState {
     /// The state of a server whose store is not open yet.
     pub fn new(config: Config) -> AppState {
+        let (metrics, statements) = (Arc::new(Metrics::new()), Arc::new(Queries::default()));
+        statements.measure(&metrics, config.slow_query);
         AppState(Arc::new(Shared {
             queries: QueryGate::new(config.concurrent_queries, config.queued_queries),
-            statements: Arc::default(),
+            statements,
             uploads: Arc::new(Semaphore::new(config.concurrent_uploads)),
             exports: Arc::new(Semaphore::new(config.concurrent_uploads)),
             cursors: Cursors::new(config.cursors_max, config.cursor_idle),
-            metrics: Metrics::new(),
+            metrics,
             feeds: Arc::default(),
             access: Access::default(),
             views: Views::default(),
@@ -152,6 +154,7 @@ impl AppState {
         let pipeline = Pipeline::new(Arc::clone(&store));
         let keeper = Mutex::new(Some(keeper));
         let _ = self.opened.set(Opened { store, readers, pipeline, jobs, live, sinks, keeper });
+        self.metrics.opened();
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 

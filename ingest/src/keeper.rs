@@ -77,10 +77,16 @@ pub struct KeeperStatus {
     pub checkpoint_count: u64,
     /// Bytes that checkpoints wrote.
     pub checkpoint_bytes: u64,
+    /// How long the last one took that had something to write.
+    pub checkpoint_took: Duration,
+    /// When one last went well, whether it had something to write or not.
+    pub checkpointed_at: Option<Instant>,
     /// Merges made.
     pub compaction_count: u64,
     /// Bytes that merges wrote.
     pub compaction_bytes: u64,
+    /// How long the last one took.
+    pub compaction_took: Duration,
     /// What failed last, and why; none when that step has succeeded since.
     pub last_error: Option<String>,
 }
@@ -205,12 +211,15 @@ impl Shared {
     }
 
     fn checkpoint(&self) {
+        let begun = Instant::now();
         let made = self.store.checkpoint().map(|report| {
+            let mut state = self.state();
+            state.status.checkpointed_at = Some(Instant::now());
             if report != StepReport::default() {
                 tracing::debug!(?report, "checkpoint");
-                let mut state = self.state();
                 state.status.checkpoint_count += 1;
                 state.status.checkpoint_bytes += report.bytes_written;
+                state.status.checkpoint_took = begun.elapsed();
             }
         });
         self.note("checkpoint", made);
@@ -218,6 +227,7 @@ impl Shared {
 
     /// Does one merge; false if none is due or it failed.
     fn compact(&self) -> bool {
+        let begun = Instant::now();
         let merged = self.store.compact();
         let went_on = matches!(merged, Ok(Some(_)));
         let noted = merged.map(|report| {
@@ -226,6 +236,7 @@ impl Shared {
                 let mut state = self.state();
                 state.status.compaction_count += 1;
                 state.status.compaction_bytes += report.bytes_written;
+                state.status.compaction_took = begun.elapsed();
             }
         });
         self.note("compact", noted);

@@ -16,6 +16,7 @@ pub use watch::{Running, Watch};
 use crate::access::Principal;
 use crate::audit::Audit;
 use crate::error::{Failure, Kind};
+use crate::rest::metrics::Metrics;
 use crate::state::lock;
 use log::Log;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -182,12 +183,23 @@ pub struct Queries {
     next: AtomicU64,
     /// Who is told of each that ends.
     audit: OnceLock<Audit>,
+    /// Where each that ends is counted.
+    metrics: OnceLock<Arc<Metrics>>,
+    /// Those that take as long are logged.
+    slow: OnceLock<Duration>,
 }
 
 impl Default for Queries {
     fn default() -> Self {
         let run = format!("{:x}", since_1970().as_millis()).into();
-        Queries { log: Mutex::default(), run, next: AtomicU64::new(1), audit: OnceLock::new() }
+        Queries {
+            log: Mutex::default(),
+            run,
+            next: AtomicU64::new(1),
+            audit: OnceLock::new(),
+            metrics: OnceLock::new(),
+            slow: OnceLock::new(),
+        }
     }
 }
 
@@ -199,6 +211,24 @@ impl Queries {
     /// From now on those that end are told there.
     pub fn tell(&self, audit: &Audit) {
         let _ = self.audit.set(audit.clone());
+    }
+
+    /// From now on those that end are counted there, and those that took as long are logged.
+    pub fn measure(&self, metrics: &Arc<Metrics>, slow: Duration) {
+        let _ = self.metrics.set(Arc::clone(metrics));
+        let _ = self.slow.set(slow);
+    }
+
+    /// A question is over.
+    fn measured(&self, watched: &Watched, how: &Progress, elapsed: Duration) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.question(watched.door, watched.asks, how, elapsed);
+        }
+        if self.slow.get().is_some_and(|slow| elapsed >= *slow) {
+            let Query { id, door, asks, principal, text, rows, memory_bytes, .. } = watched.told(how.clone());
+            let (door, asks, how, by) = (door.name(), asks.name(), how.name(), principal.name());
+            tracing::warn!(id, door, asks, how, by, ?elapsed, rows, memory_bytes, text, "slow question");
+        }
     }
 
     /// A statement came.

@@ -233,6 +233,7 @@ impl Watch {
         if let Some(audit) = self.queries.audit.get() {
             audit.note(Record::of_question(watched.told(how.clone())));
         }
+        self.queries.measured(watched, &how, elapsed);
         let _forgotten = lock(&self.queries.log).end(watched, how, elapsed);
     }
 }

@@ -3,7 +3,8 @@
 //! Each server has a recorder of its own, so that several in one process (as in tests) do not mix. Routes are
 //! labelled by their pattern, never by the path asked for: the number of series is bounded.
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
+use crate::queries::{Asks, Door, Progress};
 use crate::rest::limits;
 use crate::rest::v1::sinks::lag_seconds;
 use crate::state::{AppState, Phase, lock};
@@ -17,8 +18,10 @@ use ingest::pipeline::{Pipeline, SourceState};
 use ingest::sink::{SinkState, Sinks};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Bounds of latency buckets in seconds, from 100 µs to a long export.
 const SECONDS: [f64; 16] =
@@ -56,6 +59,29 @@ impl Metrics {
         });
     }
 
+    /// Counts a request that was refused or failed.
+    pub fn failure(&self, kind: Kind) {
+        with_local_recorder(&self.recorder, || {
+            counter!("beluga_failures_total", "kind" => kind.slug()).increment(1);
+        });
+    }
+
+    /// Counts a question that is over, from any door.
+    pub fn question(&self, door: Door, asks: Asks, how: &Progress, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            let labels = [("door", door.name()), ("asks", asks.name())];
+            histogram!("beluga_query_seconds", &labels).record(took);
+            counter!("beluga_queries_total", "door" => door.name(), "asks" => asks.name(), "outcome" => how.name())
+                .increment(1);
+        });
+    }
+
+    /// Notes how long it took from the start until requests are answered.
+    pub fn opened(&self) {
+        let took = self.started.elapsed();
+        with_local_recorder(&self.recorder, || gauge!("beluga_opening_seconds").set(took.as_secs_f64()));
+    }
+
     /// Counts lines of a body of updates.
     pub fn updates(&self, accepted: u64, rejected: u64) {
         with_local_recorder(&self.recorder, || {
@@ -90,6 +116,10 @@ impl Metrics {
 fn describe() {
     describe_counter!("beluga_http_requests_total", "Answered HTTP requests");
     describe_histogram!("beluga_http_request_seconds", "Time to the first byte of an answer");
+    describe_counter!("beluga_failures_total", "Requests that were refused or failed, by the kind of error");
+    describe_histogram!("beluga_query_seconds", "Time of questions and statements from their begin to their last row");
+    describe_counter!("beluga_queries_total", "Questions and statements that are over, by how they ended");
+    describe_gauge!("beluga_opening_seconds", "How long the start took until requests were answered");
     describe_counter!("beluga_updates_accepted_total", "Lines of updates that were acknowledged");
     describe_counter!("beluga_updates_rejected_total", "Lines of updates that were refused");
     describe_histogram!("beluga_log_sync_seconds", "Wait for the log to be on disk before an acknowledgement");
@@ -102,6 +132,24 @@ fn describe() {
     describe_gauge!("beluga_audiences", "Defined audiences");
     describe_gauge!("beluga_segments", "Segments that queries read");
     describe_gauge!("beluga_data_bytes", "Size of the files in the data directory");
+    describe_gauge!("beluga_build_info", "1, with the version as a label");
+    describe_gauge!(
+        "beluga_read_only",
+        "1 after a write to the disk failed: nothing is taken until the server is started again"
+    );
+    describe_gauge!("beluga_keeper_failing", "1 while a checkpoint, a merge or what else keeps the data fails");
+    describe_gauge!("beluga_shards", "Parts that users are spread over");
+    describe_gauge!("beluga_layers_max", "The most segments, on disk and in memory, that a question reads of a shard");
+    describe_gauge!("beluga_segment_bytes", "Bytes of the segments that queries read");
+    describe_gauge!("beluga_update_memory_bytes", "Memory of updates that no checkpoint has yet");
+    describe_gauge!("beluga_log_bytes", "Bytes of the log that a start would read again");
+    describe_gauge!("beluga_log_records", "Records of the log that a start would read again");
+    describe_gauge!("beluga_disk_free_bytes", "Room on the disk of the data directory");
+    describe_gauge!("beluga_disk_bytes", "Size of the disk of the data directory");
+    describe_gauge!("beluga_sql_memory_bytes", "Memory that statements hold to sort, join and group with");
+    describe_gauge!("beluga_sql_spill_bytes", "Bytes that statements have on disk because they do not fit in memory");
+    describe_gauge!("beluga_uploads_running", "Bodies of updates being read");
+    describe_gauge!("beluga_exports_running", "Exports being written");
     describe_gauge!("beluga_queries_running", "Queries running");
     describe_gauge!("beluga_queries_waiting", "Queries waiting for their turn");
     describe_gauge!("beluga_cursors_held", "Snapshots held for cursors");
@@ -135,8 +183,12 @@ fn describe() {
     describe_counter!("beluga_job_rows_total", "Rows that jobs applied or refused");
     describe_counter!("beluga_checkpoints_total", "Checkpoints made");
     describe_counter!("beluga_checkpoint_bytes_total", "Bytes that checkpoints wrote");
+    describe_gauge!("beluga_checkpoint_seconds", "Time that the last checkpoint took");
+    describe_gauge!("beluga_checkpoint_age_seconds", "Time since the last checkpoint that went well");
     describe_counter!("beluga_compactions_total", "Merges made");
     describe_counter!("beluga_compaction_bytes_total", "Bytes that merges wrote");
+    describe_gauge!("beluga_compaction_seconds", "Time that the last merge took");
+    metrics_process::Collector::default().describe();
 }
 
 /// Metrics in the Prometheus text format.
@@ -144,9 +196,14 @@ fn describe() {
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub(super) async fn get(State(state): State<AppState>) -> Result<Response, Failure> {
     let data = state.config.data.clone();
-    let bytes = limits::blocking(move || Ok(folder_bytes(&data))).await?;
+    let disk = limits::blocking(move || Ok(Disk::of(&data))).await?;
     let snapshot = state.whole().ok();
-    with_local_recorder(&state.metrics.recorder, || measure(&state, snapshot.as_ref(), bytes));
+    with_local_recorder(&state.metrics.recorder, || {
+        measure(&state, snapshot.as_ref());
+        disk.measure();
+        measure_store(&state);
+        metrics_process::Collector::default().collect();
+    });
     let handle = state.metrics.recorder.handle();
     handle.run_upkeep();
     let mut response = handle.render().into_response();
@@ -155,13 +212,16 @@ pub(super) async fn get(State(state): State<AppState>) -> Result<Response, Failu
     Ok(response)
 }
 
-fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
+fn measure(state: &AppState, snapshot: Option<&Snapshot>) {
+    gauge!("beluga_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("beluga_ready").set(if state.phase() == Phase::Ready { 1.0 } else { 0.0 });
     gauge!("beluga_uptime_seconds").set(state.metrics.started.elapsed().as_secs_f64());
     gauge!("beluga_queries_running").set(state.queries.running() as f64);
     gauge!("beluga_queries_waiting").set(state.queries.waiting() as f64);
     gauge!("beluga_cursors_held").set(state.cursors.len() as f64);
-    gauge!("beluga_data_bytes").set(data_bytes as f64);
+    let in_use = |all: usize, left: &Semaphore| all.saturating_sub(left.available_permits()) as f64;
+    gauge!("beluga_uploads_running").set(in_use(state.config.concurrent_uploads, &state.uploads));
+    gauge!("beluga_exports_running").set(in_use(state.config.concurrent_uploads, &state.exports));
     if let Some(snapshot) = snapshot {
         let slots: u64 = snapshot.shards().iter().map(|shard| u64::from(shard.slot_count())).sum();
         let segments: usize = snapshot.shards().iter().map(|shard| shard.layers().len()).sum();
@@ -197,12 +257,67 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>, data_bytes: u64) {
         gauge!("beluga_jobs_queued").set(counts.queued as f64);
         counter!("beluga_job_rows_total").absolute(counts.rows);
     }
-    if let Some(keeper) = state.keeper_status() {
-        counter!("beluga_checkpoints_total").absolute(keeper.checkpoint_count);
-        counter!("beluga_checkpoint_bytes_total").absolute(keeper.checkpoint_bytes);
-        counter!("beluga_compactions_total").absolute(keeper.compaction_count);
-        counter!("beluga_compaction_bytes_total").absolute(keeper.compaction_bytes);
+}
+
+/// What the store and its keeper tell.
+fn measure_store(state: &AppState) {
+    if let Ok(store) = state.store() {
+        let told = store.statistics();
+        gauge!("beluga_read_only").set(if store.read_only().is_some() { 1.0 } else { 0.0 });
+        gauge!("beluga_shards").set(told.shards as f64);
+        gauge!("beluga_layers_max").set(told.layers_max as f64);
+        gauge!("beluga_segment_bytes").set(told.segment_bytes as f64);
+        gauge!("beluga_update_memory_bytes").set(told.memory_bytes as f64);
+        gauge!("beluga_log_bytes").set(told.log_bytes as f64);
+        gauge!("beluga_log_records").set(told.log_records as f64);
     }
+    if let Ok(sql) = state.sql() {
+        gauge!("beluga_sql_memory_bytes").set(sql.memory_bytes() as f64);
+        gauge!("beluga_sql_spill_bytes").set(sql.spill_bytes() as f64);
+    }
+    let Some(keeper) = state.keeper_status() else { return };
+    gauge!("beluga_keeper_failing").set(if keeper.last_error.is_some() { 1.0 } else { 0.0 });
+    counter!("beluga_checkpoints_total").absolute(keeper.checkpoint_count);
+    counter!("beluga_checkpoint_bytes_total").absolute(keeper.checkpoint_bytes);
+    gauge!("beluga_checkpoint_seconds").set(keeper.checkpoint_took.as_secs_f64());
+    if let Some(at) = keeper.checkpointed_at {
+        gauge!("beluga_checkpoint_age_seconds").set(at.elapsed().as_secs_f64());
+    }
+    counter!("beluga_compactions_total").absolute(keeper.compaction_count);
+    counter!("beluga_compaction_bytes_total").absolute(keeper.compaction_bytes);
+    gauge!("beluga_compaction_seconds").set(keeper.compaction_took.as_secs_f64());
+}
+
+/// What the data directory takes, and what is left.
+struct Disk {
+    data_bytes: u64,
+    /// Free, and altogether; `None` where the system does not tell.
+    room: Option<(u64, u64)>,
+}
+
+impl Disk {
+    fn of(data: &Path) -> Disk {
+        Disk { data_bytes: folder_bytes(data), room: room(data) }
+    }
+
+    fn measure(&self) {
+        gauge!("beluga_data_bytes").set(self.data_bytes as f64);
+        if let Some((free, all)) = self.room {
+            gauge!("beluga_disk_free_bytes").set(free as f64);
+            gauge!("beluga_disk_bytes").set(all as f64);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn room(folder: &Path) -> Option<(u64, u64)> {
+    let told = rustix::fs::statvfs(folder).ok()?;
+    Some((told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn room(_: &Path) -> Option<(u64, u64)> {
+    None
 }
 
 fn measure_lookup(source: &str, lookup: &LookupReport) {
@@ -242,7 +357,7 @@ fn measure_sinks(state: &AppState) {
 }
 
 /// Bytes of all files under a folder; what cannot be read counts as nothing.
-fn folder_bytes(folder: &std::path::Path) -> u64 {
+fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),

@@ -1,5 +1,6 @@
 //! Around every request: its id, its log line, its figures.
 
+use crate::error::Kind;
 use crate::state::AppState;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -33,6 +34,9 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let status = response.status().as_u16();
     let took = started.elapsed();
     state.metrics.request(method.as_str(), &route, status, took);
+    if let Some(kind) = response.extensions().get::<Kind>() {
+        state.metrics.failure(*kind);
+    }
     span.in_scope(|| {
         let elapsed_us = took.as_micros() as u64;
         if status >= 500 {

@@ -23,6 +23,8 @@ impl IntoResponse for Failure {
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // For whoever counts them.
+        response.extensions_mut().insert(self.kind);
         response
     }
 }

@@ -27,6 +27,7 @@ mod kafka;
 mod live;
 mod lookalike;
 mod lookups;
+mod metrics;
 mod objects;
 mod openapi;
 mod oracle;

@@ -158,6 +158,16 @@ impl Sql {
         Ok(Sql { tables, environment, threads: Threads::new("sql")?, clock, plans: Arc::new(Plans::new()) })
     }
 
+    /// Memory that statements hold now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.environment.memory_pool.reserved() as u64
+    }
+
+    /// Bytes that statements have on disk now.
+    pub fn spill_bytes(&self) -> u64 {
+        self.environment.disk_manager.used_disk_space()
+    }
+
     /// Begins to answer a statement; returns when its columns are known. Blocks; not on a thread of an asynchronous runtime.
     ///
     /// `context` ends it when it is cancelled, and so does dropping the answer. `system` are tables that only the caller knows.
