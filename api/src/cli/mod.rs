@@ -12,6 +12,7 @@ mod check;
 mod count;
 mod demo;
 mod effect;
+mod erase;
 mod experiment;
 mod explain;
 mod funnel;
@@ -101,6 +102,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Tell who entered and who left a live audience between two moments
     Movement(movement::Arguments),
+    /// Erase users, and tell how far erasures are
+    Erase(erase::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
     /// Write an example data set to files
@@ -171,6 +174,7 @@ pub fn run() -> ExitCode {
         Command::Sources(arguments) => sources::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Movement(arguments) => movement::run(&arguments),
+        Command::Erase(arguments) => erase::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

@@ -25,6 +25,7 @@ const QUERY: Policy = Policy::Scopes(&[Scope::Query]);
 const EXPORT: Policy = Policy::Scopes(&[Scope::Query, Scope::Export]);
 const INGEST: Policy = Policy::Scopes(&[Scope::Ingest]);
 const ADMIN: Policy = Policy::Scopes(&[Scope::Admin]);
+const ERASE: Policy = Policy::Scopes(&[Scope::Erase]);
 const POST: &Method = &Method::POST;
 const GET: &Method = &Method::GET;
 const PUT: &Method = &Method::PUT;
@@ -43,6 +44,8 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         "/v1/count" | "/v1/profile" | "/v1/overlap" | "/v1/funnel" | "/v1/sequence" | "/v1/retention" | "/v1/path"
         | "/v1/attribution" | "/v1/effect" | "/v1/experiment" => QUERY,
         "/v1/explain" | "/v1/translate" | "/v1/status" => QUERY,
+        "/v1/users/{id}" if method == DELETE => ERASE,
+        "/v1/erasures" | "/v1/erasures/{id}" | "/v1/admissions" => ERASE,
         "/v1/members"
         | "/v1/sample"
         | "/v1/top"

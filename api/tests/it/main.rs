@@ -10,6 +10,7 @@ mod console;
 mod crash;
 mod cursors;
 mod effect;
+mod erasures;
 mod experiment;
 mod extremes;
 mod factors;
