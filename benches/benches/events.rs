@@ -25,6 +25,7 @@ use ingest::decode::body::{BodyReader, LineDecoder};
 use ingest::decode::events::EventDecoder;
 use ingest::decode::lines::LINE_BYTES_MAX;
 use ingest::keeper::{Keeper, KeeperOptions, publishers, workers};
+use roaring::RoaringBitmap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -140,6 +141,14 @@ impl FactTables for Counting {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //! The second and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
 
 use crate::stop::Stop;
-use engine::store::{StepReport, Store, WriteError};
+use engine::store::{StepReport, Store};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -55,6 +55,8 @@ pub struct KeeperOptions {
     /// Memory of updates outside a checkpoint at which one is made earlier; default 256 MiB. Choose it below the store's
     /// `memory_bytes_max`, at which writers wait.
     pub checkpoint_memory_bytes: u64,
+    /// How long bytes of erased users may stay on the disk; default a day. They go by the half of it, which leaves time to try again.
+    pub erase_within: Duration,
     /// How often is looked whether a checkpoint or a merge is due; default 500 ms.
     pub look_interval: Duration,
 }
@@ -65,10 +67,14 @@ impl Default for KeeperOptions {
             publish_interval: Duration::from_millis(100),
             checkpoint_interval: Duration::from_secs(60),
             checkpoint_memory_bytes: 256 << 20,
+            erase_within: Duration::from_secs(24 * 3600),
             look_interval: Duration::from_millis(500),
         }
     }
 }
+
+/// How long a purge that failed rests before it is tried again.
+const PURGE_REST: Duration = Duration::from_secs(60);
 
 /// What the keeper did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,6 +87,8 @@ pub struct KeeperStatus {
     pub compaction_count: u64,
     /// Bytes that merges wrote.
     pub compaction_bytes: u64,
+    /// Times that erased users were taken off the disk.
+    pub purge_count: u64,
     /// What failed last, and why; none when that step has succeeded since.
     pub last_error: Option<String>,
 }
@@ -180,6 +188,7 @@ impl Shared {
 
     fn keep_saving(&self) {
         let mut saved_at = Instant::now();
+        let mut purge_failed_at: Option<Instant> = None;
         let is_due = |saved_at: Instant| {
             let is_full = self.store.statistics().memory_bytes >= self.options.checkpoint_memory_bytes;
             is_full || saved_at.elapsed() >= self.options.checkpoint_interval
@@ -188,6 +197,10 @@ impl Shared {
             if is_due(saved_at) {
                 self.checkpoint();
                 saved_at = Instant::now();
+            }
+            let rests = purge_failed_at.is_some_and(|at| at.elapsed() < PURGE_REST);
+            if !rests && self.is_purge_due() {
+                purge_failed_at = (!self.purge()).then(Instant::now);
             }
             // However many merges are due, no checkpoint waits for more than one.
             while !self.stop.is_set() && self.compact() {
@@ -216,6 +229,26 @@ impl Shared {
         self.note("checkpoint", made);
     }
 
+    fn is_purge_due(&self) -> bool {
+        let Some(since) = self.store.unclean_since() else { return false };
+        let age = self.store.now().saturating_sub(since);
+        u128::try_from(age).unwrap_or(0) >= self.options.erase_within.as_micros() / 2
+    }
+
+    /// Takes erased users off the disk; false if that failed.
+    fn purge(&self) -> bool {
+        let purged = self.store.purge();
+        let is_done = purged.is_ok();
+        let noted = purged.map(|report| {
+            if let Some(report) = report {
+                tracing::info!(?report, "erased users are gone from the disk");
+                self.state().status.purge_count += 1;
+            }
+        });
+        self.note("purge", noted);
+        is_done
+    }
+
     /// Does one merge; false if none is due or it failed.
     fn compact(&self) -> bool {
         let merged = self.store.compact();
@@ -233,7 +266,7 @@ impl Shared {
     }
 
     /// Keeps the newest failure, and logs each one once however often it comes again.
-    fn note(&self, step: &'static str, outcome: Result<(), WriteError>) {
+    fn note(&self, step: &'static str, outcome: Result<(), impl std::fmt::Display>) {
         let mut state = self.state();
         match outcome {
             Ok(()) if state.failed_step == Some(step) => {

@@ -14,4 +14,12 @@ pub trait RowTap: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// Why it could not; the store then takes no more writes.
     fn take(&self, snapshot: &Snapshot) -> std::io::Result<()>;
+
+    /// Has nothing more on the disk of the rows that it had taken when this was first called for the same erased users.
+    ///
+    /// # Errors
+    /// What is left, and why; it is called again later.
+    fn let_go(&self, _is_first: bool) -> std::io::Result<()> {
+        Ok(())
+    }
 }

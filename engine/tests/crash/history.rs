@@ -4,14 +4,15 @@
 //! after a crash is a prefix of each of the two streams: of the logged steps at least those acknowledged (synced, published, or
 //! shown when the store was opened), of the source exactly those before the offset that the store tells.
 
-use crate::model::{State, event_of, read};
+use crate::model::{State, check_ids, event_of, read};
 use crate::rows::{OpenTables, Tables};
 use crate::tap::RowList;
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Metric, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
 use engine::store::{
-    Audience, Definition, Once, OpenError, Options, RowTap, Snapshot, Store, TableError, WriteError, check,
+    Audience, Definition, NewErasure, Once, OpenError, Options, PurgeError, RowTap, Snapshot, Store, TableError,
+    WriteError, check,
 };
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
@@ -355,6 +356,7 @@ impl History {
         let catalog = self.logged[kept].catalog.clone();
         self.sent.iter_mut().for_each(|state| state.put_catalog(catalog.clone()));
         self.know_fact(&catalog);
+        self.tap.erase(self.logged[kept].erased());
         let sent = found.of_users(b"r");
         let users =
             |state: &State| (state.known.clone(), state.values.clone(), state.activity.clone(), state.rows.clone());
@@ -373,6 +375,7 @@ impl History {
     fn observe(&mut self, store: &Store) {
         let snapshot = store.snapshot();
         let found = read(&snapshot, self.tables()).expect("good");
+        check_ids(&snapshot).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
         self.tap.take(&snapshot).expect("it has room");
@@ -397,7 +400,7 @@ impl History {
         if self.last().catalog.tags().len() == 0 {
             return Ok(self.put_catalog(store, base_catalog())?);
         }
-        match self.random.below(if self.trouble.fact_changes { 28 } else { 24 }) {
+        match self.random.below(if self.trouble.fact_changes { 31 } else { 27 }) {
             0..8 => self.write(store)?,
             8..10 => self.write_replayable(store)?,
             10..12 => self.sync(store)?,
@@ -414,8 +417,10 @@ impl History {
             20 => self.change_catalog(store)?,
             21..23 => self.change_audiences(store)?,
             23 => self.repeat(store)?,
-            24..26 => self.tend()?,
-            26 => self.change_fact(store)?,
+            24..26 => self.erase(store)?,
+            26 => self.purge(store)?,
+            27..29 => self.tend()?,
+            29 => self.change_fact(store)?,
             _ => self.drop_days(store)?,
         }
         Ok(())
@@ -437,6 +442,46 @@ impl History {
     }
 
     /// Old days leave the table, of which all rows are in it then, so that it is known which rows these are.
+    /// Users of the logged stream are erased, known or not.
+    fn erase(&mut self, store: &Store) -> Result<(), WriteError> {
+        let ids: Vec<String> = (0..1 + self.random.below(3)).map(|_| format!("l-{}", self.random.below(40))).collect();
+        let mut state = self.last().clone();
+        ids.iter().for_each(|id| state.erase(id.as_bytes()));
+        self.begin(state);
+        // What a view shows of them is gone from older ones too.
+        self.kept = None;
+        let asked = NewErasure { id: self.random.next().into(), digest: 1, key: u128::from(self.random.next()) | 1 };
+        let bytes: Vec<&[u8]> = ids.iter().map(String::as_bytes).collect();
+        let erased = store.erase(&bytes, asked)?;
+        assert_eq!(store.erase(&bytes, asked)?, erased, "an erasure of this name came before");
+        self.durable = self.logged.len() - 1;
+        self.tap.erase(self.last().erased());
+        self.observe(store);
+        Ok(())
+    }
+
+    /// Nothing that can be asked for changes; in no file is a byte of who was erased.
+    fn purge(&mut self, store: &Store) -> Result<(), StepError> {
+        self.kept = None;
+        let purged = store.purge();
+        if let Err(PurgeError::Write(error)) = purged {
+            return Err(error.into());
+        }
+        // One that begins makes a checkpoint first, but not one that goes on.
+        store.publish()?;
+        self.durable = self.logged.len() - 1;
+        self.observe(store);
+        match purged {
+            Err(PurgeError::Table(error)) => Err(error.into()),
+            Err(PurgeError::Waits(error)) => panic!("nobody is waited for: {error}"),
+            Err(PurgeError::Remove(error)) if !self.trouble.may_fail => panic!("nothing fails here: {error}"),
+            _ => {
+                assert!(!matches!(purged, Ok(None)) || store.unclean_since().is_none());
+                Ok(())
+            }
+        }
+    }
+
     fn drop_days(&mut self, store: &Store) -> Result<(), StepError> {
         self.checkpoint(store)?;
         let day = self.random.below(4) as i32;

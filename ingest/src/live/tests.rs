@@ -11,6 +11,7 @@ use engine::store::{Audience, Options, RowTap};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -229,6 +230,14 @@ impl engine::store::FactTables for NoTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), engine::store::TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &engine::catalog::Fact, _: &[RoaringBitmap]) -> Result<(), engine::store::TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), engine::store::TableError> {
         Ok(())
     }
 

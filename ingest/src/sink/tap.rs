@@ -41,6 +41,8 @@ pub struct SinkQueues {
     /// Held during a pass.
     passing: Mutex<Passing>,
     sinks: Mutex<BTreeMap<String, Arc<Sink>>>,
+    /// By the number of each queue, the offset up to which it is to let go of records; see [`RowTap::let_go`].
+    letting_go: Mutex<BTreeMap<u64, u64>>,
     /// Queues take whatever comes, because the server ends.
     is_unbounded: AtomicBool,
 }
@@ -100,6 +102,7 @@ impl SinkQueues {
             read,
             passing: Mutex::default(),
             sinks: Mutex::default(),
+            letting_go: Mutex::default(),
             is_unbounded: AtomicBool::new(false),
         }
     }
@@ -318,7 +321,9 @@ impl SinkQueues {
         let (mut dropped, mut was_full, mut json) = (0, false, String::new());
         let logs = snapshot.recent_rows(fact.id).iter().filter(|log| log.numbers().end > next);
         let rows = logs.flat_map(|log| log.numbered());
-        for (number, row) in rows.filter(|(number, _)| *number >= next) {
+        // Who was erased meanwhile is told of no more.
+        let is_left = |row: &FactRow<'_>| snapshot.shows(row.shard, row.slot);
+        for (number, row) in rows.filter(|(number, row)| *number >= next && is_left(row)) {
             json.clear();
             if !taker.write(number, &row, &mut json) {
                 continue;
@@ -373,6 +378,37 @@ impl RowTap for SinkQueues {
     fn take(&self, snapshot: &Snapshot) -> io::Result<()> {
         while !self.pass(snapshot)? {
             std::thread::sleep(ROOM_LOOK);
+        }
+        Ok(())
+    }
+
+    fn let_go(&self, is_first: bool) -> io::Result<()> {
+        let mut marks = lock(&self.letting_go);
+        if is_first {
+            marks.clear();
+            for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
+                marks.insert(queue.id(), queue.turn_over()?);
+            }
+        }
+        for sink in self.sinks() {
+            let left = |why: &str| {
+                let name = &sink.name;
+                io::Error::other(format!(
+                    "sink `{name}` has records in its queue that may be about users who were erased ({why}); let it deliver \
+                     them, or drop it"
+                ))
+            };
+            let Some(queue) = &sink.queue else {
+                if self.vfs.list(&self.folder.join(&sink.name))?.iter().any(|file| file.ends_with(".queue")) {
+                    return Err(left("the queue is not open"));
+                }
+                continue;
+            };
+            // One that began since has taken no row of theirs.
+            let Some(mark) = marks.get(&queue.id()) else { continue };
+            if !queue.has_let_go(*mark).map_err(io::Error::other)? {
+                return Err(left("they are not delivered"));
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use engine::store::{Audience, Definition, FactRow, FactTables, Options, RowTap, 
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
+use roaring::RoaringBitmap;
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +31,14 @@ impl FactTables for NoTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

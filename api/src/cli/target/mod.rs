@@ -15,6 +15,7 @@ use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::effect::{EffectAnswer, EffectRequest};
+use crate::rest::v1::erasures::{self, ErasureAnswer, UserIds};
 use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -155,6 +156,21 @@ impl Target {
         }
     }
 
+    /// The erasures there.
+    ///
+    /// # Errors
+    /// As [`Target::tokens`].
+    pub(super) fn erasures(&self) -> Result<Erasures, Failure> {
+        match &self.data {
+            Some(data) => {
+                refuse_missing(data)?;
+                let config = config_of(data)?;
+                Ok(Erasures::Alone { store: server::open(&config)?, within: config.erase_within })
+            }
+            None => Ok(Erasures::Remote(Remote::new(&self.url)?)),
+        }
+    }
+
     /// As [`Target::asker`], and makes the data directory if there is none.
     ///
     /// # Errors
@@ -204,6 +220,59 @@ impl Tokens {
         match self {
             Tokens::Remote(remote) => remote.revoke_token(name),
             Tokens::Alone { access, .. } => access.revoke(name, &Principal::anyone()),
+        }
+    }
+}
+
+/// The erasures of a server, or of a data directory that none runs on.
+pub(super) enum Erasures {
+    Remote(Remote),
+    Alone { store: Arc<Store>, within: Duration },
+}
+
+impl Erasures {
+    pub(super) fn list(&self) -> Result<Vec<ErasureAnswer>, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.erasures(),
+            Erasures::Alone { store, within } => {
+                Ok(store.erasures().iter().map(|erasure| ErasureAnswer::of(erasure, *within)).collect())
+            }
+        }
+    }
+
+    /// In a directory of nobody else, to the last byte.
+    pub(super) fn erase(&self, ids: &UserIds) -> Result<ErasureAnswer, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.erase(ids),
+            Erasures::Alone { store, within } => {
+                let erased = erasures::erase(store, ids, None, 0)?;
+                store.purge()?;
+                let erased = store.erasure(erased.id).unwrap_or(erased);
+                Ok(ErasureAnswer::of(&erased, *within))
+            }
+        }
+    }
+
+    /// What a backup does not know.
+    pub(super) fn erase_again(&self, file: &Path) -> Result<ErasureAnswer, Failure> {
+        match self {
+            Erasures::Remote(_) => {
+                let failure = Failure::new(Kind::InvalidField, "--again is for a directory that no server runs on");
+                Err(failure.suggest("name it with --data DIR"))
+            }
+            Erasures::Alone { store, within } => {
+                let erased = erasures::erase_again(store, file)?;
+                store.purge()?;
+                let erased = store.erasure(erased.id).unwrap_or(erased);
+                Ok(ErasureAnswer::of(&erased, *within))
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, ids: &UserIds) -> Result<u64, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.admit(ids),
+            Erasures::Alone { store, .. } => Ok(store.admit(&ids.all())?),
         }
     }
 }

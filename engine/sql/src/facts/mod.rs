@@ -13,11 +13,12 @@
 //! * [`disk`], [`store`]: writes that survive a power cut; [`vfs_store`]: reads from a simulated disk.
 //! * [`schema`], [`rows`], [`file`], [`names`]: what a table and its files look like.
 //! * [`log`]: a table's newest version, and what may be wrong with its log.
-//! * [`stage`], [`commit`], [`merge`], [`upkeep`]: what changes a table.
+//! * [`stage`], [`commit`], [`merge`], [`erase`], [`upkeep`]: what changes a table.
 //! * [`read`]: what SQL sees.
 
 mod commit;
 mod disk;
+mod erase;
 mod file;
 mod log;
 mod merge;
@@ -45,6 +46,7 @@ use engine::vfs::real::RealVfs;
 use log::Table;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -190,6 +192,14 @@ impl FactTables for DeltaTables {
             let folder = shared.folder(&named);
             shared.disk.remove_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))
         })
+    }
+
+    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError> {
+        self.erase_users(name, users)
+    }
+
+    fn forget_history(&self, name: &str) -> Result<(), TableError> {
+        self.forget_older(name)
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {

@@ -14,6 +14,7 @@ use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
 use engine_sql::facts::{DeltaTables, Simulation};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use roaring::RoaringBitmap;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -199,6 +200,14 @@ impl FactTables for SimulatedTables {
 
     fn remove(&self, name: &str) -> Result<(), TableError> {
         self.tables.remove(name)
+    }
+
+    fn erase(&self, name: &str, fact: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError> {
+        self.tables.erase(name, fact, users)
+    }
+
+    fn forget_history(&self, name: &str) -> Result<(), TableError> {
+        self.tables.forget_history(name)
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {
