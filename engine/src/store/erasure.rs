@@ -376,18 +376,21 @@ impl Store {
 
     /// Erases what the log says was erased, where the users are now.
     pub(super) fn redo_erasure(&self, writer: &mut Writer, mut record: ErasureRecord) -> Result<(), ReadError> {
-        // Users who may have moved, by their hashes.
+        // Users who may be elsewhere, by their hashes.
         let mut moved: HashMap<usize, HashMap<u128, usize>> = HashMap::new();
+        let mut id = Vec::new();
         for (at, user) in record.users.iter_mut().enumerate() {
             let Some((shard, slot)) = user.place else { continue };
-            let dictionary = self.dictionaries.get(usize::from(shard.0));
-            // Slots on the disk stay what they are; the id may be gone from there already.
-            if dictionary.is_none_or(|dictionary| slot >= dictionary.unsealed().start) {
-                user.place = None;
+            let Some(dictionary) = self.dictionaries.get(usize::from(shard.0)) else { continue };
+            id.clear();
+            // Slots on the disk stay what they are. But the id may be gone from there already, and then what was written of it before it
+            // was erased has been given another slot by this replay.
+            let is_sealed = slot < dictionary.unsealed().start;
+            if !is_sealed || !dictionary.user_id(slot, &mut id)? {
+                user.place = user.place.filter(|_| is_sealed);
                 moved.entry(shard.0.into()).or_default().insert(user.hash, at);
             }
         }
-        let mut id = Vec::new();
         for (shard, moved) in moved {
             let Some(dictionary) = self.dictionaries.get(shard) else { continue };
             for slot in dictionary.unsealed() {
@@ -395,7 +398,11 @@ impl Store {
                 if dictionary.user_id(slot, &mut id)?
                     && let Some(at) = moved.get(&keyed_hash(record.key, &id))
                 {
-                    record.users[*at].place = Some((ShardId(shard as u16), slot));
+                    let place = Some((ShardId(shard as u16), slot));
+                    match record.users[*at].place {
+                        None => record.users[*at].place = place,
+                        Some(_) => record.users.push(ErasedUser { place, ..record.users[*at] }),
+                    }
                 }
             }
         }

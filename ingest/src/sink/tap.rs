@@ -41,8 +41,9 @@ pub struct SinkQueues {
     /// Held during a pass.
     passing: Mutex<Passing>,
     sinks: Mutex<BTreeMap<String, Arc<Sink>>>,
-    /// By the number of each queue, the offset up to which it is to let go of records; see [`RowTap::let_go`].
-    letting_go: Mutex<BTreeMap<u64, u64>>,
+    /// By the number of each queue, the offset up to which it is to let go of records; see [`RowTap::let_go`]. `None` until that was
+    /// noted of all of them: a queue without a mark is one that began since.
+    letting_go: Mutex<Option<BTreeMap<u64, u64>>>,
     /// Queues take whatever comes, because the server ends.
     is_unbounded: AtomicBool,
 }
@@ -384,12 +385,18 @@ impl RowTap for SinkQueues {
 
     fn let_go(&self, is_first: bool) -> io::Result<()> {
         let mut marks = lock(&self.letting_go);
-        if is_first {
-            marks.clear();
-            for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
-                marks.insert(queue.id(), queue.turn_over()?);
+        let known = if is_first { None } else { marks.take() };
+        let laid = match known {
+            Some(known) => known,
+            None => {
+                let mut laid = BTreeMap::new();
+                for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
+                    laid.insert(queue.id(), queue.turn_over()?);
+                }
+                laid
             }
-        }
+        };
+        let marks = marks.insert(laid);
         for sink in self.sinks() {
             let left = |why: &str| {
                 let name = &sink.name;
