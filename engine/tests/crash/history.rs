@@ -32,6 +32,8 @@ const CLOCK: TagId = TagId(20);
 const FACT: TagId = TagId(21);
 const NAME: &str = "purchase";
 const SPACE: &str = "taste";
+/// Ids of each stream.
+const LOGGED_USERS: u64 = 40;
 const EXTRA_COLUMNS_MAX: usize = 3;
 /// A moment in 2096, which the files of a history have: newer than what tables forget, by the clock of the machine.
 const NOW_MS: i64 = 4_000_000_000_000;
@@ -130,6 +132,13 @@ enum StepError {
 }
 
 /// The fact, with some columns beside the two that it is counted by.
+/// Whether nothing is taken of a user any more.
+fn keeps_out(store: &Store, id: &str) -> bool {
+    let mut batch = UpdateBatch::new();
+    batch.begin_user(id.as_bytes());
+    store.suppressed_in(&batch).expect("good") == 1
+}
+
 fn purchase(extra_columns: usize) -> Fact {
     let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
     let mut columns = vec![column("category", ColumnType::String), column("amount", ColumnType::Integer)];
@@ -345,8 +354,13 @@ impl History {
         let offset = store.source_offset(SOURCE).unwrap_or(0) as usize;
         assert!((self.saved..self.sent.len()).contains(&offset), "offset {offset}, {} were saved", self.saved);
         let logged = found.of_users(b"l");
-        let kept =
-            (self.durable.max(self.present)..self.logged.len()).find(|kept| self.logged[*kept].visible() == logged);
+        let ids: Vec<String> = (0..LOGGED_USERS).map(|number| format!("l-{number}")).collect();
+        let kept = (self.durable.max(self.present)..self.logged.len()).find(|kept| {
+            // An erasure of somebody unknown shows in nothing but that they are kept out.
+            let state = &self.logged[*kept];
+            state.visible() == logged
+                && ids.iter().all(|id| keeps_out(store, id) == state.erased().contains(id.as_bytes()))
+        });
         let kept = kept.unwrap_or_else(|| {
             let acknowledged = self.logged[self.durable].visible().difference(&logged);
             let last = self.last().visible().difference(&logged);
@@ -444,7 +458,8 @@ impl History {
     /// Old days leave the table, of which all rows are in it then, so that it is known which rows these are.
     /// Users of the logged stream are erased, known or not.
     fn erase(&mut self, store: &Store) -> Result<(), WriteError> {
-        let ids: Vec<String> = (0..1 + self.random.below(3)).map(|_| format!("l-{}", self.random.below(40))).collect();
+        let ids: Vec<String> =
+            (0..1 + self.random.below(3)).map(|_| format!("l-{}", self.random.below(LOGGED_USERS))).collect();
         let mut state = self.last().clone();
         ids.iter().for_each(|id| state.erase(id.as_bytes()));
         self.begin(state);
@@ -661,7 +676,7 @@ impl History {
     fn batch(&mut self, stream: char) -> UpdateBatch {
         let mut batch = UpdateBatch::new();
         for _ in 0..1 + self.random.below(6) {
-            let id = format!("{stream}-{}", self.random.below(40));
+            let id = format!("{stream}-{}", self.random.below(LOGGED_USERS));
             batch.begin_user(id.as_bytes());
             for _ in 0..self.random.below(5) {
                 if self.random.chance(3) {
