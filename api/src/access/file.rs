@@ -31,7 +31,8 @@ pub(super) fn write(path: &Path, content: &impl Serialize) -> Result<(), Failure
     write_atomically(&RealVfs, path, &text).map_err(|error| failed(path, &error))
 }
 
-pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
+/// What went wrong with a file.
+pub(crate) fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Kind::LocalFile, format!("{}: {error}", path.display()))
 }
 

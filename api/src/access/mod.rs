@@ -21,6 +21,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use book::{Book, Entry};
 use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
+pub(crate) use file::failed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -2,7 +2,7 @@
 //! before it, so that older files can be removed and what is left can still be verified.
 
 use super::record::Record;
-use crate::access::hex;
+use crate::access::{failed, hex};
 use crate::error::{Failure, Kind};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -63,10 +63,6 @@ pub(super) fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
     }
     found.sort_unstable();
     Ok(found)
-}
-
-pub(super) fn failed(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Kind::LocalFile, format!("{}: {error}", path.display()))
 }
 
 /// The files of a log, open for more records.

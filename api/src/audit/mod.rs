@@ -171,9 +171,9 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// Of a record.
-    pub fn new(audit: Audit, record: Record) -> Telling {
-        Telling { audit, record: Some(record) }
+    /// Of a record, or of none yet.
+    pub fn new(audit: Audit, record: impl Into<Option<Record>>) -> Telling {
+        Telling { audit, record: record.into() }
     }
 
     /// Changes what will be told.

@@ -1,7 +1,8 @@
 //! Whether an audit log is whole: every record stands behind the one that its hash was made with.
 
-use super::files::{FIRST, Head, LINE_BYTES_MAX, Line, failed, hash_of, list};
+use super::files::{FIRST, Head, LINE_BYTES_MAX, Line, hash_of, list};
 use super::record::Record;
+use crate::access::failed;
 use crate::error::{Failure, Kind};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -143,10 +143,13 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     // Whoever listens to changes is told ids for as long as they like.
     let is_change =
         route.as_str().ends_with("/changes") || policy.is_some_and(|policy| policy.is_change(request.method()));
-    let mut told = Telling::new(state.audit(), record_of(&request, route.as_str()));
-    if let Ok(principal) = &principal {
-        told.change(|record| record.by(principal));
-    }
+    let record = record_of(&request, route.as_str());
+    let record = match &principal {
+        Ok(principal) => record.by(principal),
+        Err(_) => record,
+    };
+    // A question that nobody waits for any more is told as one, where it is answered.
+    let mut told = Telling::new(state.audit(), is_change.then(|| record.clone()));
     let response = match (&principal, allowed) {
         (Ok(principal), Ok(())) => {
             request.extensions_mut().insert(principal.clone());
@@ -156,10 +159,9 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
         (Err(failure), Ok(())) => failure.clone().into_response(),
     };
     let status = response.status().as_u16();
-    let object = response.extensions().get::<AuditObject>().map(|object| object.0.clone());
-    told.change(|record| Record { object: object.or(record.object.clone()), ..record.answered(status) });
-    if !is_change && ![401, 403].contains(&status) {
-        told.record = None;
+    if is_change || [401, 403].contains(&status) {
+        let object = response.extensions().get::<AuditObject>().map(|object| object.0.clone());
+        told.record = Some(Record { object: object.or(record.object.clone()), ..record.answered(status) });
     }
     response
 }
