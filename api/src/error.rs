@@ -455,7 +455,9 @@ impl From<PurgeError> for Failure {
         match error {
             PurgeError::Write(error) => error.into(),
             PurgeError::Table(error) => error.into(),
-            PurgeError::Remove(_) | PurgeError::Waits(_) => Failure::new(Kind::LocalFile, error.to_string()),
+            PurgeError::Remove(_) | PurgeError::Waits(_) | PurgeError::Stopped => {
+                Failure::new(Kind::LocalFile, error.to_string())
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use roaring::RoaringBitmap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Events of half a second and of a tenth.
@@ -144,7 +144,7 @@ impl FactTables for Counting {
         Ok(())
     }
 
-    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
         Ok(())
     }
 

@@ -1,13 +1,14 @@
 //! The threads that keep a store fresh while it serves.
 //!
-//! One publishes, so that a write is visible soon after it is acknowledged; the other makes checkpoints and merges,
-//! which take longer. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
+//! One publishes, so that a write is visible soon after it is acknowledged; the second makes checkpoints and merges,
+//! which take longer; the third takes erased users off the disk, which may take longest. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
 //! turn; a store that became read-only stays so, and readers go on.
 //!
-//! The second and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
+//! All but the first, and the [`workers`], run at a lower priority than the threads that answer, where the system has such a thing.
 
 use crate::stop::Stop;
-use engine::store::{StepReport, Store};
+use engine::store::{PurgeError, PurgeReport, StepReport, Store};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,8 +74,9 @@ impl Default for KeeperOptions {
     }
 }
 
-/// How long a purge that failed rests before it is tried again.
+/// How long a purge that failed rests before it is tried again; each time twice as long, up to the other.
 const PURGE_REST: Duration = Duration::from_secs(60);
+const PURGE_REST_MAX: Duration = Duration::from_secs(3600);
 
 /// What the keeper did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +108,8 @@ struct Shared {
     options: KeeperOptions,
     state: Mutex<State>,
     stop: Stop,
+    /// Ends a purge that is under way.
+    stop_purge: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -121,12 +125,17 @@ impl Keeper {
     /// # Errors
     /// The operating system's, if it gives no thread.
     pub fn start(store: Arc<Store>, options: KeeperOptions) -> std::io::Result<Keeper> {
-        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stop: Stop::default() });
+        let (state, stop, stop_purge) = Default::default();
+        let shared = Arc::new(Shared { store, options, state, stop, stop_purge });
         let mut keeper = Keeper { shared, threads: Vec::new() };
         keeper.spawn("publisher", Shared::keep_publishing)?;
         keeper.spawn("checkpointer", |shared| {
             step_back();
             shared.keep_saving();
+        })?;
+        keeper.spawn("purger", |shared| {
+            step_back();
+            shared.keep_purging();
         })?;
         Ok(keeper)
     }
@@ -156,6 +165,7 @@ impl Keeper {
 
     fn end_threads(&mut self) {
         self.shared.stop.set();
+        self.shared.stop_purge.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
@@ -188,7 +198,6 @@ impl Shared {
 
     fn keep_saving(&self) {
         let mut saved_at = Instant::now();
-        let mut purge_failed_at: Option<Instant> = None;
         let is_due = |saved_at: Instant| {
             let is_full = self.store.statistics().memory_bytes >= self.options.checkpoint_memory_bytes;
             is_full || saved_at.elapsed() >= self.options.checkpoint_interval
@@ -197,10 +206,6 @@ impl Shared {
             if is_due(saved_at) {
                 self.checkpoint();
                 saved_at = Instant::now();
-            }
-            let rests = purge_failed_at.is_some_and(|at| at.elapsed() < PURGE_REST);
-            if !rests && self.is_purge_due() {
-                purge_failed_at = (!self.purge()).then(Instant::now);
             }
             // However many merges are due, no checkpoint waits for more than one.
             while !self.stop.is_set() && self.compact() {
@@ -229,18 +234,43 @@ impl Shared {
         self.note("checkpoint", made);
     }
 
-    fn is_purge_due(&self) -> bool {
-        let Some(since) = self.store.unclean_since() else { return false };
-        let age = self.store.now().saturating_sub(since);
-        u128::try_from(age).unwrap_or(0) >= self.options.erase_within.as_micros() / 2
+    fn keep_purging(&self) {
+        let mut rest = PURGE_REST;
+        let mut rests_until: Option<Instant> = None;
+        while self.sleep(self.options.look_interval) {
+            if rests_until.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            let (since, waits) = self.store.purges_due();
+            let age = since.map_or(0, |since| self.store.now().saturating_sub(since));
+            let is_due =
+                since.is_some() && u128::try_from(age).unwrap_or(0) >= self.options.erase_within.as_micros() / 2;
+            if !is_due && !waits {
+                continue;
+            }
+            if self.purge(is_due) {
+                (rest, rests_until) = (PURGE_REST, None);
+            } else {
+                rests_until = Some(Instant::now() + rest);
+                // One that only waits for other sides costs little.
+                rest = if is_due { (rest * 2).min(PURGE_REST_MAX) } else { PURGE_REST };
+            }
+        }
     }
 
-    /// Takes erased users off the disk; false if that failed.
-    fn purge(&self) -> bool {
-        let purged = self.store.purge();
+    /// Takes erased users off the disk, or ends what was begun; false if that failed.
+    fn purge(&self, is_due: bool) -> bool {
+        let purged = if is_due {
+            self.store.purge(&self.stop_purge).map(|report| report.unwrap_or_default())
+        } else {
+            self.store.end_purges().map(|erasures| PurgeReport { erasures, ..PurgeReport::default() })
+        };
+        if matches!(purged, Err(PurgeError::Stopped)) {
+            return false;
+        }
         let is_done = purged.is_ok();
         let noted = purged.map(|report| {
-            if let Some(report) = report {
+            if report.erasures > 0 {
                 tracing::info!(?report, "erased users are gone from the disk");
                 self.state().status.purge_count += 1;
             }

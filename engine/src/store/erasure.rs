@@ -13,7 +13,7 @@
 //! changed; all numbers little-endian:
 //!
 //! ```text
-//! key u128 | suppressed u32 | each: hash u128
+//! key u128 | suppressed u32 | each: hash u128 | admitted again u32 | each: hash u128
 //! shards u32 | each: length u32 | pending slots, as a bitmap
 //! erasures u32 | each: id u128 | digest u128 | at i64 | users u64 | clean at i64 (0: not yet)
 //! ```
@@ -66,6 +66,8 @@ pub(super) struct Erasures {
     /// 0 before the first erasure.
     key: u128,
     suppressed: HashSet<u128>,
+    /// Those that were, and were admitted again: what a backup has of them is of before.
+    admitted: HashSet<u128>,
     /// Slots per shard of which something may be on the disk; none for no shard if there are none at all.
     pending: Vec<RoaringBitmap>,
     /// In the order in which they came, with the digests.
@@ -171,6 +173,17 @@ impl Erasures {
         self.pending.get(usize::from(shard.0)).is_some_and(|pending| pending.contains(slot))
     }
 
+    /// How many erasures there were.
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// When the oldest one took effect that is not clean, of those behind the first `skipped`.
+    pub(super) fn unclean_since(&self, skipped: usize) -> Option<i64> {
+        let unclean = self.list.iter().skip(skipped).filter(|(erasure, _)| erasure.clean_at.is_none());
+        unclean.map(|(erasure, _)| erasure.at).min()
+    }
+
     fn find(&self, id: u128) -> Option<&(Erasure, u128)> {
         self.list.iter().rev().find(|(erasure, _)| erasure.id == id)
     }
@@ -196,10 +209,12 @@ impl Erasures {
     pub(super) fn write(&self, vfs: &dyn Vfs, path: &Path) -> io::Result<u64> {
         let mut out = Encoder::default();
         out.u128(self.key);
-        out.u32(self.suppressed.len() as u32);
-        let mut hashes: Vec<u128> = self.suppressed.iter().copied().collect();
-        hashes.sort_unstable();
-        hashes.iter().for_each(|hash| out.u128(*hash));
+        for hashes in [&self.suppressed, &self.admitted] {
+            out.u32(hashes.len() as u32);
+            let mut hashes: Vec<u128> = hashes.iter().copied().collect();
+            hashes.sort_unstable();
+            hashes.iter().for_each(|hash| out.u128(*hash));
+        }
         out.u32(self.pending.len() as u32);
         for pending in &self.pending {
             let mut bytes = Vec::new();
@@ -222,9 +237,10 @@ impl Erasures {
     fn decode(bytes: &mut Decoder<'_>) -> Option<Erasures> {
         let key = bytes.u128()?;
         let suppressed = bytes.many(Decoder::u128)?.into_iter().collect();
+        let admitted = bytes.many(Decoder::u128)?.into_iter().collect();
         let pending = bytes.many(|bytes| RoaringBitmap::deserialize_from(&bytes.bytes()?[..]).ok())?;
         let list = bytes.many(decode_erasure)?;
-        bytes.0.is_empty().then_some(Erasures { key, suppressed, pending, list })
+        bytes.0.is_empty().then_some(Erasures { key, suppressed, admitted, pending, list })
     }
 }
 
@@ -265,7 +281,8 @@ impl Store {
     }
 
     /// Erases and suppresses whom another state of this directory has: a backup that was restored does not know of later erasures.
-    /// `file` is that state's newest file in `erased/`. Looks at every id.
+    /// `file` is that state's newest file in `erased/`. Who was admitted again there is so here, and has nothing of before. Looks at every
+    /// id.
     ///
     /// # Errors
     /// [`WriteError::OtherErasures`] if the file is of another directory; else as [`Store::erase`].
@@ -276,8 +293,11 @@ impl Store {
         if ![0, theirs.key].contains(&writer.erasures.key) {
             return Err(WriteError::OtherErasures);
         }
-        let is_new = |hash: &&u128| !writer.erasures.suppressed.contains(*hash);
-        let mut left: HashSet<u128> = theirs.suppressed.iter().filter(is_new).copied().collect();
+        let own = &writer.erasures;
+        let is_unknown = |hash: &&u128| !own.suppressed.contains(*hash) && !own.admitted.contains(*hash);
+        let is_let_in = |hash: &&u128| !own.suppressed.contains(*hash);
+        let admitted: Vec<u128> = theirs.admitted.iter().filter(is_unknown).copied().collect();
+        let mut left: HashSet<u128> = theirs.suppressed.iter().filter(is_let_in).chain(&admitted).copied().collect();
         let mut users = Vec::with_capacity(left.len());
         let mut id = Vec::new();
         for (shard, dictionary) in self.dictionaries.iter().enumerate() {
@@ -294,8 +314,13 @@ impl Store {
         let at = self.options.clock.now();
         let erasure = Erasure { id: asked.id, at, users: users.len() as u64, clean_at: None };
         let record = ErasureRecord { key: theirs.key, erasure, digest: asked.digest, users };
-        let end = self.log.append(Kind::Erase, &[&record.encode()])?;
+        let mut end = self.log.append(Kind::Erase, &[&record.encode()])?;
         self.apply_erasure(&mut writer, record);
+        if !admitted.is_empty() {
+            let record = AdmitRecord(admitted);
+            end = self.log.append(Kind::Admit, &[&record.encode()])?;
+            writer.admit(&record);
+        }
         drop(writer);
         self.log.sync(end)?;
         self.publish()?;
@@ -336,8 +361,7 @@ impl Store {
 
     /// When the oldest erasure took effect of which there may still be bytes on the disk, in microseconds since 1970.
     pub fn unclean_since(&self) -> Option<i64> {
-        let writer = held(&self.writer);
-        writer.erasures.list.iter().filter(|(erasure, _)| erasure.clean_at.is_none()).map(|(one, _)| one.at).min()
+        held(&self.writer).erasures.unclean_since(0)
     }
 
     /// Updates since the store was opened that were passed over because their user is suppressed.
@@ -367,7 +391,10 @@ impl Store {
         self.dictionaries.iter().zip(&slots).for_each(|(dictionary, slots)| dictionary.erase(slots));
         let erasures = Arc::make_mut(&mut writer.erasures);
         erasures.key = key;
-        erasures.suppressed.extend(users.iter().map(|user| user.hash));
+        for user in &users {
+            erasures.suppressed.insert(user.hash);
+            erasures.admitted.remove(&user.hash);
+        }
         erasures.pending.resize_with(slots.len(), RoaringBitmap::new);
         erasures.pending.iter_mut().zip(slots).for_each(|(pending, slots)| *pending |= slots);
         erasures.list.push((erasure, digest));
@@ -414,9 +441,11 @@ impl Store {
 impl Writer {
     pub(super) fn admit(&mut self, record: &AdmitRecord) {
         let erasures = Arc::make_mut(&mut self.erasures);
-        record.0.iter().for_each(|hash| {
-            erasures.suppressed.remove(hash);
-        });
+        for hash in &record.0 {
+            if erasures.suppressed.remove(hash) {
+                erasures.admitted.insert(*hash);
+            }
+        }
         self.unsaved = true;
     }
 }

@@ -41,7 +41,7 @@ pub use rows::RowLog;
 pub(crate) use shown::Shown;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
-pub use tap::RowTap;
+pub use tap::{RowTap, TapMark};
 pub use vectors::{SpaceVectors, VectorsError};
 
 use crate::catalog::Catalog;
@@ -117,6 +117,8 @@ pub struct Store {
     writer: Mutex<Writer>,
     layers: Mutex<Layers>,
     checkpointing: Mutex<Checkpointed>,
+    /// Purges that are not at their end, the first first; taken before the lock below.
+    rewritten: Mutex<Vec<purge::Rewritten>>,
     compacting: Mutex<Compacting>,
     centres: Mutex<centres::Known>,
     published: RwLock<Snapshot>,
@@ -221,8 +223,6 @@ struct DiskSegment {
 struct Compacting {
     /// Shards with damage, which are left alone until the store is opened again.
     damaged: BTreeSet<usize>,
-    /// A purge that was begun and could not end.
-    purge: Option<purge::Begun>,
 }
 
 /// The newest manifest.

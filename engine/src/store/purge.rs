@@ -15,19 +15,19 @@ use super::erasure::Erasures;
 use super::manifest;
 use super::recovery::remove_orphans;
 use super::tables::TableError;
-use super::{Checkpointed, Compacting, Store, WriteError, held};
+use super::{Checkpointed, Compacting, Store, TapMark, WriteError, held};
 use crate::error::{Class, ReadError};
 use crate::segment::merge::mentions;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A purge that is under way.
-#[derive(Clone, Debug)]
-pub(super) struct Begun {
+/// A purge that has written everything anew and has still to remove what was there before.
+#[derive(Debug)]
+pub(super) struct Rewritten {
     doomed: Arc<Erasures>,
-    report: PurgeReport,
-    /// The tap was asked before.
-    is_told: bool,
+    /// Where the tap was then.
+    mark: TapMark,
 }
 
 /// What a purge did.
@@ -53,6 +53,9 @@ pub enum PurgeError {
     /// Rows of them wait for other sides.
     #[error("{0}")]
     Waits(std::io::Error),
+    /// It was stopped.
+    #[error("it was stopped")]
+    Stopped,
     /// Files that were replaced could not be removed.
     #[error("remove files that were replaced: {0}; see that Beluga may change its directory")]
     Remove(std::io::Error),
@@ -63,7 +66,9 @@ impl PurgeError {
     pub fn class(&self) -> Class {
         match self {
             PurgeError::Write(error) => error.class(),
-            PurgeError::Table(_) | PurgeError::Remove(_) | PurgeError::Waits(_) => Class::Unavailable,
+            PurgeError::Table(_) | PurgeError::Remove(_) | PurgeError::Waits(_) | PurgeError::Stopped => {
+                Class::Unavailable
+            }
         }
     }
 }
@@ -75,49 +80,74 @@ impl From<ReadError> for PurgeError {
 }
 
 impl Store {
-    /// Takes everything off the disk that is left of users erased until now; `None` if nothing is. Questions go on meanwhile, but one
-    /// that began to read rows of facts before may find them gone, and fail.
+    /// Takes everything off the disk that is left of users erased until now; `None` if nothing is. Checkpoints, merges and questions go on
+    /// meanwhile, but a question that began to read rows of facts before may find them gone, and fail. Once `stop` is set it ends soon.
     ///
     /// # Errors
     /// [`PurgeError`]; what is left is shown to nobody, and the next call goes on.
-    pub fn purge(&self) -> Result<Option<PurgeReport>, PurgeError> {
-        let mut compacting = held(&self.compacting);
+    pub fn purge(&self, stop: &Arc<AtomicBool>) -> Result<Option<PurgeReport>, PurgeError> {
+        let mut rewritten = held(&self.rewritten);
         self.log.check()?;
-        let mut begun = match compacting.purge.take() {
-            Some(begun) => begun,
-            None => {
-                let doomed = held(&self.writer).erasures.clone();
-                if doomed.is_clean() {
-                    return Ok(None);
-                }
-                let report = self.rewrite(&mut compacting, &doomed)?;
-                Begun { doomed, report, is_told: false }
-            }
-        };
-        let ended = self.end_purge(&mut begun);
-        if ended.is_err() {
-            // What is written anew stays so; the next call goes on from here.
-            compacting.purge = Some(begun.clone());
+        let doomed = held(&self.writer).erasures.clone();
+        if doomed.is_clean() {
+            return Ok(None);
         }
-        ended?;
-        Ok(Some(begun.report))
+        let mut report = PurgeReport::default();
+        if rewritten.last().is_none_or(|last| last.doomed.count() < doomed.count()) {
+            report = self.rewrite(&doomed, stop)?;
+            let tap = self.options.tap.as_ref();
+            let mark = tap.map(|tap| tap.mark(&self.snapshot())).transpose().map_err(PurgeError::Waits)?;
+            rewritten.push(Rewritten { doomed, mark: mark.unwrap_or_default() });
+        }
+        report.erasures = self.settle(&mut rewritten)?;
+        Ok(Some(report))
+    }
+
+    /// Ends the purges that waited for other sides, if they need not wait any more. Answers how many erasures that made clean.
+    ///
+    /// # Errors
+    /// As [`Store::purge`].
+    pub fn end_purges(&self) -> Result<u64, PurgeError> {
+        self.settle(&mut held(&self.rewritten))
+    }
+
+    /// When the oldest erasure took effect for which no purge has been begun, in microseconds since 1970; whether a purge waits.
+    pub fn purges_due(&self) -> (Option<i64>, bool) {
+        let rewritten = held(&self.rewritten);
+        let begun = rewritten.last().map_or(0, |last| last.doomed.count());
+        (held(&self.writer).erasures.unclean_since(begun), !rewritten.is_empty())
+    }
+
+    /// Those that were begun first are at an end first.
+    fn settle(&self, rewritten: &mut Vec<Rewritten>) -> Result<u64, PurgeError> {
+        let mut erasures = 0;
+        while let Some(first) = rewritten.first() {
+            erasures += self.end_purge(first)?;
+            rewritten.remove(0);
+        }
+        Ok(erasures)
     }
 
     /// Writes everything anew that has something of these users.
-    fn rewrite(&self, compacting: &mut Compacting, doomed: &Erasures) -> Result<PurgeReport, PurgeError> {
+    fn rewrite(&self, doomed: &Erasures, stop: &Arc<AtomicBool>) -> Result<PurgeReport, PurgeError> {
         let mut report = PurgeReport::default();
+        let go_on = || if stop.load(Ordering::Relaxed) { Err(PurgeError::Stopped) } else { Ok(()) };
         self.checkpoint()?;
         if let Some(tables) = &self.options.tables {
             for (name, fact) in self.snapshot().catalog().facts() {
-                tables.erase(name, fact, doomed.pending())?;
+                tables.erase(name, fact, doomed.pending(), stop)?;
+                go_on()?;
             }
         }
         for (shard, users) in doomed.pending().iter().enumerate().filter(|(_, users)| !users.is_empty()) {
+            // Between shards merges have their turn.
+            let mut compacting = held(&self.compacting);
             report.users += users.len();
-            report.bytes_written += self.purge_segments(compacting, shard, users)?;
+            report.bytes_written += self.purge_segments(&mut compacting, shard, users)?;
             while let Some(part) = self.dictionaries[shard].part_with(users)? {
-                report.bytes_written += self.rewrite_parts(compacting, shard, &[part])?.bytes_written;
+                report.bytes_written += self.rewrite_parts(&mut compacting, shard, &[part])?.bytes_written;
             }
+            go_on()?;
         }
         Ok(report)
     }
@@ -132,7 +162,7 @@ impl Store {
         let disk = held(&self.layers).shards[shard].disk.clone();
         // Behind the segments, as a merge takes them.
         let rules = held(&self.writer).merge_rules(Some(&self.snapshot()), self.options.clock.now());
-        let rules = rules.with_centres(self.centres()).without(users.clone());
+        let rules = rules.with_centres(self.renewed_centres()).without(users.clone());
         let mut written = 0;
         for (at, segment) in disk.iter().enumerate() {
             if mentions(&segment.segment, users)? {
@@ -143,13 +173,12 @@ impl Store {
         Ok(written)
     }
 
-    /// Removes what was replaced, and forgets that they were pending.
-    fn end_purge(&self, begun: &mut Begun) -> Result<(), PurgeError> {
+    /// Removes what was replaced, and forgets that they were pending. Answers how many erasures are clean by that.
+    fn end_purge(&self, rewritten: &Rewritten) -> Result<u64, PurgeError> {
         if let Some(tap) = &self.options.tap {
-            let is_first = !std::mem::replace(&mut begun.is_told, true);
-            tap.let_go(is_first).map_err(PurgeError::Waits)?;
+            tap.let_go(&rewritten.mark).map_err(PurgeError::Waits)?;
         }
-        let doomed = &*begun.doomed;
+        let doomed = &*rewritten.doomed;
         let mut checkpointed = held(&self.checkpointing);
         self.log.check()?;
         if let Some(tables) = &self.options.tables {
@@ -180,8 +209,7 @@ impl Store {
         let shown = self.snapshot();
         self.swap_in(&layers, shown.catalog.clone(), shown.audiences.clone());
         drop(layers);
-        begun.report.erasures = erasures.cleaned_of(doomed);
-        Ok(())
+        Ok(erasures.cleaned_of(doomed))
     }
 
     /// Removes the files of which a removal failed before, so that nothing is on the disk that no manifest names. Nobody else writes

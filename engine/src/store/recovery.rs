@@ -198,6 +198,7 @@ impl Store {
             next_file: AtomicU64::new(manifest.next_file),
             position: AtomicU64::new(position.0),
             checkpointing: Mutex::new(checkpointed),
+            rewritten: Mutex::default(),
             compacting: Mutex::new(Compacting::default()),
             centres: Mutex::default(),
             layer_bytes: AtomicU64::new(0),

@@ -9,6 +9,8 @@ use crate::catalog::Fact;
 use crate::ids::{ShardId, Slot};
 use crate::update::Event;
 use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// One row of a fact.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +50,13 @@ pub trait FactTables: std::fmt::Debug + Send + Sync {
     fn remove(&self, name: &str) -> Result<(), TableError>;
 
     /// Writes the table anew without the rows of these users, told as slots per shard. What was replaced stays for whoever reads an
-    /// older version, until [`FactTables::forget_history`]. No table is no error.
+    /// older version, until [`FactTables::forget_history`]. No table is no error. Once `stop` is set it ends soon, perhaps before it is
+    /// done.
     ///
     /// # Errors
     /// [`TableError`]; some of the rows may be gone.
-    fn erase(&self, name: &str, fact: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError>;
+    fn erase(&self, name: &str, fact: &Fact, users: &[RoaringBitmap], stop: &Arc<AtomicBool>)
+    -> Result<(), TableError>;
 
     /// Removes everything that only older versions of the table have, and those versions, so that no byte of an erased row is left.
     ///

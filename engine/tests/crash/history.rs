@@ -478,7 +478,7 @@ impl History {
     /// Nothing that can be asked for changes; in no file is a byte of who was erased.
     fn purge(&mut self, store: &Store) -> Result<(), StepError> {
         self.kept = None;
-        let purged = store.purge();
+        let purged = store.purge(&Arc::default());
         if let Err(PurgeError::Write(error)) = purged {
             return Err(error.into());
         }
@@ -488,7 +488,7 @@ impl History {
         self.observe(store);
         match purged {
             Err(PurgeError::Table(error)) => Err(error.into()),
-            Err(PurgeError::Waits(error)) => panic!("nobody is waited for: {error}"),
+            Err(error @ (PurgeError::Waits(_) | PurgeError::Stopped)) => panic!("nobody is waited for: {error}"),
             Err(PurgeError::Remove(error)) if !self.trouble.may_fail => panic!("nothing fails here: {error}"),
             _ => {
                 assert!(!matches!(purged, Ok(None)) || store.unclean_since().is_none());

@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 #[derive(Debug)]
 pub(crate) struct FileTables(pub(crate) MemoryVfs);
@@ -126,7 +127,7 @@ impl FactTables for FileTables {
         removed.map_err(failed(name, "remove"))
     }
 
-    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError> {
+    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
         let is_kept = |line: &str| {
             let (shard, slot) = place_and_row(line).0;
             !users.get(shard).is_some_and(|users| users.contains(slot))

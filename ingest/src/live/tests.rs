@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 const HOUR: i64 = 3_600_000_000;
 const START: i64 = 20_000 * 24 * HOUR;
@@ -233,7 +234,13 @@ impl engine::store::FactTables for NoTables {
         Ok(())
     }
 
-    fn erase(&self, _: &str, _: &engine::catalog::Fact, _: &[RoaringBitmap]) -> Result<(), engine::store::TableError> {
+    fn erase(
+        &self,
+        _: &str,
+        _: &engine::catalog::Fact,
+        _: &[RoaringBitmap],
+        _: &Arc<AtomicBool>,
+    ) -> Result<(), engine::store::TableError> {
         Ok(())
     }
 

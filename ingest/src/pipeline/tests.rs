@@ -167,7 +167,7 @@ impl FactTables for TextTables {
         Ok(())
     }
 
-    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
         Ok(())
     }
 

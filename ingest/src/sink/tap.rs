@@ -13,7 +13,7 @@ use engine::audience::predicate::Predicate;
 use engine::catalog::{Catalog, Wanted};
 use engine::clock::Clock;
 use engine::ids::{Epoch, TagId};
-use engine::store::{Audience, Definition, FactRow, RowTap, Snapshot};
+use engine::store::{Audience, Definition, FactRow, RowTap, Snapshot, TapMark};
 use engine::vfs::Vfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
@@ -41,9 +41,6 @@ pub struct SinkQueues {
     /// Held during a pass.
     passing: Mutex<Passing>,
     sinks: Mutex<BTreeMap<String, Arc<Sink>>>,
-    /// By the number of each queue, the offset up to which it is to let go of records; see [`RowTap::let_go`]. `None` until that was
-    /// noted of all of them: a queue without a mark is one that began since.
-    letting_go: Mutex<Option<BTreeMap<u64, u64>>>,
     /// Queues take whatever comes, because the server ends.
     is_unbounded: AtomicBool,
 }
@@ -103,7 +100,6 @@ impl SinkQueues {
             read,
             passing: Mutex::default(),
             sinks: Mutex::default(),
-            letting_go: Mutex::default(),
             is_unbounded: AtomicBool::new(false),
         }
     }
@@ -383,20 +379,17 @@ impl RowTap for SinkQueues {
         Ok(())
     }
 
-    fn let_go(&self, is_first: bool) -> io::Result<()> {
-        let mut marks = lock(&self.letting_go);
-        let known = if is_first { None } else { marks.take() };
-        let laid = match known {
-            Some(known) => known,
-            None => {
-                let mut laid = BTreeMap::new();
-                for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
-                    laid.insert(queue.id(), queue.turn_over()?);
-                }
-                laid
-            }
-        };
-        let marks = marks.insert(laid);
+    fn mark(&self, snapshot: &Snapshot) -> io::Result<TapMark> {
+        // Where nobody delivers, the queues are opened by this.
+        self.pass(snapshot)?;
+        let mut mark = TapMark::default();
+        for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
+            mark.0.insert(queue.id(), queue.turn_over()?);
+        }
+        Ok(mark)
+    }
+
+    fn let_go(&self, mark: &TapMark) -> io::Result<()> {
         for sink in self.sinks() {
             let left = |why: &str| {
                 let name = &sink.name;
@@ -412,7 +405,7 @@ impl RowTap for SinkQueues {
                 continue;
             };
             // One that began since has taken no row of theirs.
-            let Some(mark) = marks.get(&queue.id()) else { continue };
+            let Some(mark) = mark.0.get(&queue.id()) else { continue };
             if !queue.has_let_go(*mark).map_err(io::Error::other)? {
                 return Err(left("they are not delivered"));
             }

@@ -14,7 +14,7 @@ use engine::vfs::memory::MemoryVfs;
 use roaring::RoaringBitmap;
 use serde_json::json;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Tables that keep nothing.
@@ -34,7 +34,7 @@ impl FactTables for NoTables {
         Ok(())
     }
 
-    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
         Ok(())
     }
 

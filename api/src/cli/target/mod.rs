@@ -34,7 +34,7 @@ use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
 use crate::server::{self, OpenedToAsk};
 use crate::state::Readers;
-use engine::store::Store;
+use engine::store::{Erasure, PurgeError, Store};
 use local::{Local, config_of};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -246,9 +246,7 @@ impl Erasures {
             Erasures::Remote(remote) => remote.erase(ids),
             Erasures::Alone { store, within } => {
                 let erased = erasures::erase(store, ids, None, 0)?;
-                store.purge()?;
-                let erased = store.erasure(erased.id).unwrap_or(erased);
-                Ok(ErasureAnswer::of(&erased, *within))
+                purged(store, erased, *within)
             }
         }
     }
@@ -262,9 +260,7 @@ impl Erasures {
             }
             Erasures::Alone { store, within } => {
                 let erased = erasures::erase_again(store, file)?;
-                store.purge()?;
-                let erased = store.erasure(erased.id).unwrap_or(erased);
-                Ok(ErasureAnswer::of(&erased, *within))
+                purged(store, erased, *within)
             }
         }
     }
@@ -275,6 +271,17 @@ impl Erasures {
             Erasures::Alone { store, .. } => Ok(store.admit(&ids.all())?),
         }
     }
+}
+
+/// An erasure whose bytes are gone, but for those that wait for other sides.
+fn purged(store: &Store, erased: Erasure, within: Duration) -> Result<ErasureAnswer, Failure> {
+    match store.purge(&Arc::default()) {
+        // Only a server delivers.
+        Err(PurgeError::Waits(why)) => eprintln!("{why}; a server does, and removes them then"),
+        purged => drop(purged?),
+    }
+    let erased = store.erasure(erased.id).unwrap_or(erased);
+    Ok(ErasureAnswer::of(&erased, within))
 }
 
 /// Opens an existing data directory; a mistyped name makes no new one.

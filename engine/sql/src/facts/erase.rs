@@ -7,6 +7,7 @@
 
 use super::DeltaTables;
 use super::commit::check_writable;
+use super::disk::Disk;
 use super::file::WrittenFile;
 use super::log::{Change, Plan, Table, state};
 use super::merge::{columns_in_files, read, sort_and_write};
@@ -15,10 +16,13 @@ use super::staged::StagedFile;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use bytes::Bytes;
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Remove};
 use deltalake::protocol::DeltaOperation;
 use engine::store::TableError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
 use std::path::Path;
@@ -30,12 +34,18 @@ use std::time::{Duration, SystemTime};
 const FILES_AT_ONCE: usize = 64;
 
 impl DeltaTables {
-    pub(super) fn erase_users(&self, name: &str, users: &[RoaringBitmap]) -> Result<(), TableError> {
+    pub(super) fn erase_users(
+        &self,
+        name: &str,
+        users: &[RoaringBitmap],
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), TableError> {
         if users.iter().all(RoaringBitmap::is_empty) {
             return Ok(());
         }
         let (table, users): (_, Arc<[RoaringBitmap]>) = (self.shared.table(name), users.into());
-        self.wait(name, "erase users", async move { table.erase(users).await })
+        let stop = Arc::clone(stop);
+        self.wait(name, "erase users", async move { table.erase(users, &stop).await })
     }
 
     pub(super) fn forget_older(&self, name: &str) -> Result<(), TableError> {
@@ -52,7 +62,7 @@ struct Rewritten {
 }
 
 impl Table {
-    async fn erase(self: Arc<Self>, users: Arc<[RoaringBitmap]>) -> Result<(), String> {
+    async fn erase(self: Arc<Self>, users: Arc<[RoaringBitmap]>, stop: &AtomicBool) -> Result<(), String> {
         let _upkeep = self.upkeep.lock().await;
         // Files that have no such rows; nobody changes a file.
         let mut clean: HashSet<String> = HashSet::new();
@@ -71,7 +81,7 @@ impl Table {
                 if clean.contains(&path) {
                     continue;
                 }
-                if rewrite.removed.len() == FILES_AT_ONCE {
+                if rewrite.removed.len() == FILES_AT_ONCE || stop.load(Ordering::Relaxed) {
                     break;
                 }
                 if view.deletion_vector_descriptor().is_some() {
@@ -93,6 +103,7 @@ impl Table {
                 self.write_rewritten(rewritten, epoch, &mut rewrite).await?;
             }
             if rewrite.removed.is_empty() {
+                // Nothing is left to be done, or it was stopped.
                 return Ok(());
             }
             self.change(&rewrite).await?;
@@ -114,15 +125,14 @@ impl Table {
     ) -> Result<Option<Option<WrittenFile>>, String> {
         let path = self.folder.join(path);
         let explain = |why: String| format!("{}: {why}", path.display());
+        if !has_rows_of(&self.disk, &path, users).map_err(explain)? {
+            return Ok(None);
+        }
         let mut batches = Vec::new();
         read(&self.disk, &path, &schema, &mut batches).map_err(explain)?;
-        let before: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let left = batches.iter().map(|batch| rows_left(batch, users)).collect::<Result<Vec<_>, _>>();
         let left = left.map_err(explain)?;
         let after: usize = left.iter().map(RecordBatch::num_rows).sum();
-        if after == before {
-            return Ok(None);
-        }
         let content = (after > 0).then(|| sort_and_write(&left, schema)).transpose();
         content.map(Some).map_err(explain)
     }
@@ -174,8 +184,27 @@ fn is_before(name: &str, version: u64) -> bool {
     number.and_then(|number| number.parse::<u64>().ok()).is_some_and(|number| number < version)
 }
 
+/// Whether a file has a row of one of these users; reads the columns that tell, and no others.
+fn has_rows_of(disk: &Disk, path: &Path, users: &[RoaringBitmap]) -> Result<bool, String> {
+    let bytes = Bytes::from(disk.read(path).map_err(|error| error.to_string())?);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
+    let telling = ProjectionMask::columns(builder.parquet_schema(), ["_shard", "_slot"]);
+    for batch in builder.with_projection(telling).build().map_err(|error| error.to_string())? {
+        let batch = batch.map_err(|error| error.to_string())?;
+        if is_left(&batch, users)?.has_false() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The rows of others than these users.
 fn rows_left(batch: &RecordBatch, users: &[RoaringBitmap]) -> Result<RecordBatch, String> {
+    filter_record_batch(batch, &is_left(batch, users)?).map_err(|error| error.to_string())
+}
+
+/// Of each row, whether it is of another than these users.
+fn is_left(batch: &RecordBatch, users: &[RoaringBitmap]) -> Result<BooleanArray, String> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));
     let places = (column("_shard")?.as_primitive_opt::<Int32Type>(), column("_slot")?.as_primitive_opt::<Int64Type>());
     let (Some(shards), Some(slots)) = places else {
@@ -185,8 +214,8 @@ fn rows_left(batch: &RecordBatch, users: &[RoaringBitmap]) -> Result<RecordBatch
         let of_shard = usize::try_from(*shard).ok().and_then(|shard| users.get(shard));
         of_shard.zip(u32::try_from(*slot).ok()).is_some_and(|(users, slot)| users.contains(slot))
     };
-    let left: BooleanArray = shards.values().iter().zip(slots.values()).map(|place| Some(!is_erased(place))).collect();
-    filter_record_batch(batch, &left).map_err(|error| error.to_string())
+    let places = shards.values().iter().zip(slots.values());
+    Ok(BooleanArray::new(places.map(|place| !is_erased(place)).collect(), None))
 }
 
 /// Files without some rows in place of those that have them.

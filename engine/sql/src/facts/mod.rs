@@ -49,6 +49,7 @@ use object_store::local::LocalFileSystem;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use store::DurableLocalStore;
 use tokio::runtime::Runtime;
@@ -194,8 +195,8 @@ impl FactTables for DeltaTables {
         })
     }
 
-    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError> {
-        self.erase_users(name, users)
+    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap], stop: &Arc<AtomicBool>) -> Result<(), TableError> {
+        self.erase_users(name, users, stop)
     }
 
     fn forget_history(&self, name: &str) -> Result<(), TableError> {
@@ -223,7 +224,8 @@ impl Shared {
 
     fn folder_names(&self) -> std::io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for name in self.disk.names(self.disk.root())? {
+        // What is left of a table that is being removed need not make sense.
+        for name in self.disk.names(self.disk.root())?.into_iter().filter(|name| !disk::is_gone(name)) {
             if self.disk.is_folder(&self.folder(&name))? {
                 names.push(name);
             }

@@ -7,6 +7,7 @@ use engine_sql::facts::DeltaTables;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use roaring::RoaringBitmap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Slots per shard, as the rows of these tests are spread.
 fn users(slots: &[u32]) -> Vec<RoaringBitmap> {
@@ -50,7 +51,7 @@ fn who_is_erased_is_in_no_version_and_no_file() {
     add(&tables, &plain, 4, &of_days(&[6]));
     let staged = stage(&tables, &plain, 5, &of_days(&[7]));
 
-    tables.erase("purchase", &plain, &users(&[2, 3])).expect("erases");
+    tables.erase("purchase", &plain, &users(&[2, 3]), &Arc::default()).expect("erases");
     let left: Vec<(i64, i64)> = [1, 4, 5, 6].iter().flat_map(|slot| [(*slot, 0), (*slot, DAY_MICROS)]).collect();
     assert_eq!(contents(&tables, &plain), left);
     assert!(users_in_files(folder.path()).contains(&"user-2".to_owned()), "older versions have them");
@@ -65,7 +66,7 @@ fn who_is_erased_is_in_no_version_and_no_file() {
     tables.commit("purchase", &plain, 5, &staged).expect("what was staged is still there");
     // Nothing is left to do.
     let version = tables.version("purchase").expect("reads");
-    tables.erase("purchase", &plain, &users(&[2, 3])).expect("erases");
+    tables.erase("purchase", &plain, &users(&[2, 3]), &Arc::default()).expect("erases");
     assert_eq!(tables.version("purchase").expect("reads"), version);
     drop(tables);
 
@@ -74,10 +75,10 @@ fn who_is_erased_is_in_no_version_and_no_file() {
     assert_eq!(contents(&tables, &plain), with_7);
     assert_eq!(tables.commit("purchase", &plain, 5, &staged).expect("commits"), version.expect("a version"));
     add(&tables, &plain, 6, &of_days(&[8]));
-    tables.erase("purchase", &plain, &users(&[1, 4, 5, 6, 7, 8])).expect("erases");
+    tables.erase("purchase", &plain, &users(&[1, 4, 5, 6, 7, 8]), &Arc::default()).expect("erases");
     tables.forget_history("purchase").expect("forgets");
     assert_eq!(contents(&tables, &plain), []);
     assert_eq!(data_files(folder.path()), Vec::<String>::new());
-    tables.erase("view", &plain, &users(&[1])).expect("there is no such table");
+    tables.erase("view", &plain, &users(&[1]), &Arc::default()).expect("there is no such table");
     tables.forget_history("view").expect("there is no such table");
 }

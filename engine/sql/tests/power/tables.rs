@@ -18,7 +18,7 @@ use roaring::RoaringBitmap;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
@@ -202,8 +202,14 @@ impl FactTables for SimulatedTables {
         self.tables.remove(name)
     }
 
-    fn erase(&self, name: &str, fact: &Fact, users: &[RoaringBitmap]) -> Result<(), TableError> {
-        self.tables.erase(name, fact, users)
+    fn erase(
+        &self,
+        name: &str,
+        fact: &Fact,
+        users: &[RoaringBitmap],
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), TableError> {
+        self.tables.erase(name, fact, users, stop)
     }
 
     fn forget_history(&self, name: &str) -> Result<(), TableError> {

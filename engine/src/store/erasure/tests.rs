@@ -4,12 +4,13 @@ use crate::audience::predicate::Predicate;
 use crate::catalog::{Activity, Catalog, Column, ColumnType, Fact, Metric, TagType, Unit, Zone};
 use crate::clock::ManualClock;
 use crate::ids::TagId;
-use crate::store::{FactRow, FactTables, Options, Snapshot, TableError, check};
+use crate::store::{FactRow, FactTables, Options, PurgeError, RowTap, Snapshot, TableError, TapMark, check};
 use crate::update::{Change, EventHead, UpdateBatch, Value};
 use crate::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const FOLDER: &str = "/data";
 const NOW: i64 = 1_700_000_000_000_000;
@@ -31,7 +32,7 @@ impl FactTables for NoTables {
         Ok(())
     }
 
-    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap]) -> Result<(), TableError> {
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
         Ok(())
     }
 
@@ -65,8 +66,12 @@ fn catalog() -> Catalog {
 }
 
 fn open(vfs: &MemoryVfs) -> Store {
+    open_with(vfs, None)
+}
+
+fn open_with(vfs: &MemoryVfs, tap: Option<Arc<dyn RowTap>>) -> Store {
     let clock = Arc::new(ManualClock::at(NOW));
-    let options = Options { shard_count: 2, clock, tables: Some(Arc::new(NoTables)), ..Options::default() };
+    let options = Options { shard_count: 2, clock, tables: Some(Arc::new(NoTables)), tap, ..Options::default() };
     Store::open(Arc::new(vfs.clone()), Path::new(FOLDER), options).expect("opens")
 }
 
@@ -179,10 +184,10 @@ fn who_is_erased_is_gone_at_once_and_later_from_every_file() {
     store.checkpoint().expect("saved");
     assert_sound(&vfs);
 
-    let report = store.purge().expect("purged").expect("there was something to do");
+    let report = store.purge(&Arc::default()).expect("purged").expect("there was something to do");
     assert_eq!((report.erasures, report.users), (1, 4));
     assert_eq!(store.erasure(7).expect("known").clean_at, Some(NOW));
-    assert_eq!((store.unclean_since(), store.purge().expect("nothing to do")), (None, None));
+    assert_eq!((store.unclean_since(), store.purge(&Arc::default()).expect("nothing to do")), (None, None));
     for number in [3, 5, 11, 14, 99] {
         assert_eq!(files_with(&vfs, number), Vec::<PathBuf>::new());
     }
@@ -225,7 +230,7 @@ fn who_is_admitted_again_has_nothing_of_before() {
     drop(store);
     assert_sound(&vfs);
     let store = open(&vfs);
-    store.purge().expect("purged").expect("something to do");
+    store.purge(&Arc::default()).expect("purged").expect("something to do");
     assert_eq!((told(&store), has_vector(&store)), blank);
     assert_eq!(users(&store.snapshot()), [0, 1, 2, 3]);
     assert!(!files_with(&vfs, 2).is_empty());
@@ -271,7 +276,7 @@ fn a_replay_erases_whom_a_merge_has_forgotten() {
     assert_eq!(users(&store.snapshot()), [2, 3, 4, 5]);
     write(&store, [0, 1]);
     assert_eq!(users(&store.snapshot()), [2, 3, 4, 5]);
-    store.purge().expect("purged").expect("something to do");
+    store.purge(&Arc::default()).expect("purged").expect("something to do");
     assert_eq!(users(&store.snapshot()), [2, 3, 4, 5]);
 }
 
@@ -279,7 +284,7 @@ fn a_replay_erases_whom_a_merge_has_forgotten() {
 fn what_a_backup_does_not_know_is_erased_again() {
     let vfs = MemoryVfs::default();
     let store = new_store(&vfs);
-    write(&store, 0..4);
+    write(&store, 0..5);
     erase(&store, 1, &[0]);
     store.checkpoint().expect("saved");
     let named = |vfs: &MemoryVfs| {
@@ -291,16 +296,84 @@ fn what_a_backup_does_not_know_is_erased_again() {
     let mut later = newer.clone();
     later.suppressed.extend([2, 9].map(|number| keyed_hash(newer.key, id(number).as_bytes())));
     later.write(&vfs, Path::new("/later")).expect("written");
+    // One who was erased there, too, and came back since.
+    later.admitted.insert(keyed_hash(newer.key, id(4).as_bytes()));
+    later.write(&vfs, Path::new("/later")).expect("written");
     let asked = NewErasure { id: 2, digest: 0, key: 5 };
     let erasure = store.erase_again(Path::new("/later"), asked).expect("erased");
-    assert_eq!((erasure.users, users(&store.snapshot())), (2, vec![1, 3]));
-    write(&store, [2, 9, 10]);
+    assert_eq!((erasure.users, users(&store.snapshot())), (3, vec![1, 3]));
+    write(&store, [2, 4, 9, 10]);
     drop(store);
     let store = open(&vfs);
-    assert_eq!(users(&store.snapshot()), [1, 3, 10]);
+    assert_eq!(users(&store.snapshot()), [1, 3, 4, 10]);
+    // What came since is not erased by the same file.
+    let erasure = store.erase_again(Path::new("/later"), NewErasure { id: 3, ..asked }).expect("erased");
+    assert_eq!((erasure.users, users(&store.snapshot())), (0, vec![1, 3, 4, 10]));
     later.key += 1;
     later.write(&vfs, Path::new("/other")).expect("written");
     assert!(matches!(store.erase_again(Path::new("/other"), asked), Err(WriteError::OtherErasures)));
+}
+
+/// Lets go of what it had at a mark when it is told to.
+#[derive(Debug, Default)]
+struct Slow {
+    marks: AtomicU64,
+    let_go: AtomicU64,
+}
+
+impl RowTap for Slow {
+    fn take(&self, _: &Snapshot) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn mark(&self, _: &Snapshot) -> std::io::Result<TapMark> {
+        let mark = self.marks.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(TapMark([(0, mark)].into()))
+    }
+
+    fn let_go(&self, mark: &TapMark) -> std::io::Result<()> {
+        let is_gone = mark.0[&0] <= self.let_go.load(Ordering::Relaxed);
+        if is_gone { Ok(()) } else { Err(std::io::Error::other("not delivered")) }
+    }
+}
+
+#[test]
+fn an_erasure_waits_for_what_was_taken_before_it_and_for_nothing_later() {
+    let tap = Arc::new(Slow::default());
+    let store = open_with(&MemoryVfs::default(), Some(tap.clone()));
+    store.put_catalog(catalog()).expect("taken");
+    write(&store, 0..6);
+    let purge = || store.purge(&Arc::default());
+    let clean = || store.erasures().iter().map(|erasure| erasure.clean_at.is_some()).collect::<Vec<_>>();
+    erase(&store, 1, &[0]);
+    assert!(matches!(purge(), Err(PurgeError::Waits(_))));
+    assert_eq!((store.purges_due(), clean()), ((None, true), vec![false]));
+    erase(&store, 2, &[1]);
+    assert!(store.purges_due().0.is_some());
+    assert!(matches!(purge(), Err(PurgeError::Waits(_))));
+    assert!(matches!(store.end_purges(), Err(PurgeError::Waits(_))));
+    assert_eq!(tap.marks.load(Ordering::Relaxed), 2, "what waits is not marked again");
+    tap.let_go.store(1, Ordering::Relaxed);
+    assert!(matches!(store.end_purges(), Err(PurgeError::Waits(_))));
+    assert_eq!((store.purges_due(), clean()), ((None, true), vec![true, false]));
+    erase(&store, 3, &[2]);
+    tap.let_go.store(2, Ordering::Relaxed);
+    assert_eq!(store.end_purges().expect("nothing waits"), 1);
+    assert_eq!(clean(), [true, true, false]);
+    tap.let_go.store(3, Ordering::Relaxed);
+    assert_eq!(purge().expect("purged").expect("something to do").erasures, 1);
+    assert_eq!((clean(), users(&store.snapshot())), (vec![true; 3], vec![3, 4, 5]));
+}
+
+#[test]
+fn a_purge_that_is_stopped_is_begun_again() {
+    let store = new_store(&MemoryVfs::default());
+    write(&store, 0..6);
+    erase(&store, 1, &[0]);
+    let stop = Arc::new(AtomicBool::new(true));
+    assert!(matches!(store.purge(&stop), Err(PurgeError::Stopped)));
+    assert!(store.unclean_since().is_some() && store.purges_due().0.is_some());
+    assert_eq!(store.purge(&Arc::default()).expect("purged").map(|report| report.erasures), Some(1));
 }
 
 #[test]
@@ -376,7 +449,7 @@ proptest! {
                 Step::Checkpoint => drop(store.checkpoint().expect("saved")),
                 Step::Compact => while store.compact().expect("merged").is_some() {},
                 Step::Purge => {
-                    store.purge().expect("purged");
+                    store.purge(&Arc::default()).expect("purged");
                     purged = (0..24).filter(|number| known.get(number) != Some(&false)).collect();
                 }
                 Step::Reopen => {
