@@ -444,8 +444,8 @@ pub struct Scanned {
 
 /// Reads rows of facts.
 pub trait FactScanner: std::fmt::Debug + Send + Sync {
-    /// The users of whom the scan holds in the snapshot, as slots per shard; with `within`, of these users only: others may not
-    /// be answered. Blocks; looks at `cancelled` as it goes.
+    /// The users of whom the scan holds in the snapshot, as slots per shard; with `within`, of these users and nobody else. Blocks; looks
+    /// at `cancelled` as it goes.
     ///
     /// # Errors
     /// [`QueryError::Cancelled`], or [`QueryError::Scan`].
@@ -470,7 +470,7 @@ pub trait FactScanner: std::fmt::Debug + Send + Sync {
         cancelled: &AtomicBool,
     ) -> Result<Option<i128>, QueryError>;
 
-    /// The events that fulfil some conditions in the snapshot; with `within`, of these users only, and others may not be told. Blocks as
+    /// The events that fulfil some conditions in the snapshot; with `within`, of these users and nobody else. Blocks as
     /// [`FactScanner::scan`] does.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 //!
 //! When steps were taken is told of one chain: of those that come furthest, the one that is first to get there, and of these the one with
 //! the latest first step, then the latest second one, and so on. Whatever goes on from a level goes on from the one that is latest so, so
-//! that it takes no more than keeping all times of a chain in the place of its start, in a second pass over what came to a second step.
+//! that it takes no more than keeping all times of a chain in the place of its start.
 
 use super::{CONDITIONS_MAX, Event};
 use crate::audience::suggest::closest;
@@ -115,29 +115,22 @@ impl Kept for i64 {
     }
 }
 
-/// When the steps of a chain were taken.
+/// When its steps were taken, of which there are at most N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Chain {
+struct Chain<const N: usize> {
     count: usize,
     /// Behind the steps that were taken all are 0, so that chains of one level stand in the order of their times.
-    times: [i64; CONDITIONS_MAX],
+    times: [i64; N],
 }
 
-impl Chain {
-    /// A time for each step, rising.
-    pub fn times(&self) -> &[i64] {
-        &self.times[..self.count]
-    }
-}
-
-impl Kept for Chain {
-    fn begun(time: i64) -> Chain {
-        let mut times = [0; CONDITIONS_MAX];
+impl<const N: usize> Kept for Chain<N> {
+    fn begun(time: i64) -> Self {
+        let mut times = [0; N];
         times[0] = time;
         Chain { count: 1, times }
     }
 
-    fn gone_on(mut self, time: i64) -> Chain {
+    fn gone_on(mut self, time: i64) -> Self {
         self.times[self.count] = time;
         self.count += 1;
         self
@@ -148,6 +141,14 @@ impl Kept for Chain {
     }
 }
 
+/// Conditions of most funnels.
+const FEW: usize = 4;
+
+/// As many levels as chains can come to: not beyond the first condition that no event fulfils.
+fn levels(events: &[Event]) -> usize {
+    events.iter().fold(0, |all, event| all | event.fulfils).trailing_ones() as usize
+}
+
 impl Funnel {
     /// How many conditions, from the first on, a chain fulfils at most. The events stand in order ([`Event::order`]); `check` is asked
     /// now and then whether to go on.
@@ -155,53 +156,82 @@ impl Funnel {
     /// # Errors
     /// Those of `check`.
     pub fn level<E>(&self, events: &[Event], check: impl Fn() -> Result<(), E>) -> Result<usize, E> {
-        let all = events.iter().fold(0, |all, event| all | event.fulfils);
-        // Nobody comes beyond the first condition that no event fulfils.
-        let levels = all.trailing_ones() as usize;
-        Ok(self.furthest::<i64, E>(events, levels, check)?.0)
-    }
-
-    /// The chain whose times are told; see the module. `None` if nothing fulfils the first condition. As [`Funnel::level`], and as long
-    /// again if there is a second step.
-    ///
-    /// # Errors
-    /// Those of `check`.
-    pub fn chain<E>(&self, events: &[Event], check: impl Fn() -> Result<(), E>) -> Result<Option<Chain>, E> {
-        match self.level(events, &check)? {
-            0 => Ok(None),
-            1 => Ok(events.iter().find(|event| event.fulfils & 1 != 0).map(|event| Chain::begun(event.time))),
-            level => Ok(self.furthest(events, level, check)?.1),
+        match levels(events) {
+            levels @ (0 | 1) => Ok(levels),
+            levels @ 2..=FEW => Ok(self.furthest::<i64, FEW, E>(events, levels, check)?.0),
+            levels => Ok(self.furthest::<i64, CONDITIONS_MAX, E>(events, levels, check)?.0),
         }
     }
 
-    /// How far chains come, of so many levels at most, and the greatest of those that are first to come so far.
-    fn furthest<C: Kept, E>(
+    /// When the steps of the chain that is told of were taken (see the module): a time for each, rising; none if nothing fulfils the first
+    /// condition. As [`Funnel::level`].
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub fn chain<E>(&self, events: &[Event], times: &mut Vec<i64>, check: impl Fn() -> Result<(), E>) -> Result<(), E> {
+        times.clear();
+        match levels(events) {
+            0 => {}
+            1 => times.extend(events.iter().find(|event| event.fulfils & 1 != 0).map(|event| event.time)),
+            levels @ 2..=FEW => self.times_of::<FEW, E>(events, levels, times, check)?,
+            _ => {
+                // Chains are longer than starts: they are kept only as far as anybody came.
+                let level = self.level(events, &check)?;
+                self.times_of::<CONDITIONS_MAX, E>(events, level, times, check)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn times_of<const N: usize, E>(
+        &self,
+        events: &[Event],
+        levels: usize,
+        times: &mut Vec<i64>,
+        check: impl Fn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let (_, Some(chain)) = self.furthest::<Chain<N>, N, E>(events, levels, check)? {
+            times.extend(&chain.times[..chain.count]);
+        }
+        Ok(())
+    }
+
+    /// How far chains come, of so many levels, N at most, and the greatest of those that are first to come so far.
+    fn furthest<C: Kept, const N: usize, E>(
         &self,
         events: &[Event],
         levels: usize,
         check: impl Fn() -> Result<(), E>,
     ) -> Result<(usize, Option<C>), E> {
-        // The greatest of the chains that came to each level, before the moment of the event and at it; level 0 is not used.
-        let (mut before, mut now) = ([None; CONDITIONS_MAX + 1], [None; CONDITIONS_MAX + 1]);
-        let (before, now) = (&mut before[..=levels], &mut now[..=levels]);
+        // The greatest of the chains that came to each level and can go on, before the moment of the event and at it; level 0 is not used.
+        let (mut before, mut now) = ([None; N], [None; N]);
+        let (before, now) = (&mut before[..levels], &mut now[..levels]);
+        let all_levels = ((1_u64 << levels) - 1) as u32;
         let mut moment = None;
         let mut furthest = (0, None);
         for (at, event) in events.iter().enumerate() {
-            if at.is_multiple_of(LOOK_EACH) {
+            if at != 0 && at.is_multiple_of(LOOK_EACH) {
                 check()?;
             }
             if moment != Some(event.time) {
                 moment = Some(event.time);
                 for (before, now) in before.iter_mut().zip(now.iter_mut()) {
-                    *before = (*before).max(now.take());
+                    if now.is_some() {
+                        *before = (*before).max(now.take());
+                    }
                 }
             }
             // What comes to a level by this event.
             let mut stepped: Option<C> = None;
-            for level in 0..=levels {
+            // Where nothing ends a chain, levels that it neither takes nor comes to stay as they are.
+            let mut looked_at =
+                if self.ends_chains() { u32::MAX } else { event.fulfils | event.fulfils << 1 } & all_levels;
+            while looked_at != 0 {
+                let level = looked_at.trailing_zeros() as usize;
+                looked_at &= looked_at - 1;
                 let came = stepped;
                 stepped = match level {
-                    _ if level == levels || event.fulfils >> level & 1 == 0 => None,
+                    _ if event.fulfils >> level & 1 == 0 => None,
                     0 => Some(C::begun(event.time)),
                     _ => self
                         .carried_on(event.time, before[level], now[level], came)
@@ -236,6 +266,11 @@ impl Funnel {
         chain.filter(|chain| i128::from(time) - i128::from(chain.start()) <= self.window)
     }
 
+    /// Whether there are events that end chains.
+    fn ends_chains(&self) -> bool {
+        self.modes.deduplication || self.modes.order
+    }
+
     /// Whether a chain that has come to this level ends at an event which is none of its steps.
     fn is_ended_by(&self, fulfils: u32, level: usize) -> bool {
         let up_to_next = (1u64 << (level + 1)) - 1;
@@ -256,8 +291,9 @@ mod tests {
         let mut events: Vec<Event> =
             rows.iter().map(|(time, fulfils)| Event { time: *time, fulfils: bits(fulfils), group: 7 }).collect();
         sort(&mut events, &|| Ok::<(), ()>(())).expect("nobody cancels");
-        let chain = funnel.chain(&events, || Ok::<(), ()>(())).expect("nobody cancels");
-        chain.map_or_else(Vec::new, |chain| chain.times().to_vec())
+        let mut times = vec![3];
+        funnel.chain(&events, &mut times, || Ok::<(), ()>(())).expect("nobody cancels");
+        times
     }
 
     #[test]

@@ -23,6 +23,8 @@ use std::cmp::Ordering;
 pub const CONDITIONS_MAX: usize = 32;
 /// Events that are sorted between two looks at whether anybody waits.
 const SORTED_AT_ONCE: usize = 1 << 20;
+/// Groups are put in their places where there are at most so many numbers to an event.
+const NUMBERS_TO_AN_EVENT: usize = 4;
 
 /// Something that happened, and what of it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,51 @@ fn by_conditions(left: u32, right: u32) -> Ordering {
     debug_assert!(has & first != 0);
     let has_more = lacks & !(first | (first - 1)) != 0;
     if has_more { which } else { which.reverse() }
+}
+
+/// Events of many groups in order, those of a group behind one another; `order` tells only how those of one group stand. Where there are
+/// enough of them each goes to the place of its group, so that only what is of one group is compared; that takes as much memory again.
+///
+/// # Errors
+/// Those of `check`.
+pub fn in_order<E>(
+    mut events: Vec<Event>,
+    order: impl Fn(&Event, &Event) -> Ordering + Copy,
+    check: &impl Fn() -> Result<(), E>,
+) -> Result<Vec<Event>, E> {
+    let groups = events.iter().map(|event| event.group as usize + 1).max().unwrap_or(0);
+    if groups > events.len().saturating_mul(NUMBERS_TO_AN_EVENT) {
+        sort_by(&mut events, |a, b| a.group.cmp(&b.group).then_with(|| order(a, b)), check)?;
+        return Ok(events);
+    }
+    check()?;
+    // Where each group begins, and then, when its events are there, where it ends.
+    let mut places = vec![0; groups + 1];
+    events.iter().for_each(|event| places[event.group as usize + 1] += 1);
+    for group in 1..places.len() {
+        places[group] += places[group - 1];
+    }
+    let mut ordered = vec![Event { time: 0, fulfils: 0, group: 0 }; events.len()];
+    for event in &events {
+        let place = &mut places[event.group as usize];
+        ordered[*place] = *event;
+        *place += 1;
+    }
+    drop(events);
+    let (mut from, mut looked) = (0, 0);
+    for to in places {
+        if to - looked >= SORTED_AT_ONCE {
+            check()?;
+            looked = to;
+        }
+        match to - from {
+            0 | 1 => {}
+            SORTED_AT_ONCE.. => sort_by(&mut ordered[from..to], order, check)?,
+            _ => ordered[from..to].sort_unstable_by(order),
+        }
+        from = to;
+    }
+    Ok(ordered)
 }
 
 /// Puts events in order; in halves as long as there is much of it, since a sort alone does not look at whether anybody waits.

@@ -7,6 +7,7 @@
 //! instants of a window of hours, and the shards and slots of few users.
 
 use super::json::{Found, tested};
+use super::texts::{Condition, Conditions};
 use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
@@ -52,20 +53,21 @@ pub(super) fn filter(fact: &Fact, scan: &Scan, within: Option<&Arc<Vec<RoaringBi
 }
 
 /// The rows that any of some conditions means, of these users; `None`: all.
-pub(super) fn filter_any(
-    fact: &Fact,
-    conditions: &[(usize, Window, EventCondition)],
-    within: Option<&Arc<Vec<RoaringBitmap>>>,
-) -> Option<Expr> {
+pub(super) fn filter_any(fact: &Fact, all: &[Condition], within: Option<&Arc<Vec<RoaringBitmap>>>) -> Option<Expr> {
+    let conditions = Conditions::of(all);
+    let mut any: Vec<Expr> = conditions.bits(fact).into_iter().map(|bits| bits.not_eq(lit(0_u32))).collect();
+    any.extend(conditions.others.iter().map(|(_, window, condition)| meant(fact, *window, condition)));
+    let any = balanced(any, Expr::or);
+    balanced(filter_when(fact, all, within).into_iter().chain(any).collect(), Expr::and)
+}
+
+/// The rows of the time that some conditions look at, of these users; `None`: all.
+pub(super) fn filter_when(fact: &Fact, all: &[Condition], within: Option<&Arc<Vec<RoaringBitmap>>>) -> Option<Expr> {
     // All are in the hours from the first to the last of any.
-    let from = conditions.iter().map(|(_, window, _)| window.from).min().unwrap_or(i32::MIN);
-    let to = conditions.iter().map(|(_, window, _)| window.to).max().unwrap_or(i32::MAX);
+    let from = all.iter().map(|(_, window, _)| window.from).min().unwrap_or(i32::MIN);
+    let to = all.iter().map(|(_, window, _)| window.to).max().unwrap_or(i32::MAX);
     let mut all = window(&fact.zone, Window { from, to });
     all.extend(within.map(|within| places(within)));
-    all.extend(balanced(
-        conditions.iter().map(|(_, window, condition)| meant(fact, *window, condition)).collect(),
-        Expr::or,
-    ));
     all.extend(within.map(membership));
     balanced(all, Expr::and)
 }
@@ -332,7 +334,8 @@ pub(crate) fn membership(within: &Arc<Vec<RoaringBitmap>>) -> Expr {
 
 /// Users as a bit each, so that looking one up takes the same few instructions for every row: rows are in the order of slots, but there may
 /// be far more of them than users.
-struct Bits {
+#[derive(Debug)]
+pub(super) struct Bits {
     /// By shard and chunk; none where there is nobody.
     chunks: Vec<Vec<Option<Box<[u64; CHUNK_WORDS]>>>>,
 }
@@ -341,7 +344,7 @@ struct Bits {
 const CHUNK_WORDS: usize = CHUNK_SLOTS as usize / 64;
 
 impl Bits {
-    fn of(users: &[RoaringBitmap]) -> Bits {
+    pub(super) fn of(users: &[RoaringBitmap]) -> Bits {
         let of_shard = |users: &RoaringBitmap| {
             let mut chunks = vec![None; users.max().map_or(0, |most| most / CHUNK_SLOTS + 1) as usize];
             for slot in users {
@@ -353,7 +356,8 @@ impl Bits {
         Bits { chunks: users.iter().map(of_shard).collect() }
     }
 
-    fn has(&self, shard: i32, slot: i64) -> bool {
+    #[inline]
+    pub(super) fn has(&self, shard: i32, slot: i64) -> bool {
         let chunks = usize::try_from(shard).ok().and_then(|shard| self.chunks.get(shard));
         let Some((chunks, slot)) = chunks.zip(usize::try_from(slot).ok()) else { return false };
         let chunk = chunks.get(slot / CHUNK_SLOTS as usize).and_then(Option::as_ref);
@@ -361,15 +365,25 @@ impl Bits {
     }
 }
 
-/// A function of rows that is true or false. No two have one name, so that none is taken for another.
+/// A function of rows that is true or false.
 pub(super) fn row_test(
     name: &str,
     types: Vec<DataType>,
     function: impl Fn(&[ColumnarValue]) -> datafusion::error::Result<ColumnarValue> + Send + Sync + 'static,
 ) -> ScalarUDF {
+    row_function(name, types, DataType::Boolean, function)
+}
+
+/// A function of rows. No two have one name, so that none is taken for another.
+pub(super) fn row_function(
+    name: &str,
+    types: Vec<DataType>,
+    told: DataType,
+    function: impl Fn(&[ColumnarValue]) -> datafusion::error::Result<ColumnarValue> + Send + Sync + 'static,
+) -> ScalarUDF {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let name = format!("{name}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    create_udf(&name, types, DataType::Boolean, Volatility::Immutable, Arc::new(function))
+    create_udf(&name, types, told, Volatility::Immutable, Arc::new(function))
 }
 
 #[cfg(test)]

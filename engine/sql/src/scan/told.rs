@@ -1,10 +1,11 @@
 //! Events told one by one: when each happened, and which conditions it fulfils.
 
 use super::Failure;
-use super::condition::{filter_any, meant};
+use super::condition::{Bits, filter_any, filter_when, meant};
 use super::reading::{Gather, Rows, Wanted, columns_of, damaged};
+use super::texts::Conditions;
 use arrow::array::{Array, AsArray, BooleanArray};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{TimestampMicrosecondType, UInt32Type};
 use datafusion::prelude::ident;
 use engine::audience::scan::EventScan;
 use engine::catalog::Fact;
@@ -13,33 +14,55 @@ use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// The rows that fulfil any condition: their time, and whether each is fulfilled; of one alone, that is known.
-pub(super) fn wanted(fact: &Fact, scan: &EventScan, within: Option<&Arc<Vec<RoaringBitmap>>>) -> Wanted {
+/// The rows that fulfil any condition, of some users only if there are `few`: their time, and what each fulfils; of one condition alone that
+/// is known.
+pub(super) fn wanted(fact: &Fact, scan: &EventScan, few: Option<&Arc<Vec<RoaringBitmap>>>) -> Wanted {
+    let conditions = Conditions::of(&scan.conditions);
     let mut values = vec![ident("ts")];
     if scan.conditions.len() > 1 {
-        let fulfilled = |(number, window, condition): &(usize, _, _)| {
+        let numbered = conditions.bits(fact).into_iter().enumerate();
+        values.extend(numbered.map(|(at, bits)| bits.alias(format!("texts {at}"))));
+        let fulfilled = |(number, window, condition): &&(usize, _, _)| {
             meant(fact, *window, condition).alias(format!("fulfils {number}"))
         };
-        values.extend(scan.conditions.iter().map(fulfilled));
+        values.extend(conditions.others.iter().map(fulfilled));
     }
     let columns = scan.conditions.iter().flat_map(|(_, _, condition)| columns_of(fact, condition)).collect();
-    Wanted { filter: filter_any(fact, &scan.conditions, within), values, columns }
+    // Beside what conditions look at only the time is read, which costs less than to ask them twice.
+    let filter = match scan.conditions.as_slice() {
+        [_] => filter_any(fact, &scan.conditions, few),
+        all => filter_when(fact, all, few),
+    };
+    Wanted { filter, values, columns }
 }
 
 /// Events, and those that take others back.
-#[derive(Debug)]
 pub(super) struct Told {
+    /// What every event fulfils.
+    always: u32,
+    /// Columns of bits.
+    bit_columns: usize,
     /// What each column of a condition stands for.
     bits: Vec<u32>,
+    /// Whose; `None`: of all that are read.
+    users: Option<Arc<Bits>>,
     shards: Vec<Vec<Event>>,
     taken_back: Vec<Vec<Event>>,
 }
 
 impl Told {
-    /// Of conditions with these numbers.
-    pub(super) fn new(shard_count: usize, numbers: &[usize]) -> Told {
+    /// Of the conditions of a scan.
+    pub(super) fn new(shard_count: usize, scan: &EventScan, users: Option<Arc<Bits>>) -> Told {
         let none = vec![Vec::new(); shard_count];
-        Told { bits: numbers.iter().map(|number| 1 << number).collect(), shards: none.clone(), taken_back: none }
+        let told = Told { always: 0, bit_columns: 0, bits: Vec::new(), users, shards: none.clone(), taken_back: none };
+        match scan.conditions.as_slice() {
+            [(number, ..)] => Told { always: 1 << number, ..told },
+            _ => {
+                let conditions = Conditions::of(&scan.conditions);
+                let bits = conditions.others.iter().map(|(number, ..)| 1 << number).collect();
+                Told { bit_columns: conditions.column_count(), bits, ..told }
+            }
+        }
     }
 
     /// Those that were not taken back, per shard.
@@ -74,12 +97,21 @@ impl Gather for Told {
         let Some((times, conditions)) = rows.values().split_first() else { return Err(damaged("rows have no time")) };
         let times = times.as_primitive_opt::<TimestampMicrosecondType>();
         let times = times.filter(|times| times.null_count() == 0).ok_or_else(|| damaged("ts is no time"))?;
+        let (bits, conditions) = conditions.split_at_checked(self.bit_columns).ok_or_else(|| damaged("no bits"))?;
+        let bits: Vec<&[u32]> = bits.iter().map(|bits| bits.as_primitive::<UInt32Type>().values().as_ref()).collect();
         let conditions: Vec<&BooleanArray> = conditions.iter().map(|condition| condition.as_boolean()).collect();
-        let all = if conditions.is_empty() { self.bits.iter().sum() } else { 0 };
         for row in 0..rows.len() {
             let Some((shard, slot)) = rows.user(row) else { continue };
-            let fulfilled = conditions.iter().zip(&self.bits).filter(|(condition, _)| condition.value(row));
-            let fulfils = fulfilled.fold(all, |fulfils, (_, bit)| fulfils | bit);
+            if self.users.as_ref().is_some_and(|users| !users.has(shard as i32, slot.into())) {
+                continue;
+            }
+            let mut fulfils = bits.iter().fold(self.always, |fulfils, bits| fulfils | bits[row]);
+            for (condition, bit) in conditions.iter().zip(&self.bits) {
+                fulfils |= if condition.value(row) { *bit } else { 0 };
+            }
+            if fulfils == 0 {
+                continue;
+            }
             let to = if rows.weight(row) < 0 { &mut self.taken_back } else { &mut self.shards };
             to[shard].push(Event { time: times.value(row), fulfils, group: slot });
         }

@@ -3,23 +3,26 @@
 //! The events of the steps are read once, of users who may have done the first; then each user's are walked in order
 //! ([`crate::journey::funnel`]).
 //!
-//! How long users took from one step to the next is kept as *hops*, in the place of the events that they are made of, so that an answer needs
-//! no more memory than these did. Steps that one event is, or that are of one moment, took no time and have no hop: there are always fewer
+//! How long users took from one step to the next is kept as *hops*, of a shard when its events are gone, so that an answer needs hardly
+//! more memory than these did. Steps that one event is, or that are of one moment, took no time and have no hop: there are always fewer
 //! hops than events, and who came to a step without one took no time.
 
 use super::members::slots;
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
 use crate::audience::scan::{EventScan, EventsMeant, FactScanner, ScanStats, ToldEvents};
-use crate::ids::TagId;
+use crate::ids::{Slot, TagId};
 use crate::journey::funnel::Funnel;
-use crate::journey::{CONDITIONS_MAX, Event, sort, sort_by};
+use crate::journey::{CONDITIONS_MAX, Event, in_order};
 use crate::store::Snapshot;
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Users who are walked between two looks at whether anybody waits.
+const USERS_BETWEEN_LOOKS: usize = 4096;
 
 /// Who came how far.
 #[derive(Clone, Debug)]
@@ -52,8 +55,8 @@ impl FunnelAnswer {
 pub struct TimedFunnel {
     /// Who came how far.
     pub funnel: FunnelAnswer,
-    /// Per shard, by step and user: their times are from the step before to this one, and what they fulfil is its number, from 0 on.
-    hops: Vec<Vec<Event>>,
+    /// Per shard and step, by user.
+    hops: Vec<Vec<Vec<Hop>>>,
     _held: Vec<Box<dyn Any + Send>>,
 }
 
@@ -84,7 +87,7 @@ impl TimedFunnel {
         let (mut users, mut times) = (0, Vec::new());
         for (shard, reached) in self.funnel.reached[step].iter().enumerate() {
             context.check()?;
-            let hops = of_step(&self.hops[shard], step);
+            let hops = &self.hops[shard][step][..];
             match among {
                 None => {
                     users += reached.len();
@@ -117,26 +120,28 @@ impl StepTime {
     }
 }
 
-/// The hops to a step.
-fn of_step(hops: &[Event], step: usize) -> &[Event] {
-    let from = hops.partition_point(|hop| (hop.fulfils as usize) < step);
-    let to = hops.partition_point(|hop| hop.fulfils as usize <= step);
-    &hops[from..to]
+/// How long a user took from one step to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
+    user: Slot,
+    /// In microseconds, more than 0.
+    time: i64,
 }
 
 /// The times of some users' hops to a step.
-fn of_users(mut hops: &[Event], users: &RoaringBitmap) -> Vec<i64> {
+fn of_users(mut hops: &[Hop], users: &RoaringBitmap) -> Vec<i64> {
     let mut times = Vec::new();
     for user in users {
-        hops = &hops[hops.partition_point(|hop| hop.group < user)..];
-        if let Some(hop) = hops.first().filter(|hop| hop.group == user) {
+        hops = &hops[hops.partition_point(|hop| hop.user < user)..];
+        if let Some(hop) = hops.first().filter(|hop| hop.user == user) {
             times.push(hop.time);
         }
     }
     times
 }
 
-/// Who of `whom` did the steps; `funnel` has its window in microseconds. Holds the events of the steps, 16 bytes each.
+/// Who of `whom` did the steps; `funnel` has its window in microseconds. Holds the events of the steps, 16 bytes each, and those of the
+/// shards that are walked twice.
 ///
 /// # Errors
 /// [`QueryError`], also if there are no steps or too many.
@@ -151,13 +156,12 @@ pub fn funnel(
         return Err(QueryError::Invalid(format!("a funnel has from 1 to {CONDITIONS_MAX} steps")));
     }
     let Gathered { shards, stats, held } = gathered(snapshot, steps, whom, Some(&steps[0]), context)?;
-    let level = |events: &[Event], hops: &mut Vec<Event>| {
-        let Some(chain) = funnel.chain(events, || context.check())? else { return Ok(0) };
-        let times = chain.times();
-        for (before, pair) in times.windows(2).enumerate().filter(|(_, pair)| pair[0] < pair[1]) {
+    let level = |events: &[Event], times: &mut Vec<i64>, hops: &mut [Vec<Hop>]| {
+        funnel.chain(events, times, || context.check())?;
+        for (pair, hops) in times.windows(2).zip(&mut hops[1..]).filter(|(pair, _)| pair[0] < pair[1]) {
             // No longer than the window, which is a number of microseconds.
             let time = (i128::from(pair[1]) - i128::from(pair[0])) as i64;
-            hops.push(Event { time, fulfils: before as u32 + 1, group: events[0].group });
+            hops.push(Hop { user: events[0].group, time });
         }
         Ok(times.len())
     };
@@ -169,41 +173,35 @@ pub fn funnel(
 pub(super) struct Reached {
     /// Of each level the users, slots per shard.
     pub(super) reached: Vec<Vec<RoaringBitmap>>,
-    /// Per shard, what was kept of users, by what it fulfils and user.
-    pub(super) hops: Vec<Vec<Event>>,
+    /// Per shard and level, what was kept, by user.
+    pub(super) hops: Vec<Vec<Vec<Hop>>>,
     /// How many events there were.
     pub(super) events: u64,
 }
 
-/// Who came to each of so many levels; `level` tells how far the events of a user come, which stand in order, and may keep fewer than these
-/// of the user.
+/// Who came to each of so many levels; `level` tells how far the events of a user come, which stand in order, and may keep a hop to each
+/// level. It has a list of times for its own use.
 pub(super) fn reached(
     shards: Vec<Vec<Event>>,
     levels: usize,
-    level: impl Fn(&[Event], &mut Vec<Event>) -> Result<usize, QueryError> + Sync,
+    level: impl Fn(&[Event], &mut Vec<i64>, &mut [Vec<Hop>]) -> Result<usize, QueryError> + Sync,
     context: &QueryContext,
 ) -> Result<Reached, QueryError> {
     let check = || context.check();
-    let of_shard = |mut events: Vec<Event>| {
-        sort(&mut events, &check)?;
-        let count = events.len() as u64;
-        let mut reached: Vec<Vec<u32>> = vec![Vec::new(); levels];
-        let (mut kept, mut from, mut hops) = (0, 0, Vec::new());
-        while from < events.len() {
-            let user = events[from].group;
-            let end = events[from..].iter().position(|event| event.group != user).map_or(events.len(), |at| from + at);
-            let level = level(&events[from..end], &mut hops)?;
-            reached[..level].iter_mut().for_each(|users| users.push(user));
-            // There are fewer than events, so that nothing is written over that is still to be read.
-            events[kept..kept + hops.len()].copy_from_slice(&hops);
-            kept += hops.len();
-            hops.clear();
-            from = end;
+    let of_shard = |events: Vec<Event>| {
+        let events = in_order(events, Event::order, &check)?;
+        let mut reached: Vec<Vec<Slot>> = vec![Vec::new(); levels];
+        let (mut hops, mut times) = (vec![Vec::new(); levels], Vec::new());
+        for (number, of_user) in events.chunk_by(|a, b| a.group == b.group).enumerate() {
+            if number.is_multiple_of(USERS_BETWEEN_LOOKS) {
+                check()?;
+            }
+            let level = level(of_user, &mut times, &mut hops)?;
+            reached[..level].iter_mut().for_each(|users| users.push(of_user[0].group));
         }
-        events.truncate(kept);
-        sort_by(&mut events, |a, b| (a.fulfils, a.group).cmp(&(b.fulfils, b.group)), &check)?;
-        let users = |users: Vec<u32>| RoaringBitmap::from_sorted_iter(users).unwrap_or_default();
-        Ok((reached.into_iter().map(users).collect::<Vec<_>>(), events, count))
+        hops.iter_mut().for_each(Vec::shrink_to_fit);
+        let users = |users: Vec<Slot>| RoaringBitmap::from_sorted_iter(users).unwrap_or_default();
+        Ok((reached.into_iter().map(users).collect::<Vec<_>>(), hops, events.len() as u64))
     };
     let walked: Result<Vec<_>, QueryError> = shards.into_par_iter().map(of_shard).collect();
     let walked = walked?;
@@ -253,11 +251,7 @@ pub(super) fn gathered(
             scanner.events(snapshot, scan, within.as_deref(), &context.cancelled)?;
         gathered.stats.add(&stats);
         gathered.held.extend(held);
-        for (shard, mut events) in shards.into_iter().enumerate() {
-            if let Some(within) = &within {
-                events.retain(|event| within[shard].contains(event.group));
-            }
-            let all = &mut gathered.shards[shard];
+        for (all, events) in gathered.shards.iter_mut().zip(shards) {
             if all.is_empty() { *all = events } else { all.extend(events) }
         }
     }

@@ -6,7 +6,7 @@ use crate::audience::predicate::Predicate;
 use crate::audience::scan::{EventValue, EventsMeant, Kind, KindScan, ScanStats, ToldKinds, float_of};
 use crate::catalog::ColumnType;
 use crate::ids::TagId;
-use crate::journey::{Event, sort_by};
+use crate::journey::{Event, in_order};
 use crate::store::Snapshot;
 use rayon::prelude::*;
 use std::any::Any;
@@ -67,12 +67,8 @@ pub(super) fn gathered_kinds(
         gathered.held.extend(held);
         let known = gathered.things.len() as u32;
         gathered.things.extend(values);
-        for (shard, mut events) in shards.into_iter().enumerate() {
-            if let Some(within) = &within {
-                events.retain(|event| within[shard].contains(event.group));
-            }
+        for (all, mut events) in gathered.shards.iter_mut().zip(shards) {
             events.iter_mut().for_each(|event| event.fulfils += known);
-            let all = &mut gathered.shards[shard];
             if all.is_empty() { *all = events } else { all.extend(events) }
         }
     }
@@ -86,11 +82,12 @@ pub(super) fn gathered_kinds(
     let mut places = vec![0; gathered.things.len()];
     order.iter().enumerate().for_each(|(place, at)| places[*at as usize] = place as u32);
     gathered.things = order.iter().map(|thing| gathered.things[*thing as usize].clone()).collect();
-    let in_order = |events: &mut Vec<Event>| {
+    let order = |events: &mut Vec<Event>| {
         events.iter_mut().for_each(|event| event.fulfils = places[event.fulfils as usize]);
-        sort_by(events, Event::order_of_things, &|| context.check())
+        *events = in_order(std::mem::take(events), Event::order_of_things, &|| context.check())?;
+        Ok::<_, QueryError>(())
     };
-    gathered.shards.par_iter_mut().try_for_each(in_order)?;
+    gathered.shards.par_iter_mut().try_for_each(order)?;
     Ok(gathered)
 }
 

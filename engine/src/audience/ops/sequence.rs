@@ -2,7 +2,7 @@
 //!
 //! As a funnel, but a pattern says what may lie between two events, and how much time ([`crate::journey::pattern`]).
 
-use super::funnel::{FunnelAnswer, Gathered, Reached, gathered, reached};
+use super::funnel::{FunnelAnswer, Gathered, Hop, Reached, gathered, reached};
 use super::{QueryContext, QueryError};
 use crate::audience::predicate::Predicate;
 use crate::audience::scan::EventsMeant;
@@ -21,7 +21,8 @@ pub struct SequenceAnswer {
     pub times: u64,
 }
 
-/// Who of `whom` followed a pattern of the steps; its times are in microseconds. Holds the events of the steps, 16 bytes each.
+/// Who of `whom` followed a pattern of the steps; its times are in microseconds. Holds the events of the steps, 16 bytes each, and
+/// those of the shards that are walked twice.
 ///
 /// # Errors
 /// [`QueryError`], also if there are no steps or too many.
@@ -39,7 +40,7 @@ pub fn sequence(
     let first = pattern.taken[0].fulfils.and_then(|bit| steps.get(bit.trailing_zeros() as usize));
     let Gathered { shards, stats, held: _held } = gathered(snapshot, steps, whom, first, context)?;
     let times = AtomicU64::new(0);
-    let level = |events: &[Event], _: &mut Vec<Event>| {
+    let level = |events: &[Event], _: &mut Vec<i64>, _: &mut [Vec<Hop>]| {
         let followed = follow(pattern, events, u64::MAX, || context.check())?;
         times.fetch_add(followed.chains, Ordering::Relaxed);
         Ok(followed.furthest)

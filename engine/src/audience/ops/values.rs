@@ -48,14 +48,7 @@ impl TagValues {
         let mut values: Vec<&[u8]> = Vec::new();
         for segment in snapshot.shards().iter().flat_map(|shard| shard.layers()) {
             context.check()?;
-            let before = values.len();
-            // Of one layer each value comes once.
-            values.extend(segment.parts(tag).filter_map(value_of).take(max.saturating_add(1)));
-            if values.len() - before > max {
-                return Ok(None);
-            }
-            values.sort_unstable();
-            values.dedup();
+            add_rising(&mut values, segment.parts(tag).filter_map(value_of).take(max.saturating_add(1)));
             if values.len() > max {
                 return Ok(None);
             }
@@ -100,6 +93,24 @@ impl TagValues {
     /// Those who have any value, of a tag whose values exclude each other.
     pub(super) fn any<'p>(&self, shard: &'p ShardSnapshot) -> Result<Vec<Layer<'p>>, ReadError> {
         exclusive(shard.layers(), self.tag, Part::Exists)
+    }
+}
+
+/// Adds what a layer has, each once and rising, to what others have. Most layers have the same.
+fn add_rising<'s>(known: &mut Vec<&'s [u8]>, values: impl Iterator<Item = &'s [u8]>) {
+    let (mut at, mut new) = (0, Vec::new());
+    for value in values {
+        while known.get(at).is_some_and(|known| *known < value) {
+            at += 1;
+        }
+        if known.get(at) != Some(&value) {
+            new.push(value);
+        }
+    }
+    if !new.is_empty() {
+        known.append(&mut new);
+        // Two rising runs.
+        known.sort();
     }
 }
 

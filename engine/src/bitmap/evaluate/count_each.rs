@@ -241,8 +241,10 @@ impl Group<'_> {
     /// The next chunk's members are likely of the same kind: where all of them are found early, the other targets
     /// need not be read.
     fn learn(&mut self) {
-        let Group { order, hits, .. } = self;
-        order.sort_by_key(|index| Reverse(hits[*index]));
+        let Group { order, hits, is_exclusive, .. } = self;
+        if *is_exclusive {
+            order.sort_by_key(|index| Reverse(hits[*index]));
+        }
     }
 }
 

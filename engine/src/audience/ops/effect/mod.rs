@@ -249,15 +249,5 @@ fn told(
     let scanner = scanner(snapshot, *fact, context)?;
     let mut told = scanner.kinds(snapshot, &scan, within.as_deref(), &context.cancelled)?;
     told.stats.users_within = users;
-    if let Some(within) = &within {
-        for (shard, within) in within.iter().enumerate() {
-            let events = &mut told.shards[shard];
-            if let Some(measures) = told.measures.get_mut(shard) {
-                let mut of = events.iter();
-                measures.retain(|_| of.next().is_some_and(|event| within.contains(event.group)));
-            }
-            events.retain(|event| within.contains(event.group));
-        }
-    }
     Ok(told)
 }
