@@ -188,21 +188,20 @@ impl Erasures {
         self.list.iter().rev().find(|(erasure, _)| erasure.id == id)
     }
 
-    /// That everything that `done` has pending is gone.
-    pub(super) fn clean(&mut self, done: &Erasures, now: i64) {
+    /// That everything that `done` has pending is gone. Answers how many erasures are clean by that which were not.
+    pub(super) fn clean(&mut self, done: &Erasures, now: i64) -> u64 {
         for (pending, gone) in self.pending.iter_mut().zip(&done.pending) {
             *pending -= gone;
         }
         let cleaned: HashSet<u128> = done.list.iter().map(|(erasure, _)| erasure.id).collect();
-        for (erasure, _) in self.list.iter_mut().filter(|(erasure, _)| cleaned.contains(&erasure.id)) {
-            erasure.clean_at.get_or_insert(now.max(1));
+        let mut count = 0;
+        for (erasure, _) in &mut self.list {
+            if erasure.clean_at.is_none() && cleaned.contains(&erasure.id) {
+                erasure.clean_at = Some(now.max(1));
+                count += 1;
+            }
         }
-    }
-
-    /// How many of those that `done` has to do are done.
-    pub(super) fn cleaned_of(&self, done: &Erasures) -> u64 {
-        let is_new = |id| done.find(id).is_some_and(|(erasure, _)| erasure.clean_at.is_none());
-        self.list.iter().filter(|(erasure, _)| erasure.clean_at.is_some() && is_new(erasure.id)).count() as u64
+        count
     }
 
     /// Writes a file and syncs it (not its folder).

@@ -198,8 +198,7 @@ impl Store {
 
         let mut layers = held(&self.layers);
         let mut writer = held(&self.writer);
-        Arc::make_mut(&mut writer.erasures).clean(doomed, now);
-        let erasures = writer.erasures.clone();
+        let erasures = Arc::make_mut(&mut writer.erasures).clean(doomed, now);
         drop(writer);
         for (dictionary, users) in self.dictionaries.iter().zip(doomed.pending()) {
             dictionary.forget_erased(users);
@@ -209,7 +208,7 @@ impl Store {
         let shown = self.snapshot();
         self.swap_in(&layers, shown.catalog.clone(), shown.audiences.clone());
         drop(layers);
-        Ok(erasures.cleaned_of(doomed))
+        Ok(erasures)
     }
 
     /// Removes the files of which a removal failed before, so that nothing is on the disk that no manifest names. Nobody else writes
