@@ -41,6 +41,8 @@ pub struct Config {
     pub checkpoint_interval: Duration,
     /// Memory of updates outside a checkpoint at which one is made earlier.
     pub checkpoint_memory_bytes: u64,
+    /// How long bytes of erased users may stay on the disk.
+    pub erase_within: Duration,
     /// The time of a query that names no `timeout_ms`.
     pub query_timeout: Duration,
     /// The longest `timeout_ms`.
@@ -139,6 +141,7 @@ impl Default for Config {
             live_interval: Duration::from_millis(500),
             checkpoint_interval: keeper.checkpoint_interval,
             checkpoint_memory_bytes: keeper.checkpoint_memory_bytes,
+            erase_within: keeper.erase_within,
             query_timeout: Duration::from_secs(30),
             query_timeout_max: Duration::from_secs(600),
             concurrent_queries: cores * 2,
@@ -207,6 +210,7 @@ settings! {
     "live_interval_ms", "how often is looked who enters and leaves live audiences", live_interval, millis, show_millis;
     "checkpoint_interval_ms", "how long a write may stay out of a checkpoint", checkpoint_interval, millis, show_millis;
     "checkpoint_memory_bytes", "memory of updates at which a checkpoint is made earlier", checkpoint_memory_bytes, positive_u64, ToString::to_string;
+    "erase_within_ms", "how long bytes of erased users may stay on the disk", erase_within, millis, show_millis;
     "query_timeout_ms", "time of a query that names none", query_timeout, millis, show_millis;
     "query_timeout_max_ms", "the longest time a query may ask for", query_timeout_max, millis, show_millis;
     "concurrent_queries", "queries that run at a time", concurrent_queries, positive, ToString::to_string;

@@ -13,7 +13,7 @@ use engine::audience::error::{ExprError, ExprErrorKind};
 use engine::audience::ops::QueryError;
 use engine::catalog::CatalogError;
 use engine::error::{Class, ReadError};
-use engine::store::{OpenError, TableError, WriteError};
+use engine::store::{OpenError, PurgeError, TableError, WriteError};
 use engine_sql::session::{SqlError, SqlErrorKind};
 use serde::{Deserialize, Serialize};
 
@@ -444,7 +444,20 @@ impl From<WriteError> for Failure {
             WriteError::KeyReused => Failure::new(Kind::KeyReused, error.to_string()),
             WriteError::TooLarge { .. } => Failure::new(Kind::BodyTooLarge, error.to_string()),
             WriteError::Dropped { .. } => Failure::new(Kind::Dropped, error.to_string()),
+            WriteError::OtherErasures => Failure::new(Kind::InvalidField, error.to_string()),
             WriteError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<PurgeError> for Failure {
+    fn from(error: PurgeError) -> Failure {
+        match error {
+            PurgeError::Write(error) => error.into(),
+            PurgeError::Table(error) => error.into(),
+            PurgeError::Remove(_) | PurgeError::Waits(_) | PurgeError::Stopped => {
+                Failure::new(Kind::LocalFile, error.to_string())
+            }
         }
     }
 }

@@ -320,6 +320,7 @@ pub fn keeper_options(config: &Config) -> KeeperOptions {
         publish_interval: config.publish_interval,
         checkpoint_interval: config.checkpoint_interval,
         checkpoint_memory_bytes: config.checkpoint_memory_bytes,
+        erase_within: config.erase_within,
         look_interval: KeeperOptions::default().look_interval.min(config.checkpoint_interval),
     }
 }

@@ -25,10 +25,11 @@ use ingest::decode::body::{BodyReader, LineDecoder};
 use ingest::decode::events::EventDecoder;
 use ingest::decode::lines::LINE_BYTES_MAX;
 use ingest::keeper::{Keeper, KeeperOptions, publishers, workers};
+use roaring::RoaringBitmap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Events of half a second and of a tenth.
@@ -140,6 +141,14 @@ impl FactTables for Counting {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

@@ -1,13 +1,14 @@
 //! The threads that keep a store fresh while it serves.
 //!
-//! One publishes, so that a write is visible soon after it is acknowledged; the other makes checkpoints and merges,
-//! which take longer. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
+//! One publishes, so that a write is visible soon after it is acknowledged; the second makes checkpoints and merges,
+//! which take longer; the third takes erased users off the disk, which may take longest. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
 //! turn; a store that became read-only stays so, and readers go on.
 //!
-//! The second and the [`workers`] run at a lower priority than the threads that answer, where the system has such a thing.
+//! All but the first, and the [`workers`], run at a lower priority than the threads that answer, where the system has such a thing.
 
 use crate::stop::Stop;
-use engine::store::{StepReport, Store, WriteError};
+use engine::store::{PurgeError, PurgeReport, StepReport, Store};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ pub struct KeeperOptions {
     /// Memory of updates outside a checkpoint at which one is made earlier; default 256 MiB. Choose it below the store's
     /// `memory_bytes_max`, at which writers wait.
     pub checkpoint_memory_bytes: u64,
+    /// How long bytes of erased users may stay on the disk; default a day. They go by the half of it, which leaves time to try again.
+    pub erase_within: Duration,
     /// How often is looked whether a checkpoint or a merge is due; default 500 ms.
     pub look_interval: Duration,
 }
@@ -65,10 +68,15 @@ impl Default for KeeperOptions {
             publish_interval: Duration::from_millis(100),
             checkpoint_interval: Duration::from_secs(60),
             checkpoint_memory_bytes: 256 << 20,
+            erase_within: Duration::from_secs(24 * 3600),
             look_interval: Duration::from_millis(500),
         }
     }
 }
+
+/// How long a purge that failed rests before it is tried again; each time twice as long, up to the other.
+const PURGE_REST: Duration = Duration::from_secs(60);
+const PURGE_REST_MAX: Duration = Duration::from_secs(3600);
 
 /// What the keeper did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +95,8 @@ pub struct KeeperStatus {
     pub compaction_bytes: u64,
     /// How long the last one took.
     pub compaction_took: Duration,
+    /// Times that erased users were taken off the disk.
+    pub purge_count: u64,
     /// What failed last, and why; none when that step has succeeded since.
     pub last_error: Option<String>,
 }
@@ -104,6 +114,8 @@ struct Shared {
     options: KeeperOptions,
     state: Mutex<State>,
     stop: Stop,
+    /// Ends a purge that is under way.
+    stop_purge: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -119,12 +131,17 @@ impl Keeper {
     /// # Errors
     /// The operating system's, if it gives no thread.
     pub fn start(store: Arc<Store>, options: KeeperOptions) -> std::io::Result<Keeper> {
-        let shared = Arc::new(Shared { store, options, state: Mutex::default(), stop: Stop::default() });
+        let (state, stop, stop_purge) = Default::default();
+        let shared = Arc::new(Shared { store, options, state, stop, stop_purge });
         let mut keeper = Keeper { shared, threads: Vec::new() };
         keeper.spawn("publisher", Shared::keep_publishing)?;
         keeper.spawn("checkpointer", |shared| {
             step_back();
             shared.keep_saving();
+        })?;
+        keeper.spawn("purger", |shared| {
+            step_back();
+            shared.keep_purging();
         })?;
         Ok(keeper)
     }
@@ -154,6 +171,7 @@ impl Keeper {
 
     fn end_threads(&mut self) {
         self.shared.stop.set();
+        self.shared.stop_purge.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
@@ -225,6 +243,51 @@ impl Shared {
         self.note("checkpoint", made);
     }
 
+    fn keep_purging(&self) {
+        let mut rest = PURGE_REST;
+        let mut rests_until: Option<Instant> = None;
+        while self.sleep(self.options.look_interval) {
+            if rests_until.is_some_and(|until| Instant::now() < until) {
+                continue;
+            }
+            let (since, waits) = self.store.purges_due();
+            let age = since.map_or(0, |since| self.store.now().saturating_sub(since));
+            let is_due =
+                since.is_some() && u128::try_from(age).unwrap_or(0) >= self.options.erase_within.as_micros() / 2;
+            if !is_due && !waits {
+                continue;
+            }
+            if self.purge(is_due) {
+                (rest, rests_until) = (PURGE_REST, None);
+            } else {
+                rests_until = Some(Instant::now() + rest);
+                // One that only waits for other sides costs little.
+                rest = if is_due { (rest * 2).min(PURGE_REST_MAX) } else { PURGE_REST };
+            }
+        }
+    }
+
+    /// Takes erased users off the disk, or ends what was begun; false if that failed.
+    fn purge(&self, is_due: bool) -> bool {
+        let purged = if is_due {
+            self.store.purge(&self.stop_purge).map(|report| report.unwrap_or_default())
+        } else {
+            self.store.end_purges().map(|erasures| PurgeReport { erasures, ..PurgeReport::default() })
+        };
+        if matches!(purged, Err(PurgeError::Stopped)) {
+            return false;
+        }
+        let is_done = purged.is_ok();
+        let noted = purged.map(|report| {
+            if report.erasures > 0 {
+                tracing::info!(?report, "erased users are gone from the disk");
+                self.state().status.purge_count += 1;
+            }
+        });
+        self.note("purge", noted);
+        is_done
+    }
+
     /// Does one merge; false if none is due or it failed.
     fn compact(&self) -> bool {
         let begun = Instant::now();
@@ -244,7 +307,7 @@ impl Shared {
     }
 
     /// Keeps the newest failure, and logs each one once however often it comes again.
-    fn note(&self, step: &'static str, outcome: Result<(), WriteError>) {
+    fn note(&self, step: &'static str, outcome: Result<(), impl std::fmt::Display>) {
         let mut state = self.state();
         match outcome {
             Ok(()) if state.failed_step == Some(step) => {

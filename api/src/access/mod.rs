@@ -53,11 +53,13 @@ pub enum Scope {
     Ingest,
     /// Change the catalog, run sources, sinks and jobs, make tokens.
     Admin,
+    /// Erase users, and let their ids in again.
+    Erase,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Scope; 4] = [Scope::Query, Scope::Export, Scope::Ingest, Scope::Admin];
+    pub const ALL: [Scope; 5] = [Scope::Query, Scope::Export, Scope::Ingest, Scope::Admin, Scope::Erase];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -66,6 +68,7 @@ impl Scope {
             Scope::Export => "export",
             Scope::Ingest => "ingest",
             Scope::Admin => "admin",
+            Scope::Erase => "erase",
         }
     }
 }

@@ -13,6 +13,7 @@ mod check;
 mod count;
 mod demo;
 mod effect;
+mod erase;
 mod experiment;
 mod explain;
 mod funnel;
@@ -103,6 +104,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Tell who entered and who left a live audience between two moments
     Movement(movement::Arguments),
+    /// Erase users, and tell how far erasures are
+    Erase(erase::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
     /// Make, list and remove tenants
@@ -177,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::Sources(arguments) => sources::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Movement(arguments) => movement::run(&arguments),
+        Command::Erase(arguments) => erase::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

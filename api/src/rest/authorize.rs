@@ -39,7 +39,7 @@ impl Policy {
     /// Whether such a call sends or changes something, or tells who may.
     fn is_change(self, method: &Method) -> bool {
         let scopes = self.scopes();
-        let is_more = scopes.contains(&Scope::Ingest) || scopes.contains(&Scope::Admin);
+        let is_more = [Scope::Ingest, Scope::Admin, Scope::Erase].iter().any(|scope| scopes.contains(scope));
         is_more || [PUT, DELETE].contains(&method)
     }
 
@@ -62,6 +62,7 @@ const INGEST: Policy = Policy::Scopes(&[Scope::Ingest]);
 const ADMIN: Policy = Policy::Scopes(&[Scope::Admin]);
 const OPERATOR_QUERY: Policy = Policy::Operator(&[Scope::Query]);
 const OPERATOR_ADMIN: Policy = Policy::Operator(&[Scope::Admin]);
+const ERASE: Policy = Policy::Operator(&[Scope::Erase]);
 const POST: &Method = &Method::POST;
 const GET: &Method = &Method::GET;
 const PUT: &Method = &Method::PUT;
@@ -82,6 +83,8 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         "/v1/translate" | "/v1/status" => QUERY,
         // Plans tell how much is read, and how much there is.
         "/v1/explain" => OPERATOR_QUERY,
+        "/v1/users/{id}" if method == DELETE => ERASE,
+        "/v1/erasures" | "/v1/erasures/{id}" | "/v1/admissions" => ERASE,
         "/v1/members"
         | "/v1/sample"
         | "/v1/top"

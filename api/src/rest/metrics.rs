@@ -232,6 +232,11 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>) {
         gauge!("beluga_tags").set(snapshot.catalog().tags().len() as f64);
         gauge!("beluga_audiences").set(snapshot.audiences().len() as f64);
     }
+    if let Ok(store) = state.store() {
+        counter!("beluga_updates_suppressed_total").absolute(store.suppressed_count());
+        let unclean = store.unclean_since().map_or(0, |since| store.now().saturating_sub(since).max(0));
+        gauge!("beluga_erasure_age_seconds").set(unclean as f64 / 1e6);
+    }
     for (name, report) in state.pipeline().map(Pipeline::reports).unwrap_or_default() {
         report.lookups.iter().for_each(|lookup| measure_lookup(&name, lookup));
         let labels = [("source", name)];
@@ -286,6 +291,7 @@ fn measure_store(state: &AppState) {
     counter!("beluga_compactions_total").absolute(keeper.compaction_count);
     counter!("beluga_compaction_bytes_total").absolute(keeper.compaction_bytes);
     gauge!("beluga_compaction_seconds").set(keeper.compaction_took.as_secs_f64());
+    counter!("beluga_purges_total").absolute(keeper.purge_count);
 }
 
 /// What the data directory takes, and what is left.

@@ -126,7 +126,7 @@ fn the_status_is_told_once_and_every_second() {
     );
     let before = success(server.get("/v1/status").send().expect("get"));
     assert_eq!((&before["events"], &before["principal"]["token"]), (&json!(0), &Value::Null));
-    assert_eq!(before["principal"]["scopes"], json!(["query", "export", "ingest", "admin"]));
+    assert_eq!(before["principal"]["scopes"], json!(["query", "export", "ingest", "admin", "erase"]));
     let line = json!({"user_id": "u1", "ts": "2026-11-20T10:00:00Z", "category": "shoes"}).to_string();
     success(server.post("/v1/facts/purchase?visible=true").body(line).send().expect("post"));
     let after = success(server.get("/v1/status").send().expect("get"));

@@ -12,6 +12,7 @@ mod crash;
 mod cursors;
 mod deploy;
 mod effect;
+mod erasures;
 mod experiment;
 mod extremes;
 mod factors;

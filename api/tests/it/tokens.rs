@@ -39,10 +39,11 @@ fn every_call_needs_the_scopes_of_its_policy() {
     let server = TestServer::with_people();
     let description = success(server.get("/openapi.json").send().expect("get"));
     let admin = made(&server, None, "admin", &Scope::ALL);
-    let tokens: Vec<(Vec<Scope>, String)> = (0..16_usize)
+    let tokens: Vec<(Vec<Scope>, String)> = (0..32_usize)
         .filter(|bits| *bits > 0)
         .map(|bits| {
-            let scopes: Vec<Scope> = (0..4).filter(|at| bits >> at & 1 == 1).map(|at| Scope::ALL[at]).collect();
+            let scopes: Vec<Scope> =
+                (0..Scope::ALL.len()).filter(|at| bits >> at & 1 == 1).map(|at| Scope::ALL[at]).collect();
             let text = made(&server, Some(&admin), &format!("of.{bits}"), &scopes);
             (scopes, text)
         })

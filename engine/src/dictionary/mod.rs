@@ -4,7 +4,8 @@
 //! ranges without gaps; newer ones in a [`tail`] in memory. Both are the ids one after another
 //! ([`record`]) and a hash index of where they stand, so an id costs its bytes and some 17 more; opening reads none of them.
 //!
-//! An id can be erased: its slot stays, with no bytes and out of the index, and is never given again.
+//! An id can be erased: its slot stays, with no bytes and out of the index, and is never given again. Until the part that has its
+//! bytes is written anew, the slot is passed over here; the id, let in again, gets another one.
 
 pub mod part;
 mod record;
@@ -14,6 +15,7 @@ use crate::error::{MergeError, ReadError};
 use crate::ids::Slot;
 use crate::vfs::Vfs;
 use part::{Part, Warm, write_part};
+use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -30,6 +32,8 @@ struct Inner {
     parts: Vec<Arc<Part>>,
     /// What follows the last part.
     tail: Tail,
+    /// Slots that were erased, some of which a part still has the id of.
+    erased: RoaringBitmap,
 }
 
 /// Look-ups whose waits for memory overlap.
@@ -54,10 +58,15 @@ impl Inner {
         }
     }
 
-    fn find_or_push(&mut self, id: &[u8], hash: u64) -> Result<Slot, ReadError> {
+    fn find_or_push(
+        &mut self,
+        id: &[u8],
+        hash: u64,
+        admits: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<Slot>, ReadError> {
         match self.find(id, hash)? {
-            Some(slot) => Ok(slot),
-            None => Ok(self.tail.push(id, hash)),
+            None if admits(id) => Ok(Some(self.tail.push(id, hash))),
+            found => Ok(found),
         }
     }
 
@@ -67,7 +76,7 @@ impl Inner {
         }
         // The largest part is the oldest; most ids are there.
         for part in &self.parts {
-            if let Some(slot) = part.find(id, hash)? {
+            if let Some(slot) = part.find(id, hash)?.filter(|slot| !self.erased.contains(*slot)) {
                 return Ok(Some(slot));
             }
         }
@@ -93,22 +102,27 @@ impl DictionaryWriter<'_> {
     /// # Panics
     /// If the shard would have more than 2^32 users.
     pub fn get_or_insert(&mut self, id: &[u8]) -> Result<Slot, ReadError> {
-        self.0.find_or_push(id, hash_of(id))
+        let slot = self.0.find_or_push(id, hash_of(id), |_| true)?;
+        Ok(slot.expect("every new id is let in"))
     }
 
-    /// The same of several ids with their hashes, one after another; faster than one by one.
+    /// The same of several ids with their hashes, one after another; faster than one by one. A new id that is not to be let in gets none.
     ///
     /// # Errors
     /// [`ReadError`] if a part is damaged; ids before it may have got their slots.
     ///
     /// # Panics
     /// If the shard would have more than 2^32 users.
-    pub fn get_or_insert_each(&mut self, ids: &[HashedId<'_>]) -> Result<Vec<Slot>, ReadError> {
+    pub fn get_or_insert_each(
+        &mut self,
+        ids: &[HashedId<'_>],
+        admits: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Option<Slot>>, ReadError> {
         let mut slots = Vec::with_capacity(ids.len());
         for ids in ids.chunks(TOGETHER) {
             self.0.warm(ids);
             for (id, hash) in ids {
-                slots.push(self.0.find_or_push(id, *hash)?);
+                slots.push(self.0.find_or_push(id, *hash, &admits)?);
             }
         }
         Ok(slots)
@@ -128,7 +142,7 @@ impl Dictionary {
             }
             next = part.slots().end;
         }
-        Ok(Dictionary(RwLock::new(Inner { parts, tail: Tail::new(next) })))
+        Ok(Dictionary(RwLock::new(Inner { parts, tail: Tail::new(next), erased: RoaringBitmap::new() })))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -174,6 +188,9 @@ impl Dictionary {
     /// [`ReadError`] if a part is damaged.
     pub fn user_id(&self, slot: Slot, out: &mut Vec<u8>) -> Result<bool, ReadError> {
         let inner = self.read();
+        if inner.erased.contains(slot) {
+            return Ok(false);
+        }
         let id = if slot >= inner.tail.slots().start {
             inner.tail.id(slot)
         } else {
@@ -199,15 +216,48 @@ impl Dictionary {
     /// # Errors
     /// What the disk says.
     pub fn write_unsealed(&self, end: Slot, vfs: &dyn Vfs, path: &Path) -> std::io::Result<u64> {
-        let ids = self.read().tail.below(end);
-        write_part(vfs, path, ids.slots(), ids.ids())
+        let (ids, erased) = {
+            let inner = self.read();
+            (inner.tail.below(end), inner.erased.clone())
+        };
+        let left = ids.slots().zip(ids.ids()).map(|(slot, id)| if erased.contains(slot) { &[][..] } else { id });
+        write_part(vfs, path, ids.slots(), left)
     }
 
     /// Takes a written part in and lets its ids out of memory.
     pub fn adopt(&self, part: Arc<Part>) {
         let mut inner = self.write();
-        inner.tail.drop_until(part.slots().end);
-        inner.parts.push(part);
+        let Inner { parts, tail, erased } = &mut *inner;
+        tail.drop_until(part.slots().end, erased);
+        parts.push(part);
+    }
+
+    /// Forgets the ids of these slots: none of them is found any more, and what is written from now on has no bytes of them.
+    pub fn erase(&self, slots: &RoaringBitmap) {
+        let mut inner = self.write();
+        let Inner { tail, erased, .. } = &mut *inner;
+        (slots - &*erased).iter().for_each(|slot| tail.erase(slot));
+        *erased |= slots;
+    }
+
+    /// No part has the ids of these slots any more.
+    pub fn forget_erased(&self, slots: &RoaringBitmap) {
+        self.write().erased -= slots;
+    }
+
+    /// A part that has the id of one of these slots.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a part is damaged.
+    pub fn part_with(&self, slots: &RoaringBitmap) -> Result<Option<Arc<Part>>, ReadError> {
+        for part in self.parts() {
+            for slot in slots.range(part.slots()) {
+                if !part.id(slot)?.is_empty() {
+                    return Ok(Some(part));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The parts, by rising slot.
@@ -233,17 +283,19 @@ impl Dictionary {
         due
     }
 
-    /// Writes neighbouring parts as one file and syncs it (not its folder).
+    /// Writes neighbouring parts as one file, without the ids of what is erased, and syncs it (not its folder).
     ///
     /// # Errors
     /// A damaged part, or what the disk says.
-    pub fn write_merged(parts: &[Arc<Part>], vfs: &dyn Vfs, path: &Path) -> Result<u64, MergeError> {
+    pub fn write_merged(&self, parts: &[Arc<Part>], vfs: &dyn Vfs, path: &Path) -> Result<u64, MergeError> {
         let Some(first) = parts.first() else { return Ok(0) };
         let slots = first.slots().start..parts.last().unwrap_or(first).slots().end;
+        let erased = self.read().erased.clone();
         let mut damage = None;
         let ids =
             parts.iter().flat_map(|part| part.ids()).map_while(|id| id.map_err(|error| damage = Some(error)).ok());
-        let written = write_part(vfs, path, slots, ids)?;
+        let left = slots.clone().zip(ids).map(|(slot, id)| if erased.contains(slot) { &[][..] } else { id });
+        let written = write_part(vfs, path, slots, left)?;
         damage.map_or(Ok(written), |error| Err(error.into()))
     }
 
@@ -295,8 +347,11 @@ mod tests {
             let mut model: HashMap<String, Slot> = HashMap::new();
             for (number, (ids, then)) in steps.into_iter().enumerate() {
                 let hashed: Vec<HashedId<'_>> = ids.iter().map(|id| (id.as_bytes(), hash_of(id.as_bytes()))).collect();
-                let slots = if then % 2 == 0 {
-                    dictionary.writer().get_or_insert_each(&hashed).expect("good")
+                let slots: Vec<Slot> = if then % 2 == 0 {
+                    {
+                        let slots = dictionary.writer().get_or_insert_each(&hashed, |_| true).expect("good");
+                        slots.into_iter().flatten().collect()
+                    }
                 } else {
                     let one = |(id, _): &HashedId<'_>| dictionary.writer().get_or_insert(id).expect("good");
                     hashed.iter().map(one).collect()
@@ -310,7 +365,7 @@ mod tests {
                 }
                 if then > 1 && let Some(due) = dictionary.merge_due() {
                     let merged = PathBuf::from(format!("/merged-{number}.ids"));
-                    Dictionary::write_merged(&dictionary.parts()[due], &vfs, &merged).expect("merge");
+                    dictionary.write_merged(&dictionary.parts()[due], &vfs, &merged).expect("merge");
                     dictionary.replace(Arc::new(Part::open(&vfs, &merged).expect("open")));
                 }
                 if then > 2 {
@@ -344,6 +399,43 @@ mod tests {
         assert_eq!(dictionary.slot_of(b"").expect("good"), None);
         assert!(!dictionary.user_id(1, &mut Vec::new()).expect("good"));
         assert_eq!(dictionary.writer().get_or_insert(b"b").expect("good"), 3);
+    }
+
+    #[test]
+    fn an_id_that_is_erased_and_let_in_again_gets_another_slot() {
+        let vfs = MemoryVfs::default();
+        let dictionary = Dictionary::default();
+        let slot = |id: &[u8]| dictionary.writer().get_or_insert(id).expect("good");
+        let id_of = |slot| {
+            let mut id = Vec::new();
+            dictionary.user_id(slot, &mut id).expect("good").then_some(id)
+        };
+        let erase = |slot: Slot| dictionary.erase(&RoaringBitmap::from([slot]));
+        assert_eq!((slot(b"a"), slot(b"b")), (0, 1));
+        seal(&dictionary, &vfs, 0);
+        assert_eq!(slot(b"c"), 2);
+        // One in a part, one in memory.
+        erase(0);
+        erase(2);
+        assert_eq!((id_of(0), id_of(1), id_of(2)), (None, Some(b"b".to_vec()), None));
+        assert_eq!(dictionary.slot_of(b"a").expect("good"), None);
+        let refused = dictionary.writer().get_or_insert_each(&[(b"a", hash_of(b"a"))], |_| false);
+        assert_eq!(refused.expect("good"), [None]);
+        assert_eq!((slot(b"a"), slot(b"c"), slot(b"b")), (3, 4, 1));
+        erase(4);
+        assert_eq!(slot(b"c"), 5);
+        seal(&dictionary, &vfs, 1);
+        let doomed = RoaringBitmap::from([0, 2, 4]);
+        let part = dictionary.part_with(&doomed).expect("good").expect("the first has `a`");
+        assert_eq!(part.slots(), 0..2);
+        dictionary.write_merged(&[part], &vfs, &path(2)).expect("write");
+        dictionary.replace(Arc::new(Part::open(&vfs, &path(2)).expect("open")));
+        assert!(dictionary.part_with(&doomed).expect("good").is_none());
+        dictionary.forget_erased(&doomed);
+        let ids: Vec<_> = (0..6).map(id_of).collect();
+        let expected = [None, Some("b"), None, Some("a"), None, Some("c")];
+        assert_eq!(ids, expected.map(|id| id.map(|id| id.as_bytes().to_vec())));
+        assert_eq!(dictionary.slot_of(b"a").expect("good"), Some(3));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::record::{GROUP, HEADER_BYTES, Header};
 use crate::ids::Slot;
 use hashbrown::HashTable;
+use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -109,15 +110,29 @@ impl Tail {
     }
 
     pub(super) fn push(&mut self, id: &[u8], hash: u64) -> Slot {
+        let (slot, position) = self.append(id);
+        let records = &self.records;
+        self.index.insert_unique(hash, position, |position| xxh3_64(records.at(*position).1));
+        slot
+    }
+
+    fn append(&mut self, id: &[u8]) -> (Slot, u32) {
         let slot = self.first.checked_add(self.count).expect("a shard has at most 2^32 users; use more shards");
         let position = self.records.push(Header::of(slot, id), id);
         if self.count.is_multiple_of(GROUP) {
             self.groups.push(position);
         }
         self.count += 1;
+        (slot, position)
+    }
+
+    /// Finds the id of a slot no more; its bytes stay until the next checkpoint lets them out of memory.
+    pub(super) fn erase(&mut self, slot: Slot) {
+        let hash = xxh3_64(self.id(slot));
         let records = &self.records;
-        self.index.insert_unique(hash, position, |position| xxh3_64(records.at(*position).1));
-        slot
+        if let Ok(entry) = self.index.find_entry(hash, |position| records.at(*position).0.slot == slot) {
+            entry.remove();
+        }
     }
 
     /// The ids below `end`, for writing: shares their bytes, and finds none.
@@ -142,10 +157,14 @@ impl Tail {
         })
     }
 
-    /// Forgets the ids below `end`.
-    pub(super) fn drop_until(&mut self, end: Slot) {
+    /// Forgets the ids below `end`, and those of erased slots.
+    pub(super) fn drop_until(&mut self, end: Slot, erased: &RoaringBitmap) {
         let mut rest = Tail::new(end);
         for slot in end..self.slots().end {
+            if erased.contains(slot) {
+                rest.append(&[]);
+                continue;
+            }
             let id = self.id(slot);
             rest.push(id, xxh3_64(id));
         }

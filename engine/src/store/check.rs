@@ -7,6 +7,7 @@
 //! * User ids: each in its shard, each found under its slot and no other. Ids of events: in order, each found.
 //! * The log: whole records of known form without a gap, but for a torn end.
 
+use super::erasure::{self, Erasures};
 use super::manifest::{Manifest, ShardFiles};
 use super::once::OnceTable;
 use super::recovery::{Record, newest, open_dictionary, open_segment, unknown_record};
@@ -26,6 +27,7 @@ use crate::vfs::Vfs;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +47,7 @@ pub struct CheckReport {
 /// Reads and verifies everything in `folder`, telling `progress` each file's bytes as it goes. Goes on after damage, to list all
 /// of it. The directory must not be open. Changes nothing.
 pub fn check(vfs: &dyn Vfs, folder: &Path, progress: impl FnMut(u64)) -> CheckReport {
-    let mut checker = Checker { vfs, folder, report: CheckReport::default(), progress };
+    let mut checker = Checker { vfs, folder, erasures: Arc::default(), report: CheckReport::default(), progress };
     match newest(vfs, folder) {
         Ok(Some((_, manifest))) => checker.all(&manifest),
         Ok(None) => checker.report.problems.push(format!("{}: no manifest: not a Beluga directory", folder.display())),
@@ -57,6 +59,7 @@ pub fn check(vfs: &dyn Vfs, folder: &Path, progress: impl FnMut(u64)) -> CheckRe
 struct Checker<'c, P> {
     vfs: &'c dyn Vfs,
     folder: &'c Path,
+    erasures: Arc<Erasures>,
     report: CheckReport,
     progress: P,
 }
@@ -64,6 +67,10 @@ struct Checker<'c, P> {
 impl<P: FnMut(u64)> Checker<'_, P> {
     fn all(&mut self, manifest: &Manifest) {
         let types = Types::of(&manifest.catalog);
+        match erasure::load(self.vfs, self.folder, manifest.erasures) {
+            Ok(erasures) => self.erasures = erasures,
+            Err(error) => self.found(Err(error)),
+        }
         for (shard, files) in manifest.shards.iter().enumerate() {
             self.segments(shard, files, &types);
             self.ids(shard, files, manifest.shards.len() as u16);
@@ -151,6 +158,10 @@ impl<P: FnMut(u64)> Checker<'_, P> {
         }
         if sound {
             let found = open_dictionary(self.vfs, self.folder, shard, files).and_then(|dictionary| {
+                // The id of one who is erased may be there once more, in a part that is not written anew yet.
+                if let Some(users) = self.erasures.pending().get(shard) {
+                    dictionary.erase(users);
+                }
                 let mut id = Vec::new();
                 for slot in 0..dictionary.slot_count() {
                     id.clear();

@@ -9,13 +9,14 @@
 //! 5. The files take the layers' place; log files and manifests that are no longer needed go.
 
 use super::compaction::OwnedRules;
+use super::erasure::Erasures;
 use super::manifest::{self, Manifest, OnceFile, ShardFiles, Staged};
 use super::publish::Cut;
 use super::recovery::commit_staged;
 use super::tables::{FactRow, TableError};
 use super::{
-    Checkpointed, DiskSegment, RecentRows, StepReport, Store, WriteError, event_ids_path, held, install, once,
-    once_path, part_path, segment_path,
+    Checkpointed, DiskSegment, RecentRows, StepReport, Store, WriteError, erased_path, event_ids_path, held, install,
+    once, once_path, part_path, segment_path,
 };
 use crate::dictionary::part::Part;
 use crate::error::MergeError;
@@ -79,6 +80,10 @@ impl Store {
         let mut next = checkpointed.manifest.clone();
         let mut report = StepReport::default();
         self.save_once(&cut, &mut next, &mut report).map_err(|error| self.log.fail("write remembered keys", &error))?;
+        if !Arc::ptr_eq(&checkpointed.erasures, &cut.erasures) {
+            let saved = self.save_erasures(&cut.erasures, &mut next);
+            report.bytes_written += saved.map_err(|error| self.log.fail("write the list of erasures", &error))?;
+        }
         next.epoch = cut.epoch;
         next.position = cut.position.0;
         next.catalog = cut.catalog;
@@ -88,9 +93,10 @@ impl Store {
         for (files, (frozen, saved)) in next.shards.iter_mut().zip(frozen.iter().zip(&saved)) {
             record(files, frozen, saved, &mut report);
         }
-        self.save_rows(&checkpointed, &mut next, &rows, &mut report)?;
+        self.save_rows(&checkpointed, &mut next, &rows, &cut.erasures, &mut report)?;
         let tables = next.tables.clone();
         self.commit(&mut checkpointed, next, &mut report)?;
+        checkpointed.erasures = cut.erasures;
         self.position.store(cut.position.0, Ordering::Relaxed);
         self.exchange(&frozen, saved, &rows, tables);
         self.log.cut(cut.position);
@@ -120,6 +126,7 @@ impl Store {
         before: &Checkpointed,
         next: &mut Manifest,
         rows: &RecentRows,
+        erasures: &Erasures,
         report: &mut StepReport,
     ) -> Result<(), WriteError> {
         let Some(tables) = &self.options.tables else { return Ok(()) };
@@ -136,7 +143,11 @@ impl Store {
         for (name, fact) in catalog.facts() {
             let Some(logs) = rows.get(&fact.id) else { continue };
             let mut all: Vec<FactRow<'_>> = Vec::with_capacity(logs.iter().map(|log| log.rows().len()).sum());
-            logs.iter().for_each(|log| all.extend(log.rows()));
+            let is_left = |row: &FactRow<'_>| !erasures.has_pending((row.shard, row.slot));
+            logs.iter().for_each(|log| all.extend(log.rows().filter(is_left)));
+            if all.is_empty() {
+                continue;
+            }
             let plan = tables.stage(name, fact, number, &all).map_err(failed)?;
             next.staged.push(Staged { fact: fact.id, plan });
         }
@@ -179,6 +190,16 @@ impl Store {
         Ok(saved)
     }
 
+    /// Writes the file of erasures that a manifest is to name.
+    pub(super) fn save_erasures(&self, erasures: &Erasures, next: &mut Manifest) -> std::io::Result<u64> {
+        let (id, folder) = (self.new_file(), self.folder.join("erased"));
+        self.vfs.create_folder(&folder)?;
+        let written = erasures.write(&*self.vfs, &erased_path(&self.folder, id))?;
+        self.vfs.sync_folder(&folder)?;
+        next.erasures = Some(id);
+        Ok(written)
+    }
+
     fn save_once(&self, cut: &Cut, next: &mut Manifest, report: &mut StepReport) -> std::io::Result<()> {
         next.once_files.retain(|file| file.expires > cut.now);
         let Some(expires) = cut.once.iter().map(|step| step.expires).max() else { return Ok(()) };
@@ -201,8 +222,14 @@ impl Store {
         let folder = self.folder.join("manifest");
         report.bytes_written += manifest::write(&*self.vfs, &folder, number, &next)
             .map_err(|error| self.log.fail("write a manifest", &error))?;
-        let before = std::mem::replace(checkpointed, Checkpointed { number, manifest: next });
+        let erasures = checkpointed.erasures.clone();
+        let before = std::mem::replace(checkpointed, Checkpointed { number, manifest: next, erasures });
         manifest::remove_before(&*self.vfs, &folder, number);
+        if before.manifest.erasures != checkpointed.manifest.erasures
+            && let Some(old) = before.manifest.erasures
+        {
+            let _ = self.vfs.remove(&erased_path(&self.folder, old));
+        }
         for old in before.manifest.once_files {
             if !checkpointed.manifest.once_files.contains(&old) {
                 let _ = self.vfs.remove(&once_path(&self.folder, old.id));

@@ -15,7 +15,6 @@ use super::centres::{OfSpaces, trained_on};
 use super::manifest::Manifest;
 use super::{Compacting, DiskSegment, StepReport, Store, WriteError, event_ids_path, held, part_path, segment_path};
 use crate::catalog::{Catalog, TagType};
-use crate::dictionary::Dictionary;
 use crate::dictionary::part::Part as DictionaryPart;
 use crate::error::MergeError;
 use crate::events;
@@ -24,6 +23,7 @@ use crate::ids::{FileId, TagId};
 use crate::lookalike::cells::{Centres, MEMBER_BYTES, copy_bytes};
 use crate::segment::merge::{ActivityRules, MergeKind, MergeRules, merge};
 use crate::segment::{Key, Part, Segment, SegmentWriter};
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -47,6 +47,8 @@ pub(super) struct OwnedRules {
     lists: Arc<HashSet<Vec<u8>>>,
     bottom: bool,
     centres: OfSpaces,
+    /// See [`MergeRules::erased`].
+    erased: Arc<RoaringBitmap>,
 }
 
 impl OwnedRules {
@@ -64,6 +66,7 @@ impl OwnedRules {
             lists: Arc::new(lists.map(|list| list.as_bytes().to_vec()).collect()),
             bottom: false,
             centres: OfSpaces::default(),
+            erased: Arc::default(),
         }
     }
 
@@ -108,6 +111,11 @@ impl OwnedRules {
         OwnedRules { bottom, ..self.clone() }
     }
 
+    /// Rules by which nothing of these users is left.
+    pub(super) fn without(self, users: RoaringBitmap) -> OwnedRules {
+        OwnedRules { erased: Arc::new(users), ..self }
+    }
+
     /// Rules for what is merged again soon.
     pub(super) fn in_memory(mut self) -> OwnedRules {
         for kind in Arc::make_mut(&mut self.kinds).values_mut() {
@@ -128,7 +136,8 @@ impl OwnedRules {
         // Above the bottom a list cannot be left out: its removals hide what is below.
         let wanted = |tag: TagId, value: &[u8]| tag != TagId::UPLOADS || !self.bottom || self.lists.contains(value);
         let centres = |space: TagId| self.centres.get(&space).cloned();
-        merge(&MergeRules { bottom: self.bottom, kind: &kind, wanted: &wanted, centres: &centres })
+        let erased = &self.erased;
+        merge(&MergeRules { bottom: self.bottom, kind: &kind, wanted: &wanted, centres: &centres, erased })
     }
 }
 
@@ -228,6 +237,16 @@ impl Store {
         let rules = held(&self.writer).merge_rules(Some(&self.snapshot()), self.options.clock.now());
         let rules = rules.with_centres(self.renewed_centres());
         let Some(due) = segments_due(disks, compacting, &rules, due) else { return Ok(None) };
+        self.rewrite_segments(compacting, due, &rules).map(Some)
+    }
+
+    /// Puts one segment in the place of neighbouring ones.
+    pub(super) fn rewrite_segments(
+        &self,
+        compacting: &mut Compacting,
+        due: Due,
+        rules: &OwnedRules,
+    ) -> Result<StepReport, WriteError> {
         let (shard, run) = (due.shard, due.run);
         let id = self.new_file();
         let path = segment_path(&self.folder, shard, id);
@@ -249,7 +268,7 @@ impl Store {
         ids.iter().for_each(|id| {
             let _ = self.vfs.remove(&segment_path(&self.folder, shard, *id));
         });
-        Ok(Some(report))
+        Ok(report)
     }
 
     /// What a failed merge leaves behind: nothing. Damage concerns its shard; a disk that cannot be written, the store.
@@ -274,7 +293,11 @@ impl Store {
     }
 
     /// Makes a change of files, and nothing else, the state on disk.
-    fn commit_files(&self, report: &mut StepReport, change: impl FnOnce(&mut Manifest)) -> Result<(), WriteError> {
+    pub(super) fn commit_files(
+        &self,
+        report: &mut StepReport,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), WriteError> {
         let mut checkpointed = held(&self.checkpointing);
         // After a failure a prepared manifest may be the next one; it must not be overtaken.
         self.log.check()?;
@@ -334,9 +357,19 @@ impl Store {
             Some((shard, dictionary.parts()[due].to_vec()))
         });
         let Some((shard, parts)) = due else { return Ok(None) };
+        self.rewrite_parts(compacting, shard, &parts).map(Some)
+    }
+
+    /// Puts one part of a dictionary in the place of neighbouring ones.
+    pub(super) fn rewrite_parts(
+        &self,
+        compacting: &mut Compacting,
+        shard: usize,
+        parts: &[Arc<DictionaryPart>],
+    ) -> Result<StepReport, WriteError> {
         let id = self.new_file();
         let path = part_path(&self.folder, shard, id);
-        let merged = self.merge_parts(&path, &parts);
+        let merged = self.merge_parts(shard, &path, parts);
         let merged = Arc::new(merged.map_err(|error| self.step_failed(compacting, shard, &path, error))?);
         let written = merged.size_bytes();
         let covered = merged.slots();
@@ -354,11 +387,16 @@ impl Store {
         old.iter().for_each(|path| {
             let _ = self.vfs.remove(path);
         });
-        Ok(Some(report))
+        Ok(report)
     }
 
-    fn merge_parts(&self, path: &Path, parts: &[Arc<DictionaryPart>]) -> Result<DictionaryPart, MergeError> {
-        Dictionary::write_merged(parts, &*self.vfs, path)?;
+    fn merge_parts(
+        &self,
+        shard: usize,
+        path: &Path,
+        parts: &[Arc<DictionaryPart>],
+    ) -> Result<DictionaryPart, MergeError> {
+        self.dictionaries[shard].write_merged(parts, &*self.vfs, path)?;
         self.vfs.sync_folder(path.parent().unwrap_or(Path::new(".")))?;
         Ok(DictionaryPart::open(&*self.vfs, path)?)
     }
@@ -381,11 +419,11 @@ fn segments_due(
 }
 
 /// A run of segments to merge.
-struct Due {
-    shard: usize,
-    run: Vec<DiskSegment>,
+pub(super) struct Due {
+    pub(super) shard: usize,
+    pub(super) run: Vec<DiskSegment>,
     /// It reaches the oldest one.
-    bottom: bool,
+    pub(super) bottom: bool,
 }
 
 /// Puts `merged` in the place of the items with these ids, which are neighbours.

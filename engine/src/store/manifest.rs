@@ -13,6 +13,7 @@
 //! staged u32 | per table: fact u32 | length u32 | plan, opaque (only in a prepared manifest)
 //! per shard: slots u32 | parts u32 | per part: id u64 | event id files u32 | per file, newest first: id u64 | segments u32 | per segment, newest first: id u64 | length u64
 //! spaces u32 | per vector space: name | id u32 | dimension u16 | metric u8 (not in version 4, which had none)
+//! file of erasures u64, 0 for none (since version 8)
 //! ```
 //!
 //! Versions 6 and 7 say the same as version 5, of segments that may have cells beside their vectors: of each chunk, or of the segment.
@@ -39,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const KIND: [u8; 8] = *b"BELUGMAN";
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// The oldest version that is still read.
 const OLDEST_VERSION: u32 = 4;
 
@@ -53,6 +54,8 @@ pub(super) struct Manifest {
     pub(super) audiences: Arc<BTreeMap<String, Audience>>,
     pub(super) sources: BTreeMap<String, u64>,
     pub(super) once_files: Vec<OnceFile>,
+    /// The file of erasures; see [`super::erasure`].
+    pub(super) erasures: Option<FileId>,
     /// Per fact with a table, the number of the manifest that brought its last rows.
     pub(super) tables: BTreeMap<TagId, u64>,
     /// Per fact, the number its next logged event gets; see [`super::RowLog`].
@@ -151,6 +154,7 @@ impl Manifest {
             }
         }
         encode_spaces(&self.catalog, &mut out);
+        out.u64(self.erasures.map_or(0, |file| file.0));
         out.0
     }
 
@@ -174,8 +178,15 @@ impl Manifest {
                 segments: bytes.many(|bytes| Some((FileId(bytes.u64()?), bytes.u64()?)))?,
             });
         }
-        let catalog = Arc::new(decode_spaces(catalog, &mut bytes)?);
-        shard_count.is_power_of_two().then(|| Manifest {
+        let catalog = match bytes.0.is_empty() {
+            true => Arc::new(catalog),
+            false => Arc::new(with_spaces(catalog, &mut bytes)?),
+        };
+        let erasures = match bytes.0.is_empty() {
+            true => None,
+            false => Some(bytes.u64()?).filter(|file| *file != 0).map(FileId),
+        };
+        (bytes.0.is_empty() && shard_count.is_power_of_two()).then(|| Manifest {
             epoch,
             position,
             next_file,
@@ -183,6 +194,7 @@ impl Manifest {
             audiences: Arc::new(audiences.into_iter().collect()),
             sources: sources.into_iter().collect(),
             once_files,
+            erasures,
             tables: tables.into_iter().collect(),
             row_numbers: row_numbers.into_iter().collect(),
             staged,
@@ -445,10 +457,15 @@ pub(super) fn decode_spaces(catalog: Catalog, bytes: &mut Decoder<'_>) -> Option
     if bytes.0.is_empty() {
         return Some(catalog);
     }
+    let catalog = with_spaces(catalog, bytes)?;
+    bytes.0.is_empty().then_some(catalog)
+}
+
+fn with_spaces(catalog: Catalog, bytes: &mut Decoder<'_>) -> Option<Catalog> {
     let spaces = bytes.many(decode_space)?;
     let next = catalog.next_id();
     let numbered = spaces.iter().all(|(_, space)| space.id < next && space.id >= TagId::FIRST_DECLARED);
-    (numbered && bytes.0.is_empty()).then(|| catalog.with_spaces(spaces))
+    numbered.then(|| catalog.with_spaces(spaces))
 }
 
 /// `name | description | changed at i64 | 0 u8, expression | 1 u8, list id, users u64 | 2 u8, expression, list id`.
@@ -506,7 +523,11 @@ impl Encoder {
         self.bytes(text.as_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn u128(&mut self, number: u128) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.u32(bytes.len() as u32);
         self.0.extend_from_slice(bytes);
     }
@@ -546,7 +567,7 @@ impl<'a> Decoder<'a> {
         String::from_utf8(self.bytes()?).ok()
     }
 
-    fn bytes(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {
         let len = self.u32()? as usize;
         let (bytes, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;

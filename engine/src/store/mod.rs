@@ -12,10 +12,12 @@ mod centres;
 mod check;
 mod checkpoint;
 mod compaction;
+mod erasure;
 mod manifest;
 mod memtable;
 mod once;
 mod publish;
+mod purge;
 mod recovery;
 mod rows;
 mod shown;
@@ -31,13 +33,15 @@ mod write;
 mod proptests;
 
 pub use check::{CheckReport, check};
+pub use erasure::{Erasure, NewErasure};
 pub use publish::PublishedLayers;
+pub use purge::{PurgeError, PurgeReport};
 pub use recovery::{OpenError, SHARDS_MAX};
 pub use rows::RowLog;
 pub(crate) use shown::Shown;
 pub use snapshot::{Audience, Definition, ShardSnapshot, Snapshot};
 pub use tables::{FactRow, FactTables, TableError};
-pub use tap::RowTap;
+pub use tap::{RowTap, TapMark};
 pub use vectors::{SpaceVectors, VectorsError};
 
 use crate::catalog::Catalog;
@@ -50,6 +54,7 @@ use crate::ids::{FileId, Lsn, ShardId, Slot, TagId};
 use crate::segment::Segment;
 use crate::vfs::Vfs;
 use compaction::OwnedRules;
+use erasure::Erasures;
 use manifest::{Encoder, Manifest};
 use memtable::{Memtable, Types};
 use once::OnceTable;
@@ -112,6 +117,8 @@ pub struct Store {
     writer: Mutex<Writer>,
     layers: Mutex<Layers>,
     checkpointing: Mutex<Checkpointed>,
+    /// Purges that are not at their end, the first first; taken before the lock below.
+    rewritten: Mutex<Vec<purge::Rewritten>>,
     compacting: Mutex<Compacting>,
     centres: Mutex<centres::Known>,
     published: RwLock<Snapshot>,
@@ -149,6 +156,9 @@ struct Writer {
     event_id_bytes: usize,
     events: EventCounts,
     once: OnceTable,
+    erasures: Arc<Erasures>,
+    /// Updates of suppressed users that were passed over since the store was opened.
+    suppressed_updates: u64,
     /// Uploaded lists that were written to since the store was opened and that no audience has had since: they may be on
     /// their way, so no merge leaves them out. One whose upload a crash ended is left out after the next start.
     pending_lists: HashSet<String>,
@@ -179,6 +189,10 @@ struct Layers {
     tables: BTreeMap<TagId, u64>,
     /// See [`Writer::row_numbers`].
     row_numbers: BTreeMap<TagId, u64>,
+    /// Those that are published.
+    erased: Arc<Erasures>,
+    /// Whom each shard shows: everybody but who is erased and not gone.
+    shown: Vec<Shown>,
     /// What was published and not taken yet, once somebody follows it.
     followed: Option<PublishedLayers>,
 }
@@ -216,6 +230,8 @@ struct Compacting {
 struct Checkpointed {
     number: u64,
     manifest: Manifest,
+    /// Those of its file.
+    erasures: Arc<Erasures>,
 }
 
 /// A step that must happen once although its sender may send it again.
@@ -268,6 +284,11 @@ pub enum WriteError {
         /// The tag, fact or vector space.
         id: TagId,
     },
+    /// A list of erasures cannot be taken over.
+    #[error(
+        "these erasures are of another data directory; take the file from the directory of which this one is a copy"
+    )]
+    OtherErasures,
     /// See [`ReadError`].
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -278,7 +299,7 @@ impl WriteError {
     pub fn class(&self) -> Class {
         match self {
             WriteError::ReadOnly { .. } => Class::Unavailable,
-            WriteError::KeyReused | WriteError::TooLarge { .. } => Class::Invalid,
+            WriteError::KeyReused | WriteError::TooLarge { .. } | WriteError::OtherErasures => Class::Invalid,
             WriteError::Dropped { .. } => Class::Conflict,
             WriteError::Read(error) => error.class(),
         }
@@ -323,6 +344,8 @@ pub struct Statistics {
     pub events_repeated: u64,
     /// Events that were taken back.
     pub events_taken_back: u64,
+    /// Updates since the store was opened that were passed over because their user is suppressed.
+    pub suppressed: u64,
     /// Bytes in log files.
     pub log_bytes: u64,
     /// LSN before which the newest manifest has everything.
@@ -418,11 +441,12 @@ impl Store {
         let position = self.position.load(Ordering::Relaxed);
         let layers = held(&self.layers);
         let segments = || layers.shards.iter().flat_map(|shard| &shard.disk);
-        let (tables, events) = {
+        let (tables, events, suppressed) = {
             let writer = held(&self.writer);
-            (writer.memtable_bytes + writer.event_id_bytes, writer.events)
+            (writer.memtable_bytes + writer.event_id_bytes, writer.events, writer.suppressed_updates)
         };
         Statistics {
+            suppressed,
             events: events.counted,
             events_repeated: events.repeated,
             events_taken_back: events.taken_back,
@@ -455,6 +479,13 @@ impl Store {
 
     fn shard_folder(&self, shard: usize) -> PathBuf {
         shard_folder(&self.folder, shard)
+    }
+}
+
+impl Layers {
+    /// Hides who is erased from the views to come.
+    fn hide_erased(&mut self) {
+        self.shown = Shown::all_without(self.erased.pending(), self.shards.len());
     }
 }
 
@@ -530,6 +561,10 @@ fn part_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
 
 fn event_ids_path(folder: &Path, shard: usize, id: FileId) -> PathBuf {
     shard_folder(folder, shard).join(format!("{:020}.evt", id.0))
+}
+
+fn erased_path(folder: &Path, id: FileId) -> PathBuf {
+    folder.join("erased").join(format!("{:020}.erased", id.0))
 }
 
 fn once_path(folder: &Path, id: FileId) -> PathBuf {

@@ -1,17 +1,20 @@
 //! Making writes visible: memtables become the newest layers, and a new snapshot is swapped in.
 
 use super::compaction::OwnedRules;
+use super::erasure::Erasures;
 use super::memtable::{Memtable, Types};
 use super::once::Remembered;
 use super::snapshot::{Audience, ShardSnapshot, Snapshot};
 use super::wal::Kind;
-use super::{Layers, RowLog, ShardLayers, Store, WriteError, held, install};
+use super::{Layers, RowLog, ShardLayers, Shown, Store, WriteError, held, install};
 use crate::catalog::Catalog;
+use crate::dictionary::Dictionary;
 use crate::events::{EventIds, Recent as RecentIds};
 use crate::ids::{Epoch, Lsn, TagId};
 use crate::segment::merge::merge;
 use crate::segment::{Segment, SegmentWriter};
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -27,6 +30,7 @@ struct Taken {
     shards: Vec<(Memtable, u32)>,
     rows: BTreeMap<TagId, RowLog>,
     row_numbers: BTreeMap<TagId, u64>,
+    erasures: Arc<Erasures>,
 }
 
 /// Layers as they were published one by one, before they are merged with others.
@@ -34,6 +38,8 @@ struct Taken {
 pub struct PublishedLayers {
     /// Per shard, oldest first.
     pub shards: Vec<Vec<Arc<Segment>>>,
+    /// Users who were erased, as slots per shard; empty if there are none.
+    pub erased: Vec<RoaringBitmap>,
     /// There were more than are kept; the others were let go.
     pub overflown: bool,
     bytes: u64,
@@ -53,6 +59,7 @@ pub(super) struct Cut {
     pub(super) sources: BTreeMap<String, u64>,
     pub(super) row_numbers: BTreeMap<TagId, u64>,
     pub(super) once: Vec<Remembered>,
+    pub(super) erasures: Arc<Erasures>,
     /// Per shard.
     pub(super) event_ids: Vec<Arc<RecentIds>>,
     pub(super) now: u64,
@@ -113,6 +120,7 @@ impl Store {
             sources: writer.sources.clone(),
             row_numbers: writer.row_numbers.clone(),
             once: writer.once.take_fresh(),
+            erasures: writer.erasures.clone(),
             event_ids: writer.event_ids.iter_mut().map(EventIds::freeze).collect(),
             now: writer.once.now(),
         };
@@ -140,6 +148,7 @@ impl Store {
                 .collect(),
             rows: writer.rows.as_mut().map(std::mem::take).unwrap_or_default(),
             row_numbers: writer.row_numbers.clone(),
+            erasures: writer.erasures.clone(),
         }
     }
 
@@ -180,6 +189,13 @@ impl Store {
             layers.rows.entry(fact).or_default().push(Arc::new(log));
         }
         layers.row_numbers = taken.row_numbers;
+        if !Arc::ptr_eq(&layers.erased, &taken.erasures) {
+            if let Some(followed) = &mut layers.followed {
+                followed.note_erased(&layers.erased, &taken.erasures);
+            }
+            layers.erased = taken.erasures;
+            layers.hide_erased();
+        }
         layers.epoch += 1;
         self.swap_in(layers, catalog, audiences);
     }
@@ -199,7 +215,10 @@ impl Store {
         catalog: Arc<Catalog>,
         audiences: Arc<BTreeMap<String, Audience>>,
     ) -> Snapshot {
-        let shards = layers.shards.iter().zip(&self.dictionaries);
+        let shards = layers.shards.iter().zip(&self.dictionaries).zip(&layers.shown);
+        let shard = |((shard, dictionary), shown): ((&ShardLayers, &Arc<Dictionary>), &Shown)| {
+            ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count, shown.clone())
+        };
         Snapshot {
             epoch: Epoch(layers.epoch),
             catalog,
@@ -209,14 +228,20 @@ impl Store {
             row_numbers: Arc::new(layers.row_numbers.clone()),
             searched: Arc::default(),
             is_part: false,
-            shards: shards
-                .map(|(shard, dictionary)| ShardSnapshot::new(shard.stack(), dictionary.clone(), shard.slot_count))
-                .collect(),
+            shards: shards.map(shard).collect(),
         }
     }
 }
 
 impl PublishedLayers {
+    fn note_erased(&mut self, before: &Erasures, now: &Erasures) {
+        self.erased.resize_with(now.pending().len(), RoaringBitmap::new);
+        let none = RoaringBitmap::new();
+        for (shard, (erased, pending)) in self.erased.iter_mut().zip(now.pending()).enumerate() {
+            *erased |= pending - before.pending().get(shard).unwrap_or(&none);
+        }
+    }
+
     fn push(&mut self, layers: Vec<Option<Arc<Segment>>>) {
         let size = |layer: &Option<Arc<Segment>>| layer.as_ref().map_or(0, |layer| layer.size_bytes());
         self.bytes += layers.iter().map(size).sum::<u64>();

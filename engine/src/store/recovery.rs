@@ -3,6 +3,7 @@
 //! Nothing on disk is changed that a second crash could not repeat: orphans (files no manifest names) are removed, the
 //! log goes on in a new file, and what was replayed stays in memory until the next checkpoint.
 
+use super::erasure::{self, AdmitRecord, ErasureRecord};
 use super::manifest::{self, Manifest};
 use super::memtable::{Memtable, Types};
 use super::once::{OnceTable, Remembered};
@@ -10,8 +11,8 @@ use super::snapshot::{ShardSnapshot, Snapshot};
 use super::tables::{FactTables, TableError};
 use super::wal::{self, Kind, Log};
 use super::{
-    Checkpointed, Compacting, DiskSegment, EventCounts, Layers, Options, ShardLayers, Store, WriteError, Writer,
-    event_ids_path, held, once_path, part_path, segment_path, shard_folder,
+    Checkpointed, Compacting, DiskSegment, EventCounts, Layers, Options, ShardLayers, Shown, Store, WriteError, Writer,
+    erased_path, event_ids_path, held, once_path, part_path, segment_path, shard_folder,
 };
 use crate::dictionary::Dictionary;
 use crate::dictionary::part::Part;
@@ -148,11 +149,17 @@ impl Store {
         folder: &Path,
         options: Options,
         lock: Box<dyn Send + Sync>,
-        checkpointed: Checkpointed,
+        mut checkpointed: Checkpointed,
         keeps_rows: bool,
     ) -> Result<(Store, Lsn), OpenError> {
+        let erasures = erasure::load(&*vfs, folder, checkpointed.manifest.erasures)?;
+        checkpointed.erasures = erasures.clone();
         let manifest = &checkpointed.manifest;
         let loaded = Loaded::load(&*vfs, folder, manifest)?;
+        for (dictionary, users) in loaded.dictionaries.iter().zip(erasures.pending()) {
+            dictionary.erase(users);
+        }
+        let whom = Shown::all_without(erasures.pending(), manifest.shards.len());
         let (wal_folder, position) = (folder.join("wal"), manifest.position());
         let memtables = manifest.shards.iter().map(|_| Memtable::default());
         let store = Store {
@@ -170,23 +177,28 @@ impl Store {
                 event_id_bytes: 0,
                 events: EventCounts::default(),
                 once: loaded.once,
+                erasures: erasures.clone(),
+                suppressed_updates: 0,
                 pending_lists: HashSet::new(),
                 id_bytes: 0,
                 dirty: false,
                 unsaved: false,
             }),
-            published: RwLock::new(shown(manifest, &loaded.layers, &loaded.dictionaries)),
+            published: RwLock::new(shown(manifest, &loaded.layers, &loaded.dictionaries, &whom)),
             layers: Mutex::new(Layers {
                 epoch: manifest.epoch,
                 shards: loaded.layers,
                 rows: BTreeMap::new(),
                 tables: manifest.tables.clone(),
                 row_numbers: manifest.row_numbers.clone(),
+                erased: erasures,
+                shown: whom,
                 followed: None,
             }),
             next_file: AtomicU64::new(manifest.next_file),
             position: AtomicU64::new(position.0),
             checkpointing: Mutex::new(checkpointed),
+            rewritten: Mutex::default(),
             compacting: Mutex::new(Compacting::default()),
             centres: Mutex::default(),
             layer_bytes: AtomicU64::new(0),
@@ -213,15 +225,18 @@ impl Store {
                 if let Some((source, offset)) = origin {
                     writer.go_on(&source, offset);
                 }
-                let places = self.places(&mut writer, &batch)?;
-                let settled = writer.settle(&batch, &places, now)?;
-                writer.apply(&batch, &places, settled, true);
+                let (places, left) = self.places(&mut writer, &batch)?;
+                let batch = left.as_ref().unwrap_or(&batch);
+                let settled = writer.settle(batch, &places, now)?;
+                writer.apply(batch, &places, settled, true);
             }
             Record::Catalog(catalog) => writer.put_catalog(catalog),
             Record::PutAudience(name, audience) => writer.put_audience(name, audience),
             Record::DeleteAudience(name) => writer.delete_audience(&name),
             Record::SourceOffset(source, offset) => writer.go_on(&source, offset),
             Record::ForgetSource(source) => writer.forget_source(&source),
+            Record::Erase(record) => self.redo_erasure(&mut writer, record)?,
+            Record::Admit(record) => writer.admit(&record),
             Record::Published(epoch) => {
                 // That view may have shown what a source has to send again, so what is shown now needs a new number.
                 layers.epoch = layers.epoch.max(epoch);
@@ -233,8 +248,11 @@ impl Store {
 }
 
 /// The view of a manifest.
-fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictionary>]) -> Snapshot {
-    let shards = layers.iter().zip(dictionaries);
+fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictionary>], whom: &[Shown]) -> Snapshot {
+    let shards = layers.iter().zip(dictionaries).zip(whom);
+    let shard = |((layers, dictionary), shown): ((&ShardLayers, &Arc<Dictionary>), &Shown)| {
+        ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count, shown.clone())
+    };
     Snapshot {
         epoch: manifest.epoch(),
         catalog: manifest.catalog.clone(),
@@ -244,9 +262,7 @@ fn shown(manifest: &Manifest, layers: &[ShardLayers], dictionaries: &[Arc<Dictio
         row_numbers: Arc::new(manifest.row_numbers.clone()),
         searched: Arc::default(),
         is_part: false,
-        shards: shards
-            .map(|(layers, dictionary)| ShardSnapshot::new(layers.stack(), dictionary.clone(), layers.slot_count))
-            .collect(),
+        shards: shards.map(shard).collect(),
     }
 }
 
@@ -275,6 +291,8 @@ pub(super) enum Record {
     Published(u64),
     SourceOffset(String, u64),
     ForgetSource(String),
+    Erase(ErasureRecord),
+    Admit(AdmitRecord),
 }
 
 /// What stands before a batch in the log.
@@ -321,6 +339,8 @@ impl Record {
             Kind::Published => Record::Published(bytes.u64()?),
             Kind::SourceOffset => Record::SourceOffset(bytes.text()?, bytes.u64()?),
             Kind::ForgetSource => Record::ForgetSource(bytes.text()?),
+            Kind::Erase => Record::Erase(ErasureRecord::decode(&mut bytes)?),
+            Kind::Admit => Record::Admit(AdmitRecord::decode(&mut bytes)?),
         })
     }
 }
@@ -328,7 +348,7 @@ impl Record {
 /// The newest manifest, if the directory was ever used.
 fn newest_manifest(vfs: &dyn Vfs, folder: &Path) -> Result<Option<Checkpointed>, OpenError> {
     if let Some((number, manifest)) = newest(vfs, folder)? {
-        return Ok(Some(Checkpointed { number, manifest }));
+        return Ok(Some(Checkpointed { number, manifest, erasures: Arc::default() }));
     }
     // The log begins only after the first manifest, so log without one is a directory that has lost its state.
     let failed = |source| OpenError::Directory { path: folder.to_owned(), verb: "list the log", source };
@@ -361,7 +381,7 @@ fn carry_out(
     commit_staged(&mut prepared, number, tables)?;
     manifest::write(vfs, &manifests, number, &prepared).map_err(failed)?;
     manifest::remove_before(vfs, &manifests, number);
-    Ok(Checkpointed { number, manifest: prepared })
+    Ok(Checkpointed { number, manifest: prepared, erasures: Arc::default() })
 }
 
 /// Makes the staged rows part of their tables, and notes that these have them.
@@ -384,11 +404,11 @@ fn first_manifest(vfs: &dyn Vfs, folder: &Path, shard_count: u16) -> io::Result<
     vfs.create_folder(&folder.join("once"))?;
     (0..manifest.shards.len()).try_for_each(|shard| vfs.create_folder(&shard_folder(folder, shard)))?;
     manifest::write(vfs, &manifests, 1, &manifest)?;
-    Ok(Checkpointed { number: 1, manifest })
+    Ok(Checkpointed { number: 1, manifest, erasures: Arc::default() })
 }
 
 /// Removes the files that no manifest names: what a crash left of an unfinished checkpoint or merge.
-fn remove_orphans(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> io::Result<()> {
+pub(super) fn remove_orphans(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> io::Result<()> {
     let remove_others = |folder: &Path, named: &HashSet<PathBuf>| {
         for name in vfs.list(folder)? {
             let path = folder.join(name);
@@ -406,7 +426,9 @@ fn remove_orphans(vfs: &dyn Vfs, folder: &Path, manifest: &Manifest) -> io::Resu
         remove_others(&shard_folder(folder, shard), &named)?;
     }
     let named = manifest.once_files.iter().map(|file| once_path(folder, file.id)).collect();
-    remove_others(&folder.join("once"), &named)
+    remove_others(&folder.join("once"), &named)?;
+    let named = manifest.erasures.iter().map(|file| erased_path(folder, *file)).collect();
+    remove_others(&folder.join("erased"), &named)
 }
 
 /// The files a manifest names, open.

@@ -6,7 +6,7 @@
 
 use super::{ShardSnapshot, Snapshot};
 use crate::bitmap::view::BitmapView;
-use crate::ids::Slot;
+use crate::ids::{ShardId, Slot};
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -31,6 +31,15 @@ impl Shown {
             Shown::Only(users) => BitmapView::trusted(users).contains(slot),
             Shown::Without(users) => !BitmapView::trusted(users).contains(slot),
         }
+    }
+
+    /// Everybody but these, slots per shard: of each of so many shards.
+    pub(super) fn all_without(users: &[RoaringBitmap], shard_count: usize) -> Vec<Shown> {
+        if users.iter().all(RoaringBitmap::is_empty) {
+            return vec![Shown::All; shard_count];
+        }
+        let none = RoaringBitmap::new();
+        (0..shard_count).map(|shard| Shown::All.without(users.get(shard).unwrap_or(&none))).collect()
     }
 
     fn only(&self, users: &RoaringBitmap) -> Shown {
@@ -86,6 +95,11 @@ impl Snapshot {
             shard
         };
         Snapshot { shards: self.shards.iter().enumerate().map(change).collect(), ..self.clone() }
+    }
+
+    /// Whether a user is shown.
+    pub fn shows(&self, shard: ShardId, slot: Slot) -> bool {
+        self.shards.get(usize::from(shard.0)).is_some_and(|shard| shard.shown.has(slot))
     }
 
     /// Whether nobody is left out.

@@ -158,8 +158,8 @@ impl Snapshot {
 }
 
 impl ShardSnapshot {
-    pub(super) fn new(layers: Arc<[Arc<Segment>]>, dictionary: Arc<Dictionary>, slot_count: u32) -> Self {
-        ShardSnapshot { layers, dictionary, slot_count, shown: Shown::All }
+    pub(super) fn new(layers: Arc<[Arc<Segment>]>, dictionary: Arc<Dictionary>, slot_count: u32, shown: Shown) -> Self {
+        ShardSnapshot { layers, dictionary, slot_count, shown }
     }
 
     /// Segments, newest first. The last one covers all older data, so a leaf's bottom layer has mask `All`.

@@ -8,6 +8,9 @@
 use crate::catalog::Fact;
 use crate::ids::{ShardId, Slot};
 use crate::update::Event;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// One row of a fact.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,21 @@ pub trait FactTables: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`TableError`]; part of the table may be left, and the next call goes on.
     fn remove(&self, name: &str) -> Result<(), TableError>;
+
+    /// Writes the table anew without the rows of these users, told as slots per shard. What was replaced stays for whoever reads an
+    /// older version, until [`FactTables::forget_history`]. No table is no error. Once `stop` is set it ends soon, perhaps before it is
+    /// done.
+    ///
+    /// # Errors
+    /// [`TableError`]; some of the rows may be gone.
+    fn erase(&self, name: &str, fact: &Fact, users: &[RoaringBitmap], stop: &Arc<AtomicBool>)
+    -> Result<(), TableError>;
+
+    /// Removes everything that only older versions of the table have, and those versions, so that no byte of an erased row is left.
+    ///
+    /// # Errors
+    /// [`TableError`]; some of it may be left, and the next call goes on.
+    fn forget_history(&self, name: &str) -> Result<(), TableError>;
 
     /// Removes the files that were staged and never committed. Called after every start, once nothing is under way.
     ///

@@ -5,6 +5,7 @@
 //! the rows that may not have been taken are in the log.
 
 use super::Snapshot;
+use std::collections::BTreeMap;
 
 /// Takes rows of facts as they come.
 pub trait RowTap: std::fmt::Debug + Send + Sync {
@@ -14,4 +15,24 @@ pub trait RowTap: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// Why it could not; the store then takes no more writes.
     fn take(&self, snapshot: &Snapshot) -> std::io::Result<()>;
+
+    /// Notes what it has taken by now, so that it can let go of it later. `snapshot` shows nobody who was erased before.
+    ///
+    /// # Errors
+    /// Why it could not; it is called again later.
+    fn mark(&self, _snapshot: &Snapshot) -> std::io::Result<TapMark> {
+        Ok(TapMark::default())
+    }
+
+    /// Has nothing more on the disk of what it had taken at a mark.
+    ///
+    /// # Errors
+    /// What is left, and why; it is called again later.
+    fn let_go(&self, _mark: &TapMark) -> std::io::Result<()> {
+        Ok(())
+    }
 }
+
+/// Where a tap was: by the number of each queue, the offset behind its last record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TapMark(pub BTreeMap<u64, u64>);

@@ -49,9 +49,13 @@ pub(super) enum Kind {
     SourceOffset,
     /// The name of a source whose offset is of no use any more.
     ForgetSource,
+    /// Users are erased; see [`super::erasure`].
+    Erase,
+    /// Ids are let in again.
+    Admit,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind::Tags,
     Kind::Catalog,
     Kind::PutAudience,
@@ -59,6 +63,8 @@ const KINDS: [Kind; 7] = [
     Kind::Published,
     Kind::SourceOffset,
     Kind::ForgetSource,
+    Kind::Erase,
+    Kind::Admit,
 ];
 
 /// The log being written.
@@ -275,6 +281,26 @@ impl Log {
 
     fn unwritten(&self) -> WriteError {
         self.fail_for(|| "the log is not open for writing".to_owned())
+    }
+
+    /// As [`Log::cut`], durably; fails if any of them is still there.
+    pub(super) fn cut_all(&self, lsn: Lsn) -> io::Result<()> {
+        self.cut(lsn);
+        let is_left = {
+            let current = held(&self.current);
+            current
+                .older
+                .iter()
+                .skip(1)
+                .map(|(first, _)| *first)
+                .chain([current.first])
+                .next()
+                .is_some_and(|end| !current.older.is_empty() && end <= lsn)
+        };
+        if is_left {
+            return Err(io::Error::other("a log file that a checkpoint covers is left"));
+        }
+        self.vfs.sync_folder(&self.folder)
     }
 
     /// Removes the files whose records are all before `lsn`. What cannot be removed now goes with the next checkpoint.

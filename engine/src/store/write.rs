@@ -10,7 +10,7 @@ use super::{Once, Place, Store, WriteError, Writer, Written, held};
 use crate::catalog::Catalog;
 use crate::dictionary::{HashedId, hash_of};
 use crate::error::ReadError;
-use crate::ids::{ShardId, TagId, shard_of_hash};
+use crate::ids::{ShardId, Slot, TagId, shard_of_hash};
 use crate::update::{Change, UpdateBatch, read_event};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +22,9 @@ const ID_BYTES_MORE: usize = 16;
 /// Memory of ids that waits for a checkpoint whatever the options say: a shard's dictionary has room for 4 GiB, of which
 /// one half may be on its way to disk.
 const ID_BYTES_MAX: usize = 1 << 30;
+
+/// The place of who has none; no slot is so large.
+const NOWHERE: Place = (ShardId(0), Slot::MAX);
 
 impl Store {
     /// Appends a batch to the log and applies it; visible after the next publish, durable after [`Store::sync`].
@@ -98,7 +101,8 @@ impl Store {
         let now = self.options.clock.now();
         let head = encode_head(now, remembered, origin);
         // What can fail without harm comes before the log, so that what is logged is applied.
-        let places = self.places(&mut writer, batch)?;
+        let (places, left) = self.places(&mut writer, batch)?;
+        let batch = left.as_ref().unwrap_or(batch);
         let settled = writer.settle(batch, &places, now)?;
         let lsn = self.log.append(Kind::Tags, &[&head, batch.as_bytes()])?;
         if let (Some(remembered), Some(once)) = (remembered, once) {
@@ -137,7 +141,8 @@ impl Store {
         if let Some(catalog) = made_by {
             writer.check_declared(batch, catalog)?;
         }
-        let places = self.places(&mut writer, batch)?;
+        let (places, left) = self.places(&mut writer, batch)?;
+        let batch = left.as_ref().unwrap_or(batch);
         let settled = writer.settle(batch, &places, self.options.clock.now())?;
         writer.apply(batch, &places, settled, false);
         for (source, offset) in offsets {
@@ -222,12 +227,20 @@ impl Store {
         writer.id_bytes >= most_ids || held >= self.options.memory_bytes_max
     }
 
-    /// The shard and slot of each user of a batch; new ids get theirs now.
-    pub(super) fn places(&self, writer: &mut Writer, batch: &UpdateBatch) -> Result<Vec<Place>, ReadError> {
+    /// The shard and slot of each user of a batch; new ids get theirs now. If users of it are suppressed, also the batch without
+    /// them, whose places these are.
+    pub(super) fn places(
+        &self,
+        writer: &mut Writer,
+        batch: &UpdateBatch,
+    ) -> Result<(Vec<Place>, Option<UpdateBatch>), ReadError> {
         let shard_count = self.dictionaries.len() as u16;
         let users: Vec<HashedId<'_>> = batch.users().map(|user| (user.user_id, hash_of(user.user_id))).collect();
         let shard_of = |index: &u32| shard_of_hash(users[*index as usize].1, shard_count);
-        let mut places: Vec<Place> = vec![(ShardId(0), 0); users.len()];
+        let mut places: Vec<Place> = vec![NOWHERE; users.len()];
+        let erasures = writer.erasures.clone();
+        let admits = |id: &[u8]| !erasures.suppresses() || erasures.admits(id);
+        let mut left_out = 0;
         // Users by shard, in their order.
         let mut order: Vec<u32> = (0..users.len() as u32).collect();
         order.sort_by_key(shard_of);
@@ -238,7 +251,12 @@ impl Store {
             let mut known = dictionary.slot_count();
             ids.clear();
             ids.extend(of_shard.iter().map(|index| users[*index as usize]));
-            for ((index, (id, _)), slot) in of_shard.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids)?) {
+            for ((index, (id, _)), slot) in of_shard.iter().zip(&ids).zip(dictionary.get_or_insert_each(&ids, admits)?)
+            {
+                let Some(slot) = slot else {
+                    left_out += 1;
+                    continue;
+                };
                 if slot >= known {
                     known = slot + 1;
                     writer.id_bytes += id.len() + ID_BYTES_MORE;
@@ -246,7 +264,13 @@ impl Store {
                 places[*index as usize] = (shard, slot);
             }
         }
-        Ok(places)
+        if left_out == 0 {
+            return Ok((places, None));
+        }
+        writer.suppressed_updates += left_out;
+        let left = batch.retained(|index| places[index] != NOWHERE);
+        places.retain(|place| *place != NOWHERE);
+        Ok((places, Some(left)))
     }
 }
 

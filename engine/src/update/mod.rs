@@ -215,6 +215,25 @@ impl UpdateBatch {
         std::iter::from_fn(move || (reader.at < reader.bytes.len()).then(|| reader.user().expect(CHECKED)))
     }
 
+    /// The same without the user entries that are not wanted, told by their places.
+    pub fn retained(&self, mut is_wanted: impl FnMut(usize) -> bool) -> UpdateBatch {
+        let mut kept = UpdateBatch::new();
+        let mut reader = Reader { bytes: &self.bytes, at: 0 };
+        for index in 0.. {
+            let from = reader.at;
+            if from >= self.bytes.len() {
+                break;
+            }
+            let user = reader.user().expect(CHECKED);
+            if is_wanted(index) {
+                kept.bytes.extend_from_slice(&self.bytes[from..reader.at]);
+                kept.user_count += 1;
+                kept.change_count += user.changes().count();
+            }
+        }
+        kept
+    }
+
     /// How many user entries the batch has.
     pub fn user_count(&self) -> usize {
         self.user_count

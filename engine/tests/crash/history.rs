@@ -4,14 +4,15 @@
 //! after a crash is a prefix of each of the two streams: of the logged steps at least those acknowledged (synced, published, or
 //! shown when the store was opened), of the source exactly those before the offset that the store tells.
 
-use crate::model::{State, event_of, read};
+use crate::model::{State, check_ids, event_of, read};
 use crate::rows::{OpenTables, Tables};
 use crate::tap::RowList;
 use engine::catalog::{Activity, Catalog, Column, ColumnType, Fact, Metric, TagType, Unit, Zone};
 use engine::clock::ManualClock;
 use engine::ids::{Lsn, TagId};
 use engine::store::{
-    Audience, Definition, Once, OpenError, Options, RowTap, Snapshot, Store, TableError, WriteError, check,
+    Audience, Definition, NewErasure, Once, OpenError, Options, PurgeError, RowTap, Snapshot, Store, TableError,
+    WriteError, check,
 };
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
@@ -31,6 +32,8 @@ const CLOCK: TagId = TagId(20);
 const FACT: TagId = TagId(21);
 const NAME: &str = "purchase";
 const SPACE: &str = "taste";
+/// Ids of each stream.
+const LOGGED_USERS: u64 = 40;
 const EXTRA_COLUMNS_MAX: usize = 3;
 /// A moment in 2096, which the files of a history have: newer than what tables forget, by the clock of the machine.
 const NOW_MS: i64 = 4_000_000_000_000;
@@ -129,6 +132,13 @@ enum StepError {
 }
 
 /// The fact, with some columns beside the two that it is counted by.
+/// Whether nothing is taken of a user any more.
+fn keeps_out(store: &Store, id: &str) -> bool {
+    let mut batch = UpdateBatch::new();
+    batch.begin_user(id.as_bytes());
+    store.suppressed_in(&batch).expect("good") == 1
+}
+
 fn purchase(extra_columns: usize) -> Fact {
     let column = |name: &str, column_type| Column { name: name.to_owned(), column_type };
     let mut columns = vec![column("category", ColumnType::String), column("amount", ColumnType::Integer)];
@@ -344,8 +354,13 @@ impl History {
         let offset = store.source_offset(SOURCE).unwrap_or(0) as usize;
         assert!((self.saved..self.sent.len()).contains(&offset), "offset {offset}, {} were saved", self.saved);
         let logged = found.of_users(b"l");
-        let kept =
-            (self.durable.max(self.present)..self.logged.len()).find(|kept| self.logged[*kept].visible() == logged);
+        let ids: Vec<String> = (0..LOGGED_USERS).map(|number| format!("l-{number}")).collect();
+        let kept = (self.durable.max(self.present)..self.logged.len()).find(|kept| {
+            // An erasure of somebody unknown shows in nothing but that they are kept out.
+            let state = &self.logged[*kept];
+            state.visible() == logged
+                && ids.iter().all(|id| keeps_out(store, id) == state.erased().contains(id.as_bytes()))
+        });
         let kept = kept.unwrap_or_else(|| {
             let acknowledged = self.logged[self.durable].visible().difference(&logged);
             let last = self.last().visible().difference(&logged);
@@ -355,6 +370,7 @@ impl History {
         let catalog = self.logged[kept].catalog.clone();
         self.sent.iter_mut().for_each(|state| state.put_catalog(catalog.clone()));
         self.know_fact(&catalog);
+        self.tap.erase(self.logged[kept].erased());
         let sent = found.of_users(b"r");
         let users =
             |state: &State| (state.known.clone(), state.values.clone(), state.activity.clone(), state.rows.clone());
@@ -373,6 +389,7 @@ impl History {
     fn observe(&mut self, store: &Store) {
         let snapshot = store.snapshot();
         let found = read(&snapshot, self.tables()).expect("good");
+        check_ids(&snapshot).expect("good");
         let expected = self.last().visible().with_users_of(self.sent.last().expect("begins with one"));
         assert!(found == expected, "found, against what was written:\n{}", expected.difference(&found));
         self.tap.take(&snapshot).expect("it has room");
@@ -397,7 +414,7 @@ impl History {
         if self.last().catalog.tags().len() == 0 {
             return Ok(self.put_catalog(store, base_catalog())?);
         }
-        match self.random.below(if self.trouble.fact_changes { 28 } else { 24 }) {
+        match self.random.below(if self.trouble.fact_changes { 31 } else { 27 }) {
             0..8 => self.write(store)?,
             8..10 => self.write_replayable(store)?,
             10..12 => self.sync(store)?,
@@ -414,8 +431,10 @@ impl History {
             20 => self.change_catalog(store)?,
             21..23 => self.change_audiences(store)?,
             23 => self.repeat(store)?,
-            24..26 => self.tend()?,
-            26 => self.change_fact(store)?,
+            24..26 => self.erase(store)?,
+            26 => self.purge(store)?,
+            27..29 => self.tend()?,
+            29 => self.change_fact(store)?,
             _ => self.drop_days(store)?,
         }
         Ok(())
@@ -437,6 +456,47 @@ impl History {
     }
 
     /// Old days leave the table, of which all rows are in it then, so that it is known which rows these are.
+    /// Users of the logged stream are erased, known or not.
+    fn erase(&mut self, store: &Store) -> Result<(), WriteError> {
+        let ids: Vec<String> =
+            (0..1 + self.random.below(3)).map(|_| format!("l-{}", self.random.below(LOGGED_USERS))).collect();
+        let mut state = self.last().clone();
+        ids.iter().for_each(|id| state.erase(id.as_bytes()));
+        self.begin(state);
+        // What a view shows of them is gone from older ones too.
+        self.kept = None;
+        let asked = NewErasure { id: self.random.next().into(), digest: 1, key: u128::from(self.random.next()) | 1 };
+        let bytes: Vec<&[u8]> = ids.iter().map(String::as_bytes).collect();
+        let erased = store.erase(&bytes, asked)?;
+        assert_eq!(store.erase(&bytes, asked)?, erased, "an erasure of this name came before");
+        self.durable = self.logged.len() - 1;
+        self.tap.erase(self.last().erased());
+        self.observe(store);
+        Ok(())
+    }
+
+    /// Nothing that can be asked for changes; in no file is a byte of who was erased.
+    fn purge(&mut self, store: &Store) -> Result<(), StepError> {
+        self.kept = None;
+        let purged = store.purge(&Arc::default());
+        if let Err(PurgeError::Write(error)) = purged {
+            return Err(error.into());
+        }
+        // One that begins makes a checkpoint first, but not one that goes on.
+        store.publish()?;
+        self.durable = self.logged.len() - 1;
+        self.observe(store);
+        match purged {
+            Err(PurgeError::Table(error)) => Err(error.into()),
+            Err(error @ (PurgeError::Waits(_) | PurgeError::Stopped)) => panic!("nobody is waited for: {error}"),
+            Err(PurgeError::Remove(error)) if !self.trouble.may_fail => panic!("nothing fails here: {error}"),
+            _ => {
+                assert!(!matches!(purged, Ok(None)) || store.unclean_since().is_none());
+                Ok(())
+            }
+        }
+    }
+
     fn drop_days(&mut self, store: &Store) -> Result<(), StepError> {
         self.checkpoint(store)?;
         let day = self.random.below(4) as i32;
@@ -616,7 +676,7 @@ impl History {
     fn batch(&mut self, stream: char) -> UpdateBatch {
         let mut batch = UpdateBatch::new();
         for _ in 0..1 + self.random.below(6) {
-            let id = format!("{stream}-{}", self.random.below(40));
+            let id = format!("{stream}-{}", self.random.below(LOGGED_USERS));
             batch.begin_user(id.as_bytes());
             for _ in 0..self.random.below(5) {
                 if self.random.chance(3) {

@@ -5,7 +5,7 @@ use engine::behavior::Grain;
 use engine::bitmap::bsi;
 use engine::catalog::{Catalog, Space, TagType};
 use engine::error::ReadError;
-use engine::ids::{CHUNK_SLOTS, TagId};
+use engine::ids::{CHUNK_SLOTS, ShardId, TagId, shard_of};
 use engine::segment::merge::number_view;
 use engine::segment::{BlockKey, Form, Key, Part, Segment};
 use engine::store::{Audience, ShardSnapshot, Snapshot};
@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// Counts and sums of events; absent where they are 0.
     pub(crate) activity: BTreeMap<Activity, i128>,
     pub(crate) rows: Rows,
+    /// Whom nothing is said of any more; told by nobody.
+    pub(crate) suppressed: Suppressed,
     pub(crate) seen: Seen,
     /// Where the topic goes on; told by the store, not by a view.
     pub(crate) offset: u64,
@@ -47,6 +49,18 @@ pub(crate) type Activity = (Vec<u8>, TagId, Option<String>, i32, u8);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen(BTreeMap<(Vec<u8>, TagId, String), (String, bool)>);
 
+/// Users who were erased. It cannot be asked for, so it is equal to any other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suppressed(BTreeSet<Vec<u8>>);
+
+impl PartialEq for Suppressed {
+    fn eq(&self, _: &Suppressed) -> bool {
+        true
+    }
+}
+
+impl Eq for Suppressed {}
+
 impl PartialEq for Seen {
     fn eq(&self, _: &Seen) -> bool {
         true
@@ -57,7 +71,7 @@ impl Eq for Seen {}
 
 impl State {
     pub(crate) fn apply(&mut self, batch: &UpdateBatch) {
-        for user in batch.users() {
+        for user in batch.users().filter(|user| !self.suppressed.0.contains(user.user_id)).collect::<Vec<_>>() {
             let mut named = false;
             let mut changes = 0;
             for (tag, change) in user.changes() {
@@ -174,6 +188,21 @@ impl State {
         }
     }
 
+    /// Forgets a user, and passes over what is said of it from now on.
+    pub(crate) fn erase(&mut self, user: &[u8]) {
+        self.known.remove(user);
+        self.values.retain(|(id, _), _| id != user);
+        self.activity.retain(|(id, ..), _| id != user);
+        self.seen.0.retain(|(id, ..), _| id != user);
+        self.rows.retain(|row, _| row.split(' ').next().map(str::as_bytes) != Some(user));
+        self.suppressed.0.insert(user.to_vec());
+    }
+
+    /// Who was erased.
+    pub(crate) fn erased(&self) -> &BTreeSet<Vec<u8>> {
+        &self.suppressed.0
+    }
+
     pub(crate) fn put_catalog(&mut self, catalog: Catalog) {
         let spaces = catalog.spaces().map(|(_, space)| space.id);
         let live: BTreeSet<TagId> = catalog.tags().map(|(_, tag)| tag.id).chain(spaces).collect();
@@ -263,15 +292,19 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &dyn Tables) -> Result<State, Re
     for shard in snapshot.shards() {
         let ids = ids(shard)?;
         let universe = layered(shard.layers(), TagId::UNIVERSE, Part::Exists)?;
-        state.known.extend(universe.iter().map(|slot| ids[slot as usize].clone()));
+        state.known.extend(universe.iter().filter_map(|slot| ids[slot as usize].clone()));
         for (tag, tag_type) in &tags {
             for (slot, value) in values(shard, *tag, *tag_type)? {
-                state.values.insert((ids[slot as usize].clone(), *tag), value);
+                if let Some(id) = &ids[slot as usize] {
+                    state.values.insert((id.clone(), *tag), value);
+                }
             }
         }
         for (_, space) in snapshot.catalog().spaces() {
             for (slot, value) in vectors(shard, space)? {
-                state.values.insert((ids[slot as usize].clone(), space.id), value);
+                if let Some(id) = &ids[slot as usize] {
+                    state.values.insert((id.clone(), space.id), value);
+                }
             }
         }
         for (_, fact) in snapshot.catalog().facts() {
@@ -283,9 +316,11 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &dyn Tables) -> Result<State, Re
     state.activity.retain(|_, sum| *sum != 0);
     for (name, fact) in snapshot.catalog().facts() {
         if let Some(epoch) = snapshot.table_epoch(fact.id) {
-            state.rows.extend(tables.rows(name, fact, epoch));
+            let rows = tables.rows(name, fact, epoch).into_iter();
+            state.rows.extend(rows.filter(|(row, _)| is_known(snapshot, row)));
         }
-        for row in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.rows()) {
+        let recent = snapshot.recent_rows(fact.id).iter().flat_map(|log| log.rows());
+        for row in recent.filter(|row| snapshot.shows(row.shard, row.slot)) {
             *state.rows.entry(text_of(&row, fact.id)).or_default() += 1;
         }
     }
@@ -293,11 +328,29 @@ pub(crate) fn read(snapshot: &Snapshot, tables: &dyn Tables) -> Result<State, Re
     Ok(state)
 }
 
+/// That every user who is shown has an id. Of a view from before an erasure this need not hold.
+pub(crate) fn check_ids(snapshot: &Snapshot) -> Result<(), ReadError> {
+    for (number, shard) in snapshot.shards().iter().enumerate() {
+        for slot in layered(shard.layers(), TagId::UNIVERSE, Part::Exists)? {
+            let is_shown = snapshot.shows(ShardId(number as u16), slot);
+            assert_eq!(shard.user_id(slot, &mut Vec::new())?, is_shown, "who is shown has an id, and nobody else");
+        }
+    }
+    Ok(())
+}
+
+/// Whether the user of a row is one: of an erased one the table may still have rows. Nobody is let in again in these histories.
+fn is_known(snapshot: &Snapshot, row: &str) -> bool {
+    let user = row.split(' ').next().unwrap_or_default().as_bytes();
+    let shard = shard_of(user, snapshot.shards().len() as u16);
+    snapshot.shards()[usize::from(shard.0)].slot_of(user).expect("good").is_some()
+}
+
 /// Adds up a layer's hours and days, and checks that its months say the same.
 fn add_activity(
     layer: &Segment,
     fact: TagId,
-    ids: &[Vec<u8>],
+    ids: &[Option<Vec<u8>>],
     sums: &mut BTreeMap<Activity, i128>,
 ) -> Result<(), ReadError> {
     let (mut days, mut months) = (BTreeMap::new(), BTreeMap::new());
@@ -313,7 +366,8 @@ fn add_activity(
             }
             *days.entry(month).or_insert(0) += number;
             let day = key.slice.hours().from.div_euclid(24);
-            let activity = (ids[slot as usize].clone(), fact, value.clone(), day, key.figure.of);
+            let Some(id) = &ids[slot as usize] else { continue };
+            let activity = (id.clone(), fact, value.clone(), day, key.figure.of);
             *sums.entry(activity).or_default() += number;
         }
     }
@@ -323,13 +377,14 @@ fn add_activity(
     Ok(())
 }
 
-fn ids(shard: &ShardSnapshot) -> Result<Vec<Vec<u8>>, ReadError> {
+/// Of each slot; none of one that is erased.
+fn ids(shard: &ShardSnapshot) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
     let mut ids = Vec::new();
     for slot in 0..shard.slot_count() {
         let mut id = Vec::new();
-        assert!(shard.user_id(slot, &mut id)?, "slot {slot} has an id");
-        assert_eq!(shard.slot_of(&id)?, Some(slot), "the slot of {id:?}");
-        ids.push(id);
+        let has_id = shard.user_id(slot, &mut id)?;
+        assert!(!has_id || shard.slot_of(&id)? == Some(slot), "the slot of {id:?}");
+        ids.push(has_id.then_some(id));
     }
     Ok(ids)
 }

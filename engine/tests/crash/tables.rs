@@ -5,9 +5,11 @@ use engine::catalog::Fact;
 use engine::store::{FactRow, FactTables, TableError};
 use engine::vfs::memory::MemoryVfs;
 use engine::vfs::{Vfs, write_atomically};
+use roaring::RoaringBitmap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 #[derive(Debug)]
 pub(crate) struct FileTables(pub(crate) MemoryVfs);
@@ -30,8 +32,8 @@ impl Tables for FileTables {
                 continue;
             }
             let bytes = self.0.map(&folder(name).join(&file)).expect("maps");
-            for row in std::str::from_utf8(&bytes).expect("text").lines() {
-                *rows.entry(row.to_owned()).or_default() += 1;
+            for line in std::str::from_utf8(&bytes).expect("text").lines() {
+                *rows.entry(place_and_row(line).1.to_owned()).or_default() += 1;
             }
         }
         rows
@@ -43,18 +45,33 @@ impl Tables for FileTables {
     }
 
     fn drop_before(&self, name: &str, day: i32) -> Result<(), TableError> {
-        let failed = failed(name, "drop old days");
-        for file in self.0.list(&folder(name)).map_err(&failed)?.iter().filter(|file| file.ends_with(".rows")) {
-            let path = folder(name).join(file);
-            let text = String::from_utf8(self.0.read(&path).map_err(&failed)?).expect("text");
-            let kept = text.lines().filter(|row| time_of(row) >= i64::from(day) * 86_400_000_000);
-            let kept: String = kept.flat_map(|row| [row, "\n"]).collect();
-            write_atomically(&self.0, &path, kept.as_bytes()).map_err(&failed)?;
-        }
-        Ok(())
+        let is_kept = |line: &str| time_of(place_and_row(line).1) >= i64::from(day) * 86_400_000_000;
+        self.keep(name, is_kept).map_err(failed(name, "drop old days"))
     }
 
     fn sweep(&self) -> Result<(), TableError> {
+        Ok(())
+    }
+}
+
+/// A line of a file: `shard slot|row`.
+fn place_and_row(line: &str) -> ((usize, u32), &str) {
+    let (place, row) = line.split_once('|').expect("a line of ours");
+    let (shard, slot) = place.split_once(' ').expect("a place");
+    ((shard.parse().expect("a shard"), slot.parse().expect("a slot")), row)
+}
+
+impl FileTables {
+    /// Writes the files anew with some of their lines.
+    fn keep(&self, name: &str, is_kept: impl Fn(&str) -> bool) -> io::Result<()> {
+        for file in self.0.list(&folder(name))?.iter().filter(|file| file.ends_with(".rows")) {
+            let path = folder(name).join(file);
+            let text = String::from_utf8(self.0.read(&path)?).expect("text");
+            let kept: String = text.lines().filter(|line| is_kept(line)).flat_map(|line| [line, "\n"]).collect();
+            if kept.len() < text.len() {
+                write_atomically(&self.0, &path, kept.as_bytes())?;
+            }
+        }
         Ok(())
     }
 }
@@ -74,7 +91,8 @@ impl FactTables for FileTables {
             _ => {}
         }
         let writer = self.0.create(&path).map_err(&failed)?;
-        let text: String = rows.iter().map(|row| text_of(row, fact.id) + "\n").collect();
+        let line = |row: &FactRow<'_>| format!("{} {}|{}\n", row.shard.0, row.slot, text_of(row, fact.id));
+        let text: String = rows.iter().map(line).collect();
         writer.append(text.as_bytes()).and_then(|()| writer.sync()).map_err(&failed)?;
         self.0.sync_folder(&folder(name)).map_err(&failed)?;
         Ok(file.into_bytes())
@@ -107,6 +125,19 @@ impl FactTables for FileTables {
             renamed => renamed.and_then(|()| self.0.sync_folder(Path::new(FOLDER))).and_then(|()| swept()),
         });
         removed.map_err(failed(name, "remove"))
+    }
+
+    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
+        let is_kept = |line: &str| {
+            let (shard, slot) = place_and_row(line).0;
+            !users.get(shard).is_some_and(|users| users.contains(slot))
+        };
+        self.keep(name, is_kept).map_err(failed(name, "erase users"))
+    }
+
+    /// There is one version.
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {

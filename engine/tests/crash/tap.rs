@@ -3,7 +3,7 @@
 use crate::rows::{Rows, fact_of, text_of};
 use engine::ids::TagId;
 use engine::store::{RowTap, Snapshot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// The rows of each fact, by number.
@@ -26,6 +26,15 @@ impl RowList {
     }
 }
 
+impl RowList {
+    /// Forgets the rows of these users.
+    pub(crate) fn erase(&self, user_ids: &BTreeSet<Vec<u8>>) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = |row: &str| !user_ids.contains(row.split(' ').next().unwrap_or_default().as_bytes());
+        taken.values_mut().for_each(|rows| rows.retain(|_, row| is_other(row)));
+    }
+}
+
 impl RowTap for RowList {
     fn take(&self, snapshot: &Snapshot) -> std::io::Result<()> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,6 +42,9 @@ impl RowTap for RowList {
             let taken = taken.entry(fact.id).or_default();
             let next = snapshot.next_row(fact.id);
             for (number, row) in snapshot.recent_rows(fact.id).iter().flat_map(|log| log.numbered()) {
+                if !snapshot.shows(row.shard, row.slot) {
+                    continue;
+                }
                 let text = text_of(&row, fact.id);
                 assert!(number < next, "row {number} has a number that another will get");
                 match taken.get(&number) {

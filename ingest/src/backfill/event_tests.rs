@@ -10,6 +10,7 @@ use engine::store::{FactRow, FactTables, Options, Store, TableError};
 use engine::update::UpdateBatch;
 use engine::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -59,6 +60,14 @@ impl FactTables for TextTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

@@ -11,8 +11,10 @@ use engine::store::{Audience, Options, RowTap};
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::memory::MemoryVfs;
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 const HOUR: i64 = 3_600_000_000;
 const START: i64 = 20_000 * 24 * HOUR;
@@ -229,6 +231,20 @@ impl engine::store::FactTables for NoTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), engine::store::TableError> {
+        Ok(())
+    }
+
+    fn erase(
+        &self,
+        _: &str,
+        _: &engine::catalog::Fact,
+        _: &[RoaringBitmap],
+        _: &Arc<AtomicBool>,
+    ) -> Result<(), engine::store::TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), engine::store::TableError> {
         Ok(())
     }
 

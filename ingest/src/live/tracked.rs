@@ -100,13 +100,14 @@ impl Tracked {
     pub(super) fn note(&mut self, published: Option<(&PublishedLayers, &[RoaringBitmap])>) {
         let (Pending::These(pending), Some(bound)) = (&mut self.pending, &self.bound) else { return };
         // Damage is told by the look at everybody.
-        let touched = published.and_then(|(layers, newcomers)| Some((bound.reads.touched(layers).ok()?, newcomers)));
-        let Some((touched, newcomers)) = touched else {
+        let touched = published
+            .and_then(|(layers, newcomers)| Some((bound.reads.touched(layers).ok()?, newcomers, &layers.erased)));
+        let Some((touched, newcomers, erased)) = touched else {
             self.pending = Pending::Everybody;
             return;
         };
         // One user's change may move any other, but where nothing changed nobody moves.
-        let changed = touched.iter().chain(newcomers).any(|users| !users.is_empty());
+        let changed = touched.iter().chain(newcomers).chain(erased).any(|users| !users.is_empty());
         if changed && bound.reads.concerns_everybody() {
             self.pending = Pending::Everybody;
             return;
@@ -116,6 +117,7 @@ impl Tracked {
             *pending |= touched;
             *pending |= newcomers;
         }
+        pending.iter_mut().zip(erased).for_each(|(pending, erased)| *pending |= erased);
     }
 
     /// Writes down who entered and who left.

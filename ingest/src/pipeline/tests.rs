@@ -19,6 +19,7 @@ use engine::clock::Clock;
 use engine::ids::TagId;
 use engine::store::{FactRow, FactTables, Options, TableError};
 use engine::vfs::memory::MemoryVfs;
+use roaring::RoaringBitmap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -163,6 +164,14 @@ impl FactTables for TextTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

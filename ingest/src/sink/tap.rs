@@ -13,7 +13,7 @@ use engine::audience::predicate::Predicate;
 use engine::catalog::{Catalog, Wanted};
 use engine::clock::Clock;
 use engine::ids::{Epoch, TagId};
-use engine::store::{Audience, Definition, FactRow, RowTap, Snapshot};
+use engine::store::{Audience, Definition, FactRow, RowTap, Snapshot, TapMark};
 use engine::vfs::Vfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
@@ -318,7 +318,9 @@ impl SinkQueues {
         let (mut dropped, mut was_full, mut json) = (0, false, String::new());
         let logs = snapshot.recent_rows(fact.id).iter().filter(|log| log.numbers().end > next);
         let rows = logs.flat_map(|log| log.numbered());
-        for (number, row) in rows.filter(|(number, _)| *number >= next) {
+        // Who was erased meanwhile is told of no more.
+        let is_left = |row: &FactRow<'_>| snapshot.shows(row.shard, row.slot);
+        for (number, row) in rows.filter(|(number, row)| *number >= next && is_left(row)) {
             json.clear();
             if !taker.write(number, &row, &mut json) {
                 continue;
@@ -373,6 +375,40 @@ impl RowTap for SinkQueues {
     fn take(&self, snapshot: &Snapshot) -> io::Result<()> {
         while !self.pass(snapshot)? {
             std::thread::sleep(ROOM_LOOK);
+        }
+        Ok(())
+    }
+
+    fn mark(&self, snapshot: &Snapshot) -> io::Result<TapMark> {
+        // Where nobody delivers, the queues are opened by this.
+        self.pass(snapshot)?;
+        let mut mark = TapMark::default();
+        for queue in self.sinks().iter().filter_map(|sink| sink.queue.as_ref()) {
+            mark.0.insert(queue.id(), queue.turn_over()?);
+        }
+        Ok(mark)
+    }
+
+    fn let_go(&self, mark: &TapMark) -> io::Result<()> {
+        for sink in self.sinks() {
+            let left = |why: &str| {
+                let name = &sink.name;
+                io::Error::other(format!(
+                    "sink `{name}` has records in its queue that may be about users who were erased ({why}); let it deliver \
+                     them, or drop it"
+                ))
+            };
+            let Some(queue) = &sink.queue else {
+                if self.vfs.list(&self.folder.join(&sink.name))?.iter().any(|file| file.ends_with(".queue")) {
+                    return Err(left("the queue is not open"));
+                }
+                continue;
+            };
+            // One that began since has taken no row of theirs.
+            let Some(mark) = mark.0.get(&queue.id()) else { continue };
+            if !queue.has_let_go(*mark).map_err(io::Error::other)? {
+                return Err(left("they are not delivered"));
+            }
         }
         Ok(())
     }

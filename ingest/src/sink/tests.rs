@@ -11,9 +11,10 @@ use engine::store::{Audience, Definition, FactRow, FactTables, Options, RowTap, 
 use engine::update::{Change, EventHead, UpdateBatch, Value};
 use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
+use roaring::RoaringBitmap;
 use serde_json::json;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Tables that keep nothing.
@@ -30,6 +31,14 @@ impl FactTables for NoTables {
     }
 
     fn remove(&self, _: &str) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn erase(&self, _: &str, _: &Fact, _: &[RoaringBitmap], _: &Arc<AtomicBool>) -> Result<(), TableError> {
+        Ok(())
+    }
+
+    fn forget_history(&self, _: &str) -> Result<(), TableError> {
         Ok(())
     }
 

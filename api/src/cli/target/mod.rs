@@ -15,6 +15,7 @@ use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::effect::{EffectAnswer, EffectRequest};
+use crate::rest::v1::erasures::{self, ErasureAnswer, UserIds};
 use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -33,7 +34,7 @@ use crate::rest::v1::sql::{SqlAnswer, SqlRequest};
 use crate::rest::v1::tokens::{NewTokenAnswer, TokenAnswer, TokenRequest};
 use crate::server::{self, OpenedToAsk};
 use crate::state::Readers;
-use engine::store::Store;
+use engine::store::{Erasure, PurgeError, Store};
 use local::{Local, config_of};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -155,6 +156,21 @@ impl Target {
         }
     }
 
+    /// The erasures there.
+    ///
+    /// # Errors
+    /// As [`Target::tokens`].
+    pub(super) fn erasures(&self) -> Result<Erasures, Failure> {
+        match &self.data {
+            Some(data) => {
+                refuse_missing(data)?;
+                let config = config_of(data)?;
+                Ok(Erasures::Alone { store: server::open(&config)?, within: config.erase_within })
+            }
+            None => Ok(Erasures::Remote(Remote::new(&self.url)?)),
+        }
+    }
+
     /// As [`Target::asker`], and makes the data directory if there is none.
     ///
     /// # Errors
@@ -206,6 +222,66 @@ impl Tokens {
             Tokens::Alone { access, .. } => access.revoke(name, &Principal::anyone()),
         }
     }
+}
+
+/// The erasures of a server, or of a data directory that none runs on.
+pub(super) enum Erasures {
+    Remote(Remote),
+    Alone { store: Arc<Store>, within: Duration },
+}
+
+impl Erasures {
+    pub(super) fn list(&self) -> Result<Vec<ErasureAnswer>, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.erasures(),
+            Erasures::Alone { store, within } => {
+                Ok(store.erasures().iter().map(|erasure| ErasureAnswer::of(erasure, *within)).collect())
+            }
+        }
+    }
+
+    /// In a directory of nobody else, to the last byte.
+    pub(super) fn erase(&self, ids: &UserIds) -> Result<ErasureAnswer, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.erase(ids),
+            Erasures::Alone { store, within } => {
+                let erased = erasures::erase(store, ids, None, 0)?;
+                purged(store, erased, *within)
+            }
+        }
+    }
+
+    /// What a backup does not know.
+    pub(super) fn erase_again(&self, file: &Path) -> Result<ErasureAnswer, Failure> {
+        match self {
+            Erasures::Remote(_) => {
+                let failure = Failure::new(Kind::InvalidField, "--again is for a directory that no server runs on");
+                Err(failure.suggest("name it with --data DIR"))
+            }
+            Erasures::Alone { store, within } => {
+                let erased = erasures::erase_again(store, file)?;
+                purged(store, erased, *within)
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, ids: &UserIds) -> Result<u64, Failure> {
+        match self {
+            Erasures::Remote(remote) => remote.admit(ids),
+            Erasures::Alone { store, .. } => Ok(store.admit(&ids.all())?),
+        }
+    }
+}
+
+/// An erasure whose bytes are gone, but for those that wait for other sides.
+fn purged(store: &Store, erased: Erasure, within: Duration) -> Result<ErasureAnswer, Failure> {
+    match store.purge(&Arc::default()) {
+        // Only a server delivers.
+        Err(PurgeError::Waits(why)) => eprintln!("{why}; a server does, and removes them then"),
+        purged => drop(purged?),
+    }
+    let erased = store.erasure(erased.id).unwrap_or(erased);
+    Ok(ErasureAnswer::of(&erased, within))
 }
 
 /// Opens an existing data directory; a mistyped name makes no new one.

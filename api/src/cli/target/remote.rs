@@ -10,6 +10,7 @@ use crate::rest::v1::attribution::{AttributionAnswer, AttributionRequest};
 use crate::rest::v1::catalog::{CatalogDocument, PutAnswer, PutParameters};
 use crate::rest::v1::count::{CountAnswer, CountRequest};
 use crate::rest::v1::effect::{EffectAnswer, EffectRequest};
+use crate::rest::v1::erasures::{AdmissionAnswer, ErasureAnswer, ErasuresAnswer, UserIds};
 use crate::rest::v1::experiment::{ExperimentAnswer, ExperimentRequest};
 use crate::rest::v1::explain::{ExplainAnswer, ExplainRequest};
 use crate::rest::v1::export::ListFormat;
@@ -205,6 +206,32 @@ impl Remote {
 
     pub(crate) fn delete_tenant(&self, name: &str) -> Result<(), Failure> {
         self.send(self.client.delete(self.url_of(&["v1", "tenants", name])?)).map(drop)
+    }
+
+    /// All erasures, in their order.
+    pub(super) fn erasures(&self) -> Result<Vec<ErasureAnswer>, Failure> {
+        let mut page: ErasuresAnswer = self.get("/v1/erasures")?;
+        let mut erasures = std::mem::take(&mut page.erasures);
+        while let Some(after) = page.next {
+            page = self.get(&format!("/v1/erasures?after={after}"))?;
+            erasures.append(&mut page.erasures);
+        }
+        Ok(erasures)
+    }
+
+    pub(super) fn erase(&self, ids: &UserIds) -> Result<ErasureAnswer, Failure> {
+        self.post_ids("/v1/erasures", ids)
+    }
+
+    pub(super) fn admit(&self, ids: &UserIds) -> Result<u64, Failure> {
+        self.post_ids::<AdmissionAnswer>("/v1/admissions", ids).map(|answer| answer.admitted)
+    }
+
+    fn post_ids<A: DeserializeOwned>(&self, path: &str, ids: &UserIds) -> Result<A, Failure> {
+        let line = |id: &[u8]| serde_json::Value::from(String::from_utf8_lossy(id)).to_string() + "\n";
+        let body: String = ids.all().into_iter().map(line).collect();
+        let call = self.client.post(format!("{}{path}", self.url)).header(header::CONTENT_TYPE, "application/x-ndjson");
+        read(self.send(call.body(body))?)
     }
 
     /// The address of what these names lead to, whatever stands in them.

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod count;
 pub mod distinguish;
 pub mod effect;
+pub mod erasures;
 pub mod experiment;
 pub mod explain;
 pub mod export;

@@ -48,6 +48,9 @@ pub struct UploadAnswer {
     pub accepted: u64,
     /// Records refused; nothing of them was applied.
     pub rejected: u64,
+    /// Records passed over, since their users were erased.
+    #[serde(default)]
+    pub suppressed: u64,
     /// The first refused ones, at most 100. Of what came before under this idempotency key only where the same would be refused now.
     pub errors: Vec<LineFailure>,
     /// The body came before under this idempotency key; nothing was changed, and what was taken and refused is told as it was then.
@@ -437,6 +440,8 @@ struct Reception {
     new: Counts,
     /// Places in the report of errors of steps in which others were refused when they came first.
     untold: Vec<Range<usize>>,
+    /// Records whose users are not let in.
+    suppressed: u64,
     end: Lsn,
 }
 
@@ -458,6 +463,7 @@ impl Reception {
             told: Counts::default(),
             new: Counts::default(),
             untold: Vec::new(),
+            suppressed: 0,
             end: Lsn(0),
         }
     }
@@ -506,7 +512,10 @@ impl Reception {
     }
 
     fn write(&mut self, step: Step, is_last: bool) -> Result<(), Failure> {
-        let Step { batch, mut digest, counts, errors } = step;
+        let Step { batch, mut digest, mut counts, errors } = step;
+        let suppressed = self.store.suppressed_in(&batch)?;
+        counts.accepted = counts.accepted.saturating_sub(suppressed);
+        self.suppressed += suppressed;
         let outcome = Outcome::of(&counts, &self.destination.catalog);
         let once = self.key.as_ref().map(|key| {
             digest.update(&[u8::from(is_last)]);
@@ -572,6 +581,7 @@ impl Reception {
         Ok(UploadAnswer {
             accepted: self.told.accepted,
             rejected: self.told.rejected,
+            suppressed: self.suppressed,
             errors: errors.map(|(_, error)| LineFailure::of(error)).collect(),
             repeated: self.steps > 0 && self.repeated_steps == self.steps,
             epoch: None,

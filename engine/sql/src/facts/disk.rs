@@ -50,6 +50,11 @@ const TEMPORARY_DIGITS: usize = 20;
 /// What the name of a removed folder begins with; no fact has such a name.
 const GONE: &str = "#gone-";
 
+/// Whether a folder of this name is one that is being removed.
+pub(super) fn is_gone(name: &str) -> bool {
+    name.starts_with(GONE)
+}
+
 /// Whether a name is that of a file we were writing when we were stopped.
 pub(super) fn is_temporary(name: &str) -> bool {
     let digits = name.rsplit_once('#').map(|(_, digits)| digits);
@@ -206,7 +211,7 @@ impl Disk {
     /// Removes what is left of removed folders.
     pub(super) fn remove_gone(&self) -> io::Result<()> {
         for name in self.vfs.list(&self.root)? {
-            if name.starts_with(GONE) {
+            if is_gone(&name) {
                 self.check()?;
                 match self.vfs.remove_tree(&self.root.join(name)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

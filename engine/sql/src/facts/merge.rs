@@ -118,7 +118,7 @@ impl Table {
         sort_and_write(&batches, schema)
     }
 
-    async fn write_merged(&self, day: &str, epoch: u64, content: WrittenFile) -> Result<StagedFile, String> {
+    pub(super) async fn write_merged(&self, day: &str, epoch: u64, content: WrittenFile) -> Result<StagedFile, String> {
         let path = new_name(day, FileName { epoch, merged: true }, self.disk.number());
         let WrittenFile { bytes, row_count, statistics } = content;
         let size_bytes = bytes.len() as u64;
@@ -171,14 +171,14 @@ fn group(mut files: Vec<Small>, target_size_bytes: u64) -> Vec<Small> {
     files
 }
 
-fn columns_in_files(snapshot: &EagerSnapshot) -> SchemaRef {
+pub(super) fn columns_in_files(snapshot: &EagerSnapshot) -> SchemaRef {
     let schema = snapshot.arrow_schema();
     let fields = schema.fields().iter().filter(|field| field.name() != DAY);
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
 /// Reads a file; columns that were declared later are NULL.
-fn read(disk: &Disk, path: &Path, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<(), String> {
+pub(super) fn read(disk: &Disk, path: &Path, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<(), String> {
     let bytes = Bytes::from(disk.read(path).map_err(|error| error.to_string())?);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
     for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(|error| error.to_string())? {
@@ -194,7 +194,7 @@ fn read(disk: &Disk, path: &Path, schema: &SchemaRef, batches: &mut Vec<RecordBa
     Ok(())
 }
 
-fn sort_and_write(batches: &[RecordBatch], schema: SchemaRef) -> Result<WrittenFile, String> {
+pub(super) fn sort_and_write(batches: &[RecordBatch], schema: SchemaRef) -> Result<WrittenFile, String> {
     let mut places: Vec<(i32, i64, i64, usize, usize)> = Vec::new();
     for (at, batch) in batches.iter().enumerate() {
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column `{name}`"));

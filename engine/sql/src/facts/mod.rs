@@ -13,11 +13,12 @@
 //! * [`disk`], [`store`]: writes that survive a power cut; [`vfs_store`]: reads from a simulated disk.
 //! * [`schema`], [`rows`], [`file`], [`names`]: what a table and its files look like.
 //! * [`log`]: a table's newest version, and what may be wrong with its log.
-//! * [`stage`], [`commit`], [`merge`], [`upkeep`]: what changes a table.
+//! * [`stage`], [`commit`], [`merge`], [`erase`], [`upkeep`]: what changes a table.
 //! * [`read`]: what SQL sees.
 
 mod commit;
 mod disk;
+mod erase;
 mod file;
 mod log;
 mod merge;
@@ -45,8 +46,10 @@ use engine::vfs::real::RealVfs;
 use log::Table;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use store::DurableLocalStore;
 use tokio::runtime::Runtime;
@@ -192,6 +195,14 @@ impl FactTables for DeltaTables {
         })
     }
 
+    fn erase(&self, name: &str, _: &Fact, users: &[RoaringBitmap], stop: &Arc<AtomicBool>) -> Result<(), TableError> {
+        self.erase_users(name, users, stop)
+    }
+
+    fn forget_history(&self, name: &str) -> Result<(), TableError> {
+        self.forget_older(name)
+    }
+
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {
         let table = self.shared.table(name);
         self.wait(name, "remove staged files", async move { table.forget_staged().await })
@@ -213,7 +224,8 @@ impl Shared {
 
     fn folder_names(&self) -> std::io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for name in self.disk.names(self.disk.root())? {
+        // What is left of a table that is being removed need not make sense.
+        for name in self.disk.names(self.disk.root())?.into_iter().filter(|name| !disk::is_gone(name)) {
             if self.disk.is_folder(&self.folder(&name))? {
                 names.push(name);
             }

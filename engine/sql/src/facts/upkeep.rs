@@ -73,7 +73,7 @@ impl Table {
         Ok(())
     }
 
-    async fn vacuum(&self, removed_before: SystemTime) -> Result<u64, String> {
+    pub(super) async fn vacuum(&self, removed_before: SystemTime) -> Result<u64, String> {
         let _upkeep = self.upkeep.lock().await;
         let known = self.known().await?;
         let since = removed_before.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod columns;
 mod crash;
+mod erase;
 mod history;
 mod others;
 mod support;

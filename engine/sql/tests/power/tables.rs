@@ -14,10 +14,11 @@ use engine::vfs::Vfs;
 use engine::vfs::memory::MemoryVfs;
 use engine_sql::facts::{DeltaTables, Simulation};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use roaring::RoaringBitmap;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
@@ -199,6 +200,20 @@ impl FactTables for SimulatedTables {
 
     fn remove(&self, name: &str) -> Result<(), TableError> {
         self.tables.remove(name)
+    }
+
+    fn erase(
+        &self,
+        name: &str,
+        fact: &Fact,
+        users: &[RoaringBitmap],
+        stop: &Arc<AtomicBool>,
+    ) -> Result<(), TableError> {
+        self.tables.erase(name, fact, users, stop)
+    }
+
+    fn forget_history(&self, name: &str) -> Result<(), TableError> {
+        self.tables.forget_history(name)
     }
 
     fn forget_staged(&self, name: &str) -> Result<(), TableError> {

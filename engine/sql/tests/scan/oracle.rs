@@ -41,6 +41,13 @@ fn check(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random
     }
 }
 
+/// Few users, most, or (`None`) all.
+fn some_users(snapshot: &Snapshot, random: &mut Random) -> Option<Vec<RoaringBitmap>> {
+    let (one_in, are_few) = (2 + random.below(4) as u32, random.one_in(2));
+    let some = |slots: u32| (0..slots).filter(|slot| slot.is_multiple_of(one_in) == are_few).collect();
+    random.one_in(2).then(|| snapshot.shards().iter().map(|shard| some(shard.slot_count())).collect())
+}
+
 /// Events one by one, with the steps that each is.
 fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut Random) {
     let did = |random: &mut Random| Did { figures: Vec::new(), ..random.did() };
@@ -49,10 +56,13 @@ fn check_told(world: &World, snapshot: &Snapshot, users: &[User], random: &mut R
         let meant = bind_events(did, &world.catalog, NOW).expect("binds");
         (at * 3, meant.window, meant.condition)
     });
-    let scan = EventScan { fact: world.catalog.fact("purchase").expect("declared").id, conditions: meant.collect() };
-    let even = |slots: u32| (0..slots).filter(|slot| slot % 2 == 0).collect();
-    let within: Option<Vec<RoaringBitmap>> =
-        random.one_in(2).then(|| snapshot.shards().iter().map(|shard| even(shard.slot_count())).collect());
+    let mut conditions: Vec<_> = meant.collect();
+    if random.one_in(2) {
+        let window = conditions[0].1;
+        conditions.iter_mut().for_each(|condition| condition.1 = window);
+    }
+    let scan = EventScan { fact: world.catalog.fact("purchase").expect("declared").id, conditions };
+    let within = some_users(snapshot, random);
     let told = world.scanner.events(snapshot, &scan, within.as_deref(), &AtomicBool::new(false)).expect("told");
     let mut told: Vec<(usize, u32, i64, u32)> = told
         .shards
@@ -89,7 +99,8 @@ fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut 
         Kind { number: 7 - at as u32, window: meant.window, condition: meant.condition, column, measure }
     });
     let scan = KindScan { fact: fact.id, kinds: kinds.collect() };
-    let told = world.scanner.kinds(snapshot, &scan, None, &AtomicBool::new(false)).expect("told");
+    let within = some_users(snapshot, random);
+    let told = world.scanner.kinds(snapshot, &scan, within.as_deref(), &AtomicBool::new(false)).expect("told");
     assert_eq!(told.values.iter().collect::<HashSet<_>>().len(), told.values.len(), "each once");
     assert_eq!(told.measures.is_empty(), scan.kinds.iter().all(|kind| kind.measure.is_none()));
     let mut found: Vec<Told> = Vec::new();
@@ -103,6 +114,9 @@ fn check_kinds(world: &World, snapshot: &Snapshot, users: &[User], random: &mut 
     for user in users {
         let shard = usize::from(shard_of(user.id.as_bytes(), snapshot.shards().len() as u16).0);
         let Some(slot) = snapshot.shards()[shard].slot_of(user.id.as_bytes()).expect("a dictionary") else { continue };
+        if within.as_ref().is_some_and(|within| !within[shard].contains(slot)) {
+            continue;
+        }
         let of_user = told_kinds(&scan, user, &world.catalog).into_iter();
         wanted.extend(of_user.map(|(time, number, value, measure)| (shard, slot, time, (number, value), measure)));
     }

@@ -11,6 +11,7 @@ use crate::bitmap::sums::{BIT_MAX, ChunkSums, Slice};
 use crate::error::MergeError;
 use crate::ids::TagId;
 use crate::segment::{ActivityKey, Figure, Key, Part, Segment, SegmentWriter, Series};
+use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::ops::Range;
@@ -65,22 +66,24 @@ pub(super) fn merge(
     inputs: &[Arc<Segment>],
     fact: TagId,
     rules: ActivityRules,
+    erased: &RoaringBitmap,
     writer: &mut SegmentWriter,
 ) -> Result<(), MergeError> {
-    merge_with(inputs, fact, rules, MEMBERS_SOME, writer)
+    merge_with(inputs, fact, rules, erased, MEMBERS_SOME, writer)
 }
 
 fn merge_with(
     inputs: &[Arc<Segment>],
     fact: TagId,
     rules: ActivityRules,
+    erased: &RoaringBitmap,
     members_some: u64,
     writer: &mut SegmentWriter,
 ) -> Result<(), MergeError> {
     let mut walks: Vec<_> = inputs.iter().map(|input| fact_keys(input, fact).peekable()).collect();
     let next_series = |walk: &mut Peekable<_>| walk.peek().map(|(_, key): &(usize, ActivityKey<'_>)| key.series);
     let scratch = Scratch { members_some, ..Scratch::default() };
-    let mut merger = Merger { inputs, fact, rules, writer, sources: Vec::new(), scratch };
+    let mut merger = Merger { inputs, fact, rules, erased, writer, sources: Vec::new(), scratch };
     while let Some(series) = walks.iter_mut().filter_map(next_series).min() {
         merger.sources.clear();
         for (input, walk) in walks.iter_mut().enumerate() {
@@ -140,6 +143,8 @@ struct Merger<'m> {
     inputs: &'m [Arc<Segment>],
     fact: TagId,
     rules: ActivityRules,
+    /// See [`super::MergeRules::erased`].
+    erased: &'m RoaringBitmap,
     writer: &'m mut SegmentWriter,
     /// Of the series at hand.
     sources: Vec<Source>,
@@ -210,10 +215,10 @@ impl Merger<'_> {
         if self.sources.iter().any(|source| source.slice.grain == Grain::Month) {
             keep_useful_months(&mut self.sources);
         }
-        let Merger { inputs, fact, writer, sources, scratch, .. } = self;
+        let Merger { inputs, fact, erased, writer, sources, scratch, .. } = self;
         for sources in sources.chunk_by(|a, b| a.target() == b.target()) {
             let (of, slice) = sources[0].target();
-            let target = Target { fact: *fact, series, slice, of };
+            let target = Target { fact: *fact, series, slice, of, erased };
             target.write(inputs, sources, writer, scratch)?;
         }
         Ok(())
@@ -246,6 +251,7 @@ struct Target<'t> {
     series: Series<'t>,
     slice: TimeSlice,
     of: u8,
+    erased: &'t RoaringBitmap,
 }
 
 impl Target<'_> {
@@ -263,7 +269,7 @@ impl Target<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), MergeError> {
         let first = sources[0].input;
-        if sources.iter().all(|source| source.is_same_slice && source.input == first) {
+        if self.erased.is_empty() && sources.iter().all(|source| source.is_same_slice && source.input == first) {
             for source in sources {
                 writer.add_stored(&inputs[first as usize].stored_at(source.entry as usize)?)?;
             }
@@ -296,7 +302,12 @@ impl Target<'_> {
         sums.add_up(slices, plus, minus);
         for (is_negative, lists) in [(false, plus), (true, minus)] {
             for (bit, users) in lists.iter() {
-                writer.add_rising(self.key(is_negative, bit), 0, users)?;
+                if self.erased.is_empty() {
+                    writer.add_rising(self.key(is_negative, bit), 0, users)?;
+                    continue;
+                }
+                let left: Vec<_> = users.iter().copied().filter(|slot| !self.erased.contains(*slot)).collect();
+                writer.add_rising(self.key(is_negative, bit), 0, &left)?;
             }
             lists.clear();
         }
@@ -308,7 +319,7 @@ impl Target<'_> {
         let [mut plus, mut minus] = [Counter::default(), Counter::default()];
         for slice in slices {
             let counter = if slice.is_negative { &mut minus } else { &mut plus };
-            counter.add(slice.bit.into(), slice.users.to_bitmap());
+            counter.add(slice.bit.into(), slice.users.to_bitmap() - self.erased);
         }
         plus.settle(&mut minus);
         for (is_negative, counter) in [(false, plus), (true, minus)] {
@@ -348,7 +359,8 @@ mod tests {
         let slice = |hour| TimeSlice { grain: Grain::Hour, number: hour };
         keys.sort_by_key(|((value, of, hour), _)| (series_of(value), *of, slice(*hour)));
         for ((value, of, hour), numbers) in keys {
-            let target = Target { fact: FACT, series: series_of(value), slice: slice(*hour), of: *of };
+            let erased = &RoaringBitmap::new();
+            let target = Target { fact: FACT, series: series_of(value), slice: slice(*hour), of: *of, erased };
             for is_negative in [false, true] {
                 let mut lists = BitLists::default();
                 let part = numbers.iter().filter(|(_, number)| (**number < 0) == is_negative);
@@ -377,12 +389,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn users_and_bitmaps_add_up_to_the_same(models in proptest::collection::vec(model(), 1..5), now_hour in 1_000..1_100i32) {
+        fn users_and_bitmaps_add_up_to_the_same(
+            models in proptest::collection::vec(model(), 1..5),
+            now_hour in 1_000..1_100i32,
+            erased in proptest::collection::vec(prop_oneof![0..40u32, 65_530..65_540u32], 0..10),
+        ) {
+            let erased: RoaringBitmap = erased.into_iter().collect();
             let rules = ActivityRules { now_hour, kept_from: 995, sum_months: false };
             let inputs: Vec<Arc<Segment>> = models.iter().map(segment).collect();
             let merged = |members_some: u64| {
                 let mut writer = SegmentWriter::in_memory();
-                merge_with(&inputs, FACT, rules, members_some, &mut writer).expect("merges");
+                merge_with(&inputs, FACT, rules, &erased, members_some, &mut writer).expect("merges");
                 let merged = Segment::from_memory(writer.finish_in_memory()).expect("valid");
                 merged.verify().expect("good");
                 read(&merged)
@@ -396,7 +413,7 @@ mod tests {
                     }
                 }
             }
-            expected.retain(|_, number| *number != 0);
+            expected.retain(|(.., slot), number| *number != 0 && !erased.contains(*slot));
             prop_assert_eq!(&merged(0), &expected);
             prop_assert_eq!(&merged(10), &expected);
             prop_assert_eq!(&merged(u64::MAX), &expected);

@@ -182,8 +182,8 @@ mod tests {
 
     fn merged(inputs: &[Arc<Segment>], bottom: bool) -> Result<Arc<Segment>, MergeError> {
         let mut writer = SegmentWriter::in_memory();
-        let rules =
-            MergeRules { bottom, kind: &|_| Some(MergeKind::Vectors), wanted: &|_, _| true, centres: &|_| None };
+        let (kind, erased) = (&|_: TagId| Some(MergeKind::Vectors), &RoaringBitmap::new());
+        let rules = MergeRules { bottom, kind, wanted: &|_, _| true, centres: &|_| None, erased };
         merge(inputs, &rules, &mut writer)?;
         Ok(Arc::new(Segment::from_memory(writer.finish_in_memory()).expect("good")))
     }

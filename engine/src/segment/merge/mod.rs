@@ -44,6 +44,9 @@ pub struct MergeRules<'r> {
     pub wanted: &'r dyn Fn(TagId, &[u8]) -> bool,
     /// What the vectors of a space are sorted by, where they are many; `None`: they are few, or merged again soon.
     pub centres: &'r dyn Fn(TagId) -> Option<Centres>,
+    /// Users of whom nothing is kept, not even that something older is hidden: whoever leaves them out of one segment leaves
+    /// them out of all.
+    pub erased: &'r RoaringBitmap,
 }
 
 /// Merges `inputs`, newest first, into `writer`.
@@ -51,18 +54,34 @@ pub struct MergeRules<'r> {
 /// # Errors
 /// [`MergeError`]; the output is then useless.
 pub fn merge(inputs: &[Arc<Segment>], rules: &MergeRules<'_>, writer: &mut SegmentWriter) -> Result<(), MergeError> {
+    let erased = rules.erased;
     let tags: BTreeSet<TagId> = inputs.iter().flat_map(|input| tags_of(input)).collect();
     for tag in tags {
         let Some(kind) = (rules.kind)(tag) else { continue };
         if let MergeKind::Activity(rules) = kind {
-            activity::merge(inputs, tag, rules, writer)?;
+            activity::merge(inputs, tag, rules, erased, writer)?;
             continue;
         }
-        let hidden = Hidden::new(inputs, tag)?;
+        let hidden = Hidden::new(inputs, tag, erased)?;
         let merger = TagMerger { inputs, rules, tag, kind, hidden };
         merger.run(writer)?;
     }
     Ok(())
+}
+
+/// Whether a segment says anything of one of these users.
+///
+/// # Errors
+/// [`ReadError::Corrupt`] if a posting is damaged.
+pub fn mentions(segment: &Segment, users: &RoaringBitmap) -> Result<bool, ReadError> {
+    for number in 0..segment.entry_count() {
+        // Who has a vector is told by a posting of the space.
+        let is_block = matches!(segment.key_at(number).part, Part::Block(_));
+        if !is_block && !segment.posting_at(number)?.bitmap.to_bitmap().is_disjoint(users) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The tags of a segment, found by leaping from tag to tag.
@@ -77,15 +96,15 @@ fn tags_of(segment: &Segment) -> Vec<TagId> {
     tags
 }
 
-/// Users touched in inputs newer than each.
+/// Users touched in inputs newer than each, and those that are erased.
 struct Hidden {
     /// One longer than the inputs: the last is the union of all.
     newer: Vec<RoaringBitmap>,
 }
 
 impl Hidden {
-    fn new(inputs: &[Arc<Segment>], tag: TagId) -> Result<Hidden, ReadError> {
-        let mut newer = vec![RoaringBitmap::new()];
+    fn new(inputs: &[Arc<Segment>], tag: TagId, erased: &RoaringBitmap) -> Result<Hidden, ReadError> {
+        let mut newer = vec![erased.clone()];
         for input in inputs {
             let here = load(input, Key { tag, part: Part::Touched })?;
             let union = newer.last().map(|union| union | &here).unwrap_or_default();
@@ -115,7 +134,7 @@ struct TagMerger<'m> {
 impl TagMerger<'_> {
     fn run(&self, writer: &mut SegmentWriter) -> Result<(), MergeError> {
         if !self.rules.bottom {
-            self.put(writer, Part::Touched, 0, self.hidden.all().clone())?;
+            self.put(writer, Part::Touched, 0, self.hidden.all() - self.rules.erased)?;
         }
         if self.kind == MergeKind::Number {
             return self.numbers(writer);
@@ -141,6 +160,7 @@ impl TagMerger<'_> {
         }) {
             let mut removed = self.union(Part::Removed(value))?;
             removed -= self.layered(Part::Value(value))?;
+            removed -= self.rules.erased;
             self.put(writer, Part::Removed(value), 0, removed)?;
         }
         Ok(())
@@ -406,8 +426,9 @@ mod tests {
 
     fn merged(newest_first: &[Arc<Segment>], bottom: bool) -> Arc<Segment> {
         let mut writer = SegmentWriter::in_memory();
-        merge(newest_first, &MergeRules { bottom, kind: &kind, wanted: &|_, _| true, centres: &|_| None }, &mut writer)
-            .expect("merge");
+        let erased = &RoaringBitmap::new();
+        let rules = MergeRules { bottom, kind: &kind, wanted: &|_, _| true, centres: &|_| None, erased };
+        merge(newest_first, &rules, &mut writer).expect("merge");
         let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");
         segment.verify().expect("good");
         Arc::new(segment)
@@ -428,6 +449,34 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn of_erased_users_nothing_is_left(
+            layers in proptest::collection::vec(layer(), 1..5),
+            erased in proptest::collection::btree_set(prop_oneof![0u32..12, 65_530u32..65_545], 0..8),
+        ) {
+            let mut expected = truth(&layers);
+            expected.0.retain(|(_, user)| !erased.contains(user));
+            expected.1.retain(|user, _| !erased.contains(user));
+            expected.2.retain(|user, _| !erased.contains(user));
+            let erased = bitmap(erased.into_iter());
+            // Each by itself, as they are rewritten where they lie.
+            let rewrite = |(at, layer): (usize, &LayerModel)| {
+                let mut writer = SegmentWriter::in_memory();
+                let (bottom, centres) = (at == 0, &|_: TagId| None);
+                let rules = MergeRules { bottom, kind: &kind, wanted: &|_, _| true, centres, erased: &erased };
+                merge(&[segment(layer)], &rules, &mut writer).expect("merge");
+                let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");
+                segment.verify().expect("good");
+                assert!(!mentions(&segment, &erased).expect("good"));
+                Arc::new(segment)
+            };
+            let mut stack: Vec<Arc<Segment>> = layers.iter().enumerate().map(rewrite).collect();
+            stack.reverse();
+            prop_assert_eq!(read(&merged(&stack, true)), expected);
+        }
+    }
+
     #[test]
     fn dropped_tags_and_unwanted_values_are_left_out() {
         let layer = LayerModel {
@@ -441,6 +490,7 @@ mod tests {
             kind: &|tag| (tag == SET).then_some(MergeKind::Set),
             wanted: &|_, value| value == [1],
             centres: &|_| None,
+            erased: &RoaringBitmap::new(),
         };
         merge(&[segment(&layer)], &rules, &mut writer).expect("merge");
         let segment = Segment::from_memory(writer.finish_in_memory()).expect("valid");

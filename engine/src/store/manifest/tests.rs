@@ -36,23 +36,26 @@ fn read_bytes(bytes: &[u8], version: u32) -> Result<Manifest, ReadError> {
 
 #[test]
 fn what_was_written_is_read() {
-    for manifest in [manifest(), with_spaces()] {
+    let with_erasures = Manifest { erasures: Some(FileId(12)), ..with_spaces() };
+    for manifest in [manifest(), with_spaces(), with_erasures] {
         assert_eq!(read_bytes(&manifest.encode(), VERSION).expect("good"), manifest);
     }
 }
 
 #[test]
 fn one_of_before_there_were_spaces_is_read() {
-    let bytes = manifest().encode();
+    let now = manifest().encode();
+    // No erasures.
+    let bytes = &now[..now.len() - 8];
     let (before, count) = bytes.split_at(bytes.len() - 4);
-    assert_eq!(count, [0; 4]);
+    assert_eq!((count, &now[bytes.len()..]), (&[0; 4][..], &[0; 8][..]));
     assert_eq!(read_bytes(before, 4).expect("good"), manifest());
     let error = read_bytes(before, 3).expect_err("too old");
-    assert!(error.to_string().contains("format version 3, this program reads 4 to 7"), "{error}");
+    assert!(error.to_string().contains("format version 3, this program reads 4 to 8"), "{error}");
     for version in 5..=7 {
-        assert_eq!(read_bytes(&bytes, version).expect("good"), manifest());
+        assert_eq!(read_bytes(bytes, version).expect("good"), manifest());
     }
-    assert!(read_bytes(&bytes, 8).is_err());
+    assert!(read_bytes(&now, 9).is_err());
 }
 
 #[test]
@@ -76,8 +79,9 @@ fn a_catalog_of_the_log_may_have_spaces_or_be_of_before() {
 #[test]
 fn spaces_that_cannot_be_are_refused() {
     let good = with_spaces().encode();
-    // The last space ends the file: name, id, dimension, metric.
-    let (metric, dimension, id) = (good.len() - 1, good.len() - 3, good.len() - 7);
+    // The last space comes before the file of erasures: name, id, dimension, metric.
+    let end = good.len() - 8;
+    let (metric, dimension, id) = (end - 1, end - 3, end - 7);
     for (at, bytes) in [(metric, &[3][..]), (dimension, &[1, 0]), (dimension, &[1, 16]), (id, &[0; 4]), (id, &[255; 4])]
     {
         let mut bad = good.clone();

@@ -428,6 +428,12 @@ impl Queue {
             self.write_cursor(changed).map_err(QueueError::disk("note how far the sink is"))?;
             *cursor = changed;
         }
+        self.remove_delivered(delivered)?;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn remove_delivered(&self, delivered: u64) -> Result<(), QueueError> {
         let done: Vec<u64> = {
             let mut state = lock(&self.state);
             let mut done = Vec::new();
@@ -436,11 +442,30 @@ impl Queue {
             }
             done
         };
-        for first in done {
-            self.remove_file(first)?;
-        }
-        self.changed.notify_all();
-        Ok(())
+        done.into_iter().try_for_each(|first| self.remove_file(first))
+    }
+
+    /// Begins a file behind all records, so that those before it can go. Answers where it begins.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn turn_over(&self) -> io::Result<u64> {
+        self.writing(|state| {
+            self.sync(state)?;
+            let has_records = state.files.back().is_some_and(|file| file.first < state.end);
+            if has_records && !state.is_removed { self.begin_file(state, false) } else { Ok(()) }
+        })?;
+        Ok(self.end())
+    }
+
+    /// Whether no record before this offset is on the disk any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn has_let_go(&self, until: u64) -> Result<bool, QueueError> {
+        self.remove_delivered(self.position().0)?;
+        self.vfs.sync_folder(&self.folder).map_err(QueueError::disk("sync the queue's folder"))?;
+        Ok(lock(&self.state).files.front().is_none_or(|file| file.first >= until))
     }
 
     fn write_cursor(&self, cursor: Cursor) -> io::Result<()> {

@@ -109,3 +109,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_queue_lets_go_of_what_was_before_a_mark_once_it_is_delivered() {
+    let disk = MemoryVfs::default();
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let (queue, ids) = filled(&vfs, &[2, 3]);
+    let mark = queue.turn_over().expect("a new file");
+    assert_eq!(mark, 5);
+    assert!(!queue.has_let_go(mark).expect("looks"));
+    let mut builder = BlockBuilder::default();
+    builder.push(&Record { row: Some((FACT, 5)), id: "later", user_id: "other", json: "{}" });
+    queue.append(&mut builder, 5).expect("appended");
+    queue.commit().expect("committed");
+    queue.advance(4, None).expect("noted");
+    assert!(!queue.has_let_go(mark).expect("looks"), "one is not delivered");
+    assert_eq!(read(&queue, 4, 9).expect("read"), [ids[4].as_str(), "later"]);
+    queue.advance(5, None).expect("noted");
+    assert!(queue.has_let_go(mark).expect("looks"));
+    let has_first = |(path, _): (PathBuf, usize)| {
+        let bytes = vfs.read(&path).expect("reads");
+        bytes.windows(ids[0].len()).any(|part| part == ids[0].as_bytes())
+    };
+    assert!(!disk.files().into_iter().any(has_first));
+    assert_eq!(read(&queue, 5, 9).expect("read"), ["later"]);
+    // With nothing behind it there is nothing to begin.
+    queue.advance(6, None).expect("noted");
+    let end = queue.turn_over().expect("a new file");
+    assert_eq!((end, queue.turn_over().expect("the same one")), (6, 6));
+    assert!(queue.has_let_go(end).expect("looks"));
+}
