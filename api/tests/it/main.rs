@@ -22,6 +22,7 @@ mod hostile;
 mod insight;
 mod jobs;
 mod journeys;
+mod jwt;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod live;
@@ -47,5 +48,6 @@ mod support;
 mod tables;
 mod tags;
 mod tenants;
+mod tls;
 mod tokens;
 mod victim;
