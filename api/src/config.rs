@@ -23,6 +23,20 @@ pub struct Config {
     pub http: SocketAddr,
     /// Whether it may be reached from elsewhere although its connections are not encrypted.
     pub insecure: Insecure,
+    /// The server's certificate, and those between it and its authority, where TLS is spoken.
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of that.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities of clients, who all need a certificate of one then.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Who signs tokens beside our own.
+    pub jwt_issuer: Option<String>,
+    /// For whom those tokens are, if they are for us.
+    pub jwt_audience: Option<String>,
+    /// The issuer's keys: a file, or an address.
+    pub jwt_keys: Option<String>,
+    /// What those tokens call the tenant.
+    pub jwt_tenant_claim: String,
     /// Where Flight SQL listens; `None` if it does not.
     pub flight: Option<SocketAddr>,
     /// Where PostgreSQL's protocol is spoken; `None` if it is not.
@@ -132,6 +146,13 @@ impl Default for Config {
             data: PathBuf::from("./beluga-data"),
             http: SocketAddr::from(([127, 0, 0, 1], 7700)),
             insecure: Insecure::default(),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            jwt_issuer: None,
+            jwt_audience: None,
+            jwt_keys: None,
+            jwt_tenant_claim: "tenant".to_owned(),
             flight: Some(SocketAddr::from(([127, 0, 0, 1], 7701))),
             postgres: None,
             postgres_connections_max: 100,
@@ -200,7 +221,14 @@ macro_rules! settings {
 settings! {
     "data", "the data directory", data, path, |path: &PathBuf| path.display().to_string();
     "http", "address of REST, the console, docs and metrics", http, address, ToString::to_string;
-    "insecure", "listen elsewhere than on loopback: plaintext (what stands in front speaks TLS, and tokens are needed), open (without tokens too), or off", insecure, insecure, |insecure: &Insecure| format!("\"{}\"", insecure.name());
+    "tls_certificate", "PEM file with the server's certificate and those between it and its authority: all ports speak TLS then", tls_certificate, file, show_file;
+    "tls_key", "PEM file with the key of that certificate", tls_key, file, show_file;
+    "tls_client_ca", "PEM file with authorities: every client needs a certificate of one then", tls_client_ca, file, show_file;
+    "jwt_issuer", "who signs tokens (JWT) beside those of beluga token: the claim iss", jwt_issuer, optional, show_optional;
+    "jwt_audience", "for whom those are: the claim aud", jwt_audience, optional, show_optional;
+    "jwt_keys", "the issuer's keys (JWKS): a file, or an https:// address", jwt_keys, optional, show_optional;
+    "jwt_tenant_claim", "the claim of those that names the tenant", jwt_tenant_claim, claim, |claim: &String| quoted(claim);
+    "insecure", "listen elsewhere than on loopback without TLS: plaintext (what stands in front speaks it, and tokens are needed), or without tokens too: open; else off", insecure, insecure, |insecure: &Insecure| format!("\"{}\"", insecure.name());
     "flight", "address of Flight SQL; off if it is not wanted", flight, optional_address, show_address;
     "postgres", "address of PostgreSQL's protocol, which is off unless it is set", postgres, optional_address, show_address;
     "postgres_connections_max", "connections of PostgreSQL's protocol at a time; more are refused", postgres_connections_max, positive, ToString::to_string;
@@ -283,13 +311,13 @@ impl Config {
             return Ok(());
         };
         let needed = if has_tokens { Insecure::Plaintext } else { Insecure::Open };
-        if self.insecure >= needed {
+        if self.insecure >= needed || has_tokens && self.tls_certificate.is_some() {
             return Ok(());
         }
         let (detail, suggestion) = match has_tokens {
             true => (
                 format!("{elsewhere} is reached from elsewhere, and connections are not encrypted"),
-                "put a proxy that speaks TLS in front, or close the network, and say so: insecure=plaintext",
+                "set tls_certificate and tls_key; or put a proxy that speaks TLS in front, or close the network, and say so: insecure=plaintext",
             ),
             false => (
                 format!(
@@ -485,6 +513,33 @@ fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    optional(text).map(|path| path.map(PathBuf::from))
+}
+
+fn show_file(path: &Option<PathBuf>) -> String {
+    quoted(&path.as_ref().map_or(String::new(), |path| path.display().to_string()))
+}
+
+/// Nothing is what is not set.
+fn optional(text: &str) -> Result<Option<String>, String> {
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn show_optional(text: &Option<String>) -> String {
+    quoted(text.as_deref().unwrap_or_default())
+}
+
+/// As YAML reads it back, whatever is in it.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn claim(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("expected the name of a claim, such as tenant".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn log_format(text: &str) -> Result<String, String> {
     match text {
         "text" | "json" => Ok(text.to_owned()),
@@ -530,7 +585,14 @@ mod tests {
 
     #[test]
     fn all_settings_read_back() {
-        let config = Config { cursors_max: 7, flight: None, log: "warn".into(), ..Config::default() };
+        let config = Config {
+            cursors_max: 7,
+            flight: None,
+            log: "warn".into(),
+            tls_key: Some("/etc/a: \"b\"\\.pem".into()),
+            jwt_issuer: Some("https://id.example.com/".into()),
+            ..Config::default()
+        };
         assert_eq!(load(&config.to_text(), &[], &[]).expect("valid"), config);
         // YAML reads some words as true and false.
         assert_eq!(load("flight: off", &[], &[]).expect("valid").flight, None);

@@ -115,6 +115,8 @@ kinds! {
     NotAcceptable, "not-acceptable", "None of these formats can be given", StatusCode::NOT_ACCEPTABLE;
     /// The body's format or encoding is not understood.
     UnsupportedMedia, "unsupported-media-type", "This format is not understood", StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    /// What came to a port that speaks TLS was not encrypted.
+    TlsNeeded, "tls-needed", "TLS is needed", status(Class::Invalid);
     /// No token, or none that is known.
     Unauthorized, "unauthorized", "A token is needed", StatusCode::UNAUTHORIZED;
     /// The token may not be used for this.

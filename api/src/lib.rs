@@ -11,6 +11,7 @@
 //! * [`signals`]: being told to end.
 //! * [`sinks`]: sinks: how they are declared, and how what is declared comes to run.
 //! * [`sources`]: streaming sources: how they are declared, and how what is declared comes to run.
+//! * [`tls`]: certificates, and connections that are encrypted. What is read again when files change is in `watched`.
 //! * [`error`]: what goes wrong, and what a client is told about it; the one table of statuses.
 
 pub mod access;
@@ -30,5 +31,7 @@ pub mod signals;
 pub mod sinks;
 pub mod sources;
 pub mod state;
+pub mod tls;
 pub mod upkeep;
+mod watched;
 pub mod zones;

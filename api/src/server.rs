@@ -13,6 +13,7 @@ use crate::rest::router::router;
 use crate::rest::v1::audiences::forget_broken_uploads;
 use crate::sinks;
 use crate::state::{AppState, Readers};
+use crate::tls::{Listener, Speaks, Tls};
 use crate::upkeep::TableKeeper;
 use axum::serve::ListenerExt;
 use engine::audience::scan::FactScanner;
@@ -69,20 +70,31 @@ impl Server {
             .thread_stack_size(STACK_BYTES)
             .build()
             .map_err(no_threads)?;
+        let tls = Tls::open(&config)?;
         let (listener, address) = runtime.block_on(bind(config.http, "--http"))?;
         let flight = config.flight.map(|address| runtime.block_on(bind(address, "--flight"))).transpose()?;
         let postgres = config.postgres.map(|address| runtime.block_on(bind(address, "--postgres"))).transpose()?;
         let state = AppState::new(config);
+        state.access.trust(&state.config)?;
+        if let Some(tls) = &tls {
+            state.set_tls(Arc::clone(tls));
+            runtime.spawn(Arc::clone(tls).watch());
+        }
+        if let Some(watched) = state.access.watch() {
+            runtime.spawn(watched);
+        }
         let (stop, stopped) = watch::channel(false);
         let flight_address = flight.as_ref().map(|(_, address)| *address);
         let postgres_address = postgres.as_ref().map(|(_, address)| *address);
         let mut others = Vec::new();
         if let Some((listener, _)) = flight {
+            let listener = Listener::new(listener, Speaks::Flight, tls.clone());
             others.push(runtime.spawn(flight::serve(listener, state.clone(), until_set(stopped.clone()))));
         }
         if let Some((listener, _)) = postgres {
             others.push(runtime.spawn(postgres::serve(listener, state.clone(), until_set(stopped.clone()))));
         }
+        let listener = Listener::new(listener, Speaks::Web, tls);
         let serving = runtime.spawn(serve(listener, state.clone(), until_set(stopped)));
         let Opened { store, tables, queues } = open_all(&state.config)?;
         // Before anybody is let in.
@@ -113,7 +125,7 @@ impl Server {
 
     /// Its base URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.with_tls("https", "http"), self.address)
     }
 
     /// Where Flight SQL listens, if it does.
@@ -123,7 +135,8 @@ impl Server {
 
     /// The URL of Flight SQL, as clients take it.
     pub fn flight_url(&self) -> Option<String> {
-        self.flight_address.map(|address| format!("grpc://{address}"))
+        let scheme = self.with_tls("grpc+tls", "grpc");
+        self.flight_address.map(|address| format!("{scheme}://{address}"))
     }
 
     /// Where PostgreSQL's protocol is spoken, if it is.
@@ -133,7 +146,13 @@ impl Server {
 
     /// The URL of that, as clients take it.
     pub fn postgres_url(&self) -> Option<String> {
-        self.postgres_address.map(|address| format!("postgresql://{address}/{CATALOG}"))
+        let asking = self.with_tls("?sslmode=require", "");
+        self.postgres_address.map(|address| format!("postgresql://{address}/{CATALOG}{asking}"))
+    }
+
+    /// The one with TLS, or the other.
+    fn with_tls(&self, with: &'static str, without: &'static str) -> &'static str {
+        if self.state.tls().is_some() { with } else { without }
     }
 
     /// What its requests share.
@@ -219,15 +238,12 @@ pub(crate) fn keep_alive(connection: &TcpStream) {
 }
 
 async fn serve(
-    listener: tokio::net::TcpListener,
+    listener: Listener,
     state: AppState,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Answers are small; waiting to fill a packet would only delay them. Without the option they are still right.
-        let _ = connection.set_nodelay(true);
-        keep_alive(connection);
-    });
+    // Only so are addresses told of a listener that is not axum's.
+    let listener = listener.tap_io(|_| {});
     let routes = router(&state);
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, routes).with_graceful_shutdown(stopping).await

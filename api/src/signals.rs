@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C and SIGTERM; and SIGHUP, which is to end nothing.
 //!
 //! They are listened to before the data directory is opened. That may take a while, and the first process of a container is not ended by
 //! a signal that it does not listen to. Opening can be broken off at any moment, as by a kill.
@@ -6,7 +6,7 @@
 use crate::error::Failure;
 use crate::server::no_threads;
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -55,6 +55,11 @@ fn signal() -> io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Who runs without a terminal is told by it that files changed (`watched`), which ends nobody who watches none either. Once it is listened to
+    // it does not end the process any more.
+    if !io::stdin().is_terminal() {
+        let _ = signal(SignalKind::hangup())?;
+    }
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

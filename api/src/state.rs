@@ -14,6 +14,7 @@ use crate::rest::limits::QueryGate;
 use crate::rest::metrics::Metrics;
 use crate::rest::v1::scores::Claims;
 use crate::sources;
+use crate::tls::Tls;
 use engine::audience::ops::QueryContext;
 use engine::audience::scan::FactScanner;
 use engine::store::{Snapshot, Store};
@@ -68,6 +69,8 @@ pub struct Shared {
     pub feeds: Arc<ChangeFeeds>,
     /// Tags that scores are written to.
     pub scores: Claims,
+    /// What connections are encrypted with; not set without TLS.
+    tls: OnceLock<Arc<Tls>>,
     /// What is told of who asks what.
     audit: OnceLock<Audit>,
     opened: OnceLock<Opened>,
@@ -131,6 +134,7 @@ impl AppState {
             views: Views::default(),
             rates: Rates::new(config.token_calls_per_second),
             scores: Claims::default(),
+            tls: OnceLock::new(),
             audit: OnceLock::new(),
             opened: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -167,6 +171,16 @@ impl AppState {
         self.rates.check(&principal)?;
         self.audit().check()?;
         Ok(principal)
+    }
+
+    /// Connections are encrypted with this.
+    pub(crate) fn set_tls(&self, tls: Arc<Tls>) {
+        let _ = self.tls.set(tls);
+    }
+
+    /// What connections are encrypted with, if they are.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.get()
     }
 
     /// From now on who asks what is told there.

@@ -1,18 +1,21 @@
 //! Who may do what: tokens, their scopes, and the check that every call of every door goes through.
 //!
 //! A server that never had a token lets everybody in, which is meant for loopback. From the first token on each call needs
-//! one with the scope of what it does, also when all of them have expired or were revoked.
+//! one with the scope of what it does, also when all of them have expired or were revoked; and where an issuer is trusted, always.
 //!
-//! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens. * [`tenants`]: who shares the server. * [`view`]: what
-//!   of the data somebody sees. * [`rates`]: how often one may call.
+//! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens. * [`jwt`], [`keys`]: tokens that an issuer signed.
+//! * [`tenants`]: who shares the server. * [`view`]: what of the data somebody sees. * [`rates`]: how often one may call.
 
 pub mod book;
 mod file;
+mod jwt;
+mod keys;
 pub mod rates;
 pub mod tenants;
 mod token;
 pub mod view;
 
+use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::state::lock;
 use base64::Engine;
@@ -22,12 +25,15 @@ use book::{Book, Entry};
 use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
 pub(crate) use file::failed;
+use futures::future::BoxFuture;
+use jwt::{Claims, Issuer};
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tenants::{Tenant, Tenants};
 
 /// Base64 with or without its padding: clients in Go leave it out.
@@ -76,7 +82,7 @@ impl Scope {
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The name of the token; `None` where nobody needs one.
+    /// The name of the token, or `jwt:` and whom it is about; `None` where nobody needs one.
     pub token: Option<String>,
     /// Tells them apart from everybody else, also from who had a token of this name before.
     id: String,
@@ -142,6 +148,8 @@ impl Principal {
 #[derive(Debug, Default)]
 pub struct Access {
     shown: RwLock<Option<Known>>,
+    /// Whose tokens let in beside our own; not set without one.
+    issuer: OnceLock<Issuer>,
     /// Held while tokens are changed, which waits for the disk; calls are checked meanwhile.
     changing: Mutex<()>,
 }
@@ -180,12 +188,35 @@ impl Access {
         Ok((access, held))
     }
 
+    /// Trusts the issuer of a configuration, if it has one; before anybody is let in.
+    ///
+    /// # Errors
+    /// [`Failure`] if its settings or keys cannot be.
+    pub fn trust(&self, config: &Config) -> Result<(), Failure> {
+        if let Some(issuer) = Issuer::of(config)? {
+            let _ = self.issuer.set(issuer);
+        }
+        Ok(())
+    }
+
+    /// What looks after the issuer's keys for as long as the server runs, if there is one.
+    pub fn watch(&self) -> Option<BoxFuture<'static, ()>> {
+        self.issuer.get().map(Issuer::watch)
+    }
+
+    /// Asks the issuer for keys, if that may bring the one of the token in an `Authorization`: to be waited for before [`Access::check`].
+    pub fn missing_keys(&self, authorization: Option<&str>) -> Option<BoxFuture<'static, ()>> {
+        let issuer = self.issuer.get()?;
+        let token = token_of(authorization?).ok().filter(|token| jwt::is_jwt(token))?;
+        issuer.missing_keys(&token)
+    }
+
     /// Whether nobody is let in without a token.
     ///
     /// # Errors
     /// [`Kind::NotReady`] before [`Access::open`].
     pub fn is_closed(&self) -> Result<bool, Failure> {
-        Ok(self.known()?.book.is_closed())
+        Ok(self.known()?.book.is_closed() || self.issuer.get().is_some())
     }
 
     /// Who sends this `Authorization`: `Bearer TOKEN`, or `Basic` with the token as the password.
@@ -194,7 +225,8 @@ impl Access {
     /// [`Kind::Unauthorized`]; [`Kind::NotReady`] before [`Access::open`].
     pub fn check(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
         let Known { book, tenants } = self.known()?;
-        if !book.is_closed() {
+        let issuer = self.issuer.get();
+        if !book.is_closed() && issuer.is_none() {
             return Ok(Principal::anyone());
         }
         let unauthorized = |detail: &str| Failure::new(Kind::Unauthorized, detail);
@@ -202,6 +234,10 @@ impl Access {
             unauthorized("this server asks for a token")
                 .suggest("send `Authorization: Bearer TOKEN`; the command line takes it from BELUGA_TOKEN")
         })?;
+        if let Some(issuer) = issuer.filter(|_| jwt::is_jwt(&text)) {
+            let seconds = now() as f64 / 1e6;
+            return signed(issuer.check(&text, seconds)?, &tenants);
+        }
         let digest = token::digest(&text)
             .ok_or_else(|| unauthorized("this is no token of Beluga: a part is missing or mistyped"))?;
         let entry = book
@@ -312,6 +348,26 @@ impl Access {
         self.show(Known { book: Arc::new(book), ..known });
         Ok(done)
     }
+}
+
+/// Who an issuer says that it is.
+///
+/// # Errors
+/// [`Kind::Unauthorized`] if there is no such tenant.
+fn signed(claims: Claims, tenants: &Tenants) -> Result<Principal, Failure> {
+    let Claims { subject, scopes, tenant } = claims;
+    let tenant = match tenant {
+        None => None,
+        Some(name) => Some(Arc::clone(
+            tenants
+                .find(&name)
+                .ok_or_else(|| Failure::new(Kind::Unauthorized, "this token is of a tenant that is not there"))?,
+        )),
+    };
+    // Whoever is one of two tenants is two. No hash of a token is written like this.
+    let of = tenant.as_ref().map_or("", |tenant| &tenant.name);
+    let id = format!("jwt:{}", hex(digest(&SHA256, format!("{of}\0{subject}").as_bytes()).as_ref()));
+    Ok(Principal { token: Some(format!("jwt:{subject}")), id, scopes, tenant })
 }
 
 /// Bytes as hexadecimal digits.

@@ -5,7 +5,7 @@ mod remote;
 use super::Exit;
 use super::apply::read_yaml;
 use super::output::grouped;
-use super::target::{open_existing, readers_of};
+use super::target::{TrustArguments, open_existing, readers_of};
 use crate::error::{Failure, Kind};
 use crate::jobs::definition::BackfillDefinition;
 use crate::jobs::from_fact::FromFactDefinition;
@@ -42,6 +42,8 @@ pub(super) struct Arguments {
     /// Let a running server load files that it can read, beside its live updates
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    trust: TrustArguments,
     /// With --data: begin again, even if an earlier run of this job stopped in its middle
     #[arg(long, conflicts_with = "url")]
     restart: bool,
@@ -57,7 +59,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     }
     match (&arguments.data, &arguments.url) {
         (Some(data), _) => load(arguments, &definition, data),
-        (None, Some(url)) => remote::run(url, JobDefinition { backfill: definition, rate: arguments.rate }),
+        (None, Some(url)) => {
+            let definition = JobDefinition { backfill: definition, rate: arguments.rate };
+            remote::run(url, &arguments.trust, definition)
+        }
         (None, None) => Err(Exit::Usage(
             "say where to: --url URL lets a running server do it, --data DIR opens a data directory that no server has open"
                 .to_owned(),

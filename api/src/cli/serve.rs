@@ -27,6 +27,15 @@ pub(super) struct Arguments {
     /// Address of PostgreSQL's protocol, such as 127.0.0.1:5432; off unless it is set
     #[arg(long, value_name = "ADDR")]
     postgres: Option<String>,
+    /// The server's certificate (PEM), with those between it and its authority: all ports speak TLS then
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<String>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Ask clients for a certificate of these authorities (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<String>,
     /// A file with settings
     #[arg(long, value_name = "FILE", env = "BELUGA_CONFIG")]
     config: Option<PathBuf>,
@@ -81,6 +90,9 @@ fn flags(arguments: &Arguments) -> Result<BTreeMap<&'static str, String>, Exit> 
         ("http", &arguments.http),
         ("flight", &arguments.flight),
         ("postgres", &arguments.postgres),
+        ("tls_certificate", &arguments.tls_certificate),
+        ("tls_key", &arguments.tls_key),
+        ("tls_client_ca", &arguments.tls_client_ca),
     ];
     for (name, value) in named {
         if let Some(value) = value {

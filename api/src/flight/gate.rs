@@ -62,7 +62,20 @@ impl Service<Request<Body>> for Gate {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if let Some(keys) = self.state.access.missing_keys(authorization(&request)) {
+            let mut gate = self.clone();
+            return Box::pin(async move {
+                keys.await;
+                gate.pass(request).await
+            });
+        }
+        self.pass(request)
+    }
+}
+
+impl Gate {
+    fn pass(&mut self, request: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        let authorization = authorization(&request);
         if let Err(failure) = self.state.access.check(authorization) {
             let record = Record::of_call(Door::Flight, "call", None).ended(&Err::<(), _>(failure.clone()));
             self.state.audit().note(record);
@@ -73,6 +86,10 @@ impl Service<Request<Body>> for Gate {
             _ => self.asks.call(request.map(|body| timed(body, QUESTION_TIME))),
         }
     }
+}
+
+fn authorization(request: &Request<Body>) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
 /// A body that has to come within a time.

@@ -24,8 +24,10 @@ mod types;
 use crate::access::{Principal, Scope};
 use crate::server::KEEP_ALIVE;
 use crate::state::AppState;
+use crate::tls::Listener;
 use arrow_flight::sql::Command;
 use door::Flight;
+use futures::stream;
 use gate::Gate;
 use held::Id;
 use sessions::{Options, Session};
@@ -33,11 +35,9 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// What a message may have beside its rows.
@@ -53,8 +53,8 @@ const SWEEP: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The operating system's; and if it gives no random numbers.
-pub async fn serve(
-    listener: TcpListener,
+pub(crate) async fn serve(
+    listener: Listener,
     state: AppState,
     stopping: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -71,9 +71,10 @@ pub async fn serve(
             }
         }
     });
-    // What speaks no gRPC gets no answer to its silence but this.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(KEEP_ALIVE));
-    let incoming = incoming.with_keepalive_interval(Some(KEEP_ALIVE / 3));
+    let incoming = stream::unfold(listener, |mut listener| async move {
+        let (connection, _) = listener.next().await;
+        Some((Ok::<_, io::Error>(connection), listener))
+    });
     let service = Gate::new(flight, message_bytes_max);
     let served = Server::builder()
         .max_concurrent_streams(CALLS_MAX)

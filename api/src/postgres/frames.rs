@@ -43,8 +43,9 @@ pub(super) struct Frames<R> {
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    pub(super) fn new(read: R) -> Frames<R> {
-        Frames { read, buffer: BytesMut::new() }
+    /// `begin`: what was read already.
+    pub(super) fn new(read: R, begin: &[u8]) -> Frames<R> {
+        Frames { read, buffer: BytesMut::from(begin) }
     }
 
     /// The packet that begins a connection, which has no type; without its length.
@@ -185,7 +186,7 @@ mod tests {
                     tokio::io::AsyncWriteExt::write_all(&mut client, &[byte]).await.expect("write");
                 }
             });
-            let mut frames = Frames::new(server);
+            let mut frames = Frames::new(server, &[]);
             let first = frames.message(100).await.expect("a message");
             assert_eq!((first.kind, &*first.body), (b'Q', b"a\0".as_slice()));
             let second = frames.message(100).await.expect("a message");
@@ -196,11 +197,12 @@ mod tests {
 
     #[test]
     fn what_says_to_be_large_is_refused_before_it_comes() {
-        let refused = |bytes: &'static [u8]| block(async { Frames::new(bytes).message(100).await.expect_err("wrong") });
+        let refused =
+            |bytes: &'static [u8]| block(async { Frames::new(bytes, &[]).message(100).await.expect_err("wrong") });
         for wrong in [b"Q\0\0\0\x03".as_slice(), b"Q\x7f\xff\xff\xff", b"Q\xff\xff\xff\xff", b"Q\0\0\0\x65"] {
             assert!(matches!(refused(wrong), FrameError::Wrong(_)), "{wrong:?}");
         }
-        let began = |bytes: &'static [u8]| block(async { Frames::new(bytes).startup().await.expect_err("wrong") });
+        let began = |bytes: &'static [u8]| block(async { Frames::new(bytes, &[]).startup().await.expect_err("wrong") });
         for wrong in [b"\0\0\0\x07".as_slice(), b"\xff\xff\xff\xff", b"\0\0\x27\x11"] {
             assert!(matches!(began(wrong), FrameError::Wrong(_)), "{wrong:?}");
         }

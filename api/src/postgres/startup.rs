@@ -1,7 +1,8 @@
 //! The begin of a connection: what it speaks, who it is, and what it sets.
 //!
-//! Until somebody has logged in a connection takes no more than a packet of ten thousand bytes and a password of four thousand, in ten
-//! seconds. A password is a token in clear: it is asked for on this machine alone, where a proxy that speaks TLS may stand before us.
+//! Until somebody has logged in a connection takes no more than a packet of ten thousand bytes and a password of sixteen thousand, in ten
+//! seconds. A password is a token in clear: it is asked for over TLS, and without that on this machine alone, where a proxy that speaks it may
+//! stand before us. Where there is TLS nothing else is taken, but for the wish to cancel, which is no secret for long.
 
 use super::connection::Pipe;
 use super::errors::Told;
@@ -23,12 +24,12 @@ use std::sync::Arc;
 
 const PROTOCOL: i32 = 3;
 const CANCEL: i32 = 80_877_102;
-const TLS: i32 = 80_877_103;
-const GSS: i32 = 80_877_104;
-/// Bytes of a message with a password.
-const PASSWORD_BYTES_MAX: usize = 4 << 10;
+pub(super) const TLS: i32 = 80_877_103;
+pub(super) const GSS: i32 = 80_877_104;
+/// Bytes of a message with a password: tokens of issuers are long.
+const PASSWORD_BYTES_MAX: usize = 16 << 10;
 /// Packets that may come before the one that begins a session.
-const QUESTIONS_MAX: usize = 4;
+pub(super) const QUESTIONS_MAX: usize = 4;
 
 /// Who has logged in.
 pub(super) struct Begun {
@@ -70,6 +71,10 @@ pub(super) async fn begin(
     peer: SocketAddr,
 ) -> Result<Begun, Refused> {
     let (minor, parameters) = packet(pipe, keys).await?;
+    if !pipe.is_encrypted && state.tls().is_some() {
+        let told = Told::new("28000", "this server takes encrypted connections only");
+        return Err(told.hint("connect with TLS, as in sslmode=require").into());
+    }
     let of = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let user = of("user").unwrap_or_default();
     // It is told as a setting is.
@@ -114,7 +119,8 @@ pub(super) async fn packet(pipe: &mut Pipe, keys: &Arc<Keys>) -> Result<(i32, Ve
         let mut fields = Fields::new(pipe.frames.startup().await?);
         match fields.i32()? {
             TLS | GSS => {
-                // What was sent behind it could be somebody else's, but it would be as readable as all else is.
+                // There is no TLS here, or it is there already. What was sent behind it could be somebody else's, but no more readable than
+                // all else is.
                 pipe.out.put_u8(b'N');
                 pipe.flush().await.map_err(|_| Refused::Quiet)?;
             }
@@ -144,9 +150,9 @@ async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(
         Err(failure) if failure.kind == Kind::Unauthorized => {}
         Err(failure) => return Err(Told::of(&failure, "", 0).into()),
     }
-    if !peer.ip().to_canonical().is_loopback() {
+    if !pipe.is_encrypted && !peer.ip().to_canonical().is_loopback() {
         let told = Told::new("28000", "this server asks for a token, which is not taken in clear over a network");
-        return Err(told.hint("connect through a tunnel, or a proxy that speaks TLS, on the server's machine").into());
+        return Err(told.hint("set tls_certificate at the server, or connect through a tunnel to its machine").into());
     }
     // In clear.
     put(&mut pipe.out, b'R', |out| out.put_i32(3));
@@ -157,6 +163,9 @@ async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(
     }
     let token = Fields::new(frame.body).text()?;
     let authorization = format!("Bearer {token}");
+    if let Some(keys) = state.access.missing_keys(Some(&authorization)) {
+        keys.await;
+    }
     let principal = state.access.check(Some(&authorization)).map_err(|failure| {
         let record = Record::of_call(Door::Postgres, "log in", None).ended(&Err::<(), _>(failure.clone()));
         state.audit().note(record.from(Some(peer.ip().to_string()), None));

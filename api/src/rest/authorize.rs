@@ -125,9 +125,11 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     if policy == Some(Policy::Open) {
         return next.run(request).await;
     }
-    let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str());
-    // What is no text is no token either.
-    let principal = state.access.check(authorization.map(|text| text.unwrap_or_default()));
+    let missing = state.access.missing_keys(authorization(&request));
+    if let Some(keys) = missing {
+        keys.await;
+    }
+    let principal = state.access.check(authorization(&request));
     let allowed = match (&principal, policy) {
         (Ok(principal), Some(policy)) => {
             state.rates.check(principal).and_then(|()| policy.check(principal)).and_then(|()| state.audit().check())
@@ -164,6 +166,11 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
         told.record = Some(Record { object: object.or(record.object.clone()), ..record.answered(status) });
     }
     response
+}
+
+/// What a request says to be let in by. What is no text is no token either.
+fn authorization(request: &Request) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default())
 }
 
 /// What a call was about, where its path does not say it: put into an answer, for the audit log.

@@ -125,6 +125,7 @@ fn describe() {
     describe_histogram!("beluga_log_sync_seconds", "Wait for the log to be on disk before an acknowledgement");
     describe_gauge!("beluga_ready", "1 when requests are answered");
     describe_gauge!("beluga_uptime_seconds", "Time since the start");
+    describe_gauge!("beluga_tls_certificate_expires_seconds", "Time until the server's certificate expires");
     describe_gauge!("beluga_epoch", "Number of the view that queries see");
     describe_gauge!("beluga_freshness_seconds", "Age of the oldest acknowledged write that queries do not see yet");
     describe_gauge!("beluga_slots", "Users ever seen, with those known only from lists");
@@ -216,6 +217,9 @@ fn measure(state: &AppState, snapshot: Option<&Snapshot>) {
     gauge!("beluga_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("beluga_ready").set(if state.phase() == Phase::Ready { 1.0 } else { 0.0 });
     gauge!("beluga_uptime_seconds").set(state.metrics.started.elapsed().as_secs_f64());
+    if let Some(seconds) = state.tls().and_then(|tls| tls.seconds_left()) {
+        gauge!("beluga_tls_certificate_expires_seconds").set(seconds);
+    }
     gauge!("beluga_queries_running").set(state.queries.running() as f64);
     gauge!("beluga_queries_waiting").set(state.queries.waiting() as f64);
     gauge!("beluga_cursors_held").set(state.cursors.len() as f64);

@@ -23,6 +23,7 @@ mod hostile;
 mod insight;
 mod jobs;
 mod journeys;
+mod jwt;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod live;
@@ -49,5 +50,6 @@ mod support;
 mod tables;
 mod tags;
 mod tenants;
+mod tls;
 mod tokens;
 mod victim;

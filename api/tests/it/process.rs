@@ -70,6 +70,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Its address, without `http://`.
     pub(crate) fn address(&self) -> &str {
         self.url.trim_start_matches("http://")
@@ -97,6 +102,12 @@ impl Process {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+        assert!(sent.expect("run kill").success());
+    }
+
+    /// Tells it that its files changed.
+    pub(crate) fn hang_up(&self) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -HUP {}", self.child.id())]).status();
         assert!(sent.expect("run kill").success());
     }
 

@@ -3,7 +3,7 @@
 use super::{ERRORS_SHOWN, Exit, Seen, Shown};
 use crate::cli::interrupt::interrupted;
 use crate::cli::output::grouped;
-use crate::cli::target::Remote;
+use crate::cli::target::{Remote, TrustArguments};
 use crate::error::{Failure, Kind};
 use crate::jobs::{JobDefinition, JobState};
 use crate::rest::v1::jobs::JobAnswer;
@@ -17,8 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a server that does not answer, perhaps because it is being started again, is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn run(url: &str, definition: JobDefinition) -> Result<(), Exit> {
-    let server = Remote::new(url)?;
+pub(super) fn run(url: &str, trust: &TrustArguments, definition: JobDefinition) -> Result<(), Exit> {
+    let server = Remote::new(url, trust)?;
     let interrupted = interrupted()?;
     let mut job = server.post_job(&definition)?;
     let place = format!("{}/v1/jobs/{}", url.trim_end_matches('/'), job.id);

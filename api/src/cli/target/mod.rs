@@ -1,11 +1,13 @@
 //! Whom a command asks: a server, or a data directory that it opens itself.
 //!
-//! * [`remote`]: a server. * [`local`]: a data directory.
+//! * [`remote`]: a server. * [`trust`]: whom to trust that it is. * [`local`]: a data directory.
 
 mod local;
 mod remote;
+mod trust;
 
 pub(super) use remote::Remote;
+pub(super) use trust::TrustArguments;
 
 use super::Exit;
 use crate::access::{Access, Principal};
@@ -56,6 +58,8 @@ pub(super) struct Target {
     /// Open this data directory instead of asking a server
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 /// A server, for what only a running one knows.
@@ -64,6 +68,8 @@ pub(super) struct Server {
     /// The server to ask
     #[arg(long, value_name = "URL", env = "BELUGA_URL", default_value = URL_DEFAULT, global = true)]
     url: String,
+    #[command(flatten)]
+    trust: TrustArguments,
 }
 
 impl Server {
@@ -72,7 +78,7 @@ impl Server {
     /// # Errors
     /// [`Failure`] if the URL cannot be.
     pub(super) fn connect(&self) -> Result<Remote, Failure> {
-        Remote::new(&self.url)
+        Remote::new(&self.url, &self.trust)
     }
 }
 
@@ -126,7 +132,7 @@ impl Target {
     pub(super) fn asker(&self) -> Result<Box<dyn Asker>, Failure> {
         match &self.data {
             Some(data) => Ok(Box::new(Local::open(data)?)),
-            None => Ok(Box::new(Remote::new(&self.url)?)),
+            None => Ok(Box::new(Remote::new(&self.url, &self.trust)?)),
         }
     }
 
@@ -139,7 +145,7 @@ impl Target {
             let failure = Failure::new(Kind::InvalidField, format!("{what} are looked after by a server"));
             return Err(failure.suggest("leave --data out, and start `beluga serve` on the directory"));
         }
-        Remote::new(&self.url)
+        Remote::new(&self.url, &self.trust)
     }
 
     /// The tokens there.
@@ -152,7 +158,7 @@ impl Target {
                 let (access, held) = Access::open_alone(data)?;
                 Ok(Tokens::Alone { access, _held: held })
             }
-            None => Ok(Tokens::Remote(Remote::new(&self.url)?)),
+            None => Ok(Tokens::Remote(Remote::new(&self.url, &self.trust)?)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A server that a command asks by REST.
 
-use super::{Asker, LOOK_INTERVAL, URL_DEFAULT};
+use super::trust::{Trust, of_tls};
+use super::{Asker, LOOK_INTERVAL, TrustArguments, URL_DEFAULT};
 use crate::cli::Exit;
 use crate::error::{Failure, Kind, Problem};
 use crate::jobs::JobDefinition;
@@ -53,17 +54,20 @@ pub(in crate::cli) struct Remote {
     url: String,
     client: reqwest::blocking::Client,
     headers: HeaderMap,
+    trust: Trust,
 }
 
 impl Remote {
-    pub(in crate::cli) fn new(url: &str) -> Result<Remote, Failure> {
+    pub(in crate::cli) fn new(url: &str, trust: &TrustArguments) -> Result<Remote, Failure> {
         let url = url.trim_end_matches('/').to_owned();
-        if !url.starts_with("http://") {
-            let failure = Failure::new(Kind::InvalidField, format!("--url `{url}`: expected http://HOST:PORT"));
-            return Err(failure.suggest(format!("as in --url {URL_DEFAULT}")));
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            let detail = format!("--url `{url}`: expected http://HOST:PORT or https://HOST:PORT");
+            return Err(Failure::new(Kind::InvalidField, detail).suggest(format!("as in --url {URL_DEFAULT}")));
         }
+        let trust = trust.read()?;
         let headers = with_token(std::env::var(TOKEN_VARIABLE).ok())?;
-        let client = reqwest::blocking::Client::builder()
+        let client = trust
+            .blocking(reqwest::blocking::Client::builder())
             .timeout(ANSWER_MAX)
             // So the list of what runs tells them from programs.
             .user_agent(CLI_AGENT)
@@ -71,7 +75,7 @@ impl Remote {
             .no_proxy()
             .build()
             .map_err(|error| Failure::new(Kind::Unreachable, error.to_string()))?;
-        Ok(Remote { url, client, headers })
+        Ok(Remote { url, client, headers, trust })
     }
 
     fn post<Q: Serialize, A: DeserializeOwned>(&self, path: &str, request: &Q) -> Result<A, Failure> {
@@ -263,8 +267,8 @@ impl Remote {
         stop: &AtomicBool,
     ) -> Result<(), Exit> {
         let broken = |error: reqwest::Error| Failure::new(Kind::Unreachable, format!("the answer broke off: {error}"));
-        let client =
-            reqwest::Client::builder().default_headers(self.headers.clone()).user_agent(CLI_AGENT).no_proxy().build();
+        let client = self.trust.waiting_for_none(reqwest::Client::builder());
+        let client = client.default_headers(self.headers.clone()).user_agent(CLI_AGENT).no_proxy().build();
         let client = client.map_err(|error| self.unreachable(&error))?;
         let call = client.post(format!("{}{path}", self.url)).header(header::ACCEPT, format.media_type());
         let copied = async {
@@ -293,6 +297,9 @@ impl Remote {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        if let Some((why, advice)) = of_tls(error) {
+            return Failure::new(Kind::Unreachable, format!("{}: {why}", self.url)).suggest(advice);
+        }
         let why = if error.is_connect() { "no server answers there".to_owned() } else { error.to_string() };
         Failure::new(Kind::Unreachable, format!("{}: {why}", self.url)).suggest(
             "start one with `beluga serve --data DIR`, name another with --url, or open the directory itself with --data",

@@ -16,6 +16,7 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{Action, FlightInfo, Ticket};
 use futures::TryStreamExt;
 use serde_json::json;
+use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -29,9 +30,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(server: &TestServer) -> Client {
+        Client::at(server.flight())
+    }
+
+    pub(crate) fn at(address: SocketAddr) -> Client {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
-        let url = format!("http://{}", server.flight());
+        let url = format!("http://{address}");
         let endpoint = Channel::from_shared(url).expect("a URL");
         let channel = runtime.block_on(endpoint.connect()).expect("a connection");
         let sql = FlightSqlServiceClient::new(channel.clone());

@@ -36,6 +36,11 @@ impl Client {
         Client::with(&settings(server)).expect("a connection")
     }
 
+    /// Why there is no connection.
+    pub(crate) fn of_refused(server: &TestServer) -> Error {
+        Client::with(&settings(server)).err().expect("it is refused")
+    }
+
     pub(crate) fn with(settings: &tokio_postgres::Config) -> Result<Client, Error> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
