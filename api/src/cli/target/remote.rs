@@ -301,6 +301,12 @@ impl Remote {
             return Failure::new(Kind::Unreachable, format!("{}: {why}", self.url)).suggest(advice);
         }
         let why = if error.is_connect() { "no server answers there".to_owned() } else { error.to_string() };
+        // A server looks at a client's certificate when the client is done with the handshake: its refusal may come as the end of the connection.
+        if self.url.starts_with("https://") && !error.is_connect() && !error.is_timeout() {
+            return Failure::new(Kind::Unreachable, format!("{}: {why}", self.url)).suggest(
+                "if it asks for certificates of clients: --client-certificate FILE --client-key FILE, of its authority",
+            );
+        }
         Failure::new(Kind::Unreachable, format!("{}: {why}", self.url)).suggest(
             "start one with `beluga serve --data DIR`, name another with --url, or open the directory itself with --data",
         )

@@ -80,10 +80,7 @@ pub(super) fn of_tls(error: &(dyn Error + 'static)) -> Option<(String, &'static 
     use rustls::{AlertDescription, CertificateError};
     let mut next = Some(error);
     while let Some(error) = next {
-        // What an I/O error was made of is not told as its source.
-        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let inside = inside.and_then(|inside| inside.downcast_ref::<rustls::Error>());
-        if let Some(error) = inside.or_else(|| error.downcast_ref()) {
+        if let Some(error) = error.downcast_ref() {
             let (why, advice) = match error {
                 rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
                     "its certificate is of an authority that is not trusted here".to_owned(),
@@ -108,9 +105,17 @@ pub(super) fn of_tls(error: &(dyn Error + 'static)) -> Option<(String, &'static 
             };
             return Some((why, advice));
         }
-        next = error.source();
+        next = behind(error);
     }
     None
+}
+
+/// What an error was made of; an I/O error does not tell it as its source.
+fn behind<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(error) => error.get_ref().map(|inside| inside as &(dyn Error + 'static)),
+        None => error.source(),
+    }
 }
 
 fn innermost(error: &reqwest::Error) -> String {
