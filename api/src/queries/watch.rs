@@ -18,7 +18,7 @@ pub(super) struct Watched {
     pub(super) number: u64,
     /// Made when somebody asks for it.
     id: OnceLock<String>,
-    door: Door,
+    pub(super) door: Door,
     pub(super) asks: Asks,
     pub(super) principal: Principal,
     text: String,

@@ -35,6 +35,12 @@ pub struct Metrics {
     invisible: Mutex<Option<(Epoch, Instant)>>,
 }
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Metrics::new()
@@ -319,13 +325,13 @@ impl Disk {
     }
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn room(folder: &Path) -> Option<(u64, u64)> {
     let told = rustix::fs::statvfs(folder).ok()?;
     Some((told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize))
 }
 
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn room(_: &Path) -> Option<(u64, u64)> {
     None
 }

@@ -173,7 +173,7 @@ impl Target {
                 let config = config_of(data)?;
                 Ok(Erasures::Alone { store: server::open(&config)?, within: config.erase_within })
             }
-            None => Ok(Erasures::Remote(Remote::new(&self.url)?)),
+            None => Ok(Erasures::Remote(Remote::new(&self.url, &self.trust)?)),
         }
     }
 
