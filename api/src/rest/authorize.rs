@@ -6,6 +6,7 @@
 use crate::access::{Principal, Scope};
 use crate::audit::{Record, Telling, text_hash};
 use crate::error::{Failure, Kind};
+use crate::privacy::doors;
 use crate::queries::Door;
 use crate::rest::observe::RequestId;
 use crate::state::AppState;
@@ -127,7 +128,9 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     let principal = state.access.check(authorization.map(|text| text.unwrap_or_default()));
     let allowed = match (&principal, policy) {
         (Ok(principal), Some(policy)) => {
-            state.rates.check(principal).and_then(|()| policy.check(principal)).and_then(|()| state.audit().check())
+            let may = state.rates.check(principal).and_then(|()| policy.check(principal));
+            may.and_then(|()| doors::check(principal, request.method(), route.as_str()))
+                .and_then(|()| state.audit().check())
         }
         // The router tells which methods there are.
         (Ok(principal), None) if principal.token.is_none() => Ok(()),

@@ -34,6 +34,7 @@ mod paths;
 #[cfg(feature = "kafka")]
 mod payloads;
 mod postgres;
+mod privacy;
 mod process;
 mod prompt;
 mod queries;

@@ -83,8 +83,8 @@ pub struct UploadedAnswer {
     pub name: String,
     /// Ids taken.
     pub ids: u64,
-    /// How many different users of these are known now. Others join when they become known.
-    pub known: u64,
+    /// How many different users of these are known now. Others join when they become known. Null under a privacy policy.
+    pub known: Option<u64>,
     /// Lines refused.
     pub rejected: u64,
     /// The first refused lines, at most 100.
