@@ -71,6 +71,9 @@ pub struct Tenant {
     /// What it is told of its users; `None`: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// What all its tokens ask for; `None`: what each was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// When it was last changed.
@@ -118,6 +121,7 @@ impl Tenant {
             owns: Owned::default(),
             limits: Limits::default(),
             privacy: None,
+            purpose: None,
             created_at: 1,
             changed_at: 1,
         }

@@ -26,6 +26,7 @@ mod overlap;
 mod path;
 mod problem;
 mod profile;
+mod purpose;
 mod retention;
 mod sequence;
 mod serve;
@@ -105,6 +106,8 @@ enum Command {
     Movement(movement::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
+    /// Make, list and remove purposes that users agreed to
+    Purpose(purpose::Arguments),
     /// Make, list and remove tenants
     Tenant(tenant::Arguments),
     /// Write an example data set to files
@@ -178,6 +181,7 @@ pub fn run() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Movement(arguments) => movement::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Purpose(arguments) => purpose::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

@@ -62,6 +62,9 @@ enum Action {
         /// The period, in hours
         #[arg(long, value_name = "N", requires = "min_users")]
         every_hours: Option<u32>,
+        /// What all its tokens are for: it sees the users who agreed to this purpose alone
+        #[arg(long)]
+        purpose: Option<String>,
         /// For people
         #[arg(long, default_value = "")]
         description: String,
@@ -97,6 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             noise,
             answers,
             every_hours,
+            purpose,
             description,
         } => {
             let privacy = min_users.map(|min_users| {
@@ -114,6 +118,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
                 owns: Owned { tags: set(own_tags), facts: set(own_facts), spaces: set(own_spaces) },
                 limits: Limits { calls_per_second: *calls_per_second, concurrent_queries: *concurrent_queries },
                 privacy,
+                purpose: purpose.clone(),
                 description: description.clone(),
             };
             let answer = server.put_tenant(name, &request)?;

@@ -56,7 +56,14 @@ pub fn answered(method: &Method, route: &str) -> Option<Answered> {
         "/v1/queries" if get => Refused,
         "/v1/queries/{id}" if delete => Refused,
         // The operator's.
-        "/metrics" | "/v1/explain" | "/v1/tenants" | "/v1/tenants/{name}" | "/v1/jobs" | "/v1/jobs/{id}" => Refused,
+        "/metrics"
+        | "/v1/explain"
+        | "/v1/tenants"
+        | "/v1/tenants/{name}"
+        | "/v1/purposes"
+        | "/v1/purposes/{name}"
+        | "/v1/jobs"
+        | "/v1/jobs/{id}" => Refused,
         "/v1/catalog" if put => Refused,
         route if route.starts_with("/v1/sources") || route.starts_with("/v1/sinks") => Refused,
         _ => return None,

@@ -284,7 +284,7 @@ fn read(bytes: &[u8], key: &Key, tenant: &str) -> Result<Vec<Entry>, String> {
         Some((head, _)) if head == HEAD => {}
         _ => return Err("its head is damaged at byte 0".to_owned()),
     }
-    if bytes.get(HEAD.len()..HEAD_BYTES) != Some(&head_seal(key, tenant)) {
+    if bytes.get(HEAD.len()..HEAD_BYTES) != Some(head_seal(key, tenant).as_slice()) {
         return Err("it was not made with the secret of this directory for this tenant".to_owned());
     }
     let records = bytes[HEAD_BYTES..].chunks(RECORD_BYTES);
@@ -353,7 +353,10 @@ mod tests {
             assert_eq!(refused.kind, Kind::PrivacyBudget);
             assert_eq!(refused.retry_after_seconds, Some(28 * 24 * 3600 + 1));
         }
-        assert_eq!(ledger.tell(by(&key, &privacy, 3 * DAY), &[a.clone()]).expect("old"), [Told::Again(first)]);
+        assert_eq!(
+            ledger.tell(by(&key, &privacy, 3 * DAY), std::slice::from_ref(&a)).expect("old"),
+            [Told::Again(first)]
+        );
         // The first is of another period, but noise is of the set.
         let later = ledger.tell(by(&key, &privacy, 31 * DAY + 1), std::slice::from_ref(&a)).expect("there is room");
         assert_eq!(later, [Told::New(first)]);
@@ -387,7 +390,7 @@ mod tests {
         for day in 1..=4i64 {
             for nth in 0..30u32 {
                 let one = asked(&key, nth * 1_000..nth * 1_000 + 500);
-                ledger.tell(by(&key, &privacy, 2 * day * DAY), &[one]).expect("told");
+                ledger.tell(by(&key, &privacy, 2 * day * DAY), std::slice::from_ref(&one)).expect("told");
             }
         }
         assert_eq!(ledger.used(&privacy, 8 * DAY), 30);

@@ -79,7 +79,9 @@ mod tests {
 
     fn sketch(key: &Key, users: impl IntoIterator<Item = u32>) -> Sketch {
         let mut shards = [RoaringBitmap::new(), RoaringBitmap::new()];
-        users.into_iter().for_each(|user| drop(shards[user as usize % 2].insert(user)));
+        for user in users {
+            shards[user as usize % 2].insert(user);
+        }
         Sketch::of(key, &shards)
     }
 

@@ -47,8 +47,8 @@ impl Policy {
     /// # Errors
     /// [`Kind::Forbidden`] if somebody may not.
     fn check(self, principal: &Principal) -> Result<(), Failure> {
-        if matches!(self, Policy::Operator(_)) && principal.tenant.is_some() {
-            let detail = "this is about the server as a whole, and the token is of a tenant";
+        if matches!(self, Policy::Operator(_)) && !principal.is_operator() {
+            let detail = "this is about the server as a whole, and the token is of a tenant, or for a purpose";
             return Err(Failure::new(Kind::Forbidden, detail).suggest("ask the operator of the server"));
         }
         principal.need(self.scopes())
@@ -106,7 +106,7 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         }
         "/v1/jobs" | "/v1/jobs/{id}" if method == GET => OPERATOR_QUERY,
         "/v1/jobs" | "/v1/jobs/{id}" if method == POST || method == DELETE => OPERATOR_ADMIN,
-        "/v1/tenants" | "/v1/tenants/{name}" => OPERATOR_ADMIN,
+        "/v1/tenants" | "/v1/tenants/{name}" | "/v1/purposes" | "/v1/purposes/{name}" => OPERATOR_ADMIN,
         // Of statements each sees and cancels their own.
         "/v1/queries" | "/v1/queries/{id}" => QUERY,
         "/v1/tokens" | "/v1/tokens/{name}" => ADMIN,

@@ -37,6 +37,7 @@ mod postgres;
 mod privacy;
 mod process;
 mod prompt;
+mod purposes;
 mod queries;
 mod questions;
 mod scans;

@@ -117,7 +117,7 @@ pub fn answer(snapshot: &Snapshot, request: &OverlapRequest, context: &QueryCont
         Some(regions) => ops::overlap_of_regions(regions, predicates.len()),
         None => ops::overlap(snapshot, &predicates, context)?,
     };
-    let all = |counts: Vec<u64>| counts.into_iter().map(Some).collect();
+    let all = |counts: Vec<u64>| -> Vec<Option<u64>> { counts.into_iter().map(Some).collect() };
     let numbers = Numbers { counts: counts.into_iter().map(all).collect(), regions: regions.map(all), below: None };
     Ok(numbers.told(request, snapshot, elapsed_us(started)))
 }
@@ -144,8 +144,8 @@ fn guarded(
         };
         sets.push((both(&users[*a], &users[*b]), words));
     }
-    let regions = if request.regions { 1..1usize << size } else { 1..1 };
-    for region in regions {
+    let regions_end = if request.regions { 1usize << size } else { 1 };
+    for region in 1..regions_end {
         let part = |(at, bound): (usize, &Bound)| {
             let not = if region >> at & 1 == 1 { "" } else { "NOT " };
             format!("{not}({})", bound.text)
@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn a_region_has_users_of_its_audiences_and_of_no_other() {
-        let users = [[1, 2, 3, 4].as_slice(), &[2, 3], &[3, 4]].map(|users| vec![users.iter().copied().collect()]);
+        let users = [[1u32, 2, 3, 4].as_slice(), &[2, 3], &[3, 4]]
+            .map(|users| vec![users.iter().copied().collect::<RoaringBitmap>()]);
         let told = (1..8).map(|region| only_in(&users, region)[0].iter().collect::<Vec<u32>>());
         let expected: [&[u32]; 7] = [&[1], &[], &[2], &[], &[4], &[], &[3]];
         assert_eq!(told.collect::<Vec<_>>(), expected);

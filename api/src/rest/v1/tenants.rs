@@ -36,6 +36,9 @@ pub struct TenantRequest {
     /// What it is told of its users; left out: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// The purpose that all its tokens are for: it sees the users who agreed to it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// For people.
     #[serde(default)]
     pub description: String,
@@ -55,6 +58,9 @@ pub struct TenantAnswer {
     /// What it is told of its users; left out: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// The purpose that all its tokens are for: it sees the users who agreed to it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// How much of that was used; of one tenant under a policy, when it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy_used: Option<Used>,
@@ -84,6 +90,7 @@ impl From<&Tenant> for TenantAnswer {
             limits: tenant.limits,
             privacy: tenant.privacy.clone(),
             privacy_used: None,
+            purpose: tenant.purpose.clone(),
             description: tenant.description.clone(),
             created_at: number::time(tenant.created_at.into()),
             changed_at: number::time(tenant.changed_at.into()),
@@ -102,8 +109,8 @@ impl TenantRequest {
             check_declared(snapshot.catalog(), what, owned)?;
         }
         let now = jiff::Timestamp::now().as_microsecond();
-        let TenantRequest { owns, limits, privacy, description, .. } = self;
-        Ok(Tenant { name, description, filter, owns, limits, privacy, created_at: now, changed_at: now })
+        let TenantRequest { owns, limits, privacy, purpose, description, .. } = self;
+        Ok(Tenant { name, description, filter, owns, limits, privacy, purpose, created_at: now, changed_at: now })
     }
 }
 
