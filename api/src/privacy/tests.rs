@@ -231,14 +231,15 @@ fn the_policy_of_now_holds_for_what_was_told_before() {
 
 #[test]
 fn a_policy_has_its_ranges() {
-    let checked = |change: fn(&mut Privacy)| {
+    type Change = fn(&mut Privacy);
+    let checked = |change: Change| {
         let mut privacy = Privacy::of(100);
         change(&mut privacy);
         privacy.check().map_err(|failure| failure.pointer.unwrap_or_default())
     };
     assert_eq!(checked(|_| {}), Ok(()));
     assert_eq!(checked(|privacy| privacy.noise = Epsilon(0.0)), Ok(()));
-    let refused: [(&str, fn(&mut Privacy)); 8] = [
+    let refused: [(&str, Change); 8] = [
         ("min_users", |privacy| privacy.min_users = 1),
         ("min_users", |privacy| privacy.min_users = 100_001),
         ("noise", |privacy| privacy.noise = Epsilon(0.0001)),
