@@ -140,6 +140,10 @@ kinds! {
     StillUsed, "still-used", "It is still used", status(Class::Conflict);
     /// A token or a tenant calls more often than it may.
     TooManyCalls, "too-many-calls", "Too many calls", StatusCode::TOO_MANY_REQUESTS;
+    /// A tenant was given all different answers that its privacy policy grants for now.
+    PrivacyBudget, "privacy-budget", "No more different answers for now", StatusCode::TOO_MANY_REQUESTS;
+    /// So few users that a tenant is told nothing of them.
+    TooFewUsers, "too-few-users", "Too few users", StatusCode::FORBIDDEN;
     /// Too many queries at once.
     TooManyQueries, "too-many-queries", "Too many queries at once", StatusCode::TOO_MANY_REQUESTS;
     /// Too many jobs wait.

@@ -24,6 +24,7 @@ pub mod jobs;
 pub mod live;
 pub mod objects;
 pub mod postgres;
+pub mod privacy;
 pub mod queries;
 pub mod rest;
 pub mod server;

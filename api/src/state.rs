@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::jobs::Jobs;
 use crate::live::ChangeFeeds;
+use crate::privacy::{Guards, doors};
 use crate::queries::Queries;
 use crate::rest::cursors::Cursors;
 use crate::rest::limits::QueryGate;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub access: Access,
     /// What of the data its callers see.
     pub views: Views,
+    /// What tenants under a privacy policy were told.
+    pub privacy: Guards,
     /// How often they may call.
     pub rates: Rates,
     /// Which queries run and wait.
@@ -132,6 +135,7 @@ impl AppState {
             feeds: Arc::default(),
             access: Access::default(),
             views: Views::default(),
+            privacy: Guards::new(&config.data),
             rates: Rates::new(config.token_calls_per_second),
             scores: Claims::default(),
             tls: OnceLock::new(),
@@ -162,13 +166,14 @@ impl AppState {
         self.phase.store(Phase::Ready as u8, Ordering::Release);
     }
 
-    /// Who sends this `Authorization`, if a call of theirs may be answered now: see [`Access::check`].
+    /// Who sends this `Authorization`, if statements of theirs may be answered now: see [`Access::check`].
     ///
     /// # Errors
-    /// As there; [`Kind::TooManyCalls`], [`Kind::NotAudited`].
+    /// As there; [`Kind::TooManyCalls`], [`Kind::NotAudited`]; [`Kind::Forbidden`] of who is under a privacy policy.
     pub fn caller(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
         let principal = self.access.check(authorization)?;
         self.rates.check(&principal)?;
+        doors::check_statements(&principal)?;
         self.audit().check()?;
         Ok(principal)
     }

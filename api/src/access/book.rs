@@ -21,6 +21,8 @@ pub struct NewToken {
     pub scopes: BTreeSet<Scope>,
     /// Whose it is; `None`: the operator's.
     pub tenant: Option<String>,
+    /// What for; `None`: for everything.
+    pub purpose: Option<String>,
     /// When it ends by itself.
     pub expires_at: Option<i64>,
 }
@@ -38,6 +40,9 @@ pub struct Entry {
     /// Whose it is; `None`: the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// What for; `None`: for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// When it ends by itself.
@@ -97,7 +102,7 @@ impl Book {
     /// # Errors
     /// [`Failure`] if a field is wrong, the name is taken, there are too many, or the disk fails.
     pub fn create(&mut self, asked: NewToken, now: i64) -> Result<(String, Entry), Failure> {
-        let NewToken { name, scopes, tenant, expires_at } = asked;
+        let NewToken { name, scopes, tenant, purpose, expires_at } = asked;
         if !file::is_name(&name, NAME_BYTES_MAX) {
             let detail = format!(
                 "a token's name is a letter or digit and up to {} more, or `-`, `_` and `.`; `{}` is not",
@@ -113,6 +118,12 @@ impl Book {
         if scopes.is_empty() {
             let all = Scope::ALL.map(Scope::name).join(", ");
             return Err(Failure::field("/scopes", format!("a token needs a scope at least: {all}")));
+        }
+        // What the operator sends may be what the purpose rests on.
+        let is_more = scopes.contains(&Scope::Admin) || tenant.is_none() && scopes.contains(&Scope::Ingest);
+        if purpose.is_some() && is_more {
+            let detail = "a token for a purpose has not the scope `admin`, nor the operator's `ingest`: with these it could take the purpose away";
+            return Err(Failure::field("/scopes", detail).suggest("leave them out, or `purpose`"));
         }
         if expires_at.is_some_and(|end| end <= now) {
             return Err(Failure::field("/expires_at", "the token would have expired before it was made"));
@@ -131,7 +142,7 @@ impl Book {
         };
         let text = token::make()?;
         let sha256 = token::digest(&text).ok_or_else(|| Failure::internal("a new token is not one"))?;
-        let entry = Entry { name, sha256, scopes, tenant, created_at: now, expires_at };
+        let entry = Entry { name, sha256, scopes, tenant, purpose, created_at: now, expires_at };
         content.tokens.insert(at, entry.clone());
         self.save(content)?;
         Ok((text, entry))
@@ -175,6 +186,7 @@ mod tests {
             name: name.to_owned(),
             scopes: scopes.iter().copied().collect(),
             tenant: None,
+            purpose: None,
             expires_at,
         };
         let long = "x".repeat(NAME_BYTES_MAX + 1);

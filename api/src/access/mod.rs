@@ -4,12 +4,14 @@
 //! one with the scope of what it does, also when all of them have expired or were revoked; and where an issuer is trusted, always.
 //!
 //! * [`token`]: the text that a client sends. * [`book`]: what is kept of tokens. * [`jwt`], [`keys`]: tokens that an issuer signed.
-//! * [`tenants`]: who shares the server. * [`view`]: what of the data somebody sees. * [`rates`]: how often one may call.
+//! * [`tenants`]: who shares the server. * [`purposes`]: what users agreed to. * [`view`]: what of the data somebody sees.
+//! * [`rates`]: how often one may call.
 
 pub mod book;
 mod file;
 mod jwt;
 mod keys;
+pub mod purposes;
 pub mod rates;
 pub mod tenants;
 mod token;
@@ -27,6 +29,7 @@ use engine::vfs::real::RealVfs;
 pub(crate) use file::failed;
 use futures::future::BoxFuture;
 use jwt::{Claims, Issuer};
+use purposes::{Purpose, Purposes};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -90,12 +93,14 @@ pub struct Principal {
     pub scopes: BTreeSet<Scope>,
     /// Of whom they are; `None`: the operator.
     pub tenant: Option<Arc<Tenant>>,
+    /// What they ask for: they see users who agreed to all of it; none: everybody.
+    pub purposes: Vec<Arc<Purpose>>,
 }
 
 impl Principal {
     /// Somebody at a server without tokens.
     pub fn anyone() -> Principal {
-        Principal { token: None, id: String::new(), scopes: Scope::ALL.into(), tenant: None }
+        Principal { token: None, id: String::new(), scopes: Scope::ALL.into(), tenant: None, purposes: Vec::new() }
     }
 
     /// What they are called in lists.
@@ -106,6 +111,11 @@ impl Principal {
     /// See the field.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether they may see the server as a whole.
+    pub fn is_operator(&self) -> bool {
+        self.tenant.is_none() && self.purposes.is_empty()
     }
 
     /// The name of their tenant.
@@ -127,7 +137,7 @@ impl Principal {
     #[cfg(test)]
     pub(crate) fn with_token(name: &str, id: &str, scopes: &[Scope]) -> Principal {
         let scopes = scopes.iter().copied().collect();
-        Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes, tenant: None }
+        Principal { token: Some(name.to_owned()), id: id.to_owned(), scopes, tenant: None, purposes: Vec::new() }
     }
 
     #[cfg(test)]
@@ -158,15 +168,17 @@ pub struct Access {
 struct Known {
     book: Arc<Book>,
     tenants: Arc<Tenants>,
+    purposes: Arc<Purposes>,
 }
 
 impl Access {
-    /// Reads the tokens and tenants of a data directory, which nobody else changes from now on.
+    /// Reads the tokens, tenants and purposes of a data directory, which nobody else changes from now on.
     ///
     /// # Errors
     /// [`Kind::LocalFile`], [`Kind::Corrupt`].
     pub fn open(&self, data: &Path) -> Result<(), Failure> {
-        self.show(Known { book: Arc::new(Book::open(data)?), tenants: Arc::new(Tenants::open(data)?) });
+        let (book, tenants) = (Arc::new(Book::open(data)?), Arc::new(Tenants::open(data)?));
+        self.show(Known { book, tenants, purposes: Arc::new(Purposes::open(data)?) });
         Ok(())
     }
 
@@ -224,7 +236,7 @@ impl Access {
     /// # Errors
     /// [`Kind::Unauthorized`]; [`Kind::NotReady`] before [`Access::open`].
     pub fn check(&self, authorization: Option<&str>) -> Result<Principal, Failure> {
-        let Known { book, tenants } = self.known()?;
+        let Known { book, tenants, purposes } = self.known()?;
         let issuer = self.issuer.get();
         if !book.is_closed() && issuer.is_none() {
             return Ok(Principal::anyone());
@@ -236,7 +248,7 @@ impl Access {
         })?;
         if let Some(issuer) = issuer.filter(|_| jwt::is_jwt(&text)) {
             let seconds = now() as f64 / 1e6;
-            return signed(issuer.check(&text, seconds)?, &tenants);
+            return signed(issuer.check(&text, seconds)?, &tenants, &purposes);
         }
         let digest = token::digest(&text)
             .ok_or_else(|| unauthorized("this is no token of Beluga: a part is missing or mistyped"))?;
@@ -253,7 +265,10 @@ impl Access {
                 unauthorized(&format!("the token `{}` is of a tenant that is not there any more", entry.name))
             })?)),
         };
-        Ok(Principal { token: Some(entry.name.clone()), id: digest, scopes: entry.scopes.clone(), tenant })
+        let purposes = asked_for(entry.purpose.as_ref(), tenant.as_deref(), &purposes).map_err(|_| {
+            unauthorized(&format!("the token `{}` is for a purpose that is not there any more", entry.name))
+        })?;
+        Ok(Principal { token: Some(entry.name.clone()), id: digest, scopes: entry.scopes.clone(), tenant, purposes })
     }
 
     /// Makes a token; its text is told once, here.
@@ -261,7 +276,10 @@ impl Access {
     /// # Errors
     /// [`Failure`] if a field is wrong, the name is taken, or the disk fails.
     pub fn create(&self, asked: book::NewToken) -> Result<(String, Entry), Failure> {
-        self.change(|book, tenants| {
+        self.change(|book, tenants, purposes| {
+            if let Some(purpose) = &asked.purpose {
+                purposes.find(purpose).map_err(|failure| failure.at("/purpose"))?;
+            }
             if let Some(tenant) = asked.tenant.as_deref().filter(|name| tenants.find(name).is_none()) {
                 return Err(tenants::unknown(tenant).at("/tenant"));
             }
@@ -274,7 +292,7 @@ impl Access {
     /// # Errors
     /// [`Kind::NotFound`]; the disk's.
     pub fn revoke(&self, name: &str, by: &Principal) -> Result<(), Failure> {
-        self.change(|book, _| match book.entries().iter().find(|entry| entry.name == name) {
+        self.change(|book, _, _| match book.entries().iter().find(|entry| entry.name == name) {
             // What is another's is not there.
             Some(entry) if !is_of(entry, by) => Err(book::unknown(name)),
             _ => book.revoke(name),
@@ -304,6 +322,9 @@ impl Access {
     pub fn put_tenant(&self, asked: Tenant) -> Result<(Arc<Tenant>, bool), Failure> {
         let _changing = lock(&self.changing);
         let known = self.known()?;
+        if let Some(purpose) = &asked.purpose {
+            known.purposes.find(purpose).map_err(|failure| failure.at("/purpose"))?;
+        }
         let mut tenants = Tenants::clone(&known.tenants);
         let done = tenants.put(asked)?;
         self.show(Known { tenants: Arc::new(tenants), ..known });
@@ -328,6 +349,46 @@ impl Access {
         Ok(())
     }
 
+    /// What users agreed to.
+    ///
+    /// # Errors
+    /// As [`Access::list`].
+    pub fn purposes(&self) -> Result<Arc<Purposes>, Failure> {
+        Ok(self.known()?.purposes)
+    }
+
+    /// Makes a purpose, or puts it in the place of one: see [`Purposes::put`].
+    ///
+    /// # Errors
+    /// As there, and as [`Access::list`].
+    pub fn put_purpose(&self, asked: Purpose) -> Result<(Arc<Purpose>, bool), Failure> {
+        let _changing = lock(&self.changing);
+        let known = self.known()?;
+        let mut purposes = Purposes::clone(&known.purposes);
+        let done = purposes.put(asked)?;
+        self.show(Known { purposes: Arc::new(purposes), ..known });
+        Ok(done)
+    }
+
+    /// Forgets a purpose that nobody asks for any more.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::StillUsed`]; the disk's.
+    pub fn remove_purpose(&self, name: &str) -> Result<(), Failure> {
+        let _changing = lock(&self.changing);
+        let known = self.known()?;
+        let tokens = known.book.entries().iter().filter(|entry| entry.purpose.as_deref() == Some(name)).count();
+        let tenants = known.tenants.all().filter(|tenant| tenant.purpose.as_deref() == Some(name)).count();
+        if tokens + tenants > 0 {
+            let detail = format!("the purpose `{name}` is that of {tokens} tokens and {tenants} tenants");
+            return Err(Failure::new(Kind::StillUsed, detail).suggest("revoke them, or take it from them, first"));
+        }
+        let mut purposes = Purposes::clone(&known.purposes);
+        purposes.remove(name)?;
+        self.show(Known { purposes: Arc::new(purposes), ..known });
+        Ok(())
+    }
+
     fn known(&self) -> Result<Known, Failure> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         shown.clone().ok_or_else(|| {
@@ -340,11 +401,11 @@ impl Access {
     }
 
     /// What was changed counts once it is on disk.
-    fn change<T>(&self, f: impl FnOnce(&mut Book, &Tenants) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn change<T>(&self, f: impl FnOnce(&mut Book, &Tenants, &Purposes) -> Result<T, Failure>) -> Result<T, Failure> {
         let _changing = lock(&self.changing);
         let known = self.known()?;
         let mut book = Book::clone(&known.book);
-        let done = f(&mut book, &known.tenants)?;
+        let done = f(&mut book, &known.tenants, &known.purposes)?;
         self.show(Known { book: Arc::new(book), ..known });
         Ok(done)
     }
@@ -353,8 +414,8 @@ impl Access {
 /// Who an issuer says that it is.
 ///
 /// # Errors
-/// [`Kind::Unauthorized`] if there is no such tenant.
-fn signed(claims: Claims, tenants: &Tenants) -> Result<Principal, Failure> {
+/// [`Kind::Unauthorized`] if there is no such tenant, or its purpose is not there any more.
+fn signed(claims: Claims, tenants: &Tenants, purposes: &Purposes) -> Result<Principal, Failure> {
     let Claims { subject, scopes, tenant } = claims;
     let tenant = match tenant {
         None => None,
@@ -364,10 +425,22 @@ fn signed(claims: Claims, tenants: &Tenants) -> Result<Principal, Failure> {
                 .ok_or_else(|| Failure::new(Kind::Unauthorized, "this token is of a tenant that is not there"))?,
         )),
     };
+    let purposes = asked_for(None, tenant.as_deref(), purposes)
+        .map_err(|_| Failure::new(Kind::Unauthorized, "this token is for a purpose that is not there any more"))?;
     // Whoever is one of two tenants is two. No hash of a token is written like this.
     let of = tenant.as_ref().map_or("", |tenant| &tenant.name);
     let id = format!("jwt:{}", hex(digest(&SHA256, format!("{of}\0{subject}").as_bytes()).as_ref()));
-    Ok(Principal { token: Some(format!("jwt:{subject}")), id, scopes, tenant })
+    Ok(Principal { token: Some(format!("jwt:{subject}")), id, scopes, tenant, purposes })
+}
+
+/// What whoever has a token asks for: its own purpose, and its tenant's.
+///
+/// # Errors
+/// [`Kind::NotFound`].
+fn asked_for(own: Option<&String>, tenant: Option<&Tenant>, purposes: &Purposes) -> Result<Vec<Arc<Purpose>>, Failure> {
+    let of_tenant = tenant.and_then(|tenant| tenant.purpose.as_ref());
+    let asked: BTreeSet<&String> = own.into_iter().chain(of_tenant).collect();
+    asked.into_iter().map(|name| purposes.find(name).map(Arc::clone)).collect()
 }
 
 /// Bytes as hexadecimal digits.
@@ -423,7 +496,8 @@ mod tests {
     }
 
     fn token(name: &str, scopes: &[Scope], expires_at: Option<i64>) -> NewToken {
-        NewToken { name: name.into(), scopes: scopes.iter().copied().collect(), tenant: None, expires_at }
+        let scopes = scopes.iter().copied().collect();
+        NewToken { name: name.into(), scopes, tenant: None, purpose: None, expires_at }
     }
 
     #[test]
@@ -492,6 +566,47 @@ mod tests {
         access.revoke("a", &acme).expect("one's own");
         access.remove_tenant("acme").expect("has none");
         assert_eq!(access.remove_tenant("acme").expect_err("gone").kind, Kind::NotFound);
+    }
+
+    #[test]
+    fn who_asks_for_a_purpose_is_told_apart_from_the_operator() {
+        let (data, access) = opened();
+        access.create(token("root", &Scope::ALL, None)).expect("made");
+        let of = |purpose: &str| NewToken { purpose: Some(purpose.into()), ..token("ads", &[Scope::Query], None) };
+        assert_eq!(access.create(of("ads")).expect_err("unknown").pointer.as_deref(), Some("/purpose"));
+        for name in ["ads", "email"] {
+            let (filter, description) = (format!("{name}_consent"), String::new());
+            let purpose = Purpose { name: name.into(), description, filter, created_at: 1, changed_at: 1 };
+            assert!(access.put_purpose(purpose).expect("made").1);
+        }
+        // Who may change the server as a whole could take the purpose away.
+        let all = NewToken { purpose: Some("ads".into()), ..token("all", &Scope::ALL, None) };
+        assert_eq!(access.create(all).expect_err("too much").pointer.as_deref(), Some("/scopes"));
+        access.put_tenant(Tenant { purpose: Some("email".into()), ..Tenant::named("acme") }).expect("made");
+        let (ads, _) = access.create(of("ads")).expect("made");
+        let of_acme = NewToken { name: "acme.ads".into(), tenant: Some("acme".into()), ..of("ads") };
+        let (acme, _) = access.create(of_acme).expect("made");
+        let names = |text: &str| {
+            let principal = access.check(Some(&format!("Bearer {text}"))).expect("known");
+            assert!(!principal.is_operator());
+            principal.purposes.iter().map(|purpose| purpose.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&ads), names(&acme)), (vec!["ads".to_owned()], vec!["ads".to_owned(), "email".to_owned()]));
+        assert_eq!(access.remove_purpose("ads").expect_err("used").kind, Kind::StillUsed);
+        assert_eq!(access.remove_purpose("email").expect_err("used").kind, Kind::StillUsed);
+        for name in ["ads", "acme.ads"] {
+            access.revoke(name, &Principal::anyone()).expect("there");
+        }
+        access.remove_purpose("ads").expect("nobody asks for it");
+        assert_eq!(access.remove_purpose("ads").expect_err("gone").kind, Kind::NotFound);
+        let again = Access::default();
+        again.open(data.path()).expect("opens");
+        assert_eq!(
+            again.purposes().expect("open").all().map(|purpose| purpose.name.clone()).collect::<Vec<_>>(),
+            ["email"]
+        );
+        std::fs::write(data.path().join("purposes.json"), "{").expect("written");
+        assert_eq!(again.open(data.path()).expect_err("damaged").kind, Kind::Corrupt);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::file;
 use crate::error::{Failure, Kind};
+use crate::privacy::Privacy;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -67,6 +68,12 @@ pub struct Tenant {
     /// How much of the server it may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What it is told of its users; `None`: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// What all its tokens ask for; `None`: what each was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it was made.
     pub created_at: i64,
     /// When it was last changed.
@@ -113,6 +120,8 @@ impl Tenant {
             filter: "TRUE".to_owned(),
             owns: Owned::default(),
             limits: Limits::default(),
+            privacy: None,
+            purpose: None,
             created_at: 1,
             changed_at: 1,
         }
@@ -253,6 +262,9 @@ fn check(tenant: &Tenant) -> Result<(), Failure> {
     if tenant.description.len() > DESCRIPTION_BYTES_MAX {
         let detail = format!("a description has at most {DESCRIPTION_BYTES_MAX} bytes");
         return Err(Failure::field("/description", detail));
+    }
+    if let Some(privacy) = &tenant.privacy {
+        privacy.check()?;
     }
     if tenant.owns.all().count() > OWNED_MAX {
         return Err(Failure::field("/owns", format!("a tenant owns at most {OWNED_MAX} things")));

@@ -1,5 +1,5 @@
 //! What of the data somebody may see, as a snapshot: the operator's is the whole, a tenant's has its part of the catalog, its own audiences by
-//! its own names, and the users that its filter says. Whatever asks this snapshot can tell nothing else, and what is another's is not
+//! its own names, and the users that its filter says; whoever asks for a purpose has those who agreed to it. Whatever asks this snapshot can tell nothing else, and what is another's is not
 //! there.
 
 use super::Principal;
@@ -42,10 +42,10 @@ struct Names {
     audiences: Arc<BTreeMap<String, Audience>>,
 }
 
-/// Whom a tenant's filter found.
+/// Whom the filters of a tenant and of purposes found.
 #[derive(Clone, Debug)]
 struct Users {
-    filter: String,
+    filters: Vec<String>,
     epoch: Epoch,
     found_at: Instant,
     shards: Arc<Vec<RoaringBitmap>>,
@@ -63,9 +63,11 @@ impl Views {
         tenants: &Arc<Tenants>,
         context: &QueryContext,
     ) -> Result<Snapshot, Failure> {
-        let Some(tenant) = &principal.tenant else { return Ok(whole.clone()) };
-        let view = self.named(whole, tenant, tenants);
-        Ok(match self.users(whole, tenant, tenants, context)? {
+        if principal.is_operator() {
+            return Ok(whole.clone());
+        }
+        let view = self.catalog_of(whole, principal, tenants);
+        Ok(match self.users(whole, principal, tenants, context)? {
             None => view,
             Some(users) => view.only(&users),
         })
@@ -73,15 +75,21 @@ impl Views {
 
     /// What somebody knows by name, to be looked up and not to be asked: a tenant's shows nobody.
     pub fn names(&self, whole: &Snapshot, principal: &Principal, tenants: &Arc<Tenants>) -> Snapshot {
-        match &principal.tenant {
-            None => whole.clone(),
-            Some(tenant) => self.named(whole, tenant, tenants).only(&[]),
+        match principal.is_operator() {
+            true => whole.clone(),
+            false => self.catalog_of(whole, principal, tenants).only(&[]),
         }
+    }
+
+    fn catalog_of(&self, whole: &Snapshot, principal: &Principal, tenants: &Arc<Tenants>) -> Snapshot {
+        principal.tenant.as_ref().map_or_else(|| whole.clone(), |tenant| self.named(whole, tenant, tenants))
     }
 
     /// The same of what they may write to: of a tenant what it owns.
     pub fn writable(&self, whole: &Snapshot, principal: &Principal) -> Snapshot {
-        let Some(tenant) = &principal.tenant else { return whole.clone() };
+        let Some(tenant) = &principal.tenant else {
+            return if principal.is_operator() { whole.clone() } else { whole.only(&[]) };
+        };
         let owns = &tenant.owns;
         let catalog = whole.catalog().part(
             |name| owns.tags.contains(name),
@@ -113,35 +121,47 @@ impl Views {
     fn users(
         &self,
         whole: &Snapshot,
-        tenant: &Tenant,
+        principal: &Principal,
         tenants: &Tenants,
         context: &QueryContext,
     ) -> Result<Option<Arc<Vec<RoaringBitmap>>>, Failure> {
-        let filter = &tenant.filter;
+        let of_tenant = principal.tenant.iter().map(|tenant| tenant.filter.clone());
+        let filters: Vec<String> =
+            of_tenant.chain(principal.purposes.iter().map(|purpose| purpose.filter.clone())).collect();
+        let name = name_of(principal);
         let is_now = |users: &Users| {
-            users.epoch == whole.epoch() && users.filter == *filter && users.found_at.elapsed() < FOUND_FOR
+            users.epoch == whole.epoch() && users.filters == filters && users.found_at.elapsed() < FOUND_FOR
         };
-        let known = lock(&self.of).get(&tenant.name).and_then(|kept| kept.users.clone()).filter(is_now);
+        let known = lock(&self.of).get(&name).and_then(|kept| kept.users.clone()).filter(is_now);
         if let Some(users) = known {
             return Ok(Some(users.shards));
         }
-        let bound = bound_filter(&Where::Text(filter.clone()), whole, tenants).map_err(|failure| {
-            tracing::warn!(tenant = tenant.name, %failure, "the filter of a tenant cannot be asked");
-            let detail = "which users may be seen with this token cannot be told: the filter of its tenant means nothing any more";
+        let bound = filters.iter().map(|filter| bound_filter(&Where::Text(filter.clone()), whole, tenants));
+        let bound = bound.collect::<Result<Vec<Bound>, Failure>>().map_err(|failure| {
+            tracing::warn!(token = principal.name(), %failure, "the filter of a tenant or a purpose cannot be asked");
+            let detail = "which users may be seen with this token cannot be told: the filter of its tenant, or of what it is for, means nothing any more";
             Failure::new(Kind::Forbidden, detail).suggest("tell the operator of this server")
         })?;
-        if bound.predicate == Predicate::All {
+        let predicate = Predicate::And(bound.into_iter().map(|bound| bound.predicate).collect()).canonical();
+        if predicate == Predicate::All {
             return Ok(None);
         }
         let found_at = Instant::now();
-        let shards = Arc::new(ops::slots(whole, &bound.predicate, context)?);
-        let users = Users { filter: filter.clone(), epoch: whole.epoch(), found_at, shards: Arc::clone(&shards) };
-        lock(&self.of).entry(tenant.name.clone()).or_default().users = Some(users);
+        let shards = Arc::new(ops::slots(whole, &predicate, context)?);
+        let users = Users { filters, epoch: whole.epoch(), found_at, shards: Arc::clone(&shards) };
+        lock(&self.of).entry(name).or_default().users = Some(users);
         Ok(Some(shards))
     }
 }
 
-/// A tenant's filter, which may rest on nothing that a tenant writes: on what of the catalog nobody owns, and the operator's audiences.
+/// What views of somebody are kept by: who has the same one sees the same.
+fn name_of(principal: &Principal) -> String {
+    // No name has a line break.
+    let purposes = principal.purposes.iter().map(|purpose| format!("\n{}", purpose.name));
+    purposes.fold(principal.tenant_name().unwrap_or_default().to_owned(), |name, purpose| name + &purpose)
+}
+
+/// A filter of a tenant or a purpose, which may rest on nothing that a tenant writes: on what of the catalog nobody owns, and the operator's audiences.
 ///
 /// # Errors
 /// As [`Where::bind`], at `/where`.

@@ -70,6 +70,9 @@ pub struct Record {
     /// How many rows were answered: `0`, `1-9`, `10-99`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<String>,
+    /// What the privacy policy of the tenant came to, each verdict that there was: `exact`, `noised`, `snapped`, `below`, `over budget`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<String>,
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -112,6 +115,7 @@ impl Record {
             object: None,
             text: None,
             rows: None,
+            privacy: None,
             outcome: None,
             status: None,
             id: None,
@@ -136,6 +140,7 @@ impl Record {
             action: Some(query.asks.name().to_owned()),
             text: Some(text_hash(&query.text)),
             rows: Some(bucket(query.rows)),
+            privacy: query.verdict,
             outcome: Some(outcome),
             id: Some(query.id),
             ..Record::new(Happened::Question).by(&query.principal)

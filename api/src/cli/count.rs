@@ -1,7 +1,7 @@
 //! `beluga count EXPR`.
 
 use super::Exit;
-use super::output::{self, Output, Table};
+use super::output::{self, Cell, Output, Table};
 use super::target::{Target, about, expression};
 use crate::rest::v1::count::CountRequest;
 
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     let footer = format!("epoch {}, {}", answer.epoch, output::duration(answer.elapsed_us));
     let table = |answer: &crate::rest::v1::count::CountAnswer| Table {
         columns: vec!["count"],
-        rows: vec![vec![answer.count.into()]],
+        rows: vec![vec![Cell::of_number(answer.count, answer.below)]],
     };
     output::print(arguments.output, &answer, table, &footer)
 }

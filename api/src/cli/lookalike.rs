@@ -137,10 +137,13 @@ fn table(answer: &LookalikeAnswer) -> Table {
 }
 
 fn footer(answer: &LookalikeAnswer) -> String {
-    let mut told = format!(
-        "{} of {} candidates, like {} of {} users with a vector, {}",
-        answer.count, answer.candidates, answer.seed_with_vector, answer.seed_users, answer.method
-    );
+    let mut told = match (answer.candidates, answer.seed_with_vector, answer.seed_users) {
+        (Some(candidates), Some(with_vector), Some(users)) => format!(
+            "{} of {candidates} candidates, like {with_vector} of {users} users with a vector, {}",
+            answer.count, answer.method
+        ),
+        _ => format!("{} users, {}", answer.count, answer.method),
+    };
     if answer.count < answer.wanted {
         told.push_str(&format!("; {} were asked for", answer.wanted));
     }

@@ -27,6 +27,7 @@ mod overlap;
 mod path;
 mod problem;
 mod profile;
+mod purpose;
 mod retention;
 mod sequence;
 mod serve;
@@ -108,6 +109,8 @@ enum Command {
     Erase(erase::Arguments),
     /// Make, list and revoke tokens
     Token(token::Arguments),
+    /// Make, list and remove purposes that users agreed to
+    Purpose(purpose::Arguments),
     /// Make, list and remove tenants
     Tenant(tenant::Arguments),
     /// Write an example data set to files
@@ -182,6 +185,7 @@ pub fn run() -> ExitCode {
         Command::Movement(arguments) => movement::run(&arguments),
         Command::Erase(arguments) => erase::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Purpose(arguments) => purpose::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

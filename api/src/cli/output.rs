@@ -42,7 +42,25 @@ pub(super) enum Cell {
     Real(f64),
     /// A number with all its digits, or a time.
     Exact(String),
+    /// A number that is not told, and is less than this; programs read it as none.
+    Below(u64),
     Empty,
+}
+
+impl Cell {
+    /// A number, or that it is less than another.
+    pub(super) fn of_number(number: Option<u64>, below: Option<u64>) -> Cell {
+        match (number, below) {
+            (Some(number), _) => Cell::Whole(number),
+            (None, Some(below)) => Cell::Below(below),
+            (None, None) => Cell::Empty,
+        }
+    }
+
+    /// Whether it tells programs nothing.
+    fn is_null(&self) -> bool {
+        matches!(self, Cell::Below(_) | Cell::Empty)
+    }
 }
 
 impl From<&str> for Cell {
@@ -118,7 +136,9 @@ pub(super) fn draw(table: &Table) -> String {
             let aligned = comfy_table::Cell::new(for_people(cell));
             match cell {
                 Cell::Text(_) | Cell::Empty => aligned,
-                Cell::Whole(_) | Cell::Real(_) | Cell::Exact(_) => aligned.set_alignment(CellAlignment::Right),
+                Cell::Whole(_) | Cell::Real(_) | Cell::Exact(_) | Cell::Below(_) => {
+                    aligned.set_alignment(CellAlignment::Right)
+                }
             }
         }));
     }
@@ -130,6 +150,7 @@ fn for_people(cell: &Cell) -> String {
         Cell::Text(text) | Cell::Exact(text) => text.clone(),
         Cell::Whole(number) => grouped(*number),
         Cell::Real(number) => format!("{number:.3}"),
+        Cell::Below(number) => format!("<{}", grouped(*number)),
         Cell::Empty => String::new(),
     }
 }
@@ -161,6 +182,7 @@ fn plain(cell: &Cell) -> String {
         Cell::Text(text) | Cell::Exact(text) => text.clone(),
         Cell::Whole(number) => number.to_string(),
         Cell::Real(number) => number.to_string(),
+        Cell::Below(number) => format!("<{number}"),
         Cell::Empty => String::new(),
     }
 }
@@ -182,7 +204,7 @@ fn write_ndjson(table: &Table, out: &mut impl Write) -> std::io::Result<()> {
                 Cell::Text(text) | Cell::Exact(text) => text.as_str().into(),
                 Cell::Whole(number) => (*number).into(),
                 Cell::Real(number) => (*number).into(),
-                Cell::Empty => serde_json::Value::Null,
+                Cell::Below(_) | Cell::Empty => serde_json::Value::Null,
             };
             object.insert((*column).to_owned(), value);
         }
@@ -207,7 +229,7 @@ fn write_parquet(table: &Table, out: &mut (impl Write + Send)) -> Result<(), Exi
 /// A column of one Arrow type: that of its first cell that says something.
 fn column(table: &Table, at: usize) -> ArrayRef {
     let cells = || table.rows.iter().map(|row| &row[at]);
-    match cells().find(|cell| **cell != Cell::Empty) {
+    match cells().find(|cell| !cell.is_null()) {
         Some(Cell::Whole(_)) => Arc::new(UInt64Array::from_iter(cells().map(|cell| match cell {
             Cell::Whole(number) => Some(*number),
             _ => None,
@@ -217,7 +239,7 @@ fn column(table: &Table, at: usize) -> ArrayRef {
             _ => None,
         }))),
         _ => Arc::new(StringArray::from_iter(cells().map(|cell| match cell {
-            Cell::Empty => None,
+            cell if cell.is_null() => None,
             cell => Some(plain(cell)),
         }))),
     }

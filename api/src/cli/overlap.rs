@@ -44,14 +44,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     };
     let footer = format!("epoch {}, {}", answer.epoch, output::duration(answer.elapsed_us));
     let table = |answer: &OverlapAnswer| match &answer.regions {
-        Some(regions) => region_table(regions),
+        Some(regions) => region_table(regions, answer.below),
         None => table(answer),
     };
     output::print(arguments.output, &answer, table, &footer)
 }
 
-fn region_table(regions: &[RegionAnswer]) -> Table {
-    let row = |region: &RegionAnswer| vec![Cell::Text(region.r#in.join(", ")), region.count.into()];
+fn region_table(regions: &[RegionAnswer], below: Option<u64>) -> Table {
+    let row = |region: &RegionAnswer| vec![Cell::Text(region.r#in.join(", ")), Cell::of_number(region.count, below)];
     Table { columns: vec!["only_in", "users"], rows: regions.iter().map(row).collect() }
 }
 
@@ -60,7 +60,8 @@ fn table(answer: &OverlapAnswer) -> Table {
     for (i, a) in answer.audiences.iter().enumerate() {
         for (j, b) in answer.audiences.iter().enumerate().skip(i) {
             let (count, jaccard) = (answer.counts[i][j], answer.jaccard[i][j]);
-            rows.push(vec![a.as_str().into(), b.as_str().into(), count.into(), jaccard.into()]);
+            let (count, jaccard) = (Cell::of_number(count, answer.below), jaccard.map_or(Cell::Empty, Cell::from));
+            rows.push(vec![a.as_str().into(), b.as_str().into(), count, jaccard]);
         }
     }
     Table { columns: vec!["a", "b", "users_in_both", "jaccard"], rows }

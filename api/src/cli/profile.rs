@@ -128,9 +128,10 @@ fn rows(tag: &TagAnswer, answer: &ProfileAnswer) -> Vec<Vec<Cell>> {
         let difference = number.difference.as_ref().map(|difference| [difference.q_value, difference.distinction]);
         rows.push(row(summary(number), counts, difference.map_or([None; 2], |both| both.map(Some))));
     }
-    if tag.unknown > 0 || tag.baseline_unknown > 0 {
-        let share = if answer.count == 0 { 0.0 } else { tag.unknown as f64 / answer.count as f64 };
-        let counts = [tag.unknown.into(), share.into(), tag.baseline_unknown.into(), Cell::Empty];
+    let (unknown, baseline_unknown) = (tag.unknown.unwrap_or_default(), tag.baseline_unknown.unwrap_or_default());
+    if unknown > 0 || baseline_unknown > 0 {
+        let share = if answer.count == 0 { 0.0 } else { unknown as f64 / answer.count as f64 };
+        let counts = [unknown.into(), share.into(), baseline_unknown.into(), Cell::Empty];
         rows.push(row("(unknown)".to_owned(), counts, [None; 2]));
     }
     rows

@@ -4,6 +4,7 @@ use super::Exit;
 use super::output::{self, Output, Table};
 use super::target::Target;
 use crate::access::tenants::{Limits, Owned};
+use crate::privacy::{Epsilon, Privacy};
 use crate::rest::v1::expression::Where;
 use crate::rest::v1::tenants::{TenantAnswer, TenantRequest};
 use std::num::NonZeroU32;
@@ -11,7 +12,7 @@ use std::num::NonZeroU32;
 /// Makes, lists and removes the tenants of a server.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A tenant's tokens see the users of its filter, the shared catalog and what is its own:\n  beluga tenant set acme --where \"advertiser = 'acme'\" --own-tags acme_value\n  beluga token create acme.reports --tenant acme --scope query"
+    after_help = "A tenant's tokens see the users of its filter, the shared catalog and what is its own:\n  beluga tenant set acme --where \"advertiser = 'acme'\" --own-tags acme_value\n  beluga tenant set acme --where \"advertiser = 'acme'\" --min-users 100 --noise 0.1 --answers 1000\n  beluga token create acme.reports --tenant acme --scope query"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -49,6 +50,21 @@ enum Action {
         /// Questions that are answered at a time
         #[arg(long, value_name = "N")]
         concurrent_queries: Option<NonZeroU32>,
+        /// Tell it no number of fewer users, nor of a difference by so few: from 2 to 100,000
+        #[arg(long, value_name = "N")]
+        min_users: Option<u32>,
+        /// Noise on each number: the epsilon of one answer, less being more noise; 0 for none
+        #[arg(long, value_name = "EPSILON", requires = "min_users")]
+        noise: Option<f64>,
+        /// How many different answers it may be given within a period
+        #[arg(long, value_name = "N", requires = "min_users")]
+        answers: Option<u32>,
+        /// The period, in hours
+        #[arg(long, value_name = "N", requires = "min_users")]
+        every_hours: Option<u32>,
+        /// What all its tokens are for: it sees the users who agreed to this purpose alone
+        #[arg(long)]
+        purpose: Option<String>,
         /// For people
         #[arg(long, default_value = "")]
         description: String,
@@ -80,13 +96,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             own_spaces,
             calls_per_second,
             concurrent_queries,
+            min_users,
+            noise,
+            answers,
+            every_hours,
+            purpose,
             description,
         } => {
+            let privacy = min_users.map(|min_users| {
+                let policy = Privacy::of(min_users);
+                Privacy {
+                    noise: noise.map_or(policy.noise, Epsilon),
+                    answers: answers.unwrap_or(policy.answers),
+                    every_hours: every_hours.unwrap_or(policy.every_hours),
+                    ..policy
+                }
+            });
             let set = |names: &[String]| names.iter().cloned().collect();
             let request = TenantRequest {
                 r#where: Where::from(r#where.as_str()),
                 owns: Owned { tags: set(own_tags), facts: set(own_facts), spaces: set(own_spaces) },
                 limits: Limits { calls_per_second: *calls_per_second, concurrent_queries: *concurrent_queries },
+                privacy,
+                purpose: purpose.clone(),
                 description: description.clone(),
             };
             let answer = server.put_tenant(name, &request)?;

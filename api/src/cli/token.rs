@@ -37,6 +37,9 @@ enum Action {
         /// Whose it is; the operator's without it
         #[arg(long)]
         tenant: Option<String>,
+        /// What for: it shows the users who agreed to this purpose alone
+        #[arg(long)]
+        purpose: Option<String>,
         /// Ends so long from now, as in 90d or 12h; never without it
         #[arg(long, value_name = "SPAN")]
         expires: Option<String>,
@@ -60,10 +63,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             };
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
-        Action::Create { name, scope, tenant, expires } => {
+        Action::Create { name, scope, tenant, purpose, expires } => {
             let expires_at = expires.as_deref().map(end_of).transpose()?;
             let scopes = scope.iter().copied().collect();
-            let request = TokenRequest { name: name.clone(), scopes, tenant: tenant.clone(), expires_at };
+            let (name, tenant, purpose) = (name.clone(), tenant.clone(), purpose.clone());
+            let request = TokenRequest { name, scopes, tenant, purpose, expires_at };
             let made = tokens.create(request)?;
             match arguments.output {
                 Output::Json => output::print(Output::Json, &made, |_| table(&[]), ""),
@@ -99,12 +103,13 @@ fn table(answers: &[TokenAnswer]) -> Table {
             answer.name.as_str().into(),
             scopes(answer).as_str().into(),
             answer.tenant.as_deref().into(),
+            answer.purpose.as_deref().into(),
             answer.created_at.as_str().into(),
             answer.expires_at.as_deref().into(),
         ]
     };
     Table {
-        columns: vec!["token", "scopes", "tenant", "created_at", "expires_at"],
+        columns: vec!["token", "scopes", "tenant", "purpose", "created_at", "expires_at"],
         rows: answers.iter().map(row).collect(),
     }
 }

@@ -15,6 +15,7 @@ use super::statements::EXPORT;
 use crate::access::Principal;
 use crate::audit::Record;
 use crate::error::Kind;
+use crate::privacy::doors;
 use crate::queries::Door;
 use crate::state::AppState;
 use bytes::BufMut;
@@ -179,7 +180,8 @@ async fn log_in(pipe: &mut Pipe, state: &AppState, peer: SocketAddr) -> Result<(
 /// # Errors
 /// If who logs in may not ask statements: there is nothing else to do here.
 fn may_ask(principal: &Principal) -> Result<(), Told> {
-    principal.need(EXPORT).map_err(|failure| Told::of(&failure, "", 0))
+    let may = principal.need(EXPORT).and_then(|()| doors::check_statements(principal));
+    may.map_err(|failure| Told::of(&failure, "", 0))
 }
 
 fn set_all(settings: &mut Settings, parameters: &[(String, String)]) -> Result<(), Told> {

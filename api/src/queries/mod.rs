@@ -170,6 +170,8 @@ pub struct Query {
     pub elapsed: Duration,
     /// Rows that were answered so far.
     pub rows: u64,
+    /// What a privacy policy came to; of tenants under one.
+    pub verdict: Option<String>,
     /// The most bytes that it held at a time to sort, join and group with; of statements only.
     pub memory_bytes: Option<u64>,
 }

@@ -33,6 +33,7 @@ pub(super) struct Watched {
     flag: Mutex<Option<Arc<AtomicBool>>>,
     on_cancel: Mutex<OnCancel>,
     meter: OnceLock<Arc<Meter>>,
+    verdict: OnceLock<String>,
 }
 
 /// What is done when a question is cancelled.
@@ -72,6 +73,7 @@ impl Watched {
             flag: Mutex::default(),
             on_cancel: Mutex::default(),
             meter: OnceLock::new(),
+            verdict: OnceLock::new(),
         }
     }
 
@@ -96,6 +98,7 @@ impl Watched {
             started_at: self.started_at,
             elapsed: self.started.elapsed(),
             rows: self.rows.load(Ordering::Relaxed),
+            verdict: self.verdict.get().cloned(),
             memory_bytes: match self.meter.get() {
                 Some(meter) => Some(meter.most() as u64),
                 // A statement that was not begun held nothing.
@@ -169,6 +172,11 @@ impl Running {
     /// What it asks, if that was not told when it began; the first that is told.
     pub fn says(&self, text: &str) {
         let _ = self.0.text_later.set(begin_of(text));
+    }
+
+    /// What a privacy policy came to; the first that is told.
+    pub fn judges(&self, verdict: &str) {
+        let _ = self.0.verdict.set(verdict.to_owned());
     }
 
     /// So many more rows were answered.

@@ -3,13 +3,16 @@
 use crate::access::Principal;
 use crate::audit::Record;
 use crate::error::{Failure, Kind};
+use crate::privacy::Guard;
 use crate::queries::{Asks, Door, Running, Watch};
 use crate::rest::limits;
+use crate::rest::v1::expression::Where;
 use crate::state::AppState;
 use axum::extract::FromRequestParts;
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 use engine::audience::ops::QueryContext;
+use engine::audience::predicate::Predicate;
 use engine::store::Snapshot;
 use std::sync::Arc;
 
@@ -37,7 +40,60 @@ impl<S: Sync> FromRequestParts<S> for Asker {
     }
 }
 
+/// Says, where a question is answered, whether its asker is under a privacy policy. (What was told is read from disk, at first.)
+pub(in crate::rest) struct Watchful {
+    state: AppState,
+    principal: Principal,
+}
+
+impl Watchful {
+    /// Who watches over what is told; `None` if they are under no policy.
+    ///
+    /// # Errors
+    /// As [`crate::privacy::Guards::of`].
+    pub(in crate::rest) fn guard(&self) -> Result<Option<Guard>, Failure> {
+        self.state.privacy.of(&self.principal)
+    }
+
+    /// That the users of an expression may be listed.
+    ///
+    /// # Errors
+    /// As [`Watchful::guard`], [`Where::bind`] and [`Guard::list`].
+    pub(in crate::rest) fn list(
+        &self,
+        snapshot: &Snapshot,
+        of: &Where,
+        context: &QueryContext,
+        running: &Running,
+    ) -> Result<(), Failure> {
+        match self.principal.tenant.as_ref().is_some_and(|tenant| tenant.privacy.is_some()) {
+            true => self.list_of(snapshot, &of.bind(snapshot, "/where")?.predicate, context, running),
+            false => Ok(()),
+        }
+    }
+
+    /// The same of a predicate.
+    ///
+    /// # Errors
+    /// As there.
+    pub(in crate::rest) fn list_of(
+        &self,
+        snapshot: &Snapshot,
+        of: &Predicate,
+        context: &QueryContext,
+        running: &Running,
+    ) -> Result<(), Failure> {
+        let Some(guard) = self.guard()? else { return Ok(()) };
+        guard.list(&guard.users(snapshot, of, context)?, running)
+    }
+}
+
 impl Asker {
+    /// See [`Watchful`].
+    pub(in crate::rest) fn guards(&self, state: &AppState) -> Watchful {
+        Watchful { state: state.clone(), principal: self.principal.clone() }
+    }
+
     /// What the audit log tells of an answer that is kept, as an audience or a tag of this name.
     pub(in crate::rest) fn keeps(&self, action: &str, name: &str) -> Record {
         Record::of_call(self.door, action, Some(name)).by(&self.principal)

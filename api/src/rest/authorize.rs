@@ -6,6 +6,7 @@
 use crate::access::{Principal, Scope};
 use crate::audit::{Record, Telling, text_hash};
 use crate::error::{Failure, Kind};
+use crate::privacy::doors;
 use crate::queries::Door;
 use crate::rest::observe::RequestId;
 use crate::state::AppState;
@@ -46,8 +47,8 @@ impl Policy {
     /// # Errors
     /// [`Kind::Forbidden`] if somebody may not.
     fn check(self, principal: &Principal) -> Result<(), Failure> {
-        if matches!(self, Policy::Operator(_)) && principal.tenant.is_some() {
-            let detail = "this is about the server as a whole, and the token is of a tenant";
+        if matches!(self, Policy::Operator(_)) && !principal.is_operator() {
+            let detail = "this is about the server as a whole, and the token is of a tenant, or for a purpose";
             return Err(Failure::new(Kind::Forbidden, detail).suggest("ask the operator of the server"));
         }
         principal.need(self.scopes())
@@ -108,7 +109,7 @@ pub fn policy(method: &Method, route: &str) -> Option<Policy> {
         }
         "/v1/jobs" | "/v1/jobs/{id}" if method == GET => OPERATOR_QUERY,
         "/v1/jobs" | "/v1/jobs/{id}" if method == POST || method == DELETE => OPERATOR_ADMIN,
-        "/v1/tenants" | "/v1/tenants/{name}" => OPERATOR_ADMIN,
+        "/v1/tenants" | "/v1/tenants/{name}" | "/v1/purposes" | "/v1/purposes/{name}" => OPERATOR_ADMIN,
         // Of statements each sees and cancels their own.
         "/v1/queries" | "/v1/queries/{id}" => QUERY,
         "/v1/tokens" | "/v1/tokens/{name}" => ADMIN,
@@ -132,7 +133,9 @@ pub async fn authorize(State(state): State<AppState>, mut request: Request, next
     let principal = state.access.check(authorization(&request));
     let allowed = match (&principal, policy) {
         (Ok(principal), Some(policy)) => {
-            state.rates.check(principal).and_then(|()| policy.check(principal)).and_then(|()| state.audit().check())
+            let may = state.rates.check(principal).and_then(|()| policy.check(principal));
+            may.and_then(|()| doors::check(principal, request.method(), route.as_str()))
+                .and_then(|()| state.audit().check())
         }
         // The router tells which methods there are.
         (Ok(principal), None) if principal.token.is_none() => Ok(()),

@@ -95,6 +95,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(v1::jobs::get, v1::jobs::delete))
         .routes(routes!(v1::tokens::list, v1::tokens::post))
         .routes(routes!(v1::tokens::delete))
+        .routes(routes!(v1::purposes::list))
+        .routes(routes!(v1::purposes::get, v1::purposes::put, v1::purposes::delete))
         .routes(routes!(v1::tenants::list))
         .routes(routes!(v1::tenants::get, v1::tenants::put, v1::tenants::delete))
         .routes(routes!(v1::queries::list))

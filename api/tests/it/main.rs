@@ -37,8 +37,10 @@ mod paths;
 #[cfg(feature = "kafka")]
 mod payloads;
 mod postgres;
+mod privacy;
 mod process;
 mod prompt;
+mod purposes;
 mod queries;
 mod questions;
 mod scans;

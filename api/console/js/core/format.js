@@ -8,8 +8,12 @@ const dayOfYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "sho
 const wholeDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const moment = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-export const integer = (value) => whole.format(value);
-export const compact = (value) => (Math.abs(value) < 10_000 ? decimals.format(value) : short.format(value));
+/// What stands for a number of users so few that a privacy policy does not tell it.
+const FEW = "few";
+const isFew = (value) => value === null || Number.isNaN(value);
+
+export const integer = (value) => (isFew(value) ? FEW : whole.format(value));
+export const compact = (value) => (isFew(value) ? FEW : Math.abs(value) < 10_000 ? decimals.format(value) : short.format(value);
 export const decimal = (value) => decimals.format(value);
 
 /// 0.1234 as 12.3 %.

@@ -14,8 +14,8 @@ import { empty, failed, loading } from "../components/state.js";
 const AT_FIRST = 8;
 const MEASURES = {
   row: { text: "Share of row", value: (counts, i, j) => (counts[i][i] ? counts[i][j] / counts[i][i] : 0), format: percent, about: "How much of the audience at the left is in the one above." },
-  jaccard: { text: "Jaccard", value: (counts, i, j) => { const either = counts[i][i] + counts[j][j] - counts[i][j]; return either ? counts[i][j] / either : 0; }, format: (value) => value.toFixed(3), about: "Users in both, divided by users in either." },
-  count: { text: "Users", value: (counts, i, j) => counts[i][j] / Math.max(1, ...counts.flat()), format: null, about: "Users in both." },
+  jaccard: { text: "Jaccard", value: (counts, i, j) => { const either = counts[i][i] + counts[j][j] - counts[i][j]; return either ? counts[i][j] / either : 0; }, format: (value) => (Number.isNaN(value) ? "–" : value.toFixed(3)), about: "Users in both, divided by users in either." },
+  count: { text: "Users", value: (counts, i, j) => counts[i][j] / Math.max(1, ...counts.flat().filter(Number.isFinite)), format: null, about: "Users in both." },
 };
 
 export async function mountOverlap(root, params, context) {
@@ -32,7 +32,8 @@ export async function mountOverlap(root, params, context) {
   fill(root, h("section", { class: "card query" }, h("div", { class: "field query-wide" }, h("span", { class: "field-label" }, "Audiences"), choose)), result);
 
   const show = () => {
-    const { counts } = answer;
+    // What is worked out from few users is nothing.
+    const counts = answer.counts.map((row) => row.map((count) => count ?? NaN));
     const of = MEASURES[measure];
     context.note({ of: chosen.join(","), measure: measure === "row" ? null : measure });
     fill(
@@ -47,7 +48,7 @@ export async function mountOverlap(root, params, context) {
             cell: (i, j) => {
               const value = of.value(counts, i, j);
               const text = i === j || !of.format ? compact(counts[i][j]) : of.format(value);
-              return { value: i === j ? 0 : value, text, title: `${answer.audiences[i]} and ${answer.audiences[j]}: ${integer(counts[i][j])} users in both` };
+              return { value: i === j || Number.isNaN(value) ? 0 : value, text, title: `${answer.audiences[i]} and ${answer.audiences[j]}: ${integer(counts[i][j])} users in both` };
             },
             onCell: (i, j) => go("audience", { where: [...new Set([i, j])].map((at) => `in_audience(${quoted(answer.audiences[at])})`).join(" AND ") }),
           }),

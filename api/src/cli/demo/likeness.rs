@@ -76,7 +76,7 @@ pub(super) fn ask(server: &Server, question: &LikenessQuestion) -> Result<(), Fa
         "{}: {} of {} users with a vector in {}; {quality}.",
         question.title,
         grouped(answer.count),
-        grouped(answer.candidates),
+        grouped(answer.candidates.unwrap_or_default()),
         duration(answer.elapsed_us),
     );
     Ok(())

@@ -143,7 +143,7 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
         let answer = client.post(url).json(&json!({ "where": expression })).send().map_err(failed)?;
         answer.error_for_status().and_then(reqwest::blocking::Response::json).map_err(failed)
     };
-    let everybody = count("TRUE")?.count;
+    let everybody = count("TRUE")?.count.unwrap_or_default();
     let mut table = Table { columns: vec!["question", "users", "share", "time"], rows: Vec::new() };
     let has_events = server.state().whole()?.catalog().declared_fact(PURCHASE).is_some();
     let about_events: &[Question] = if has_events { event_questions(data_set) } else { &[] };
@@ -151,10 +151,11 @@ fn ask(server: &Server, data_set: DataSet) -> Result<(), Exit> {
         // Asked once before, so that the time told is that of an answer, not of reading the file the first time.
         count(question.expression)?;
         let answer = count(question.expression)?;
-        let share = answer.count as f64 * 100.0 / everybody.max(1) as f64;
+        let fit = answer.count.unwrap_or_default();
+        let share = fit as f64 * 100.0 / everybody.max(1) as f64;
         table.rows.push(vec![
             question.title.into(),
-            answer.count.into(),
+            fit.into(),
             Cell::Exact(format!("{share:.2} %")),
             Cell::Exact(duration(answer.elapsed_us)),
         ]);

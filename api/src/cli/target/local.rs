@@ -113,7 +113,7 @@ impl Asker for Local {
     fn lookalike(&self, request: &LookalikeRequest) -> Result<LookalikeAnswer, Failure> {
         kept_by_a_server(request.save_as.is_some(), "/save_as")?;
         kept_by_a_server(request.scores_to.is_some(), "/scores_to")?;
-        lookalike::answer(&self.store.snapshot(), &self.store, &Claims::default(), request, &self.context)
+        lookalike::answer(&self.store.snapshot(), &self.store, &Claims::default(), request, &self.context, None)
     }
 
     fn funnel(&self, request: &FunnelRequest) -> Result<FunnelAnswer, Failure> {

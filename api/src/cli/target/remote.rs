@@ -25,6 +25,7 @@ use crate::rest::v1::movement::{MovementAnswer, MovementParameters};
 use crate::rest::v1::overlap::{OverlapAnswer, OverlapRequest};
 use crate::rest::v1::path::{PathAnswer, PathRequest};
 use crate::rest::v1::profile::{ProfileAnswer, ProfileRequest};
+use crate::rest::v1::purposes::{PurposeAnswer, PurposeRequest, PurposesAnswer};
 use crate::rest::v1::retention::{RetentionAnswer, RetentionRequest};
 use crate::rest::v1::sequence::{SequenceAnswer, SequenceRequest};
 use crate::rest::v1::sinks::{SinkAnswer, SinksAnswer};
@@ -190,6 +191,26 @@ impl Remote {
 
     pub(super) fn revoke_token(&self, name: &str) -> Result<(), Failure> {
         self.send(self.client.delete(self.url_of(&["v1", "tokens", name])?)).map(drop)
+    }
+
+    /// All purposes, by name.
+    pub(crate) fn purposes(&self) -> Result<Vec<PurposeAnswer>, Failure> {
+        let mut page: PurposesAnswer = self.get("/v1/purposes")?;
+        let mut purposes = std::mem::take(&mut page.purposes);
+        while let Some(after) = page.next {
+            page = self.get(&format!("/v1/purposes?after={after}"))?;
+            purposes.append(&mut page.purposes);
+        }
+        Ok(purposes)
+    }
+
+    pub(crate) fn put_purpose(&self, name: &str, request: &PurposeRequest) -> Result<PurposeAnswer, Failure> {
+        let url = self.url_of(&["v1", "purposes", name])?;
+        read(self.send(self.client.put(url).json(request))?)
+    }
+
+    pub(crate) fn delete_purpose(&self, name: &str) -> Result<(), Failure> {
+        self.send(self.client.delete(self.url_of(&["v1", "purposes", name])?)).map(drop)
     }
 
     /// All tenants, by name.

@@ -83,8 +83,8 @@ pub struct UploadedAnswer {
     pub name: String,
     /// Ids taken.
     pub ids: u64,
-    /// How many different users of these are known now. Others join when they become known.
-    pub known: u64,
+    /// How many different users of these are known now. Others join when they become known. Null under a privacy policy.
+    pub known: Option<u64>,
     /// Lines refused.
     pub rejected: u64,
     /// The first refused lines, at most 100.
@@ -150,7 +150,9 @@ pub(in crate::rest) struct PutParameters {
 }
 
 impl AudienceAnswer {
-    fn of(state: &AppState, name: &str, audience: &Audience) -> AudienceAnswer {
+    fn of(state: &AppState, principal: &Principal, name: &str, audience: &Audience) -> AudienceAnswer {
+        // How many there are of all users.
+        let is_whole = principal.purposes.is_empty();
         let uploaded = match &audience.definition {
             Definition::Uploaded { user_count, .. } => Some(Uploaded { ids: *user_count }),
             Definition::Expression(_) | Definition::Live { .. } => None,
@@ -161,7 +163,7 @@ impl AudienceAnswer {
             uploaded,
             description: audience.description.clone(),
             changed_at: super::number::time(audience.changed_at.into()),
-            live: live::answer_of(state, name, audience),
+            live: live::answer_of(state, name, audience).filter(|_| is_whole),
         }
     }
 }
@@ -247,8 +249,11 @@ pub(in crate::rest) async fn list(
     };
     let snapshot = state.names(&principal)?;
     let mut named = snapshot.audiences().iter().filter(|(name, _)| !name.starts_with('.') && **name > after);
-    let audiences: Vec<_> =
-        named.by_ref().take(limit).map(|(name, audience)| AudienceAnswer::of(&state, name, audience)).collect();
+    let audiences: Vec<_> = named
+        .by_ref()
+        .take(limit)
+        .map(|(name, audience)| AudienceAnswer::of(&state, &principal, name, audience))
+        .collect();
     let next = named.next().and(audiences.last()).map(|last| to_hex(&last.name));
     Ok(Json(AudiencesAnswer { audiences, next, epoch: snapshot.epoch().0 }))
 }
@@ -276,7 +281,7 @@ pub(in crate::rest) async fn get(
 ) -> Result<Response, Failure> {
     let snapshot = state.names(&principal)?;
     let audience = find(&snapshot, &name)?;
-    Ok(with_version(StatusCode::OK, audience, AudienceAnswer::of(&state, &name, audience)))
+    Ok(with_version(StatusCode::OK, audience, AudienceAnswer::of(&state, &principal, &name, audience)))
 }
 
 /// Defines an audience, or uploads a list of users as one.
@@ -356,7 +361,7 @@ async fn define(
         store.put_audience(&principal.whole_name(&name), whole)?;
         store.publish()?;
         let status = if present.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-        let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&state, &name, &audience));
+        let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&state, &principal, &name, &audience));
         Ok(with_version(status, &audience, answer))
     })
     .await

@@ -1,8 +1,9 @@
 //! `POST /v1/count`: how many users fit.
 
-use super::expression::Where;
+use super::expression::{Bound, Where};
 use crate::error::{Failure, Kind};
-use crate::queries::Asks;
+use crate::privacy::Guard;
+use crate::queries::{Asks, Running};
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::router::Answer;
@@ -36,11 +37,14 @@ pub struct CountRequest {
 /// How many users fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CountAnswer {
-    /// Users that fit; exact.
-    pub count: u64,
+    /// Users that fit; exact, but for a tenant under a privacy policy. Null if that tells no number of so few.
+    pub count: Option<u64>,
+    /// They are fewer than this, if no number is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<u64>,
     /// Number of the view that was asked.
     pub epoch: u64,
-    /// Time of the query itself, in microseconds.
+    /// Time of the query itself, in microseconds; 0 under a privacy policy.
     pub elapsed_us: u64,
 }
 
@@ -50,13 +54,33 @@ pub struct CountAnswer {
 /// [`Failure`] for the client.
 pub fn answer(snapshot: &Snapshot, request: &CountRequest, context: &QueryContext) -> Result<CountAnswer, Failure> {
     let started = Instant::now();
+    let bound = bound(snapshot, request)?;
+    let count = Some(ops::count(snapshot, &bound.predicate, context)?);
+    Ok(CountAnswer { count, below: None, epoch: snapshot.epoch().0, elapsed_us: elapsed_us(started) })
+}
+
+/// Answers under a privacy policy.
+fn guarded(
+    snapshot: &Snapshot,
+    request: &CountRequest,
+    context: &QueryContext,
+    guard: &Guard,
+    running: &Running,
+) -> Result<CountAnswer, Failure> {
+    let bound = bound(snapshot, request)?;
+    let users = guard.users(snapshot, &bound.predicate, context)?;
+    let count = guard.tell(&[(users.as_slice(), bound.text)], running)?[0].number();
+    let below = count.is_none().then(|| guard.few());
+    // How long it took tells how many they are.
+    Ok(CountAnswer { count, below, epoch: snapshot.epoch().0, elapsed_us: 0 })
+}
+
+fn bound(snapshot: &Snapshot, request: &CountRequest) -> Result<Bound, Failure> {
     if request.as_of.is_some() {
         return Err(Failure::new(Kind::NotAvailable, "`as_of` is not available yet; leave it out to ask the present")
             .at("/as_of"));
     }
-    let bound = request.r#where.bind(snapshot, "/where")?;
-    let count = ops::count(snapshot, &bound.predicate, context)?;
-    Ok(CountAnswer { count, epoch: snapshot.epoch().0, elapsed_us: elapsed_us(started) })
+    request.r#where.bind(snapshot, "/where")
 }
 
 /// Microseconds since `started`.
@@ -73,8 +97,12 @@ pub(in crate::rest) async fn post(
     JsonBody(request): JsonBody<CountRequest>,
 ) -> Answer<CountAnswer> {
     let (text, timeout_ms) = (request.r#where.told(), request.timeout_ms);
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Count, text, timeout_ms, move |snapshot, context, running| {
-        let answer = answer(snapshot, &request, context)?;
+        let answer = match guards.guard()? {
+            None => answer(snapshot, &request, context)?,
+            Some(guard) => guarded(snapshot, &request, context, &guard, running)?,
+        };
         running.add_rows(1);
         Ok(answer)
     });

@@ -117,6 +117,7 @@ pub(in crate::rest) async fn sizes(
     let from = moment(parameters.from.as_ref(), "from")?.unwrap_or(i64::MIN);
     let to = moment(parameters.to.as_ref(), "to")?.unwrap_or(i64::MAX);
     let snapshot = state.names(&principal)?;
+    check_whole(&principal)?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?;
     let mut points = state.live_sizes(list_id, from, to)?.into_iter();
     let page = points.by_ref().take(limit).map(|point| SizeAnswer {
@@ -139,6 +140,20 @@ pub(super) fn moment(text: Option<&String>, field: &str) -> Result<Option<i64>, 
         })
     };
     text.map(read).transpose()
+}
+
+/// That somebody may be told what was noted of a live audience, which is of all users, whatever they agreed to.
+///
+/// # Errors
+/// [`Kind::Forbidden`].
+pub(super) fn check_whole(principal: &Principal) -> Result<(), Failure> {
+    match principal.purposes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            Kind::Forbidden,
+            "who enters and who leaves is told of all users, and the token is for a purpose",
+        )),
+    }
 }
 
 /// The list of an audience's members, if it is live.
@@ -184,6 +199,7 @@ pub(in crate::rest) async fn changes(
         }
     };
     let snapshot = state.names(&principal)?;
+    check_whole(&principal)?;
     let list_id = list_of(&name, find(&snapshot, &name)?)?.to_owned();
     let stopping = || Failure::new(Kind::NotReady, "the server is stopping").retry_after(1);
     let listening = state.feeds.listen(&list_id, after).ok_or_else(stopping)?;

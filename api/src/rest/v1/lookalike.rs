@@ -9,7 +9,8 @@ use super::tree::similar::extent_and_method;
 use crate::access::Scope;
 use crate::audit::Telling;
 use crate::error::Failure;
-use crate::queries::{Asks, begin_of};
+use crate::privacy::{self, Guard};
+use crate::queries::{Asks, Running, begin_of};
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::router::Answer;
@@ -125,14 +126,14 @@ pub struct LookalikeAnswer {
     pub count: u64,
     /// How many were asked for: more than `count` if there were too few to choose from.
     pub wanted: u64,
-    /// Users there were to choose from: with a vector, and fitting.
-    pub candidates: u64,
+    /// Users there were to choose from: with a vector, and fitting. Null under a privacy policy, as are the figures of the seed.
+    pub candidates: Option<u64>,
     /// Nobody found scores less; `null` if the last one found is the last candidate.
     pub at_least: Option<f32>,
     /// Users of the seed, or vectors.
-    pub seed_users: u64,
+    pub seed_users: Option<u64>,
     /// Those of them with a vector.
-    pub seed_with_vector: u64,
+    pub seed_with_vector: Option<u64>,
     /// How likeness was learned, as the audience language writes it.
     pub method: String,
     /// The ways that were tried; empty if one was asked for.
@@ -225,8 +226,12 @@ pub fn answer(
     claims: &Claims,
     request: &LookalikeRequest,
     context: &QueryContext,
+    guarded: Option<(&Guard, &Running)>,
 ) -> Result<LookalikeAnswer, Failure> {
     let started = Instant::now();
+    if guarded.is_some() {
+        request.check_guarded()?;
+    }
     let things = request.distinguish.limit()?;
     let tag = request.scores_to.as_ref().map(|name| ScoreTag::of(snapshot.catalog(), name)).transpose()?;
     let claim = tag.as_ref().map(|tag| tag.claim(claims)).transpose()?;
@@ -239,6 +244,15 @@ pub fn answer(
     let Predicate::Similar(similar) = bound(&expr, snapshot)? else {
         return Err(Failure::internal("a question for users like others has become another"));
     };
+    if let Some((guard, running)) = guarded {
+        for part in [&similar.within, &similar.exclude] {
+            guard.check(part)?;
+        }
+        let seed = guard.users(snapshot, &similar.seed, context)?;
+        if request.vectors.is_none() {
+            guard.list(&seed, running).map_err(|failure| failure.at("/seed"))?;
+        }
+    }
     // Asked twice where users found are compared with others of it, and answered once.
     let within =
         if things > 0 { ops::resolve(snapshot, &similar.within, context)? } else { Cow::Borrowed(&similar.within) };
@@ -248,6 +262,9 @@ pub fn answer(
     }
     let measure = Measure { recall: request.recall, holdout: request.holdout };
     let found = ops::lookalike(snapshot, &asked, measure, context)?;
+    if let Some((guard, running)) = guarded {
+        guard.list(&found.members, running)?;
+    }
     let best = found.best(snapshot, 0, limit, context)?;
     let distinguishing = match things {
         0 => None,
@@ -267,17 +284,19 @@ pub fn answer(
         at_least,
         ..
     } = found.report;
-    let tried = tried.into_iter();
+    // How many they are is told of whom is listed alone.
+    let is_told = guarded.is_none();
+    let tried = tried.into_iter().filter(|_| is_told);
     Ok(LookalikeAnswer {
         users: best.into_iter().map(|user| Scored { user_id: user.user, score: user.score }).collect(),
         count: members,
         wanted,
-        candidates,
+        candidates: is_told.then_some(candidates),
         at_least,
-        seed_users,
-        seed_with_vector,
+        seed_users: is_told.then_some(seed_users),
+        seed_with_vector: is_told.then_some(seed_with_vector),
         method: method.to_string(),
-        cells: probed.map(CellsAnswer::from),
+        cells: probed.filter(|_| is_told).map(CellsAnswer::from),
         tried: tried.map(|(method, area_under_curve)| Tried { method: method.to_string(), area_under_curve }).collect(),
         recall: found.report.recall,
         holdout: found.report.holdout.map(HoldoutAnswer::from),
@@ -285,7 +304,7 @@ pub fn answer(
         scores,
         expression: request.vectors.is_none().then(|| expr.to_string()),
         epoch: snapshot.epoch().0,
-        elapsed_us: elapsed_us(started),
+        elapsed_us: if is_told { elapsed_us(started) } else { 0 },
     })
 }
 
@@ -319,6 +338,24 @@ fn bound(expr: &Expr, snapshot: &Snapshot) -> Result<Predicate, Failure> {
 }
 
 impl LookalikeRequest {
+    /// # Errors
+    /// [`Kind::Forbidden`](crate::error::Kind::Forbidden) if it asks for what is not told under a privacy policy.
+    fn check_guarded(&self) -> Result<(), Failure> {
+        let asked = [
+            ("distinguish", !self.distinguish.is_none()),
+            ("holdout", self.holdout),
+            ("recall", self.recall),
+            ("scores_to", self.scores_to.is_some()),
+            ("save_as", self.save_as.is_some()),
+        ];
+        match asked.iter().find(|(_, is_asked)| *is_asked) {
+            None => Ok(()),
+            Some((name, _)) => {
+                Err(privacy::refused(&format!("`{name}`")).at(format!("/{name}")).suggest("leave it out"))
+            }
+        }
+    }
+
     /// The question as `similar_to(…)`; with vectors its seed is nobody.
     fn expression(&self, snapshot: &Snapshot) -> Result<Expr, Failure> {
         let users = |of: &Option<Where>, pointer: &str| {
@@ -402,12 +439,15 @@ pub(in crate::rest) async fn post(
     let keeping = request.scores_to.as_ref().map(|tag| Telling::new(state.audit(), asker.keeps("scores_to", tag)));
     let store = Arc::clone(state.store()?);
     let metrics = state.clone();
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Lookalike, text, timeout_ms, move |snapshot, context, running| {
+        let guard = guards.guard()?;
         if let Some(name) = &request.save_as {
             let expression = Where::Text(request.expression(snapshot)?.to_string());
             audiences::check(snapshot, name, expression).map_err(|failure| failure.at("/save_as"))?;
         }
-        let answer = answer(snapshot, &store, &metrics.scores, &request, context)?;
+        let guarded = guard.as_ref().map(|guard| (guard, running));
+        let answer = answer(snapshot, &store, &metrics.scores, &request, context, guarded)?;
         if let Some(scores) = &answer.scores {
             metrics.metrics.updates(scores.written + scores.unset, 0);
         }

@@ -147,11 +147,12 @@ async fn page(state: &AppState, asker: &Asker, request: MembersRequest) -> Resul
         return Err(failure.suggest("leave it out and accept application/x-ndjson to get all members as a stream"));
     }
     let (holder, text, timeout_ms) = (state.clone(), told(&request), request.timeout_ms);
-    let principal = asker.principal.clone();
+    let (principal, guards) = (asker.principal.clone(), asker.guards(state));
     let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, running| {
         let started = Instant::now();
         let (users, next, epoch) = match listing(&holder, &principal, snapshot, &request)? {
             Listing::Fresh(bound) => {
+                guards.list_of(snapshot, &bound.predicate, context, running)?;
                 // Rows are read once, not for every page.
                 let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
                 let MemberPage { users, next } = ops::members(snapshot, &predicate, None, limit, context)?;
@@ -238,10 +239,11 @@ async fn bitmaps(
     if request.limit.is_some() || request.cursor.is_some() {
         return Err(Failure::field("/limit", "a bitmap has no pages: leave `limit` and `cursor` out"));
     }
-    let (text, timeout_ms) = (told(&request), request.timeout_ms);
-    let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, _| {
+    let (text, timeout_ms, guards) = (told(&request), request.timeout_ms, asker.guards(state));
+    let answered = asker.ask(state, Asks::Members, text, timeout_ms, move |snapshot, context, running| {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         let bound = request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where")?;
+        guards.list_of(snapshot, &bound.predicate, context, running)?;
         let mut shards = ops::bitmaps(snapshot, &bound.predicate, context)?;
         let bytes = match shard {
             None => export::roaring64(&shards),
@@ -268,10 +270,11 @@ async fn stream(
         Failure::new(Kind::TooManyQueries, "too many lists are being streamed; try again a little later").retry_after(5)
     })?;
     // The first batch is found before anything is sent, so that what is wrong with the question has its status.
-    let watch = asker.watch(state, Asks::Members, told(&request));
-    let begun = asker::watched(state, &watch, request.timeout_ms, move |snapshot, context, _| {
+    let (watch, guards) = (asker.watch(state, Asks::Members, told(&request)), asker.guards(state));
+    let begun = asker::watched(state, &watch, request.timeout_ms, move |snapshot, context, running| {
         let missing = || Failure::field("/where", "`where` is missing: who is to be listed?");
         let bound = request.r#where.as_ref().ok_or_else(missing)?.bind(snapshot, "/where")?;
+        guards.list_of(snapshot, &bound.predicate, context, running)?;
         let predicate = ops::resolve(snapshot, &bound.predicate, context)?.into_owned();
         let first = ops::members(snapshot, &predicate, None, STREAM_BATCH, context)?;
         Ok((snapshot.clone(), predicate, first))

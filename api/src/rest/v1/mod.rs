@@ -29,6 +29,7 @@ pub mod overlap;
 mod page;
 pub mod path;
 pub mod profile;
+pub mod purposes;
 pub mod queries;
 pub mod retention;
 pub mod sample;

@@ -1,9 +1,10 @@
 //! `POST /v1/overlap`: how much audiences share, pair by pair, and in every choice of a few.
 
 use super::count::elapsed_us;
-use super::expression::Where;
+use super::expression::{Bound, Where};
 use crate::error::{Failure, escape_pointer};
-use crate::queries::{Asks, TEXT_BYTES_MAX, begin_of};
+use crate::privacy::{Guard, Told, Users, both};
+use crate::queries::{Asks, Running, TEXT_BYTES_MAX, begin_of};
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
 use crate::rest::router::Answer;
@@ -11,8 +12,10 @@ use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
 use engine::audience::ops::{self, QueryContext};
+use engine::audience::predicate::Predicate;
 use engine::bitmap::evaluate::regions::REGION_SETS_MAX;
 use engine::store::Snapshot;
+use roaring::RoaringBitmap;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -77,16 +80,19 @@ impl<'de> Deserialize<'de> for Named {
 pub struct OverlapAnswer {
     /// The names, in the order asked.
     pub audiences: Vec<String>,
-    /// Users in both; the diagonal holds each audience's own count.
-    pub counts: Vec<Vec<u64>>,
-    /// Users in both, divided by users in either; 0 where both are empty.
-    pub jaccard: Vec<Vec<f64>>,
+    /// Users in both; the diagonal holds each audience's own count. Null where a privacy policy tells no number of so few.
+    pub counts: Vec<Vec<Option<u64>>>,
+    /// Users in both, divided by users in either; 0 where both are empty, null where one of the counts is.
+    pub jaccard: Vec<Vec<Option<f64>>>,
+    /// They are fewer than this where no number is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<u64>,
     /// Every choice of audiences, with how many users are in all of these and in no other; also those that are empty. If they were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<Vec<RegionAnswer>>,
     /// Number of the view that was asked.
     pub epoch: u64,
-    /// Time of the query itself, in microseconds.
+    /// Time of the query itself, in microseconds; 0 under a privacy policy.
     pub elapsed_us: u64,
 }
 
@@ -95,8 +101,8 @@ pub struct OverlapAnswer {
 pub struct RegionAnswer {
     /// The audiences that its users are in, in the order asked; of all others they are in none.
     pub r#in: Vec<String>,
-    /// How many they are.
-    pub count: u64,
+    /// How many they are; null where a privacy policy tells no number of so few.
+    pub count: Option<u64>,
 }
 
 /// Answers on a snapshot.
@@ -105,6 +111,100 @@ pub struct RegionAnswer {
 /// [`Failure`] for the client.
 pub fn answer(snapshot: &Snapshot, request: &OverlapRequest, context: &QueryContext) -> Result<OverlapAnswer, Failure> {
     let started = Instant::now();
+    let predicates: Vec<Predicate> = bound(snapshot, request)?.into_iter().map(|bound| bound.predicate).collect();
+    let regions = request.regions.then(|| ops::regions(snapshot, &predicates, context)).transpose()?;
+    let counts = match &regions {
+        Some(regions) => ops::overlap_of_regions(regions, predicates.len()),
+        None => ops::overlap(snapshot, &predicates, context)?,
+    };
+    let all = |counts: Vec<u64>| -> Vec<Option<u64>> { counts.into_iter().map(Some).collect() };
+    let numbers = Numbers { counts: counts.into_iter().map(all).collect(), regions: regions.map(all), below: None };
+    Ok(numbers.told(request, snapshot, elapsed_us(started)))
+}
+
+/// Answers under a privacy policy: each pair, and each region, is a set of its own.
+fn guarded(
+    snapshot: &Snapshot,
+    request: &OverlapRequest,
+    context: &QueryContext,
+    guard: &Guard,
+    running: &Running,
+) -> Result<OverlapAnswer, Failure> {
+    let bound = bound(snapshot, request)?;
+    let users = bound.iter().map(|bound| guard.users(snapshot, &bound.predicate, context));
+    let users: Vec<Users> = users.collect::<Result<_, _>>()?;
+    let size = users.len();
+    let pairs: Vec<(usize, usize)> = (0..size).flat_map(|a| (a..size).map(move |b| (a, b))).collect();
+    let mut sets: Vec<(Users, String)> = Vec::with_capacity(pairs.len());
+    for (a, b) in &pairs {
+        context.check()?;
+        let words = match a == b {
+            true => bound[*a].text.clone(),
+            false => format!("({}) AND ({})", bound[*a].text, bound[*b].text),
+        };
+        sets.push((both(&users[*a], &users[*b]), words));
+    }
+    let regions_end = if request.regions { 1usize << size } else { 1 };
+    for region in 1..regions_end {
+        let part = |(at, bound): (usize, &Bound)| {
+            let not = if region >> at & 1 == 1 { "" } else { "NOT " };
+            format!("{not}({})", bound.text)
+        };
+        let words = bound.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ");
+        sets.push((only_in(&users, region), words));
+    }
+    let sets: Vec<(&[RoaringBitmap], String)> = sets.iter().map(|(users, words)| (&**users, words.clone())).collect();
+    let told = guard.tell(&sets, running)?;
+    let mut numbers: Vec<Option<u64>> = told.into_iter().map(Told::number).collect();
+    let below = numbers.contains(&None).then(|| guard.few());
+    // The region of users in no audience is not listed.
+    let regions = request.regions.then(|| std::iter::once(None).chain(numbers.split_off(pairs.len())).collect());
+    let mut counts = vec![vec![None; size]; size];
+    for ((a, b), number) in pairs.into_iter().zip(numbers) {
+        (counts[a][b], counts[b][a]) = (number, number);
+    }
+    Ok(Numbers { counts, regions, below }.told(request, snapshot, 0))
+}
+
+/// The users of a region: in those of its audiences, and in no other.
+fn only_in(users: &[Users], region: usize) -> Users {
+    let is_in = |at: usize| region >> at & 1 == 1;
+    let first = (0..users.len()).find(|at| is_in(*at)).expect("a region is in some");
+    let mut found = users[first].clone();
+    for (at, others) in users.iter().enumerate() {
+        for (found, others) in found.iter_mut().zip(others) {
+            match is_in(at) {
+                true => *found &= others,
+                false => *found -= others,
+            }
+        }
+    }
+    found
+}
+
+/// Figures in the order of the audiences.
+struct Numbers {
+    counts: Vec<Vec<Option<u64>>>,
+    regions: Option<Vec<Option<u64>>>,
+    below: Option<u64>,
+}
+
+impl Numbers {
+    fn told(self, request: &OverlapRequest, snapshot: &Snapshot, elapsed_us: u64) -> OverlapAnswer {
+        let names: Vec<String> = request.audiences.0.iter().map(|(name, _)| name.clone()).collect();
+        OverlapAnswer {
+            regions: self.regions.map(|regions| told_regions(&names, &regions)),
+            audiences: names,
+            jaccard: jaccard(&self.counts),
+            counts: self.counts,
+            below: self.below,
+            epoch: snapshot.epoch().0,
+            elapsed_us,
+        }
+    }
+}
+
+fn bound(snapshot: &Snapshot, request: &OverlapRequest) -> Result<Vec<Bound>, Failure> {
     let named = &request.audiences.0;
     if named.is_empty() || named.len() > OVERLAP_AUDIENCES_MAX {
         return Err(Failure::field("/audiences", format!("name from 1 to {OVERLAP_AUDIENCES_MAX} audiences")));
@@ -117,29 +217,16 @@ pub fn answer(snapshot: &Snapshot, request: &OverlapRequest, context: &QueryCont
             named.len()
         )));
     }
-    let mut predicates = Vec::with_capacity(named.len());
+    let mut all = Vec::with_capacity(named.len());
     for (name, expression) in named {
         let pointer = format!("/audiences/{}", escape_pointer(name));
-        predicates.push(expression.bind(snapshot, &pointer)?.predicate);
+        all.push(expression.bind(snapshot, &pointer)?);
     }
-    let regions = request.regions.then(|| ops::regions(snapshot, &predicates, context)).transpose()?;
-    let counts = match &regions {
-        Some(regions) => ops::overlap_of_regions(regions, named.len()),
-        None => ops::overlap(snapshot, &predicates, context)?,
-    };
-    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
-    Ok(OverlapAnswer {
-        regions: regions.map(|regions| told_regions(&names, &regions)),
-        audiences: names,
-        jaccard: jaccard(&counts),
-        counts,
-        epoch: snapshot.epoch().0,
-        elapsed_us: elapsed_us(started),
-    })
+    Ok(all)
 }
 
 /// All regions but that of users in no audience; those of few audiences first.
-fn told_regions(names: &[String], counts: &[u64]) -> Vec<RegionAnswer> {
+fn told_regions(names: &[String], counts: &[Option<u64>]) -> Vec<RegionAnswer> {
     let named = |region: usize| names.iter().enumerate().filter(move |(at, _)| region >> at & 1 == 1);
     let regions = counts.iter().enumerate().skip(1);
     let told = regions.map(|(region, count)| RegionAnswer {
@@ -151,11 +238,12 @@ fn told_regions(names: &[String], counts: &[u64]) -> Vec<RegionAnswer> {
     told
 }
 
-fn jaccard(counts: &[Vec<u64>]) -> Vec<Vec<f64>> {
+fn jaccard(counts: &[Vec<Option<u64>>]) -> Vec<Vec<Option<f64>>> {
     let share = |i: usize, j: usize| {
-        let both = counts[i][j];
-        let either = counts[i][i] + counts[j][j] - both;
-        if either == 0 { 0.0 } else { both as f64 / either as f64 }
+        let both = counts[i][j]?;
+        // Numbers with noise may say that more users are in both than in one.
+        let either = (counts[i][i]? + counts[j][j]?).saturating_sub(both).max(both);
+        Some(if either == 0 { 0.0 } else { both as f64 / either as f64 })
     };
     (0..counts.len()).map(|i| (0..counts.len()).map(|j| share(i, j)).collect()).collect()
 }
@@ -182,8 +270,12 @@ pub(in crate::rest) async fn post(
     JsonBody(request): JsonBody<OverlapRequest>,
 ) -> Answer<OverlapAnswer> {
     let (text, timeout_ms) = (told(&request), request.timeout_ms);
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Overlap, text, timeout_ms, move |snapshot, context, running| {
-        let answer = answer(snapshot, &request, context)?;
+        let answer = match guards.guard()? {
+            None => answer(snapshot, &request, context)?,
+            Some(guard) => guarded(snapshot, &request, context, &guard, running)?,
+        };
         running.add_rows(answer.counts.len());
         Ok(answer)
     });
@@ -196,8 +288,19 @@ mod tests {
 
     #[test]
     fn jaccard_is_both_of_either() {
-        let counts = vec![vec![4, 2, 0], vec![2, 2, 0], vec![0, 0, 0]];
-        assert_eq!(jaccard(&counts), [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.0]]);
+        let counts = [[4, 2, 0], [2, 2, 0], [0, 0, 0]].map(|row| row.map(Some).to_vec());
+        assert_eq!(jaccard(&counts), [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.0]].map(|row| row.map(Some)));
+        let counts = vec![vec![Some(4), None], vec![None, Some(2)]];
+        assert_eq!(jaccard(&counts), [[Some(1.0), None], [None, Some(1.0)]]);
+    }
+
+    #[test]
+    fn a_region_has_users_of_its_audiences_and_of_no_other() {
+        let users = [[1u32, 2, 3, 4].as_slice(), &[2, 3], &[3, 4]]
+            .map(|users| vec![users.iter().copied().collect::<RoaringBitmap>()]);
+        let told = (1..8).map(|region| only_in(&users, region)[0].iter().collect::<Vec<u32>>());
+        let expected: [&[u32]; 7] = [&[1], &[], &[2], &[], &[4], &[], &[3]];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
     }
 
     #[test]

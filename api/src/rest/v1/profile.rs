@@ -4,6 +4,8 @@
 //! everywhere, 200 twice as often. It is left out where the baseline has nobody with the value. How sure a difference is, and how far
 //! apart the audience is from the rest of the baseline, is worked out by [`engine::audience::ops::profile::difference`].
 
+mod guarded;
+
 use super::count::elapsed_us;
 use super::distinguish::{Distinguish, DistinguishingAnswer, distinguishing};
 use super::expression::{self, Where};
@@ -22,6 +24,7 @@ use engine::audience::predicate::Predicate;
 use engine::catalog::{Tag, TagType, Unit};
 use engine::ids::TagId;
 use engine::store::Snapshot;
+use guarded::guarded;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -89,7 +92,7 @@ pub struct ProfileAnswer {
     pub distinguishing: Option<Vec<DistinguishingAnswer>>,
     /// Number of the view that was asked.
     pub epoch: u64,
-    /// Time of the query itself, in microseconds.
+    /// Time of the query itself, in microseconds; 0 under a privacy policy.
     pub elapsed_us: u64,
 }
 
@@ -100,10 +103,10 @@ pub struct TagAnswer {
     pub tag: String,
     /// Its type.
     pub r#type: String,
-    /// Members without a value: NULL, or an empty set.
-    pub unknown: u64,
-    /// Baseline members without a value.
-    pub baseline_unknown: u64,
+    /// Members without a value: NULL, or an empty set. Null under a privacy policy.
+    pub unknown: Option<u64>,
+    /// Baseline members without a value. Null under a privacy policy.
+    pub baseline_unknown: Option<u64>,
     /// The values, in the order asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<ValueAnswer>>,
@@ -299,8 +302,8 @@ fn tag_answer(
     let mut answer = TagAnswer {
         tag: name.to_owned(),
         r#type: type_name(tag_type).to_owned(),
-        unknown: 0,
-        baseline_unknown: 0,
+        unknown: None,
+        baseline_unknown: None,
         values: None,
         more_values: None,
         number: None,
@@ -314,11 +317,11 @@ fn tag_answer(
             answer.more_values = Some(values.len().saturating_sub(values_max));
             let listed = values.into_iter().take(values_max);
             answer.values = Some(listed.map(|value| value_answer(value, count, baseline_count)).collect());
-            (answer.unknown, answer.baseline_unknown) = (unknown, baseline_unknown);
+            (answer.unknown, answer.baseline_unknown) = (Some(unknown), Some(baseline_unknown));
         }
         (TagProfile::Number(number), TagType::Number(unit)) => {
-            answer.unknown = number.unknown;
-            answer.baseline_unknown = baseline_count.saturating_sub(number.baseline_count);
+            answer.unknown = Some(number.unknown);
+            answer.baseline_unknown = Some(baseline_count.saturating_sub(number.baseline_count));
             answer.number = Some(number_answer(unit, &number));
         }
         (TagProfile::Number(_), _) => unreachable!("only number tags have number profiles"),
@@ -432,8 +435,12 @@ pub(in crate::rest) async fn post(
     JsonBody(request): JsonBody<ProfileRequest>,
 ) -> Answer<ProfileAnswer> {
     let (text, timeout_ms) = (told(&request), request.timeout_ms);
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Profile, text, timeout_ms, move |snapshot, context, running| {
-        let answer = answer(snapshot, &request, context)?;
+        let answer = match guards.guard()? {
+            None => answer(snapshot, &request, context)?,
+            Some(guard) => guarded(snapshot, &request, context, &guard, running)?,
+        };
         running.add_rows(answer.tags.len());
         Ok(answer)
     });

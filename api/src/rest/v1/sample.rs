@@ -69,7 +69,9 @@ pub(in crate::rest) async fn post(
     JsonBody(request): JsonBody<SampleRequest>,
 ) -> Answer<SampleAnswer> {
     let (text, timeout_ms) = (request.r#where.told(), request.timeout_ms);
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Sample, text, timeout_ms, move |snapshot, context, running| {
+        guards.list(snapshot, &request.r#where, context, running)?;
         let answer = answer(snapshot, &request, context)?;
         running.add_rows(answer.users.len());
         Ok(answer)

@@ -259,7 +259,7 @@ mod tests {
         let request =
             json!({"space": "taste", "seed": format!("user_id = '{user}'"), "size": 10, "scores_to": "score"});
         let request: LookalikeRequest = serde_json::from_value(request).expect("a request");
-        answer(snapshot, store, claims, &request, &QueryContext::default())
+        answer(snapshot, store, claims, &request, &QueryContext::default(), None)
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct PrincipalAnswer {
     pub scopes: BTreeSet<Scope>,
     /// Of whom they are; null for the operator.
     pub tenant: Option<String>,
+    /// What they ask for: they see users who agreed to all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purposes: Vec<String>,
 }
 
 /// How a source is, in short.
@@ -100,7 +103,7 @@ pub struct LiveSize {
 pub fn answer(state: &AppState, principal: &Principal) -> Result<StatusAnswer, Failure> {
     let statistics = state.store()?.statistics();
     let epoch = state.whole()?.epoch();
-    let is_operator = principal.tenant.is_none();
+    let is_operator = principal.is_operator();
     let sources = state.pipeline().map(Pipeline::reports).unwrap_or_default().into_iter().filter(|_| is_operator);
     let live = state.live_statuses().into_iter().filter(|_| is_operator);
     Ok(StatusAnswer {
@@ -110,6 +113,7 @@ pub fn answer(state: &AppState, principal: &Principal) -> Result<StatusAnswer, F
             token: principal.token.clone(),
             scopes: principal.scopes.clone(),
             tenant: principal.tenant_name().map(str::to_owned),
+            purposes: principal.purposes.iter().map(|purpose| purpose.name.clone()).collect(),
         },
         epoch: epoch.0,
         freshness_seconds: state.metrics.freshness(epoch).as_secs_f64(),

@@ -6,6 +6,7 @@ use super::page::{self, PageParameters};
 use crate::access::tenants::{Limits, Ownable, Owned, Tenant, Tenants, unknown};
 use crate::access::view::bound_filter;
 use crate::error::{Failure, Kind};
+use crate::privacy::{Privacy, Used};
 use crate::rest::body::{JsonBody, Parameters};
 use crate::rest::limits;
 use crate::rest::router::Answer;
@@ -32,13 +33,19 @@ pub struct TenantRequest {
     /// How much of the server it may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What it is told of its users; left out: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// The purpose that all its tokens are for: it sees the users who agreed to it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// For people.
     #[serde(default)]
     pub description: String,
 }
 
 /// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TenantAnswer {
     /// What it is called.
     pub name: String,
@@ -48,6 +55,15 @@ pub struct TenantAnswer {
     pub owns: Owned,
     /// How much of the server it may take.
     pub limits: Limits,
+    /// What it is told of its users; left out: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
+    /// The purpose that all its tokens are for: it sees the users who agreed to it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// How much of that was used; of one tenant under a policy, when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy_used: Option<Used>,
     /// For people.
     pub description: String,
     /// When it was made.
@@ -72,6 +88,9 @@ impl From<&Tenant> for TenantAnswer {
             r#where: tenant.filter.clone(),
             owns: tenant.owns.clone(),
             limits: tenant.limits,
+            privacy: tenant.privacy.clone(),
+            privacy_used: None,
+            purpose: tenant.purpose.clone(),
             description: tenant.description.clone(),
             created_at: number::time(tenant.created_at.into()),
             changed_at: number::time(tenant.changed_at.into()),
@@ -90,8 +109,8 @@ impl TenantRequest {
             check_declared(snapshot.catalog(), what, owned)?;
         }
         let now = jiff::Timestamp::now().as_microsecond();
-        let TenantRequest { owns, limits, description, .. } = self;
-        Ok(Tenant { name, description, filter, owns, limits, created_at: now, changed_at: now })
+        let TenantRequest { owns, limits, privacy, purpose, description, .. } = self;
+        Ok(Tenant { name, description, filter, owns, limits, privacy, purpose, created_at: now, changed_at: now })
     }
 }
 
@@ -138,9 +157,13 @@ pub(in crate::rest) async fn list(
 #[utoipa::path(get, path = "/v1/tenants/{name}", operation_id = "get_tenant", tag = "operations",
     params(("name" = String, Path)), responses((status = 200, body = TenantAnswer)))]
 pub(in crate::rest) async fn get(State(state): State<AppState>, Path(name): Path<String>) -> Answer<TenantAnswer> {
-    let all = state.access.tenants()?;
-    let tenant = all.find(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(TenantAnswer::from(&**tenant)))
+    limits::blocking(move || {
+        let all = state.access.tenants()?;
+        let tenant = all.find(&name).ok_or_else(|| unknown(&name))?;
+        let privacy_used = state.privacy.of_tenant(tenant)?.map(|guard| guard.used());
+        Ok(Json(TenantAnswer { privacy_used, ..TenantAnswer::from(&**tenant) }))
+    })
+    .await
 }
 
 /// Makes a tenant, or changes the one of this name.

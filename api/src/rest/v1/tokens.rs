@@ -29,6 +29,9 @@ pub struct TokenRequest {
     /// Whose it is; left out: the operator's, or that of the tenant of who makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// What for: it shows the users who agreed to this purpose, and nobody else; left out: for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it ends by itself, in RFC 3339; left out: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
@@ -44,6 +47,9 @@ pub struct TokenAnswer {
     /// Whose it is; left out of the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// What for; left out of one for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it ends by itself.
@@ -62,6 +68,9 @@ pub struct NewTokenAnswer {
     /// Whose it is; left out of the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// What for; left out of one for everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it ends by itself.
@@ -71,8 +80,8 @@ pub struct NewTokenAnswer {
 impl NewTokenAnswer {
     /// A token that was just made.
     pub fn new(token: String, entry: &Entry) -> NewTokenAnswer {
-        let TokenAnswer { name, scopes, tenant, created_at, expires_at } = entry.into();
-        NewTokenAnswer { token, name, scopes, tenant, created_at, expires_at }
+        let TokenAnswer { name, scopes, tenant, purpose, created_at, expires_at } = entry.into();
+        NewTokenAnswer { token, name, scopes, tenant, purpose, created_at, expires_at }
     }
 }
 
@@ -91,6 +100,7 @@ impl From<&Entry> for TokenAnswer {
             name: entry.name.clone(),
             scopes: entry.scopes.clone(),
             tenant: entry.tenant.clone(),
+            purpose: entry.purpose.clone(),
             created_at: number::time(entry.created_at.into()),
             expires_at: entry.expires_at.map(|end| number::time(end.into())),
         }
@@ -109,8 +119,8 @@ impl TokenRequest {
                     .suggest("write RFC 3339, as in 2027-01-01T00:00:00Z")
             })
         };
-        let TokenRequest { name, scopes, tenant, expires_at } = self;
-        Ok(NewToken { name, scopes, tenant, expires_at: expires_at.map(time).transpose()? })
+        let TokenRequest { name, scopes, tenant, purpose, expires_at } = self;
+        Ok(NewToken { name, scopes, tenant, purpose, expires_at: expires_at.map(time).transpose()? })
     }
 }
 

@@ -101,7 +101,9 @@ pub(in crate::rest) async fn post(
     JsonBody(request): JsonBody<TopRequest>,
 ) -> Answer<TopAnswer> {
     let (text, timeout_ms) = (format!("{} BY {}", request.r#where.told(), begin_of(&request.by)), request.timeout_ms);
+    let guards = asker.guards(&state);
     let answered = asker.ask(&state, Asks::Top, text, timeout_ms, move |snapshot, context, running| {
+        guards.list(snapshot, &request.r#where, context, running)?;
         let answer = answer(snapshot, &request, context)?;
         running.add_rows(answer.users.len());
         Ok(answer)

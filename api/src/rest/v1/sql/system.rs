@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The tables of a server, as far as who asks may see them.
 pub(crate) fn tables(state: &AppState, by: &Principal) -> Vec<Arc<dyn SystemTable>> {
     // Sources and jobs are the operator's.
-    let all: &[Table] = if by.tenant.is_some() { &[Table::Queries] } else { &Table::ALL };
+    let all: &[Table] = if by.is_operator() { &Table::ALL } else { &[Table::Queries] };
     let table = |table: &Table| OfServer { table: *table, state: state.clone(), by: by.clone() };
     all.iter().map(|of| Arc::new(table(of)) as Arc<dyn SystemTable>).collect()
 }
