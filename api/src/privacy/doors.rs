@@ -41,7 +41,7 @@ pub fn answered(method: &Method, route: &str) -> Option<Answered> {
         // Statements take any number apart.
         "/v1/sql" if post => Refused,
         // One user.
-        "/v1/users/{id}" if get => Refused,
+        "/v1/users/{id}" if get || delete => Refused,
         "/v1/users/{id}/explain" if post => Refused,
         // Many numbers, whose sets nobody looks at yet.
         "/v1/funnel" | "/v1/sequence" | "/v1/retention" | "/v1/path" | "/v1/attribution" | "/v1/effect"
@@ -62,6 +62,9 @@ pub fn answered(method: &Method, route: &str) -> Option<Answered> {
         | "/v1/tenants/{name}"
         | "/v1/purposes"
         | "/v1/purposes/{name}"
+        | "/v1/erasures"
+        | "/v1/erasures/{id}"
+        | "/v1/admissions"
         | "/v1/jobs"
         | "/v1/jobs/{id}" => Refused,
         "/v1/catalog" if put => Refused,

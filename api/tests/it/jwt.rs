@@ -312,6 +312,15 @@ fn scopes_and_tenants_are_those_of_the_claims() {
     assert_eq!(counted["count"], 2, "{counted}");
     assert_eq!(over_flight(&server, &seen).expect("let in"), ["2"]);
     assert_eq!(call("/v1/explain", &seen).0, 403, "that is the operator's");
+    // For a purpose that none of them agreed to.
+    let put = |path: &str, what: &Value| {
+        success(server.put(path).json(what).bearer_auth(&admin).send().expect("put"));
+    };
+    put("/v1/purposes/ads", &json!({"where": "age > 1000"}));
+    put("/v1/tenants/acme", &json!({"where": "gender = 'f'", "purpose": "ads"}));
+    let counted: Value = serde_json::from_str(&count(&server, &seen).1).expect("JSON");
+    assert_eq!(counted["count"], 0, "{counted}");
+    put("/v1/tenants/acme", &acme);
     // The same name is somebody else there: a ticket of the one is none of the other's.
     let mut operator = flight::Client::of(&server);
     operator.sql.set_token(of(json!({})));
