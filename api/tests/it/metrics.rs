@@ -46,7 +46,7 @@ fn questions_are_counted_by_door_and_failures_by_kind() {
 #[test]
 fn questions_that_take_long_are_logged() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let server = Process::serve(&folder.path().join("data"), &["--set", "slow_query_ms=200"]);
+    let server = Process::serve(&folder.path().join("data"), &["slow_query_ms=200"]);
     server.put_catalog(&catalog());
     server.post_tags(PEOPLE);
     assert_eq!(server.count("TRUE"), 4);
