@@ -306,13 +306,21 @@ fn a_declaration_that_cannot_be_is_refused_with_what_to_write() {
 
 /// The lines of all files, whole or not, in order.
 fn lines_in(folder: &Path) -> Vec<Value> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| [Some("ndjson"), Some("part")].contains(&path.extension().and_then(|end| end.to_str())));
-    paths.sort();
-    let texts = paths.into_iter().map(|path| std::fs::read_to_string(path).expect("read"));
-    let whole = |text: String| text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>();
-    texts.flat_map(whole).collect()
+    let now = || -> std::io::Result<Vec<Value>> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        paths.retain(|path| [Some("ndjson"), Some("part")].contains(&path.extension().and_then(|end| end.to_str())));
+        paths.sort();
+        let texts = paths.into_iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
+        Ok(texts.iter().flat_map(|text| text.lines()).filter_map(|line| serde_json::from_str(line).ok()).collect())
+    };
+    loop {
+        match now() {
+            // It got its last name meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            read => return read.expect("read"),
+        }
+    }
 }
 
 #[test]
