@@ -13,7 +13,7 @@ const FEW = "few";
 const isFew = (value) => value === null || Number.isNaN(value);
 
 export const integer = (value) => (isFew(value) ? FEW : whole.format(value));
-export const compact = (value) => (isFew(value) ? FEW : Math.abs(value) < 10_000 ? decimals.format(value) : short.format(value);
+export const compact = (value) => (isFew(value) ? FEW : Math.abs(value) < 10_000 ? decimals.format(value) : short.format(value));
 export const decimal = (value) => decimals.format(value);
 
 /// 0.1234 as 12.3 %.
