@@ -134,6 +134,18 @@ impl Principal {
         self.tenant.as_ref().map_or_else(|| audience.to_owned(), |tenant| tenant.whole_name(audience))
     }
 
+    /// What an audience is called that they define or forget.
+    ///
+    /// # Errors
+    /// [`Kind::Forbidden`] of one of the operator's who asks for a purpose: what may be seen for it rests on such audiences.
+    pub fn defined_name(&self, audience: &str) -> Result<String, Failure> {
+        if self.tenant.is_none() && !self.purposes.is_empty() {
+            let detail = format!("the token `{}` is for a purpose, and changes no audience", self.name());
+            return Err(Failure::new(Kind::Forbidden, detail).suggest("ask whoever made it for one of a tenant"));
+        }
+        Ok(self.whole_name(audience))
+    }
+
     #[cfg(test)]
     pub(crate) fn with_token(name: &str, id: &str, scopes: &[Scope]) -> Principal {
         let scopes = scopes.iter().copied().collect();

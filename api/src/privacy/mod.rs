@@ -189,7 +189,13 @@ impl Guards {
     /// # Errors
     /// [`Kind::LocalFile`]; [`Kind::Corrupt`] if what was told is damaged.
     pub fn of(&self, principal: &Principal) -> Result<Option<Guard>, Failure> {
-        principal.tenant.as_ref().map_or(Ok(None), |tenant| self.of_tenant(tenant))
+        let guard = principal.tenant.as_ref().map_or(Ok(None), |tenant| self.of_tenant(tenant))?;
+        let seen = || {
+            let purposes = principal.purposes.iter().map(|purpose| (&purpose.name, &purpose.filter));
+            let filter = principal.tenant.as_ref().map(|tenant| &tenant.filter);
+            format!("{:?}", (filter, purposes.collect::<Vec<_>>()))
+        };
+        Ok(guard.map(|guard| Guard { seen: seen(), ..guard }))
     }
 
     /// The same of a tenant.
@@ -215,7 +221,8 @@ impl Guards {
                 ledger
             }
         };
-        Ok(Some(Guard { tenant: tenant.name.clone(), privacy: privacy.clone(), key, ledger }))
+        let (tenant, privacy, seen) = (tenant.name.clone(), privacy.clone(), String::new());
+        Ok(Some(Guard { tenant, privacy, seen, key, ledger }))
     }
 
     fn open_key(&self) -> Result<Key, Failure> {
@@ -232,6 +239,8 @@ impl Guards {
 pub struct Guard {
     tenant: String,
     privacy: Privacy,
+    /// Which users are seen at all: the same words mean others to who sees others.
+    seen: String,
     key: Key,
     ledger: Arc<Mutex<Ledger>>,
 }
@@ -337,7 +346,7 @@ impl Guard {
     }
 
     fn asked(&self, users: &[RoaringBitmap], words: &str) -> Asked {
-        let text = self.key.seal("words", &[self.tenant.as_bytes(), words.as_bytes()]);
+        let text = self.key.seal("words", &[self.tenant.as_bytes(), self.seen.as_bytes(), words.as_bytes()]);
         Asked { sketch: Sketch::of(&self.key, users), count: users.iter().map(RoaringBitmap::len).sum(), text }
     }
 }

@@ -1,7 +1,7 @@
 //! Users are erased: in no answer from that moment on, and later in no file; what comes of them afterwards is passed over.
 
 use crate::process::{Process, wait_until};
-use crate::support::{TestServer, beluga, stderr, stdout, strings, success};
+use crate::support::{TestServer, beluga, catalog, stderr, stdout, strings, success};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -262,4 +262,28 @@ fn the_command_line_erases_and_lets_in_again() {
     server.restart();
     assert_absent(&server, &[2, 3]);
     assert_eq!(strings(&json!(server.members("TRUE"))).len(), 10);
+}
+
+#[test]
+fn no_tenant_is_told_whom_another_had_erased() {
+    let server = TestServer::start();
+    server.put_catalog(&catalog());
+    let tenant = json!({"where": "TRUE", "owns": {"tags": ["age"]}});
+    success(server.put("/v1/tenants/acme").json(&tenant).send().expect("put"));
+    let token = |by: Option<&str>, request: Value| -> String {
+        let asked = server.post("/v1/tokens").json(&request);
+        let asked = by.iter().fold(asked, |asked, by| asked.bearer_auth(by));
+        success(asked.send().expect("post"))["token"].as_str().expect("its text").to_owned()
+    };
+    let root = token(None, json!({"name": "root", "scopes": ["ingest", "admin", "erase"]}));
+    let acme = token(Some(&root), json!({"name": "acme.in", "scopes": ["ingest"], "tenant": "acme"}));
+    let gone = server.client.delete(server.url("/v1/users/u1")).bearer_auth(&root);
+    success(gone.send().expect("delete"));
+    let told = |by: &str| {
+        let lines = "{\"user_id\":\"u1\",\"set\":{\"age\":31}}\n{\"user_id\":\"u2\",\"set\":{\"age\":32}}\n";
+        let told = success(server.post("/v1/tags").bearer_auth(by).body(lines).send().expect("post"));
+        (told["accepted"].clone(), told["suppressed"].clone())
+    };
+    assert_eq!(told(&root), (json!(1), json!(1)));
+    assert_eq!(told(&acme), (json!(2), json!(0)));
 }

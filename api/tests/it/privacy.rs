@@ -325,6 +325,19 @@ fn the_budget_outlives_the_server_and_what_was_told_is_told_again() {
 }
 
 #[test]
+fn what_is_written_down_of_a_baseline_tells_nothing_of_the_audience() {
+    // One user decides whether the audience has as many as nobody is told of fewer.
+    let used = [MIN_USERS - 1, MIN_USERS].map(|users| {
+        let guarded = Guarded::start(&json!({"min_users": MIN_USERS}));
+        let request = json!({"where": format!("age < {users}"), "by": ["interest"], "against": "TRUE"});
+        let (status, kind, _) = guarded.refused("POST", "/v1/profile", &request);
+        assert_eq!((status, kind.as_str()), (403, "too-few-users"));
+        guarded.used()["answers"].as_u64().expect("a number")
+    });
+    assert!(used[0] > 0 && used[0] == used[1], "{used:?}");
+}
+
+#[test]
 fn verdicts_are_in_the_audit_log() {
     let mut guarded = Guarded::start(&json!({"min_users": MIN_USERS, "noise": 0}));
     guarded.count("gender = 'f'");

@@ -165,6 +165,14 @@ fn what_is_of_all_users_is_not_told_for_a_purpose() {
     assert!(told["live"].is_null() && told["where"] == "TRUE", "{told}");
     let status = send(&server, Some(&ads), "GET", "/v1/status", &Value::Null).1;
     assert!(status["users"].is_null() && status["principal"]["purposes"] == json!(["ads"]), "{status}");
+    // Purposes may rest on audiences of the operator.
+    for (method, body) in [("PUT", json!({"where": "TRUE"})), ("DELETE", Value::Null)] {
+        assert_eq!(send(&server, Some(&ads), method, "/v1/audiences/live", &body).0, 403, "{method}");
+    }
+    // Raw records may be of anybody.
+    let raw = json!({"sql": "SELECT count(*) FROM dead_letter"});
+    assert_eq!(send(&server, Some(&root), "POST", "/v1/sql", &raw).0, 200);
+    assert_eq!(send(&server, Some(&ads), "POST", "/v1/sql", &raw).0, 400);
     // It is there as long as somebody asks for it, and means what it means.
     assert_eq!(send(&server, Some(&root), "DELETE", "/v1/purposes/ads", &Value::Null).0, 409);
     assert_eq!(send(&server, Some(&root), "PUT", "/v1/purposes/ads", &json!({"where": "no_such_tag"})).0, 400);

@@ -14,6 +14,7 @@
 //!
 //! ```text
 //! key u128 | suppressed u32 | each: hash u128 | admitted again u32 | each: hash u128
+//! erased more than once u32 | each: hash u128 | times u32
 //! shards u32 | each: length u32 | pending slots, as a bitmap
 //! erasures u32 | each: id u128 | digest u128 | at i64 | users u64 | clean at i64 (0: not yet)
 //! ```
@@ -68,6 +69,8 @@ pub(super) struct Erasures {
     suppressed: HashSet<u128>,
     /// Those that were, and were admitted again: what a backup has of them is of before.
     admitted: HashSet<u128>,
+    /// How often those were erased that were more than once, and admitted in between.
+    more: HashMap<u128, u32>,
     /// Slots per shard of which something may be on the disk; none for no shard if there are none at all.
     pending: Vec<RoaringBitmap>,
     /// In the order in which they came, with the digests.
@@ -78,6 +81,8 @@ pub(super) struct Erasures {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ErasedUser {
     hash: u128,
+    /// How often this one was erased, and admitted in between, with this erasure.
+    times: u32,
     /// Where the user was then.
     place: Option<Place>,
 }
@@ -104,6 +109,7 @@ impl ErasureRecord {
         for user in &self.users {
             let (shard, slot) = user.place.unwrap_or((ShardId(0), NO_SLOT));
             out.u128(user.hash);
+            out.u32(user.times);
             out.u16(shard.0);
             out.u32(slot);
         }
@@ -114,8 +120,8 @@ impl ErasureRecord {
         let key = bytes.u128()?;
         let (erasure, digest) = decode_erasure(bytes)?;
         let users = bytes.many(|bytes| {
-            let (hash, shard, slot) = (bytes.u128()?, ShardId(bytes.u16()?), bytes.u32()?);
-            Some(ErasedUser { hash, place: (slot != NO_SLOT).then_some((shard, slot)) })
+            let (hash, times, shard, slot) = (bytes.u128()?, bytes.u32()?, ShardId(bytes.u16()?), bytes.u32()?);
+            Some(ErasedUser { hash, times, place: (slot != NO_SLOT).then_some((shard, slot)) })
         })?;
         Some(ErasureRecord { key, erasure, digest, users })
     }
@@ -157,6 +163,12 @@ impl Erasures {
     /// Whether an id that is not known may become so.
     pub(super) fn admits(&self, user_id: &[u8]) -> bool {
         !self.suppressed.contains(&keyed_hash(self.key, user_id))
+    }
+
+    /// How often an id was erased, and admitted in between.
+    fn times(&self, hash: u128) -> u32 {
+        let once = u32::from(self.suppressed.contains(&hash) || self.admitted.contains(&hash));
+        self.more.get(&hash).copied().unwrap_or(once)
     }
 
     /// Slots per shard of which something may be on the disk.
@@ -214,6 +226,13 @@ impl Erasures {
             hashes.sort_unstable();
             hashes.iter().for_each(|hash| out.u128(*hash));
         }
+        let mut more: Vec<(u128, u32)> = self.more.iter().map(|(hash, times)| (*hash, *times)).collect();
+        more.sort_unstable();
+        out.u32(more.len() as u32);
+        for (hash, times) in more {
+            out.u128(hash);
+            out.u32(times);
+        }
         out.u32(self.pending.len() as u32);
         for pending in &self.pending {
             let mut bytes = Vec::new();
@@ -237,9 +256,10 @@ impl Erasures {
         let key = bytes.u128()?;
         let suppressed = bytes.many(Decoder::u128)?.into_iter().collect();
         let admitted = bytes.many(Decoder::u128)?.into_iter().collect();
+        let more = bytes.many(|bytes| Some((bytes.u128()?, bytes.u32()?)))?.into_iter().collect();
         let pending = bytes.many(|bytes| RoaringBitmap::deserialize_from(&bytes.bytes()?[..]).ok())?;
         let list = bytes.many(decode_erasure)?;
-        bytes.0.is_empty().then_some(Erasures { key, suppressed, admitted, pending, list })
+        bytes.0.is_empty().then_some(Erasures { key, suppressed, admitted, more, pending, list })
     }
 }
 
@@ -263,7 +283,9 @@ impl Store {
                 let users = distinct.iter().map(|id| {
                     let shard = shard_of(id, self.dictionaries.len() as u16);
                     let slot = self.dictionaries[usize::from(shard.0)].slot_of(id)?;
-                    Ok(ErasedUser { hash: keyed_hash(key, id), place: slot.map(|slot| (shard, slot)) })
+                    let hash = keyed_hash(key, id);
+                    let times = writer.erasures.times(hash) + u32::from(!writer.erasures.suppressed.contains(&hash));
+                    Ok(ErasedUser { hash, times, place: slot.map(|slot| (shard, slot)) })
                 });
                 let users = users.collect::<Result<Vec<_>, ReadError>>()?;
                 let record = ErasureRecord { key, erasure, digest: asked.digest, users };
@@ -293,10 +315,14 @@ impl Store {
             return Err(WriteError::OtherErasures);
         }
         let own = &writer.erasures;
-        let is_unknown = |hash: &&u128| !own.suppressed.contains(*hash) && !own.admitted.contains(*hash);
-        let is_let_in = |hash: &&u128| !own.suppressed.contains(*hash);
-        let admitted: Vec<u128> = theirs.admitted.iter().filter(is_unknown).copied().collect();
-        let mut left: HashSet<u128> = theirs.suppressed.iter().filter(is_let_in).chain(&admitted).copied().collect();
+        let is_more = |hash: &u128| theirs.times(*hash) > own.times(*hash);
+        let mut left: HashSet<u128> =
+            theirs.suppressed.iter().chain(&theirs.admitted).copied().filter(is_more).collect();
+        // As they are there, also those who were let in since.
+        let is_let_in = |hash: &u128| own.suppressed.contains(hash) && theirs.times(*hash) == own.times(*hash);
+        let admitted: Vec<u128> =
+            theirs.admitted.iter().copied().filter(|hash| is_more(hash) || is_let_in(hash)).collect();
+        let erased = |hash: u128, place| ErasedUser { hash, times: theirs.times(hash), place };
         let mut users = Vec::with_capacity(left.len());
         let mut id = Vec::new();
         for (shard, dictionary) in self.dictionaries.iter().enumerate() {
@@ -305,11 +331,11 @@ impl Store {
                 if dictionary.user_id(slot, &mut id)? {
                     let hash = keyed_hash(theirs.key, &id);
                     let place = Some((ShardId(shard as u16), slot));
-                    users.extend(left.take(&hash).map(|hash| ErasedUser { hash, place }));
+                    users.extend(left.take(&hash).map(|hash| erased(hash, place)));
                 }
             }
         }
-        users.extend(left.into_iter().map(|hash| ErasedUser { hash, place: None }));
+        users.extend(left.into_iter().map(|hash| erased(hash, None)));
         let at = self.options.clock.now();
         let erasure = Erasure { id: asked.id, at, users: users.len() as u64, clean_at: None };
         let record = ErasureRecord { key: theirs.key, erasure, digest: asked.digest, users };
@@ -393,6 +419,9 @@ impl Store {
         for user in &users {
             erasures.suppressed.insert(user.hash);
             erasures.admitted.remove(&user.hash);
+            if user.times > 1 {
+                erasures.more.insert(user.hash, user.times);
+            }
         }
         erasures.pending.resize_with(slots.len(), RoaringBitmap::new);
         erasures.pending.iter_mut().zip(slots).for_each(|(pending, slots)| *pending |= slots);

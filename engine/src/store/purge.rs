@@ -179,13 +179,16 @@ impl Store {
             tap.let_go(&rewritten.mark).map_err(PurgeError::Waits)?;
         }
         let doomed = &*rewritten.doomed;
-        let mut checkpointed = held(&self.checkpointing);
-        self.log.check()?;
+        // No version comes any more that has rows of theirs.
         if let Some(tables) = &self.options.tables {
-            for (name, _) in checkpointed.manifest.catalog.facts() {
+            for (name, _) in self.snapshot().catalog().facts() {
                 tables.forget_history(name)?;
             }
         }
+        // A merge has files that no manifest names yet, and so has a checkpoint.
+        let _compacting = held(&self.compacting);
+        let mut checkpointed = held(&self.checkpointing);
+        self.log.check()?;
         self.remove_replaced(&checkpointed).map_err(PurgeError::Remove)?;
         let now = self.options.clock.now();
         let mut left = Erasures::clone(&checkpointed.erasures);

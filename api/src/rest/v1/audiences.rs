@@ -342,7 +342,7 @@ async fn define(
     request: AudienceRequest,
 ) -> Result<Response, Failure> {
     check_description(&request.description)?;
-    if request.live && principal.tenant.is_some() {
+    if request.live && !principal.is_operator() {
         let failure = Failure::new(Kind::Forbidden, "audiences of tenants are not live yet").at("/live");
         return Err(failure.suggest("leave `live` out, and ask for its members when they are wanted"));
     }
@@ -358,7 +358,7 @@ async fn define(
         let audience = checked(&snapshot, &name, &request)?;
         let audience = if request.live { made_live(&name, audience, present) } else { audience };
         let whole = with_text(audience.clone(), |text| renamed(text, &|name| principal.whole_name(name)));
-        store.put_audience(&principal.whole_name(&name), whole)?;
+        store.put_audience(&principal.defined_name(&name)?, whole)?;
         store.publish()?;
         let status = if present.is_some() { StatusCode::OK } else { StatusCode::CREATED };
         let answer = AudiencePutAnswer::Defined(AudienceAnswer::of(&state, &principal, &name, &audience));
@@ -430,7 +430,7 @@ pub(in crate::rest) async fn delete(
     limits::blocking(move || {
         let _changing = changing;
         check_version(&headers, Some(find(&state.names(&principal)?, &name)?))?;
-        let whole_name = principal.whole_name(&name);
+        let whole_name = principal.defined_name(&name)?;
         let users = users_of(&store.snapshot(), &whole_name);
         if !users.is_empty() {
             let known = |user: &String| match &principal.tenant {

@@ -512,10 +512,8 @@ impl Reception {
     }
 
     fn write(&mut self, step: Step, is_last: bool) -> Result<(), Failure> {
-        let Step { batch, mut digest, mut counts, errors } = step;
-        let suppressed = self.store.suppressed_in(&batch)?;
-        counts.accepted = counts.accepted.saturating_sub(suppressed);
-        self.suppressed += suppressed;
+        let Step { batch, mut digest, counts, errors } = step;
+        self.suppressed += self.store.suppressed_in(&batch)?;
         let outcome = Outcome::of(&counts, &self.destination.catalog);
         let once = self.key.as_ref().map(|key| {
             digest.update(&[u8::from(is_last)]);
@@ -575,13 +573,15 @@ impl Reception {
             state.metrics.log_synced(started.elapsed());
             state.metrics.wrote(epoch);
         }
-        state.metrics.updates(self.new.accepted, self.new.rejected);
+        state.metrics.updates(self.new.accepted.saturating_sub(self.suppressed), self.new.rejected);
+        // Whether somebody was erased, perhaps by another tenant, is told to no tenant.
+        let suppressed = if self.destination.tenant.is_some() { 0 } else { self.suppressed };
         let is_told = |place: &usize| !self.untold.iter().any(|untold| untold.contains(place));
         let errors = report.errors.into_iter().enumerate().filter(|(place, _)| is_told(place));
         Ok(UploadAnswer {
-            accepted: self.told.accepted,
+            accepted: self.told.accepted.saturating_sub(suppressed),
             rejected: self.told.rejected,
-            suppressed: self.suppressed,
+            suppressed,
             errors: errors.map(|(_, error)| LineFailure::of(error)).collect(),
             repeated: self.steps > 0 && self.repeated_steps == self.steps,
             epoch: None,

@@ -151,8 +151,8 @@ impl Table {
     }
 
     async fn forget_history(&self) -> Result<(), String> {
-        // What was removed this very moment too.
-        self.vacuum(SystemTime::now() + Duration::from_secs(1)).await?;
+        // What was removed this very moment too, whatever the clock says.
+        self.vacuum(SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 3600)).await?;
         let _upkeep = self.upkeep.lock().await;
         let mut newest = self.newest.lock().await;
         self.refresh(&mut newest).await?;

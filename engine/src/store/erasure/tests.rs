@@ -308,6 +308,18 @@ fn what_a_backup_does_not_know_is_erased_again() {
     // What came since is not erased by the same file.
     let erasure = store.erase_again(Path::new("/later"), NewErasure { id: 3, ..asked }).expect("erased");
     assert_eq!((erasure.users, users(&store.snapshot())), (0, vec![1, 3, 4, 10]));
+    // One came back twice there, and another was let in.
+    let [two, four] = [2, 4].map(|number| keyed_hash(newer.key, id(number).as_bytes()));
+    later.more.insert(four, 2);
+    later.suppressed.remove(&two);
+    later.admitted.insert(two);
+    later.write(&vfs, Path::new("/latest")).expect("written");
+    let erasure = store.erase_again(Path::new("/latest"), NewErasure { id: 4, ..asked }).expect("erased");
+    assert_eq!((erasure.users, users(&store.snapshot())), (1, vec![1, 3, 10]));
+    write(&store, [2, 4, 9]);
+    drop(store);
+    let store = open(&vfs);
+    assert_eq!(users(&store.snapshot()), [1, 2, 3, 4, 10]);
     later.key += 1;
     later.write(&vfs, Path::new("/other")).expect("written");
     assert!(matches!(store.erase_again(Path::new("/other"), asked), Err(WriteError::OtherErasures)));

@@ -41,7 +41,7 @@ pub(in crate::rest::v1) async fn save_users(
     users: Vec<RoaringBitmap>,
 ) -> Result<u64, Failure> {
     let store = Arc::clone(state.store()?);
-    let name = principal.whole_name(name);
+    let name = principal.defined_name(name)?;
     let list_id = new_list_id(&name);
     let guard = HiddenAudience::put(&store, &list_id).await?;
     let (writing, id) = (Arc::clone(&store), list_id.clone());
@@ -104,11 +104,11 @@ pub(super) async fn upload(
     format: UserListFormat,
 ) -> Result<Response, Failure> {
     let store = Arc::clone(state.store()?);
-    let whole_name = principal.whole_name(&name);
+    let whole_name = principal.defined_name(&name)?;
     let list_id = new_list_id(&whole_name);
     let guard = HiddenAudience::put(&store, &list_id).await?;
     let decoder = LineDecoder::UserList(UserListDecoder::new(format, &list_id));
-    let destination = upload::Destination::tags(&state.writable(principal)?);
+    let destination = upload::Destination::tags(&state.writable(principal)?).of(principal);
     let report = upload::receive(&state, destination, body, upload::Decoder::Lines(decoder), None).await?;
     if report.accepted == 0 && report.rejected > 0 {
         let first = &report.errors[0];

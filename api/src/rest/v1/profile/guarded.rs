@@ -122,10 +122,11 @@ fn cells(
     let mut cells = Vec::new();
     for (at, ((_, tag), (_, profile))) in by.iter().zip(profile.tags).enumerate() {
         let TagProfile::Values { values, .. } = profile else { continue };
-        // Nothing is told of fewer by whatever line, so that nothing is told by leaving them out here.
+        // Nothing is told of fewer by whatever line, so that nothing is told by leaving them out here. Where one of the two is not so few
+        // both are asked about: else the one would decide whether the other is written down.
         let least = u64::from(guard.min_users());
         let mut values: Vec<_> =
-            values.into_iter().filter(|value| value.count.min(value.baseline_count) >= least).collect();
+            values.into_iter().filter(|value| value.count.max(value.baseline_count) >= least).collect();
         // What is told first may decide what is told next: in an order that tells nothing.
         values.sort_by(|a, b| a.value.cmp(&b.value));
         for value in values {
