@@ -29,31 +29,31 @@ def trials(times, beluga):
         f"{kinds} kinds of histories of the store on a simulated disk: restarts, power cuts with unsynced pages dropped or torn, cuts "
         "after kills, the n-th call failing; erasures and purges among the steps",
         f"{kinds * crash:,} histories",
-        cargo("-p", "engine", "--test", "crash"),
+        cargo("--workspace", "--test", "crash"),
         {"BELUGA_CRASH_SEEDS": crash},
     )
     yield (
         "3 kinds of the same with Delta Lake tables below",
         f"{3 * delta:,} histories",
-        cargo("-p", "engine-sql", "--test", "power"),
+        cargo("--workspace", "--test", "power"),
         {"BELUGA_DELTA_SEEDS": delta},
     )
     yield (
         "the real binary killed by SIGKILL while updates, events and jobs come, started again, compared with what it acknowledged",
         f"{kills} kills",
-        cargo("-p", "api", "--test", "it", "--", "crash::", "sinks::killed"),
+        cargo("--workspace", "--test", "it", "--", "crash::", "sinks::killed"),
         {"BELUGA_CRASH_ROUNDS": kills},
     )
     yield (
         "random audiences over random users against plain SQL over the same users",
         f"{asked:,} questions",
-        cargo("-p", "api", "--test", "it", "--", "oracle::"),
+        cargo("--workspace", "--test", "it", "--", "oracle::"),
         {"BELUGA_ORACLE_ROUNDS": asked},
     )
     yield (
         "privacy policies attacked: differences, averages, overlaps, searches for the line",
         "4,400 guesses",
-        cargo("-p", "api", "--lib", "--", "privacy::"),
+        cargo("--workspace", "--lib", "--", "privacy::"),
         {},
     )
     if beluga:
