@@ -52,9 +52,9 @@ def trials(times, beluga):
     )
     yield (
         "privacy policies attacked: differences, averages, overlaps, searches for the line",
-        "4,400 guesses",
+        f"{400 * times:,} rounds of each",
         cargo("--workspace", "--lib", "--", "privacy::"),
-        {},
+        {"BELUGA_PRIVACY_ROUNDS": 400 * times},
     )
     if beluga:
         yield (
