@@ -1,6 +1,7 @@
 //! Files that are read again when they change: every few seconds their times and sizes are looked at, and SIGHUP says that they did.
 
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// How often is looked.
@@ -15,7 +16,7 @@ impl Stamp {
     pub(crate) fn of(paths: &[PathBuf]) -> Stamp {
         let one = |path: &PathBuf| {
             let metadata = std::fs::metadata(path).ok()?;
-            Some((metadata.modified().ok(), metadata.len(), number(path)))
+            Some((metadata.modified().ok(), metadata.len(), number(&metadata)))
         };
         Stamp(paths.iter().map(one).collect())
     }
@@ -23,13 +24,13 @@ impl Stamp {
 
 /// A link that leads elsewhere now leads to another number.
 #[cfg(unix)]
-fn number(path: &Path) -> u64 {
+fn number(metadata: &Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map_or(0, |metadata| metadata.ino())
+    metadata.ino()
 }
 
 #[cfg(not(unix))]
-fn number(_: &Path) -> u64 {
+fn number(_: &Metadata) -> u64 {
     0
 }
 

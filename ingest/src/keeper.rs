@@ -1,8 +1,9 @@
 //! The threads that keep a store fresh while it serves.
 //!
 //! One publishes, so that a write is visible soon after it is acknowledged; the second makes checkpoints and merges,
-//! which take longer; the third takes erased users off the disk, which may take longest. A step that fails is logged, shown in [`KeeperStatus::last_error`], and tried again at its next
-//! turn; a store that became read-only stays so, and readers go on.
+//! which take longer; the third takes erased users off the disk, which may take longest. A step that fails is logged,
+//! shown in [`KeeperStatus::last_error`], and tried again at its next turn; a store that became read-only stays so, and
+//! readers go on.
 //!
 //! All but the first, and the [`workers`], run at a lower priority than the threads that answer, where the system has such a thing.
 

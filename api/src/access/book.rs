@@ -1,7 +1,8 @@
 //! What is kept of tokens: the file `tokens.json` of the data directory, replaced as a whole. It holds no token, only hashes.
 
 use super::file;
-use super::{ANONYMOUS, Scope, token};
+use super::principal::ANONYMOUS;
+use super::{Scope, token};
 use crate::error::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -73,8 +73,8 @@ impl Purposes {
         })
     }
 
-    /// Makes a purpose, or puts it in the place of the one of its name; on disk when this returns. Tells it, and whether it is new. What the filter means is
-    /// for who has the catalog to check.
+    /// Makes a purpose, or puts it in the place of the one of its name; on disk when this returns. Tells it, and whether it is new. What
+    /// the filter means is for who has the catalog to check.
     ///
     /// # Errors
     /// [`Failure`] if a field is wrong, there are too many, or the disk fails.

@@ -1,6 +1,6 @@
 //! What of the data somebody may see, as a snapshot: the operator's is the whole, a tenant's has its part of the catalog, its own audiences by
-//! its own names, and the users that its filter says; whoever asks for a purpose has those who agreed to it. Whatever asks this snapshot can tell nothing else, and what is another's is not
-//! there.
+//! its own names, and the users that its filter says; whoever asks for a purpose has those who agreed to it. Whatever asks this snapshot
+//! can tell nothing else, and what is another's is not there.
 
 use super::Principal;
 use super::tenants::{Ownable, Tenant, Tenants};

@@ -41,11 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             return Err(Exit::Usage("--admit: name ids, or a --file of them".to_owned()));
         }
         let answers = erasures.list()?;
-        let footer = match answers.len() {
-            0 => "no erasures".to_owned(),
-            1 => "1 erasure".to_owned(),
-            count => format!("{count} erasures"),
-        };
+        let footer = output::counted(answers.len(), "erasure");
         return output::print(arguments.output, &answers, |answers| table(answers), &footer);
     }
     if arguments.admit {

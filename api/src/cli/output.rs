@@ -168,6 +168,15 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// How many things of a name there are.
+pub(super) fn counted(count: usize, name: &str) -> String {
+    match count {
+        0 => format!("no {name}s"),
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
+    }
+}
+
 /// Microseconds for people.
 pub(super) fn duration(micros: u64) -> String {
     match micros {

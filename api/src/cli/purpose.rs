@@ -48,11 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     match arguments.action.as_ref().unwrap_or(&Action::List) {
         Action::List => {
             let answers = server.purposes()?;
-            let footer = match answers.len() {
-                0 => "no purposes".to_owned(),
-                1 => "1 purpose".to_owned(),
-                count => format!("{count} purposes"),
-            };
+            let footer = output::counted(answers.len(), "purpose");
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
         Action::Set { name, r#where, description } => {

@@ -61,8 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             let answers = server.sinks()?;
             let footer = match answers.len() {
                 0 => "no sinks; declare one under `sinks` in the catalog".to_owned(),
-                1 => "1 sink".to_owned(),
-                count => format!("{count} sinks"),
+                count => output::counted(count, "sink"),
             };
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }

@@ -68,8 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
             let answers = server.sources()?;
             let footer = match answers.len() {
                 0 => "no sources; declare one under `sources` in the catalog".to_owned(),
-                1 => "1 source".to_owned(),
-                count => format!("{count} sources"),
+                count => output::counted(count, "source"),
             };
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }

@@ -81,11 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     match arguments.action.as_ref().unwrap_or(&Action::List) {
         Action::List => {
             let answers = server.tenants()?;
-            let footer = match answers.len() {
-                0 => "no tenants".to_owned(),
-                1 => "1 tenant".to_owned(),
-                count => format!("{count} tenants"),
-            };
+            let footer = output::counted(answers.len(), "tenant");
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
         Action::Set {

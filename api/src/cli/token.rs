@@ -56,11 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Exit> {
     match arguments.action.as_ref().unwrap_or(&Action::List) {
         Action::List => {
             let answers = tokens.list()?;
-            let footer = match answers.len() {
-                0 => "no tokens".to_owned(),
-                1 => "1 token".to_owned(),
-                count => format!("{count} tokens"),
-            };
+            let footer = output::counted(answers.len(), "token");
             output::print(arguments.output, &answers, |answers| table(answers), &footer)
         }
         Action::Create { name, scope, tenant, purpose, expires } => {

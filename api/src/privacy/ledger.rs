@@ -1,8 +1,9 @@
 //! What a tenant was told: of each set of users that got a number of its own a sketch and that number, in a file of the data directory.
 //!
-//! The file is a head and records of one length, each sealed with the directory's secret, the tenant's name and its place, so that none can be changed,
-//! moved or made up without the secret. Records are appended and synced before what they hold is told. A kill or a power cut may leave the last
-//! append broken; it is cut off when the file is opened, as nobody was told what it held. Anything else that is damaged is named, and the
+//! The file is a head and records of one length, each sealed with the directory's secret, the tenant's name and its place, so that none
+//! can be changed, moved or made up without the secret. Records are appended and synced before what they hold is told. A kill or a power
+//! cut may leave the last append broken; it is cut off when the file is opened, as nobody was told what it held. Anything else that is
+//! damaged is named, and the
 //! tenant is answered nothing until the file was restored: without it, what was told could be told again with a difference.
 //!
 //! Records older than the period are left out when the file is written anew, so it holds at most about twice what is in the period.
@@ -33,7 +34,7 @@ const HEARD_MAX: usize = 100_000;
 
 /// A set of users that somebody asks about.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub struct Asked {
     pub(super) sketch: Sketch,
     /// How many they are.
     pub(super) count: u64,
@@ -53,13 +54,15 @@ struct Entry {
 }
 
 /// What is asked by, and of whom.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct By<'b> {
     pub(super) key: &'b Key,
     pub(super) tenant: &'b str,
     pub(super) privacy: &'b Privacy,
     /// Microseconds since 1970.
     pub(super) now: i64,
+    /// Whether anybody waits; asked for each set, since each is compared with all that were answered.
+    pub(super) check: &'b dyn Fn() -> Result<(), Failure>,
 }
 
 /// See the module.
@@ -108,8 +111,8 @@ impl Ledger {
 
     /// What is told of each set. What is told anew is on disk when this returns.
     ///
-    /// Where nothing is left, what was asked before is told as it was then, and nobody looks at what it means now: whether a set would get a number of its
-    /// own tells something of it, and is to be had only for one of the answers. So whoever asks for more than is left uses up what is.
+    /// Where nothing is left, what was asked before is told as it was then, and nobody looks at what it means now: whether a set would get
+    /// a number of its own tells something of it, and is to be had only for one of the answers. So whoever asks for more than is left uses up what is.
     ///
     /// # Errors
     /// [`Kind::PrivacyBudget`] if more answers are needed than are left; the disk's.
@@ -165,6 +168,7 @@ impl Ledger {
 
     /// What is told of a set that is looked at; to be written down by who calls.
     pub(super) fn told(&mut self, by: By<'_>, asked: &Asked) -> Result<Told, Failure> {
+        (by.check)()?;
         let Asked { sketch, count, text } = asked;
         let least = by.privacy.far_from(by.key, by.tenant, sketch);
         // Nobody is a set that is always known: whatever is near it is told to be few.
@@ -326,7 +330,7 @@ mod tests {
     }
 
     fn by<'b>(key: &'b Key, privacy: &'b Privacy, now: i64) -> By<'b> {
-        By { key, tenant: "acme", privacy, now }
+        By { key, tenant: "acme", privacy, now, check: &|| Ok(()) }
     }
 
     #[test]

@@ -33,7 +33,8 @@ use engine::audience::predicate::Predicate;
 use engine::store::Snapshot;
 use engine::vfs::Vfs;
 use engine::vfs::real::RealVfs;
-use ledger::{Asked, By, Ledger};
+pub use ledger::Asked;
+use ledger::{By, Ledger};
 use noise::Key;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -299,14 +300,12 @@ impl Guard {
             .suggest("ask POST /v1/lookalike, which looks how large the seed is"))
     }
 
-    /// What is told of sets of users, each with words that mean it: of all of them, or on a failure of none. The audit log tells which verdicts
-    /// there were.
+    /// What is told of sets of users: of all of them, or on a failure of none. The audit log tells which verdicts there were.
     ///
     /// # Errors
-    /// [`Kind::PrivacyBudget`]; the disk's.
-    pub fn tell(&self, sets: &[(&[RoaringBitmap], String)], running: &Running) -> Result<Vec<Told>, Failure> {
-        let asked: Vec<Asked> = sets.iter().map(|(users, words)| self.asked(users, words)).collect();
-        let told = lock(&self.ledger).tell(self.by(), &asked);
+    /// [`Kind::PrivacyBudget`]; the disk's; that of a question that is over, which has used up what it was given until then.
+    pub fn tell(&self, asked: &[Asked], context: &QueryContext, running: &Running) -> Result<Vec<Told>, Failure> {
+        let told = lock(&self.ledger).tell(self.by(&|| Ok(context.check()?)), asked);
         match &told {
             Ok(told) => running.judges(&verdict(told, self.privacy.noise.0 > 0.0)),
             Err(failure) if failure.kind == Kind::PrivacyBudget => running.judges("over budget"),
@@ -337,15 +336,16 @@ impl Guard {
     /// # Errors
     /// [`Kind::PrivacyBudget`].
     pub fn check_left(&self, running: &Running) -> Result<(), Failure> {
-        let by = self.by();
+        let by = self.by(&|| Ok(()));
         lock(&self.ledger).check_left(by).inspect_err(|_| running.judges("over budget"))
     }
 
-    fn by(&self) -> By<'_> {
-        By { key: &self.key, tenant: &self.tenant, privacy: &self.privacy, now: now() }
+    fn by<'b>(&'b self, check: &'b dyn Fn() -> Result<(), Failure>) -> By<'b> {
+        By { key: &self.key, tenant: &self.tenant, privacy: &self.privacy, now: now(), check }
     }
 
-    fn asked(&self, users: &[RoaringBitmap], words: &str) -> Asked {
+    /// What is kept of a set of users, whose bitmaps are not needed any more, and of words that mean it.
+    pub fn asked(&self, users: &[RoaringBitmap], words: &str) -> Asked {
         let text = self.key.seal("words", &[self.tenant.as_bytes(), self.seen.as_bytes(), words.as_bytes()]);
         Asked { sketch: Sketch::of(&self.key, users), count: users.iter().map(RoaringBitmap::len).sum(), text }
     }

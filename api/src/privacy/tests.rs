@@ -58,7 +58,7 @@ impl Round {
 
     /// `None`: the budget is used up.
     fn ask(&mut self, users: RoaringBitmap) -> Option<Told> {
-        let by = By { key: &self.key, tenant: "acme", privacy: &self.privacy, now: 1 };
+        let by = By { key: &self.key, tenant: "acme", privacy: &self.privacy, now: 1, check: &|| Ok(()) };
         // The words are the attacker's, and do not matter before the budget is used up; then there is nothing to be learned.
         let asked = Asked { count: users.len(), sketch: Sketch::of(&self.key, &[users]), text: [0; 32] };
         let is_left = self.ledger.left(&self.privacy, 1) > 0;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,6 +86,27 @@ fn events(answer: Response) -> Receiver<Event> {
         }
     });
     receiver
+}
+
+#[test]
+fn who_may_not_listen_any_more_is_told_no_more() {
+    let server = start();
+    server.put_people();
+    put_live(&server, "yogis", "interest = 'yoga'");
+    wait_for_size(&server, "yogis", 2);
+    let token = |by: Option<&str>, name: &str, scopes: &[&str]| -> String {
+        let asked = server.post("/v1/tokens").json(&json!({"name": name, "scopes": scopes}));
+        let asked = by.iter().fold(asked, |asked, by| asked.bearer_auth(by));
+        success(asked.send().expect("post"))["token"].as_str().expect("its text").to_owned()
+    };
+    let root = token(None, "root", &["admin"]);
+    let reader = token(Some(&root), "reader", &["query", "export"]);
+    let asked = server.get("/v1/audiences/yogis/changes").bearer_auth(&reader);
+    let listener = Listener(events(asked.send().expect("listen")));
+    listener.next_named("size");
+    let gone = server.client.delete(server.url("/v1/tokens/reader")).bearer_auth(&root).send().expect("revoke");
+    assert!(gone.status().is_success());
+    assert_eq!(listener.0.recv_timeout(PATIENCE).expect_err("the stream ends"), RecvTimeoutError::Disconnected);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use std::cmp::Ordering;
 pub const CONDITIONS_MAX: usize = 32;
 /// Events that are sorted between two looks at whether anybody waits.
 const SORTED_AT_ONCE: usize = 1 << 20;
-/// Groups are put in their places where there are at most so many numbers to an event.
+/// Groups are put in their places where there are at most so many numbers to an event, of which each takes four bytes meanwhile.
 const NUMBERS_TO_AN_EVENT: usize = 4;
 
 /// Something that happened, and what of it matters.
@@ -69,7 +69,8 @@ fn by_conditions(left: u32, right: u32) -> Ordering {
 }
 
 /// Events of many groups in order, those of a group behind one another; `order` tells only how those of one group stand. Where there are
-/// enough of them each goes to the place of its group, so that only what is of one group is compared; that takes as much memory again.
+/// enough of them each goes to the place of its group, so that only what is of one group is compared; that takes up to twice their memory
+/// more, until it is done.
 ///
 /// # Errors
 /// Those of `check`.
@@ -79,13 +80,13 @@ pub fn in_order<E>(
     check: &impl Fn() -> Result<(), E>,
 ) -> Result<Vec<Event>, E> {
     let groups = events.iter().map(|event| event.group as usize + 1).max().unwrap_or(0);
-    if groups > events.len().saturating_mul(NUMBERS_TO_AN_EVENT) {
+    if groups > events.len().saturating_mul(NUMBERS_TO_AN_EVENT) || u32::try_from(events.len()).is_err() {
         sort_by(&mut events, |a, b| a.group.cmp(&b.group).then_with(|| order(a, b)), check)?;
         return Ok(events);
     }
     check()?;
     // Where each group begins, and then, when its events are there, where it ends.
-    let mut places = vec![0; groups + 1];
+    let mut places = vec![0_u32; groups + 1];
     events.iter().for_each(|event| places[event.group as usize + 1] += 1);
     for group in 1..places.len() {
         places[group] += places[group - 1];
@@ -93,12 +94,12 @@ pub fn in_order<E>(
     let mut ordered = vec![Event { time: 0, fulfils: 0, group: 0 }; events.len()];
     for event in &events {
         let place = &mut places[event.group as usize];
-        ordered[*place] = *event;
+        ordered[*place as usize] = *event;
         *place += 1;
     }
     drop(events);
     let (mut from, mut looked) = (0, 0);
-    for to in places {
+    for to in places.into_iter().map(|place| place as usize) {
         if to - looked >= SORTED_AT_ONCE {
             check()?;
             looked = to;
@@ -165,7 +166,21 @@ mod tests {
         assert!(many == wanted);
     }
 
+    fn events(groups: u32) -> impl Strategy<Value = Vec<Event>> {
+        let event = (0..groups, 0..5i64, 0..8u32).prop_map(|(group, time, fulfils)| Event { time, fulfils, group });
+        prop::collection::vec(event, 0..60)
+    }
+
     proptest! {
+        /// Whether their groups are close together or far apart.
+        #[test]
+        fn events_of_many_groups_stand_as_sorted_ones(events in prop_oneof![events(1), events(20), events(100_000)]) {
+            let mut wanted = events.clone();
+            wanted.sort_by(Event::order);
+            let found = in_order(events, Event::order, &|| Ok::<(), ()>(())).expect("nobody cancels");
+            prop_assert_eq!(found, wanted);
+        }
+
         /// Bits as lists of numbers: what stands first by the words of the rule.
         #[test]
         fn conditions_stand_in_the_order_of_their_lists(left in 0u32..64, right in 0u32..64, high in any::<u32>()) {

@@ -4,8 +4,9 @@
 //! immutable layers and makes a new [`Snapshot`]; [`Store::checkpoint`] writes the layers as segments and a `manifest`;
 //! [`Store::compact`] merges segments. Readers hold a snapshot and never wait.
 //!
-//! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`; under `centres` nothing else is taken. Under `writer` only the log is written, and
-//! synced only when it goes on in a new file; under `layers` it is synced too, which readers do not notice.
+//! Locks, in the order they are taken: `compacting`, `checkpointing`, `layers`, `writer`; under `centres` nothing else is
+//! taken. Under `writer` only the log is written, and synced only when it goes on in a new file; under `layers` it is synced
+//! too, which readers do not notice.
 
 mod activity;
 mod centres;

@@ -69,7 +69,7 @@ fn guarded(
 ) -> Result<CountAnswer, Failure> {
     let bound = bound(snapshot, request)?;
     let users = guard.users(snapshot, &bound.predicate, context)?;
-    let count = guard.tell(&[(users.as_slice(), bound.text)], running)?[0].number();
+    let count = guard.tell(&[guard.asked(&users, &bound.text)], context, running)?[0].number();
     let below = count.is_none().then(|| guard.few());
     // How long it took tells how many they are.
     Ok(CountAnswer { count, below, epoch: snapshot.epoch().0, elapsed_us: 0 })

@@ -9,25 +9,26 @@ use crate::rest::body::Parameters;
 use crate::rest::router::Answer;
 use crate::state::AppState;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::{Extension, Json};
-use engine::store::Audience;
+use engine::store::{Audience, Snapshot};
 use futures::Stream;
 use ingest::live::{LiveStatus, MembershipChange};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Points of a page at most, and if the client does not say.
 const POINTS_MAX: usize = 10_000;
 /// Users of one event of the stream.
 const EVENT_USERS: usize = 1_000;
-/// How often a stream without changes says that it is alive, and is ended if its audience is not live any more.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a stream without changes says that it is alive, and any is ended if its audience is not live any more or its listener may
+/// not listen.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a live audience is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -180,7 +181,8 @@ struct ChangeEvent<'a> {
 /// It begins with an event `size`: `{"audience":…,"size":…}`. Each change is one or more events `change`:
 /// `{"audience":…,"at":…,"entered":[…],"left":[…],"size":…}`, of up to 1,000 users each. A client that comes back sends the last
 /// `id` it saw as `Last-Event-ID`, as browsers do, and gets what it missed; if that is not known any more, an event `reset` says
-/// so first: then read the members again. When the audience ceases to be live, or the server stops, the stream ends.
+/// so first: then read the members again. When the audience ceases to be live, the token is revoked or expires, or the server stops, the
+/// stream ends.
 #[utoipa::path(get, path = "/v1/audiences/{name}/changes", operation_id = "audience_changes", tag = "audiences",
     params(("name" = String, Path), ("Last-Event-ID" = Option<String>, Header, description = "The last id that was seen")),
     responses((status = 200, description = "Events until either side ends", body = String, content_type = "text/event-stream")))]
@@ -203,7 +205,8 @@ pub(in crate::rest) async fn changes(
     let list_id = list_of(&name, find(&snapshot, &name)?)?.to_owned();
     let stopping = || Failure::new(Kind::NotReady, "the server is stopping").retry_after(1);
     let listening = state.feeds.listen(&list_id, after).ok_or_else(stopping)?;
-    let follower = Follower::new(state, name, list_id, listening);
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let follower = Follower::new(Followed { state, principal, authorization, audience: name, list_id }, listening);
     let stream = futures::stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -211,25 +214,48 @@ pub(in crate::rest) async fn changes(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(LOOK_INTERVAL)))
 }
 
-/// One who listens.
-struct Follower {
+/// What somebody listens to.
+struct Followed {
     state: AppState,
+    principal: Principal,
+    /// What they showed of who they are.
+    authorization: Option<String>,
     audience: String,
     list_id: String,
+}
+
+impl Followed {
+    /// Whether the audience is still live, and they may still listen.
+    fn is_on(&self) -> bool {
+        let is_live = |snapshot: Snapshot| {
+            let audience = snapshot.audiences().get(&self.audience)?;
+            Some(audience.is_live() && audience.list_id() == Some(&self.list_id))
+        };
+        let may_listen =
+            self.state.access.check(self.authorization.as_deref()).is_ok_and(|principal| principal == self.principal);
+        may_listen && self.state.whole().ok().and_then(is_live).unwrap_or(false)
+    }
+}
+
+/// One who listens.
+struct Follower {
+    followed: Followed,
     waiting: VecDeque<Event>,
     listening: Listening,
+    looked_at: Instant,
 }
 
 impl Follower {
-    fn new(state: AppState, audience: String, list_id: String, mut listening: Listening) -> Follower {
-        let size = state.live_status(&audience).unwrap_or_default().size;
+    fn new(followed: Followed, mut listening: Listening) -> Follower {
+        let audience = &followed.audience;
+        let size = followed.state.live_status(audience).unwrap_or_default().size;
         let mut waiting = VecDeque::new();
         if listening.has_gap {
-            waiting.push_back(Follower::reset(&audience));
+            waiting.push_back(Follower::reset(audience));
         }
         waiting.push_back(event("size", &serde_json::json!({"audience": audience, "size": size})));
         waiting.extend(std::mem::take(&mut listening.missed).iter().flat_map(events_of));
-        Follower { state, audience, list_id, waiting, listening }
+        Follower { followed, waiting, listening, looked_at: Instant::now() }
     }
 
     fn reset(audience: &str) -> Event {
@@ -239,20 +265,20 @@ impl Follower {
 
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.looked_at.elapsed() >= LOOK_INTERVAL {
+                if !self.followed.is_on() {
+                    return None;
+                }
+                self.looked_at = Instant::now();
+            }
             if let Some(event) = self.waiting.pop_front() {
                 return Some(event);
             }
             match tokio::time::timeout(LOOK_INTERVAL, self.listening.receiver.recv()).await {
                 Ok(Ok(change)) => self.waiting.extend(events_of(&change)),
-                Ok(Err(RecvError::Lagged(_))) => self.waiting.push_back(Follower::reset(&self.audience)),
+                Ok(Err(RecvError::Lagged(_))) => self.waiting.push_back(Follower::reset(&self.followed.audience)),
                 Ok(Err(RecvError::Closed)) => return None,
-                Err(_) => {
-                    let snapshot = self.state.whole().ok()?;
-                    let audience = snapshot.audiences().get(&self.audience)?;
-                    if !audience.is_live() || audience.list_id() != Some(&self.list_id) {
-                        return None;
-                    }
-                }
+                Err(_) => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::count::elapsed_us;
 use super::expression::{Bound, Where};
 use crate::error::{Failure, escape_pointer};
-use crate::privacy::{Guard, Told, Users, both};
+use crate::privacy::{Asked, Guard, Told, Users, both};
 use crate::queries::{Asks, Running, TEXT_BYTES_MAX, begin_of};
 use crate::rest::asker::Asker;
 use crate::rest::body::JsonBody;
@@ -15,7 +15,6 @@ use engine::audience::ops::{self, QueryContext};
 use engine::audience::predicate::Predicate;
 use engine::bitmap::evaluate::regions::REGION_SETS_MAX;
 use engine::store::Snapshot;
-use roaring::RoaringBitmap;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -135,14 +134,14 @@ fn guarded(
     let users: Vec<Users> = users.collect::<Result<_, _>>()?;
     let size = users.len();
     let pairs: Vec<(usize, usize)> = (0..size).flat_map(|a| (a..size).map(move |b| (a, b))).collect();
-    let mut sets: Vec<(Users, String)> = Vec::with_capacity(pairs.len());
+    let mut sets: Vec<Asked> = Vec::with_capacity(pairs.len());
     for (a, b) in &pairs {
         context.check()?;
         let words = match a == b {
             true => bound[*a].text.clone(),
             false => format!("({}) AND ({})", bound[*a].text, bound[*b].text),
         };
-        sets.push((both(&users[*a], &users[*b]), words));
+        sets.push(guard.asked(&both(&users[*a], &users[*b]), &words));
     }
     let regions_end = if request.regions { 1usize << size } else { 1 };
     for region in 1..regions_end {
@@ -151,10 +150,10 @@ fn guarded(
             format!("{not}({})", bound.text)
         };
         let words = bound.iter().enumerate().map(part).collect::<Vec<_>>().join(" AND ");
-        sets.push((only_in(&users, region), words));
+        context.check()?;
+        sets.push(guard.asked(&only_in(&users, region), &words));
     }
-    let sets: Vec<(&[RoaringBitmap], String)> = sets.iter().map(|(users, words)| (&**users, words.clone())).collect();
-    let told = guard.tell(&sets, running)?;
+    let told = guard.tell(&sets, context, running)?;
     let mut numbers: Vec<Option<u64>> = told.into_iter().map(Told::number).collect();
     let below = numbers.contains(&None).then(|| guard.few());
     // The region of users in no audience is not listed.
@@ -285,6 +284,7 @@ pub(in crate::rest) async fn post(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roaring::RoaringBitmap;
 
     #[test]
     fn jaccard_is_both_of_either() {

@@ -1,4 +1,4 @@
-//! Lists come in pages: how long one is.
+//! Lists come in pages.
 
 use crate::error::{Failure, Kind};
 use serde::Deserialize;
@@ -17,6 +17,23 @@ pub(in crate::rest) struct PageParameters {
     pub(super) limit: Option<usize>,
     /// `next` of the page before.
     pub(super) after: Option<String>,
+}
+
+impl PageParameters {
+    /// The page of entries that come by name, and what to send as `after` for the next one.
+    ///
+    /// # Errors
+    /// As [`limit`].
+    pub(super) fn by_name<A>(
+        &self,
+        all: impl Iterator<Item = A>,
+        name: impl Fn(&A) -> &String,
+    ) -> Result<(Vec<A>, Option<String>), Failure> {
+        let mut rest = all.filter(|entry| self.after.as_ref().is_none_or(|after| name(entry) > after));
+        let page: Vec<A> = rest.by_ref().take(limit(self.limit)?).collect();
+        let next = rest.next().and_then(|_| page.last().map(|last| name(last).clone()));
+        Ok((page, next))
+    }
 }
 
 /// How many entries a client wants, by its parameter `limit`.

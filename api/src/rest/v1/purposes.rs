@@ -2,7 +2,7 @@
 
 use super::expression::Where;
 use super::number;
-use super::page::{self, PageParameters};
+use super::page::PageParameters;
 use crate::access::purposes::Purpose;
 use crate::access::view::bound_filter;
 use crate::error::Failure;
@@ -71,12 +71,9 @@ pub(in crate::rest) async fn list(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<PurposesAnswer> {
-    let limit = page::limit(parameters.limit)?;
     let all = state.access.purposes()?;
-    let mut rest = all.all().filter(|purpose| parameters.after.as_ref().is_none_or(|after| purpose.name > *after));
-    let purposes: Vec<PurposeAnswer> =
-        rest.by_ref().take(limit).map(|purpose| PurposeAnswer::from(&**purpose)).collect();
-    let next = rest.next().and_then(|_| purposes.last().map(|last| last.name.clone()));
+    let (purposes, next) =
+        parameters.by_name(all.all().map(|purpose| PurposeAnswer::from(&**purpose)), |purpose| &purpose.name)?;
     Ok(Json(PurposesAnswer { purposes, next }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::expression::Where;
 use super::number;
-use super::page::{self, PageParameters};
+use super::page::PageParameters;
 use crate::access::tenants::{Limits, Ownable, Owned, Tenant, Tenants, unknown};
 use crate::access::view::bound_filter;
 use crate::error::{Failure, Kind};
@@ -145,11 +145,9 @@ pub(in crate::rest) async fn list(
     State(state): State<AppState>,
     Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<TenantsAnswer> {
-    let limit = page::limit(parameters.limit)?;
     let all = state.access.tenants()?;
-    let mut rest = all.all().filter(|tenant| parameters.after.as_ref().is_none_or(|after| tenant.name > *after));
-    let tenants: Vec<TenantAnswer> = rest.by_ref().take(limit).map(|tenant| TenantAnswer::from(&**tenant)).collect();
-    let next = rest.next().and_then(|_| tenants.last().map(|last| last.name.clone()));
+    let (tenants, next) =
+        parameters.by_name(all.all().map(|tenant| TenantAnswer::from(&**tenant)), |tenant| &tenant.name)?;
     Ok(Json(TenantsAnswer { tenants, next }))
 }
 

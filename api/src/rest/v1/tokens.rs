@@ -1,7 +1,7 @@
 //! `/v1/tokens`: who may call this server, and for what. Whoever is of a tenant makes and sees those of that tenant.
 
 use super::number;
-use super::page::{self, PageParameters};
+use super::page::PageParameters;
 use crate::access::book::{Entry, NewToken};
 use crate::access::{Principal, Scope, tenants};
 use crate::error::Failure;
@@ -159,11 +159,8 @@ pub(in crate::rest) async fn list(
     Extension(principal): Extension<Principal>,
     Parameters(parameters): Parameters<PageParameters>,
 ) -> Answer<TokensAnswer> {
-    let limit = page::limit(parameters.limit)?;
     let all = state.access.list(&principal)?;
-    let mut rest = all.iter().filter(|entry| parameters.after.as_ref().is_none_or(|after| entry.name > *after));
-    let tokens: Vec<TokenAnswer> = rest.by_ref().take(limit).map(TokenAnswer::from).collect();
-    let next = rest.next().and_then(|_| tokens.last().map(|last| last.name.clone()));
+    let (tokens, next) = parameters.by_name(all.iter().map(TokenAnswer::from), |token| &token.name)?;
     Ok(Json(TokensAnswer { tokens, next }))
 }
 

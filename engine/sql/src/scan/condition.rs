@@ -66,10 +66,10 @@ pub(super) fn filter_when(fact: &Fact, all: &[Condition], within: Option<&Arc<Ve
     // All are in the hours from the first to the last of any.
     let from = all.iter().map(|(_, window, _)| window.from).min().unwrap_or(i32::MIN);
     let to = all.iter().map(|(_, window, _)| window.to).max().unwrap_or(i32::MAX);
-    let mut all = window(&fact.zone, Window { from, to });
-    all.extend(within.map(|within| places(within)));
-    all.extend(within.map(membership));
-    balanced(all, Expr::and)
+    let mut asked = window(&fact.zone, Window { from, to });
+    asked.extend(within.map(|within| places(within)));
+    asked.extend(within.map(membership));
+    balanced(asked, Expr::and)
 }
 
 /// Whether a condition means a row. Never NULL.

@@ -140,8 +140,8 @@ fn of_users(mut hops: &[Hop], users: &RoaringBitmap) -> Vec<i64> {
     times
 }
 
-/// Who of `whom` did the steps; `funnel` has its window in microseconds. Holds the events of the steps, 16 bytes each, and those of the
-/// shards that are walked twice.
+/// Who of `whom` did the steps; `funnel` has its window in microseconds. Holds the events of the steps, 16 bytes each; those of a shard
+/// take up to three times that while they are put in order.
 ///
 /// # Errors
 /// [`QueryError`], also if there are no steps or too many.

@@ -21,8 +21,8 @@ pub struct SequenceAnswer {
     pub times: u64,
 }
 
-/// Who of `whom` followed a pattern of the steps; its times are in microseconds. Holds the events of the steps, 16 bytes each, and
-/// those of the shards that are walked twice.
+/// Who of `whom` followed a pattern of the steps; its times are in microseconds. Holds the events of the steps, 16 bytes each; those
+/// of a shard take up to three times that while they are put in order.
 ///
 /// # Errors
 /// [`QueryError`], also if there are no steps or too many.

@@ -6,20 +6,19 @@ use super::{
     index, share, tags, type_name,
 };
 use crate::error::{Failure, Kind};
-use crate::privacy::{Guard, Told, Users, both, refused};
+use crate::privacy::{Asked, Guard, Told, Users, both, refused};
 use crate::queries::Running;
 use crate::rest::v1::expression::{Bound, Where};
 use engine::audience::ops::{self, QueryContext, TagProfile};
 use engine::audience::predicate::Predicate;
 use engine::catalog::{Tag, TagType};
 use engine::store::Snapshot;
-use roaring::RoaringBitmap;
 
 /// A value of a tag in the audience and in the baseline.
 struct Cell {
     tag: usize,
     value: String,
-    users: [Users; 2],
+    asked: [Asked; 2],
 }
 
 /// Answers under a privacy policy.
@@ -43,14 +42,9 @@ pub(super) fn guarded(
     let [own, baseline] = bound.map(|bound| guard.users(snapshot, &bound.predicate, context));
     let whole = [own?, baseline?];
     let cells = cells(snapshot, &by, bound, &whole, context, guard)?;
-    let parts = whole.iter().zip(bound.map(|bound| bound.text.clone()));
-    let mut sets: Vec<(&[RoaringBitmap], String)> = parts.map(|(users, words)| (&**users, words)).collect();
-    for cell in &cells {
-        let name = by[cell.tag].0;
-        let words = bound.map(|bound| format!("{name} = {:?} AND ({})", cell.value, bound.text));
-        sets.extend(cell.users.iter().zip(words).map(|(users, words)| (&**users, words)));
-    }
-    let told: Vec<Option<u64>> = guard.tell(&sets, running)?.into_iter().map(Told::number).collect();
+    let mut sets: Vec<Asked> = whole.iter().zip(bound).map(|(users, bound)| guard.asked(users, &bound.text)).collect();
+    sets.extend(cells.iter().flat_map(|cell| cell.asked.clone()));
+    let told: Vec<Option<u64>> = guard.tell(&sets, context, running)?.into_iter().map(Told::number).collect();
     let size = |at: usize, pointer: &str| {
         let few = || Failure::new(Kind::TooFewUsers, format!("these are fewer than {} users", guard.few())).at(pointer);
         told[at].ok_or_else(|| few().suggest("ask something wider"))
@@ -120,7 +114,7 @@ fn cells(
     let ids: Vec<_> = by.iter().map(|(_, tag)| tag.id).collect();
     let profile = ops::profile(snapshot, &audience.predicate, &ids, &against.predicate, context)?;
     let mut cells = Vec::new();
-    for (at, ((_, tag), (_, profile))) in by.iter().zip(profile.tags).enumerate() {
+    for (at, ((name, tag), (_, profile))) in by.iter().zip(profile.tags).enumerate() {
         let TagProfile::Values { values, .. } = profile else { continue };
         // Nothing is told of fewer by whatever line, so that nothing is told by leaving them out here. Where one of the two is not so few
         // both are asked about: else the one would decide whether the other is written down.
@@ -136,8 +130,10 @@ fn cells(
                 _ => Predicate::HasAny(tag.id, vec![value.value.clone()]),
             };
             let users = ops::slots(snapshot, &of_value, context)?;
-            let users = [both(&users, &whole[0]), both(&users, &whole[1])];
-            cells.push(Cell { tag: at, value: value.value, users });
+            let asked = [(&whole[0], audience), (&whole[1], against)].map(|(whole, bound)| {
+                guard.asked(&both(&users, whole), &format!("{name} = {:?} AND ({})", value.value, bound.text))
+            });
+            cells.push(Cell { tag: at, value: value.value, asked });
         }
     }
     Ok(cells)
