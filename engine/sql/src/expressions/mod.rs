@@ -129,7 +129,8 @@ impl Language for SqlExpressions {
         let expr = simplifier.coerce(expr, &types).map_err(|error| refused(&error))?;
         let expr = rewrite::texts_of_numbers(expr, &types).map_err(|error| refused(&error))?;
         result::check(wanted, &expr.get_type(&types).map_err(|error| refused(&error))?)?;
-        let expr = simplifier.simplify(expr).map_err(|error| refused(&error))?;
+        let expr =
+            rewrite::said_once(expr).and_then(|expr| simplifier.simplify(expr)).map_err(|error| refused(&error))?;
         let physical = create_physical_expr(&expr, &types, self.state.execution_props(), &Default::default())
             .map_err(|error| refused(&error))?;
         let computation = SqlComputation::new(inputs, Arc::clone(types.inner()), physical, wanted);

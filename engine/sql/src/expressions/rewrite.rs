@@ -7,10 +7,11 @@ use super::number::{self, NUMBER};
 use super::{names, refused};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, ScalarUDF, cast};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, ScalarUDF, binary_expr, cast};
 use engine::computed::ExpressionError;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Most arguments of a call that are tried as whole numbers one by one.
@@ -40,6 +41,33 @@ pub(super) fn numbers(expr: Expr, schema: &DFSchema) -> Result<Expr, ExpressionE
         (_, Some(error)) => Err(error),
         (Ok(rewritten), None) => Ok(rewritten.data),
         (Err(error), None) => Err(refused(&error)),
+    }
+}
+
+/// Leaves out what a chain of AND, or of OR, has said before. The library would keep the later one instead of the earlier, and compute
+/// what stands between them first: in `b <> 0 AND (a / b > 1 AND b <> 0)` a division that the condition was to prevent.
+pub(super) fn said_once(expr: Expr) -> Result<Expr> {
+    let rewritten = expr.transform_down(|expr| {
+        let operator = match &expr {
+            Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or) => binary.op,
+            _ => return Ok(Transformed::no(expr)),
+        };
+        let left = unsaid(expr, operator, &mut HashSet::new());
+        left.map(Transformed::yes).ok_or_else(|| plan_datafusion_err!("a chain without its first operand"))
+    });
+    rewritten.map(|rewritten| rewritten.data)
+}
+
+/// What is left of a part of a chain of one operator.
+fn unsaid(expr: Expr, operator: Operator, said: &mut HashSet<Expr>) -> Option<Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if op == operator => {
+            match (unsaid(*left, operator, said), unsaid(*right, operator, said)) {
+                (Some(left), Some(right)) => Some(binary_expr(left, operator, right)),
+                (left, right) => left.or(right),
+            }
+        }
+        other => said.insert(other.clone()).then_some(other),
     }
 }
 

@@ -186,8 +186,12 @@ fn an_error_is_of_its_record() {
         assert_eq!(answer == "error: division by zero", n % 25 == 0, "{n}: {answer}");
     }
     // What a condition guards is not computed for the record it guards.
-    let answers = compute("b <> 0 AND a / b > 10", Wanted::Boolean, &records);
-    assert!(answers.iter().enumerate().all(|(n, answer)| *answer == (n % 25 != 0 && n % 25 < 10).to_string()));
+    for guarded in
+        ["b <> 0 AND a / b > 10", "b <> 0 AND (a / b > 10 AND b <> 0)", "NOT (b = 0 OR (a / b <= 10 OR b = 0))"]
+    {
+        let answers = compute(guarded, Wanted::Boolean, &records);
+        assert!(answers.iter().enumerate().all(|(n, answer)| *answer == (n % 25 != 0 && n % 25 < 10).to_string()));
+    }
     let answers = compute("CASE WHEN b = 0 THEN -1 ELSE a / b END", Wanted::Number, &records);
     assert!(!answers.iter().any(|answer| answer.contains("error")));
     let words = [json!({"x": "12"}), json!({"x": "abc"}), json!({"x": null})];
